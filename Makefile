@@ -1,0 +1,142 @@
+# Development tasks; `make help` lists them. What each needs is made on the way: build environments and generated files
+# under build/, an environment with goproc installed in $(VENV).
+#
+# Paths in the rules are relative, for the folder of the project may have spaces in its name.
+
+# Variables to set on the command line:
+PYTHON ?= python3
+VENV ?= .venv
+# further arguments of the program that a target runs, as in: make test-python ARGS="-k pool -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_QUIET = 1
+export GOWORK = off
+
+# Which ABI and which interpreter: two interpreters of one version have an environment each.
+PYTAG := $(shell "$(PYTHON)" -c 'import os, sys, sysconfig, zlib; \
+	print("%s-%08x" % (sysconfig.get_config_var("SOABI"), zlib.crc32(os.path.realpath(sys.executable).encode())))' 2>/dev/null)
+BUILD_ENV := build/env-$(PYTAG)
+# pyproject.toml is the one place that pins what building takes.
+BUILD_REQUIRES := $(shell sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/", "/" "/g')
+WHEELS := build/wheels-$(PYTAG)
+RUN := $(VENV)/bin/python
+GO_LINT := go tool -modfile=build_support/lint/go.mod
+
+##@ To use
+
+.PHONY: demo
+demo: install ## build, install into .venv, and run every example on the engine
+	$(RUN) examples/demo.py $(ARGS)
+
+.PHONY: install
+install: $(VENV)/$(PYTAG) wheel-for-venv ## build and install into .venv (another one: VENV=folder)
+	$(RUN) -m pip install --force-reinstall --no-deps $(WHEELS)/goproc-*.whl
+
+.PHONY: wheel
+wheel: wheel-for-venv ## build a wheel for PYTHON into dist/
+	mkdir -p dist
+	cp $(WHEELS)/goproc-*.whl dist/
+
+.PHONY: build
+build: $(BUILD_ENV)/stamp ## compile the two extensions for PYTHON (default python3) into python/goproc
+	$(BUILD_ENV)/bin/python setup.py --quiet build_ext --inplace
+
+.PHONY: prerequisites
+prerequisites: ## say what this machine lacks for building, and how to get it
+	@sh build_support/check_prerequisites.sh all "$(PYTHON)"
+
+##@ To test
+
+.PHONY: test
+test: test-go test-python conformance ## everything for PYTHON: Go with the race detector, pytest, CPython's own suite
+
+.PHONY: test-go
+test-go: prerequisites ## Go's tests, with the race detector
+	CGO_ENABLED=1 go test -race ./...
+
+.PHONY: test-python
+test-python: install-test ## pytest on the installed wheel
+	$(RUN) -m pytest $(ARGS)
+
+.PHONY: test-quick
+test-quick: install-test ## pytest without the slow tests
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.14 on this machine
+	@sh build_support/each_python.sh test-python conformance
+
+.PHONY: conformance
+conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
+	$(RUN) tests/conformance/run.py $(ARGS)
+
+.PHONY: conformance-all
+conformance-all: ## CPython's own suite, for every CPython on this machine
+	@sh build_support/each_python.sh conformance
+
+##@ To change the code
+
+GO_DIRS := capi core pybind
+C_FILES = $(wildcard capi/*.h capi/transport/*.[ch])
+
+.PHONY: lint
+lint: install-lint ## all linters, and the formatters in their checking mode
+	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
+	go vet ./...
+	$(GO_LINT) staticcheck ./...
+	@cgo=$$(go list -f '{{if .CgoFiles}}{{.ImportPath}}{{end}}' ./core/... ./pybind/...); test -z "$$cgo" || { echo 'import "C" outside capi:' $$cgo; exit 1; }
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+
+.PHONY: format
+format: install-lint ## put the formatters' changes into the files
+	gofmt -w $(GO_DIRS)
+	$(RUN) -m ruff check --fix --exit-zero --quiet .
+	$(RUN) -m ruff format .
+	$(VENV)/bin/clang-format -i $(C_FILES)
+
+.PHONY: clean
+clean: ## remove what was built, and the environments
+	rm -rf build dist .venv .venv-3.* python/*.egg-info python/goproc/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nVariables: PYTHON (%s), VENV (%s), ARGS (for the program that a target runs)\n' "$(PYTHON)" "$(VENV)"
+
+# --- How the environments are made. Each has a stamp in it; `prerequisites` is order-only, so it is asked first every
+# time and yet makes nothing out of date.
+
+$(BUILD_ENV)/stamp: pyproject.toml | prerequisites
+	"$(PYTHON)" -m venv --clear $(BUILD_ENV)
+	$(BUILD_ENV)/bin/python -m pip install $(BUILD_REQUIRES)
+	touch $@
+
+# The name of the stamp is the interpreter's, so another PYTHON makes the environment anew.
+$(VENV)/$(PYTAG): | prerequisites
+	"$(PYTHON)" -m venv --clear $(VENV)
+	touch $@
+
+.PHONY: wheel-for-venv
+wheel-for-venv: $(BUILD_ENV)/stamp
+	@echo "building the wheel (the first time, compiling Go's own packages takes a minute or two)"
+	rm -rf $(WHEELS)
+	$(BUILD_ENV)/bin/python -m pip wheel --no-build-isolation --no-deps --wheel-dir $(WHEELS) .
+
+# What testing and linting need beside goproc: the extras of pyproject.toml, installed when they change.
+$(VENV)/$(PYTAG)-%: pyproject.toml $(VENV)/$(PYTAG)
+	$(MAKE) wheel-for-venv
+	set -- $(WHEELS)/goproc-*.whl && $(RUN) -m pip install "$$1[$*]"
+	touch $@
+
+.PHONY: install-test install-lint
+install-test: $(VENV)/$(PYTAG)-test install
+install-lint: $(VENV)/$(PYTAG)-lint

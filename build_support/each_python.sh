@@ -1,0 +1,20 @@
+#!/bin/sh
+# Runs make targets for every CPython that find_pythons.sh finds, each with an environment of its own (.venv-3.X), and
+# says at the end which failed. Used by `make test-all`, `make conformance-all` and .ci/run.
+#
+#   sh build_support/each_python.sh TARGET...
+
+support=${0%/*}
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+sh "$support/find_pythons.sh" >"$list"
+[ -s "$list" ] || { echo "no CPython 3.10 to 3.14 on this machine" >&2; exit 1; }
+
+failed=
+while IFS= read -r python <&3; do
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    echo "=== CPython $version ($python): make $*"
+    "${MAKE:-make}" "$@" PYTHON="$python" VENV=".venv-$version" 3<&- || failed="$failed $version"
+done 3<"$list"
+
+[ -z "$failed" ] || { echo "failed for CPython$failed" >&2; exit 1; }

@@ -1,0 +1,96 @@
+// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it.
+//
+// Threads of the Python program make these calls inline, with the GIL held: a call costs some hundred nanoseconds and
+// no thread switch.
+package capi
+
+// #include <stdint.h>
+import "C"
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	abiVersion = 1       // GOPROC_ABI_VERSION
+	ePoisoned  = -100000 // GOPROC_EPOISONED
+)
+
+//export goproc_abi_version
+func goproc_abi_version() C.int32_t { return abiVersion }
+
+//export goproc_fd_register
+func goproc_fd_register(count *C.int32_t) *C.int32_t {
+	slots := sys.Register()
+	*count = C.int32_t(len(slots))
+	return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(slots)))
+}
+
+//export goproc_pool_submit
+func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
+	err := guard.Check()
+	defer func() { result = C.int32_t(code(err)) }()
+	defer guard.Recover("goproc_pool_submit", &err)
+	if err != nil {
+		return
+	}
+	p, err2 := pool.Pools.Get(int64(number))
+	if err = err2; err == nil {
+		err = p.Submit(ring.Frame{Flags: uint16(flags), Job: uint64(job), Index: uint64(index)}, unsafe.Slice((*byte)(payload), int(size)))
+	}
+	return
+}
+
+//export goproc_pool_collect
+func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uint64_t) (used C.int64_t) {
+	err := guard.Check()
+	defer func() {
+		if err != nil {
+			used = C.int64_t(code(err))
+		}
+	}()
+	defer guard.Recover("goproc_pool_collect", &err)
+	if err != nil {
+		return
+	}
+	p, err2 := pool.Pools.Get(int64(number))
+	if err = err2; err == nil {
+		used = C.int64_t(p.Collect(unsafe.Slice((*byte)(buffer), int(capacity))))
+	}
+	return
+}
+
+//export goproc_poison
+func goproc_poison(text *C.char, capacity C.int32_t) C.int32_t {
+	err := guard.Check()
+	if err == nil || capacity < 1 {
+		return 0
+	}
+	buffer := unsafe.Slice((*byte)(unsafe.Pointer(text)), int(capacity))
+	n := copy(buffer[:len(buffer)-1], err.Error())
+	buffer[n] = 0
+	return C.int32_t(n)
+}
+
+// code is the C result for err.
+func code(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, guard.ErrPoisoned):
+		return ePoisoned
+	case errors.Is(err, pool.ErrTooLarge):
+		return -int(unix.EMSGSIZE)
+	case errors.Is(err, pool.ErrClosed):
+		return -int(unix.EPIPE)
+	default:
+		return -int(unix.EINVAL)
+	}
+}

@@ -1,0 +1,44 @@
+/* goproc.h - the C ABI of the goproc engine. This file is its documentation; capi/exports.go implements it.
+ *
+ * Who calls it: capi/transport (the `_transport` extension), in the process that owns the engine. Never a forked
+ * child: there is no Go in one (see docs/architecture.md).
+ *
+ * Every call returns quickly and may be made with Python's GIL held: none waits, none calls back. Results are 0 or
+ * a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before (goproc_error says by
+ * what). No call lets a Go panic through.
+ */
+#ifndef GOPROC_H
+#define GOPROC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GOPROC_ABI_VERSION 1
+
+/* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
+typedef int32_t (*goproc_abi_version_fn)(void);
+
+/* The register of the engine's open descriptors: an array of *count int32_t, each a descriptor plus one, or 0. It lies
+ * outside the Go heap and stays readable in a forked child, which closes what is listed. */
+typedef int32_t *(*goproc_fd_register_fn)(int32_t *count);
+
+/* What a call of a poisoned engine returns. */
+#define GOPROC_EPOISONED (-100000)
+
+/* Hands task (job, index) to the pool. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is copied
+ * before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it. Never
+ * waits: what no worker can take yet is queued.
+ * Returns 0; -EPIPE when the pool is closed or gone; -EMSGSIZE when the payload is too large. */
+typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t flags,
+                                         const void *payload, uint64_t size);
+
+/* Takes what has completed: fills buffer with frames (transport/layout.h), each padded to eight bytes. Never waits.
+ * capacity must hold the largest frame. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
+ * gone. */
+typedef int64_t (*goproc_pool_collect_fn)(int64_t pool, void *buffer, uint64_t capacity);
+
+/* Copies what poisoned the engine into text (at most capacity bytes, always ended by 0). Returns the length, 0 when it
+ * is sound. */
+typedef int32_t (*goproc_poison_fn)(char *text, int32_t capacity);
+
+#endif

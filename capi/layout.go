@@ -1,0 +1,99 @@
+package capi
+
+// #include <stddef.h>
+// #include "goproc.h"
+// #include "transport/layout.h"
+//
+// // cgo does not see members of atomic types, nor macros in 64 bits.
+// enum {
+//     off_waiting = offsetof(goproc_control, waiting),
+//     off_doorbell = offsetof(goproc_control, doorbell),
+//     off_spin_ns = offsetof(goproc_control, spin_ns),
+//     off_task_tail = offsetof(goproc_slot, task_tail),
+//     off_result_head = offsetof(goproc_slot, result_head),
+//     off_stop = offsetof(goproc_slot, stop),
+//     off_task_head = offsetof(goproc_slot, task_head),
+//     off_result_tail = offsetof(goproc_slot, result_tail),
+//     off_sleeping = offsetof(goproc_slot, sleeping),
+//     off_bell = offsetof(goproc_slot, bell),
+//     off_current_job = offsetof(goproc_slot, current_job),
+//     off_current_index = offsetof(goproc_slot, current_index),
+//     off_started_ns = offsetof(goproc_slot, started_ns),
+//     off_size = offsetof(goproc_frame, size),
+//     off_kind = offsetof(goproc_frame, kind),
+//     off_flags = offsetof(goproc_frame, flags),
+//     off_job = offsetof(goproc_frame, job),
+//     off_index = offsetof(goproc_frame, index),
+//     off_claim = offsetof(goproc_frame, claim),
+//     off_busy_us = offsetof(goproc_frame, busy_us),
+//     size_of_frame = sizeof(goproc_frame),
+//     size_of_extent = sizeof(goproc_extent),
+// };
+//
+// static uint64_t extents_start(void) { return GOPROC_EXTENTS_START; }
+// static uint64_t memory_size(void) { return GOPROC_MEMORY_SIZE; }
+// static uint64_t frame_space(uint64_t size) { return goproc_frame_space(size); }
+import "C"
+
+// layoutOfC is what transport/layout.h and goproc.h say, for the tests that compare it with package ring and with the
+// constants here: cgo cannot be used in tests.
+func layoutOfC() map[string]int64 {
+	return map[string]int64{
+		"abi version": C.GOPROC_ABI_VERSION,
+		"poisoned":    C.GOPROC_EPOISONED,
+
+		"page size":     C.GOPROC_PAGE_SIZE,
+		"ring size":     C.GOPROC_RING_SIZE,
+		"slot size":     C.GOPROC_SLOT_SIZE,
+		"slots start":   C.GOPROC_SLOTS_START,
+		"max inline":    C.GOPROC_MAX_INLINE,
+		"header size":   C.size_of_frame,
+		"extent size":   C.size_of_extent,
+		"memory size":   int64(C.memory_size()),
+		"extents start": int64(C.extents_start()),
+
+		"waiting collector": C.GOPROC_WAITING_COLLECTOR,
+		"waiting feed":      C.GOPROC_WAITING_FEED,
+		"waiting drain":     C.GOPROC_WAITING_DRAIN,
+		"sleep tasks":       C.GOPROC_SLEEP_TASKS,
+		"sleep room":        C.GOPROC_SLEEP_ROOM,
+		"claim queued":      C.GOPROC_CLAIM_QUEUED,
+		"claim worker":      C.GOPROC_CLAIM_WORKER,
+		"claim taken back":  C.GOPROC_CLAIM_TAKEN_BACK,
+
+		"kind pad":       C.GOPROC_KIND_PAD,
+		"kind task":      C.GOPROC_KIND_TASK,
+		"kind result":    C.GOPROC_KIND_RESULT,
+		"kind failure":   C.GOPROC_KIND_FAILURE,
+		"kind lost":      C.GOPROC_KIND_LOST,
+		"kind cancelled": C.GOPROC_KIND_CANCELLED,
+		"kind timeout":   C.GOPROC_KIND_TIMEOUT,
+		"kind exited":    C.GOPROC_KIND_EXITED,
+		"flag extent":    C.GOPROC_FLAG_EXTENT,
+
+		"waiting":       C.off_waiting,
+		"doorbell":      C.off_doorbell,
+		"spin":          C.off_spin_ns,
+		"task tail":     C.off_task_tail,
+		"result head":   C.off_result_head,
+		"stop":          C.off_stop,
+		"task head":     C.off_task_head,
+		"result tail":   C.off_result_tail,
+		"sleeping":      C.off_sleeping,
+		"bell":          C.off_bell,
+		"current job":   C.off_current_job,
+		"current index": C.off_current_index,
+		"started":       C.off_started_ns,
+
+		"frame's size":  C.off_size,
+		"frame's kind":  C.off_kind,
+		"frame's flags": C.off_flags,
+		"frame's job":   C.off_job,
+		"frame's index": C.off_index,
+		"frame's claim": C.off_claim,
+		"frame's busy":  C.off_busy_us,
+	}
+}
+
+// frameSpaceOfC is what goproc_frame_space says.
+func frameSpaceOfC(size int) uint64 { return uint64(C.frame_space(C.uint64_t(size))) }

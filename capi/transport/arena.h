@@ -1,0 +1,64 @@
+/* arena.h - extents: the places in a pool's memory for payloads that do not fit into a ring.
+ *
+ * A producer (the parent, or one worker) allocates extents in a range of file offsets of its own; the consumer maps
+ * what it is told of, and frees it by clearing one word in the extent's header. So no lock is shared, and an extent
+ * outlives neither its payload's last reader nor the pool. Freed extents are used again, since touching fresh memory
+ * costs ten times as much as copying into warm memory.
+ */
+#ifndef GOPROC_ARENA_H
+#define GOPROC_ARENA_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* One mapped extent. */
+typedef struct {
+    uint64_t offset;
+    size_t size;
+    goproc_extent_header *header;
+    bool viewed;   /* consumer: an object looks into it */
+    bool detached; /* no arena lists it: the object that looks into it unmaps it */
+} goproc_mapping;
+
+/* The mappings of one side: of the producer's own extents, or of those that a consumer has been told of. */
+typedef struct {
+    int fd;
+    uint64_t next, limit; /* the producer's range; next is the first offset never used */
+    uint64_t serial;
+    goproc_mapping **mappings;
+    size_t count, capacity;
+} goproc_arena;
+
+/* Makes an arena over the memory file fd, which stays the caller's. range numbers the producer; a consumer passes any. */
+void goproc_arena_init(goproc_arena *arena, int fd, uint64_t range);
+
+/* Allocates an extent for length bytes and describes it. Returns where the payload goes, or NULL with errno set. */
+void *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);
+
+/* Frees an extent that this producer allocated, unless it has been freed, or used again, meanwhile. */
+void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);
+
+/* Maps an extent that another producer described, or finds its mapping. Returns NULL with errno set: EPROTO when the
+ * description is impossible. */
+goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent);
+
+/* Before a fork: makes every mapping that is looked into private to each of the two processes, as other memory is, and
+ * keeps its extent from being used again (the other process may look into it for as long as it likes). */
+void goproc_arena_before_fork(goproc_arena *arena);
+
+/* Gives the memory of free extents back to the system. */
+void goproc_arena_trim(goproc_arena *arena);
+
+/* Unmaps everything that nothing looks into, and detaches the rest. */
+void goproc_arena_clear(goproc_arena *arena);
+
+/* Ends the view of a mapping that was used under the given serial: frees the extent, or unmaps what is detached. */
+void goproc_mapping_release(goproc_mapping *mapping, uint64_t serial);
+
+static inline void *goproc_extent_payload(goproc_extent_header *header) {
+    return header + 1;
+}
+
+#endif

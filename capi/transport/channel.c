@@ -1,0 +1,283 @@
+/* channel.c - a worker's end of a pool: it takes tasks from its ring and delivers results.
+ *
+ * There is no Go here and no lock: the worker shares its two rings with the parent alone. It may be killed at any
+ * instruction; what it has claimed and not delivered is then lost, nothing else.
+ */
+#define _GNU_SOURCE
+#include "payload.h"
+#include "transport.h"
+#include "wake.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+enum { IDLE_NS = 1000000000 }; /* after this long without work, memory is given back */
+
+typedef struct {
+    PyObject_HEAD
+    int memory_fd, event_fd;
+    goproc_control *control;
+    goproc_slot *slot;
+    uint8_t *tasks, *results;
+    uint64_t task_head, result_tail;
+    goproc_spinner spinner;
+    goproc_arena out, in;
+    unsigned fork_depth; /* of the process that owns it */
+} Channel;
+
+static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"memory_fd", "event_fd", "slot", "serial", NULL};
+    int memory_fd, event_fd;
+    unsigned long long slot, serial;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiKK:Channel", names, &memory_fd, &event_fd, &slot, &serial))
+        return NULL;
+    Channel *self = (Channel *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->memory_fd = self->event_fd = -1;
+    self->fork_depth = goproc_fork_depth;
+    void *control = mmap(NULL, GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+    if (control == MAP_FAILED)
+        goto failed;
+    self->control = control;
+    void *memory = mmap(NULL, GOPROC_SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd,
+                        GOPROC_SLOTS_START + (off_t)slot * GOPROC_SLOT_SIZE);
+    if (memory == MAP_FAILED)
+        goto failed;
+    self->slot = memory;
+    self->tasks = (uint8_t *)memory + GOPROC_PAGE_SIZE;
+    self->results = self->tasks + GOPROC_RING_SIZE;
+    if (madvise(control, GOPROC_PAGE_SIZE, MADV_DONTFORK) < 0 || madvise(memory, GOPROC_SLOT_SIZE, MADV_DONTFORK) < 0)
+        goto failed;
+    goproc_arena_init(&self->out, memory_fd, serial);
+    goproc_arena_init(&self->in, memory_fd, 0);
+    goproc_arena_enlist(&self->in);
+    self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
+    self->memory_fd = memory_fd;
+    self->event_fd = event_fd;
+    return (PyObject *)self;
+failed:
+    PyErr_SetFromErrno(PyExc_OSError);
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void channel_dealloc(PyObject *object) {
+    Channel *self = (Channel *)object;
+    goproc_arena_delist(&self->in);
+    goproc_arena_clear(&self->in);
+    goproc_arena_clear(&self->out);
+    if (self->fork_depth == goproc_fork_depth) { /* a forked child has not inherited the mappings */
+        if (self->slot != NULL)
+            munmap(self->slot, GOPROC_SLOT_SIZE);
+        if (self->control != NULL)
+            munmap(self->control, GOPROC_PAGE_SIZE);
+    }
+    if (self->memory_fd >= 0)
+        close(self->memory_fd);
+    if (self->event_fd >= 0)
+        close(self->event_fd);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static int check_owner(Channel *self) {
+    if (self->fork_depth == goproc_fork_depth)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "a process forked by a pool's worker cannot act as that worker");
+    return -1;
+}
+
+/* Wakes whoever in the parent has asked for it. dry: this worker has nothing left to do; full: it may have to wait. */
+static void poke(Channel *self, int dry, int full) {
+    uint32_t waiting = atomic_load(&self->control->waiting);
+    if (waiting & GOPROC_WAITING_COLLECTOR) {
+        if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR)
+            goproc_futex_wake(&self->control->doorbell);
+        return;
+    }
+    uint32_t asked = (dry ? GOPROC_WAITING_FEED : 0) | (full ? GOPROC_WAITING_DRAIN : 0);
+    if (waiting & asked && atomic_fetch_and(&self->control->waiting, ~asked) & asked) {
+        uint64_t one = 1;
+        ssize_t written = write(self->event_fd, &one, sizeof one);
+        (void)written; /* it can only fail by being full, and then the pump is awake */
+    }
+}
+
+/* Sleeps for the given reason until the parent rings. Returns 0, or -1 when a signal handler raised. */
+static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
+    goproc_slot *slot = self->slot;
+    int64_t ns = IDLE_NS;
+    for (;;) {
+        uint32_t bell = atomic_load(&slot->bell);
+        atomic_store(&slot->sleeping, reason);
+        uint64_t now = reason == GOPROC_SLEEP_TASKS ? atomic_load(&slot->task_tail) : atomic_load(&slot->result_head);
+        if (now != seen || (reason == GOPROC_SLEEP_TASKS && atomic_load(&slot->stop)))
+            break;
+        int error;
+        Py_BEGIN_ALLOW_THREADS;
+        error = goproc_futex_wait(&slot->bell, bell, ns);
+        Py_END_ALLOW_THREADS;
+        if (error == ETIMEDOUT && ns >= 0) {
+            goproc_arena_trim(&self->out);
+            ns = -1;
+        } else if (error == EINTR && PyErr_CheckSignals() < 0) {
+            atomic_store(&slot->sleeping, 0);
+            return -1;
+        }
+    }
+    atomic_store(&slot->sleeping, 0);
+    return 0;
+}
+
+/* Waits until a task is published, or the pool says that there are no more. Returns 0, or -1 when a signal handler
+ * raised. */
+static int wait_for_task(Channel *self) {
+    uint32_t most = atomic_load_explicit(&self->control->spin_ns, memory_order_relaxed);
+    uint64_t start = goproc_now_ns();
+    if (!GOPROC_SPIN(&self->spinner, start, &self->slot->task_tail, self->task_head)) {
+        poke(self, 1, 0);
+        if (sleep_until_rung(self, GOPROC_SLEEP_TASKS, self->task_head) < 0)
+            return -1;
+    }
+    goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
+    return 0;
+}
+
+PyDoc_STRVAR(recv_doc, "recv()\n--\n\n"
+                       "Wait for the next task.\n\n"
+                       "Returns (job, index, payload), payload being bytes or (stream, buffers); None when the pool\n"
+                       "has told the worker to end. Signal handlers run while it waits.");
+
+static PyObject *channel_recv(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Channel *self = (Channel *)object;
+    if (check_owner(self) < 0)
+        return NULL;
+    goproc_slot *slot = self->slot;
+    for (;;) {
+        uint64_t tail = atomic_load_explicit(&slot->task_tail, memory_order_acquire);
+        if (tail == self->task_head) {
+            if (atomic_load(&slot->stop))
+                Py_RETURN_NONE;
+            if (wait_for_task(self) < 0)
+                return NULL;
+            continue;
+        }
+        goproc_frame *frame = (goproc_frame *)(self->tasks + self->task_head % GOPROC_RING_SIZE);
+        if (frame->kind == GOPROC_KIND_PAD) {
+            self->task_head += frame->size;
+            atomic_store_explicit(&slot->task_head, self->task_head, memory_order_release);
+            continue;
+        }
+        uint64_t next = self->task_head + goproc_frame_space(frame->size);
+        uint32_t queued = GOPROC_CLAIM_QUEUED;
+        if (!atomic_compare_exchange_strong(&frame->claim, &queued, GOPROC_CLAIM_WORKER)) {
+            self->task_head = next; /* taken back */
+            atomic_store_explicit(&slot->task_head, next, memory_order_release);
+            continue;
+        }
+        uint64_t job = frame->job, index = frame->index;
+        atomic_store_explicit(&slot->current_job, job, memory_order_relaxed);
+        atomic_store_explicit(&slot->current_index, index, memory_order_relaxed);
+        atomic_store_explicit(&slot->started_ns, goproc_now_ns(), memory_order_release);
+        PyObject *payload = goproc_payload_unpack(&self->in, frame + 1, frame->size, frame->flags);
+        self->task_head = next;
+        atomic_store(&slot->task_head, next);
+        if (payload == NULL)
+            return NULL;
+        return Py_BuildValue("KKN", (unsigned long long)job, (unsigned long long)index, payload);
+    }
+}
+
+/* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an exception. */
+static goproc_frame *reserve(Channel *self, uint64_t space) {
+    goproc_slot *slot = self->slot;
+    uint64_t at = self->result_tail % GOPROC_RING_SIZE;
+    uint64_t pad = at + space > GOPROC_RING_SIZE ? GOPROC_RING_SIZE - at : 0;
+    for (;;) {
+        uint64_t head = atomic_load_explicit(&slot->result_head, memory_order_acquire);
+        if (self->result_tail + pad + space - head <= GOPROC_RING_SIZE)
+            break;
+        poke(self, 1, 1);
+        if (sleep_until_rung(self, GOPROC_SLEEP_ROOM, head) < 0)
+            return NULL;
+    }
+    if (pad > 0) { /* it may be shorter than a header: only its first eight bytes are read */
+        goproc_frame *frame = (goproc_frame *)(self->results + at);
+        frame->size = (uint32_t)pad;
+        frame->kind = GOPROC_KIND_PAD;
+        self->result_tail += pad;
+    }
+    return (goproc_frame *)(self->results + self->result_tail % GOPROC_RING_SIZE);
+}
+
+PyDoc_STRVAR(send_doc, "send(job, index, failed, stream, buffers=None)\n--\n\n"
+                       "Deliver the result of a task.\n\n"
+                       "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
+                       "buffers that pickling left out of it. Waits while the pool has no room for it.");
+
+static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    Channel *self = (Channel *)object;
+    if (count < 4 || count > 5) {
+        PyErr_SetString(PyExc_TypeError, "send() takes 4 or 5 arguments");
+        return NULL;
+    }
+    uint64_t job = PyLong_AsUnsignedLongLong(args[0]), index = PyLong_AsUnsignedLongLong(args[1]);
+    int failed = PyObject_IsTrue(args[2]);
+    if (PyErr_Occurred() || check_owner(self) < 0)
+        return NULL;
+    goproc_payload payload;
+    if (goproc_payload_pack(&payload, &self->out, args[3], count > 4 ? args[4] : NULL) < 0)
+        return NULL;
+    goproc_frame *frame = reserve(self, goproc_frame_space(payload.size));
+    if (frame == NULL) {
+        if (payload.flags & GOPROC_FLAG_EXTENT)
+            goproc_arena_reclaim(&self->out, &payload.extent);
+        goproc_payload_done(&payload);
+        return NULL;
+    }
+    goproc_slot *slot = self->slot;
+    uint64_t busy_us = (goproc_now_ns() - atomic_load_explicit(&slot->started_ns, memory_order_relaxed)) / 1000;
+    frame->size = (uint32_t)payload.size;
+    frame->kind = failed ? GOPROC_KIND_FAILURE : GOPROC_KIND_RESULT;
+    frame->flags = (uint16_t)payload.flags;
+    frame->job = job;
+    frame->index = index;
+    frame->busy_us = busy_us < 1 ? 1 : busy_us > UINT32_MAX ? UINT32_MAX : (uint32_t)busy_us;
+    memcpy(frame + 1, payload.bytes, payload.size);
+    goproc_payload_done(&payload);
+    atomic_store_explicit(&slot->started_ns, 0, memory_order_relaxed);
+    self->result_tail += goproc_frame_space(frame->size);
+    atomic_store(&slot->result_tail, self->result_tail);
+    atomic_fetch_add(&self->control->doorbell, 1);
+    int dry = atomic_load(&slot->task_tail) == self->task_head;
+    int full = self->result_tail - atomic_load(&slot->result_head) > GOPROC_RING_SIZE / 2;
+    poke(self, dry, full);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef channel_methods[] = {
+    {"recv", channel_recv, METH_NOARGS, recv_doc},
+    {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL, send_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject ChannelType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Channel",
+    .tp_doc =
+        PyDoc_STR("Channel(memory_fd, event_fd, slot, serial)\n--\n\n"
+                  "A worker's end of a pool. It owns the two descriptors: of the pool's memory, and of the event\n"
+                  "that wakes its parent. slot is the worker's place in the memory; serial, from 1, is of this\n"
+                  "worker alone."),
+    .tp_basicsize = sizeof(Channel),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = channel_new,
+    .tp_dealloc = channel_dealloc,
+    .tp_methods = channel_methods,
+};
+
+int goproc_init_channel(PyObject *module) {
+    if (goproc_init_payload(module) < 0)
+        return -1;
+    return PyModule_AddType(module, &ChannelType);
+}

@@ -1,0 +1,104 @@
+/* layout.h - the memory that a pool shares with its workers, as C sees it.
+ *
+ * core/ring/layout.go describes it and states the same numbers for Go; a test in capi compares the two.
+ */
+#ifndef GOPROC_LAYOUT_H
+#define GOPROC_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum {
+    GOPROC_PAGE_SIZE = 4096,
+    GOPROC_RING_SIZE = 64 << 10,
+    GOPROC_SLOT_SIZE = GOPROC_PAGE_SIZE + 2 * GOPROC_RING_SIZE,
+    GOPROC_SLOTS_START = GOPROC_PAGE_SIZE,
+    GOPROC_MAX_INLINE = 16 << 10,
+};
+
+/* The bits of goproc_control.waiting. */
+enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRAIN = 4 };
+
+/* What goproc_slot.sleeping says that the worker waits for. */
+enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2 };
+
+/* The states of a task's claim word. */
+enum { GOPROC_CLAIM_QUEUED = 0, GOPROC_CLAIM_WORKER = 1, GOPROC_CLAIM_TAKEN_BACK = 2 };
+
+enum {
+    GOPROC_KIND_PAD,
+    GOPROC_KIND_TASK,
+    GOPROC_KIND_RESULT,
+    GOPROC_KIND_FAILURE,
+    GOPROC_KIND_LOST,
+    GOPROC_KIND_CANCELLED,
+    GOPROC_KIND_TIMEOUT,
+    GOPROC_KIND_EXITED,
+};
+
+enum { GOPROC_FLAG_EXTENT = 1 };
+
+/* The pool's page. */
+typedef struct {
+    uint8_t reserved[64];
+    _Atomic uint32_t waiting;  /* GOPROC_WAITING_* bits, set by who sleeps in the parent */
+    _Atomic uint32_t doorbell; /* a futex, and the count of what workers have delivered */
+    _Atomic uint32_t spin_ns;  /* how long to spin at most before sleeping */
+} goproc_control;
+
+/* A worker's page; its rings follow. Each line is written by one side only. */
+typedef struct {
+    _Atomic uint64_t task_tail; /* the parent's line */
+    _Atomic uint64_t result_head;
+    _Atomic uint32_t stop;
+    uint8_t reserved0[44];
+    _Atomic uint64_t task_head; /* the worker's line */
+    _Atomic uint64_t result_tail;
+    uint8_t reserved1[48];
+    _Atomic uint32_t sleeping; /* GOPROC_SLEEP_*, 0 when awake; whoever clears it rings the bell */
+    _Atomic uint32_t bell;
+    uint8_t reserved2[56];
+    _Atomic uint64_t current_job; /* the task that runs */
+    _Atomic uint64_t current_index;
+    _Atomic uint64_t started_ns; /* CLOCK_MONOTONIC, 0 when none runs */
+} goproc_slot;
+
+/* A frame's header. The payload follows; frames begin at multiples of eight and do not wrap. */
+typedef struct {
+    uint32_t size; /* of the payload; of a pad: of the pad as a whole */
+    uint16_t kind;
+    uint16_t flags;
+    uint64_t job;
+    uint64_t index;
+    _Atomic uint32_t claim;
+    uint32_t busy_us; /* of a result: how long the task took */
+} goproc_frame;
+
+/* Where a payload lies that is too large for a ring. */
+typedef struct {
+    uint64_t offset; /* of the extent in the pool's memory */
+    uint64_t length; /* of the payload */
+    uint64_t serial; /* tells uses of the same extent apart */
+} goproc_extent;
+
+/* What an extent begins with; the payload follows. */
+typedef struct {
+    _Atomic uint64_t owner; /* the serial of the use that holds the extent, 0 when it is free */
+    uint64_t size;          /* of the extent as a whole */
+    uint8_t reserved[48];
+} goproc_extent_header;
+
+/* Extents begin here; each producer has a range of its own, numbered from 0 (the parent's). */
+#define GOPROC_EXTENTS_START (UINT64_C(1) << 40)
+#define GOPROC_EXTENT_RANGE (UINT64_C(1) << 37)
+#define GOPROC_MEMORY_SIZE (UINT64_C(1) << 62)
+
+static inline uint64_t goproc_frame_space(uint64_t size) {
+    return (sizeof(goproc_frame) + size + 7) & ~(uint64_t)7;
+}
+
+_Static_assert(sizeof(goproc_frame) == 32, "core/ring/layout.go: HeaderSize");
+_Static_assert(sizeof(goproc_extent) == 24, "core/ring/layout.go: ExtentSize");
+_Static_assert(sizeof(goproc_extent_header) == 64, "payloads are aligned to 64 bytes");
+
+#endif

@@ -1,0 +1,342 @@
+/* port.c - the parent's end of a pool: it hands tasks to the engine and takes what has completed.
+ *
+ * The engine's calls are made inline on the calling Python thread. Only waiting happens here, so that it releases the
+ * GIL, and that signal handlers run.
+ */
+#define _GNU_SOURCE
+#include "payload.h"
+#include "transport.h"
+#include "wake.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    BUFFER_SIZE = 128 << 10,
+    /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
+    SLEEP_NS = 200000000,
+};
+
+typedef struct {
+    PyObject_HEAD
+    int64_t number;
+    int memory_fd;
+    goproc_control *control;
+    goproc_pool_submit_fn submit;
+    goproc_pool_collect_fn collect;
+    goproc_poison_fn poison;
+    goproc_spinner spinner;
+    goproc_arena out, in;
+    uint8_t *buffer;
+    int woken; /* by wake(): collect() returns at once */
+    int busy;  /* how many calls may be without the GIL: only the last of them gives the memory back */
+    int closed;
+    unsigned fork_depth;
+} Port;
+
+static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"number", "memory_fd", NULL};
+    long long number;
+    int memory_fd;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Li:Port", names, &number, &memory_fd))
+        return NULL;
+    Port *self = (Port *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->number = number;
+    self->memory_fd = -1;
+    self->fork_depth = goproc_fork_depth;
+    self->submit = (goproc_pool_submit_fn)goproc_symbol("goproc_pool_submit");
+    self->collect = self->submit ? (goproc_pool_collect_fn)goproc_symbol("goproc_pool_collect") : NULL;
+    self->poison = self->collect ? (goproc_poison_fn)goproc_symbol("goproc_poison") : NULL;
+    if (self->poison == NULL)
+        goto failed;
+    self->buffer = PyMem_Malloc(BUFFER_SIZE);
+    if (self->buffer == NULL) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    void *control = mmap(NULL, GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+    if (control == MAP_FAILED || madvise(control, GOPROC_PAGE_SIZE, MADV_DONTFORK) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto failed;
+    }
+    self->control = control;
+    self->memory_fd = memory_fd;
+    goproc_arena_init(&self->out, memory_fd, 0);
+    goproc_arena_init(&self->in, memory_fd, 0);
+    goproc_arena_enlist(&self->in);
+    self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
+    return (PyObject *)self;
+failed:
+    Py_DECREF(self);
+    return NULL;
+}
+
+/* Frees what the port has, as soon as no thread uses it. */
+static void port_release(Port *self) {
+    self->closed = 1;
+    if (self->busy > 0)
+        return;
+    goproc_arena_delist(&self->in);
+    goproc_arena_clear(&self->in);
+    goproc_arena_clear(&self->out);
+    if (self->control != NULL && self->fork_depth == goproc_fork_depth)
+        munmap(self->control, GOPROC_PAGE_SIZE);
+    self->control = NULL;
+    if (self->memory_fd >= 0)
+        close(self->memory_fd);
+    self->memory_fd = -1;
+}
+
+static void port_dealloc(PyObject *object) {
+    Port *self = (Port *)object;
+    port_release(self);
+    PyMem_Free(self->buffer);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static int check_open(Port *self) {
+    if (self->fork_depth != goproc_fork_depth) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "this pool belongs to the parent process: a forked child must make its own");
+        return -1;
+    }
+    if (self->closed) {
+        PyErr_SetString(PyExc_ValueError, "Pool not running");
+        return -1;
+    }
+    return 0;
+}
+
+/* Raises what a negative result of an engine's call means. */
+static PyObject *raise_result(Port *self, int64_t result) {
+    if (result == GOPROC_EPOISONED) {
+        char text[512];
+        self->poison(text, sizeof text);
+        PyObject *errors = PyImport_ImportModule("goproc.errors");
+        PyObject *type = errors ? PyObject_GetAttrString(errors, "EngineError") : NULL;
+        if (type != NULL)
+            PyErr_SetString(type, text);
+        Py_XDECREF(type);
+        Py_XDECREF(errors);
+    } else if (result == -EPIPE) {
+        PyErr_SetString(PyExc_ValueError, "Pool not running");
+    } else {
+        errno = (int)-result;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return NULL;
+}
+
+PyDoc_STRVAR(submit_doc,
+             "submit(job, index, stream, buffers=None)\n--\n\n"
+             "Hand a task to the pool; never waits.\n\n"
+             "stream is the pickled call and buffers are the buffers that pickling left out of it. Raises\n"
+             "ValueError when the pool is closed, MemoryError when there is no memory for a large payload.");
+
+static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    Port *self = (Port *)object;
+    if (count < 3 || count > 4) {
+        PyErr_SetString(PyExc_TypeError, "submit() takes 3 or 4 arguments");
+        return NULL;
+    }
+    uint64_t job = PyLong_AsUnsignedLongLong(args[0]), index = PyLong_AsUnsignedLongLong(args[1]);
+    if (PyErr_Occurred() || check_open(self) < 0)
+        return NULL;
+    goproc_payload payload;
+    self->busy++;
+    int32_t result = goproc_payload_pack(&payload, &self->out, args[2], count > 3 ? args[3] : NULL);
+    if (result == 0) {
+        /* Packing may have let another thread close the pool: then the engine refuses the task. */
+        result = self->submit(self->number, job, index, payload.flags, payload.bytes, payload.size);
+        if (result < 0 && payload.flags & GOPROC_FLAG_EXTENT)
+            goproc_arena_reclaim(&self->out, &payload.extent);
+        goproc_payload_done(&payload);
+        if (result < 0)
+            raise_result(self, result);
+    }
+    self->busy--;
+    if (self->closed)
+        port_release(self);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* One completion as a tuple (job, index, kind, payload). */
+static PyObject *completion(Port *self, const goproc_frame *frame) {
+    const uint8_t *bytes = (const uint8_t *)(frame + 1);
+    uint64_t size = frame->size;
+    PyObject *payload;
+    if (frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
+        payload = goproc_payload_unpack(&self->in, bytes, size, frame->flags);
+        if (payload == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyObject *type, *value, *traceback; /* it is this task's failure, not the collector's */
+            PyErr_Fetch(&type, &value, &traceback);
+            PyErr_NormalizeException(&type, &value, &traceback);
+            Py_XDECREF(type);
+            Py_XDECREF(traceback);
+            payload = value;
+        }
+    } else {
+        if (frame->flags & GOPROC_FLAG_EXTENT && size >= sizeof(goproc_extent)) {
+            goproc_extent extent;
+            memcpy(&extent, bytes, sizeof extent);
+            goproc_arena_reclaim(&self->out, &extent);
+            bytes += sizeof extent;
+            size -= sizeof extent;
+        }
+        payload = PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, "replace");
+    }
+    if (payload == NULL)
+        return NULL;
+    return Py_BuildValue("KKiN", (unsigned long long)frame->job, (unsigned long long)frame->index, (int)frame->kind,
+                         payload);
+}
+
+static PyObject *completions(Port *self, int64_t used) {
+    PyObject *list = PyList_New(0);
+    for (int64_t at = 0; list != NULL && at < used;) {
+        const goproc_frame *frame = (const goproc_frame *)(self->buffer + at);
+        PyObject *item = completion(self, frame);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+        at += (int64_t)goproc_frame_space(frame->size);
+    }
+    return list;
+}
+
+/* Waits until a worker or the engine rings after the doorbell was seen. Runs without the GIL. */
+static void wait_for_doorbell(Port *self, uint32_t seen, int64_t ns) {
+    goproc_control *control = self->control;
+    uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
+    uint64_t start = goproc_now_ns();
+    if (!GOPROC_SPIN(&self->spinner, start, &control->doorbell, seen)) {
+        atomic_fetch_or(&control->waiting, GOPROC_WAITING_COLLECTOR);
+        goproc_futex_wait(&control->doorbell, seen, ns);
+        atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR);
+    }
+    goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
+}
+
+PyDoc_STRVAR(
+    collect_doc,
+    "collect(timeout=None)\n--\n\n"
+    "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
+    "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
+    "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
+    "engine made, with a text. The list is empty, too, after wake(). Signal handlers run while it waits.");
+
+static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    Port *self = (Port *)object;
+    double timeout = -1;
+    if (count > 1) {
+        PyErr_SetString(PyExc_TypeError, "collect() takes at most 1 argument");
+        return NULL;
+    }
+    if (count == 1 && args[0] != Py_None) {
+        timeout = PyFloat_AsDouble(args[0]);
+        if (PyErr_Occurred())
+            return NULL;
+        timeout = timeout > 0 ? timeout : 0;
+    }
+    if (check_open(self) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    int forever = timeout < 0 || timeout > 1e9;
+    uint64_t deadline = forever ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
+    for (;;) {
+        uint32_t seen = atomic_load(&self->control->doorbell);
+        if (self->woken) {
+            self->woken = 0;
+            result = PyList_New(0);
+            break;
+        }
+        int64_t used = self->collect(self->number, self->buffer, BUFFER_SIZE);
+        if (used != 0) {
+            result = used > 0 ? completions(self, used) : raise_result(self, used);
+            break;
+        }
+        int64_t ns = SLEEP_NS;
+        if (!forever) {
+            uint64_t now = goproc_now_ns();
+            if (now >= deadline) {
+                result = PyList_New(0);
+                break;
+            }
+            if (deadline - now < SLEEP_NS)
+                ns = (int64_t)(deadline - now);
+        }
+        self->busy++;
+        Py_BEGIN_ALLOW_THREADS;
+        wait_for_doorbell(self, seen, ns);
+        Py_END_ALLOW_THREADS;
+        self->busy--;
+        if (self->closed)
+            port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
+        if (PyErr_CheckSignals() < 0 || check_open(self) < 0)
+            break;
+    }
+    return result;
+}
+
+PyDoc_STRVAR(wake_doc, "wake()\n--\n\n"
+                       "Have collect() return at once, the one that waits or the next one.");
+
+static PyObject *port_wake(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Port *self = (Port *)object;
+    if (!self->closed && self->fork_depth == goproc_fork_depth) {
+        self->woken = 1;
+        atomic_fetch_add(&self->control->doorbell, 1);
+        goproc_futex_wake(&self->control->doorbell);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(close_doc, "close()\n--\n\n"
+                        "Give the memory back. Objects that look into it keep theirs.");
+
+static PyObject *port_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Port *self = (Port *)object;
+    port_release(self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef port_methods[] = {
+    {"submit", (PyCFunction)(void (*)(void))port_submit, METH_FASTCALL, submit_doc},
+    {"collect", (PyCFunction)(void (*)(void))port_collect, METH_FASTCALL, collect_doc},
+    {"wake", port_wake, METH_NOARGS, wake_doc},
+    {"close", port_close, METH_NOARGS, close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject PortType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Port",
+    .tp_doc = PyDoc_STR("Port(number, memory_fd)\n--\n\n"
+                        "The parent's end of the engine's pool of that number. It owns the descriptor, of the pool's\n"
+                        "memory. The engine must have been attached."),
+    .tp_basicsize = sizeof(Port),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = port_new,
+    .tp_dealloc = port_dealloc,
+    .tp_methods = port_methods,
+};
+
+int goproc_init_port(PyObject *module) {
+    static const struct {
+        const char *name;
+        int value;
+    } kinds[] = {
+        {"RESULT", GOPROC_KIND_RESULT},       {"FAILURE", GOPROC_KIND_FAILURE}, {"LOST", GOPROC_KIND_LOST},
+        {"CANCELLED", GOPROC_KIND_CANCELLED}, {"TIMEOUT", GOPROC_KIND_TIMEOUT}, {"EXITED", GOPROC_KIND_EXITED},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].value) < 0)
+            return -1;
+    return PyModule_AddType(module, &PortType);
+}

@@ -1,0 +1,372 @@
+/* process.c - starting and watching processes, as far as that needs C.
+ *
+ * fork() is here because the system call must be made on the Python thread that called start(), outside Go: the child
+ * would otherwise return into a Go runtime whose threads are gone. The engine (in Go) prepares and commits around it.
+ *
+ * A forked child inherits the engine's memory and descriptors, but not its threads. A pthread_atfork handler closes the
+ * descriptors that the engine has listed in its register and marks the engine as inherited; Python then loads a fresh
+ * copy if the child needs one (python/goproc/engine.py).
+ */
+#include "transport.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- the link to the engine -------------------------------------------------------------------------------------- */
+
+static int engine_state = GOPROC_ENGINE_NONE;
+static void *engine_handle;     /* from dlopen; never closed, for a Go library cannot be unloaded */
+static int32_t *register_slots; /* the engine's open descriptors, each plus one; see goproc.h */
+static int32_t register_count;
+static struct rlimit saved_limit; /* RLIMIT_NOFILE before the engine was loaded */
+static int limit_saved;
+
+enum { MAX_CHILD_HOOKS = 8 };
+static goproc_child_hook child_hooks[MAX_CHILD_HOOKS];
+static int child_hook_count;
+
+int goproc_engine_state(void) {
+    return engine_state;
+}
+
+void *goproc_symbol(const char *name) {
+    if (engine_state != GOPROC_ENGINE_LIVE) {
+        PyErr_SetString(PyExc_RuntimeError, "no goproc engine is attached in this process");
+        return NULL;
+    }
+    void *address = dlsym(engine_handle, name);
+    if (!address)
+        PyErr_Format(PyExc_ImportError, "the goproc engine does not export %s: build both anew", name);
+    return address;
+}
+
+int goproc_on_fork_child(goproc_child_hook hook) {
+    if (child_hook_count == MAX_CHILD_HOOKS)
+        return -1;
+    child_hooks[child_hook_count++] = hook;
+    return 0;
+}
+
+/* Nearly all of the register is empty, and it is looked through at every fork: many slots at once. */
+enum { SLOTS_AT_ONCE = 32 };
+
+static void close_listed(int32_t *slots) {
+    int32_t any = 0;
+    for (int i = 0; i < SLOTS_AT_ONCE; i++)
+        any |= slots[i];
+    if (!any)
+        return;
+    for (int i = 0; i < SLOTS_AT_ONCE; i++) {
+        if (slots[i]) {
+            close(slots[i] - 1);
+            /* The number will be reused: a child of this child must not close it again. */
+            slots[i] = 0;
+        }
+    }
+}
+
+/* A page that has never been touched costs each child a page fault; once touched here, it is mapped in all of them. */
+static void touch_register(void) {
+    long page = sysconf(_SC_PAGESIZE) / (long)sizeof *register_slots;
+    for (long i = 0; i < register_count; i += page)
+        (void)*(volatile int32_t *)(register_slots + i);
+}
+
+/* Runs in every forked child, before fork() returns there. Other threads of the parent may have held any lock at the
+ * moment of the fork, so nothing here may allocate or lock. */
+static void in_forked_child(void) {
+    if (engine_state == GOPROC_ENGINE_LIVE) {
+        engine_state = GOPROC_ENGINE_INHERITED;
+        for (int32_t first = 0; first < register_count; first += SLOTS_AT_ONCE)
+            close_listed(register_slots + first);
+    }
+    for (int i = 0; i < child_hook_count; i++)
+        child_hooks[i]();
+}
+
+PyDoc_STRVAR(engine_state_doc, "engine_state() -> int\n\n"
+                               "0: no engine has been attached; 1: this process has a live one; 2: one was inherited "
+                               "through fork(), and is dead.");
+
+static PyObject *process_engine_state(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    return PyLong_FromLong(engine_state);
+}
+
+PyDoc_STRVAR(save_limits_doc,
+             "save_limits() -> None\n\n"
+             "Remember RLIMIT_NOFILE; to be called before the engine is loaded, so that attach() can restore it.");
+
+static PyObject *process_save_limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    limit_saved = getrlimit(RLIMIT_NOFILE, &saved_limit) == 0;
+    Py_RETURN_NONE;
+}
+
+/* Go's package os raises the soft limit of open files to the hard one when it is initialised. The limit belongs to the
+ * user's program, and select() based programs rely on a low one. */
+static void restore_limits(void) {
+    struct rlimit now;
+    if (limit_saved && getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max == saved_limit.rlim_max &&
+        now.rlim_cur != saved_limit.rlim_cur)
+        setrlimit(RLIMIT_NOFILE, &saved_limit);
+    limit_saved = 0;
+}
+
+PyDoc_STRVAR(attach_doc, "attach(path) -> None\n\n"
+                         "Link to the engine that has been loaded from path.\n\n"
+                         "Raises ImportError if it is not loaded, or was built for another version of the ABI.");
+
+static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
+    PyObject *path;
+    if (!PyUnicode_FSConverter(arg, &path))
+        return NULL;
+    void *handle = dlopen(PyBytes_AS_STRING(path), RTLD_NOW | RTLD_NOLOAD);
+    Py_DECREF(path);
+    if (!handle)
+        return PyErr_Format(PyExc_ImportError, "the goproc engine %R is not loaded", arg);
+
+    goproc_abi_version_fn abi_version = (goproc_abi_version_fn)dlsym(handle, "goproc_abi_version");
+    goproc_fd_register_fn fd_register = (goproc_fd_register_fn)dlsym(handle, "goproc_fd_register");
+    if (!abi_version || !fd_register)
+        return PyErr_Format(PyExc_ImportError, "%R is not a goproc engine", arg);
+    /* A Go library is initialised by a thread of its own; the first call waits for it. Only then has the limit been
+     * changed. */
+    int32_t version = abi_version();
+    restore_limits();
+    if (version != GOPROC_ABI_VERSION)
+        return PyErr_Format(PyExc_ImportError,
+                            "the goproc engine %R has ABI version %d, _transport has %d: build both anew", arg,
+                            (int)version, GOPROC_ABI_VERSION);
+    engine_handle = handle;
+    register_slots = fd_register(&register_count);
+    register_count -= register_count % SLOTS_AT_ONCE;
+    touch_register();
+    engine_state = GOPROC_ENGINE_LIVE;
+    Py_RETURN_NONE;
+}
+
+/* ---- fork -------------------------------------------------------------------------------------------------------- */
+
+#if PY_VERSION_HEX >= 0x030C0000
+/* From 3.12 on os.fork() warns when the process has several threads. The engine's are not the user's and do not count:
+ * their state is never used in the child. So only Python's own threads are looked at, and before the fork, so that a
+ * warning that is turned into an exception leaves no child behind. */
+static int warn_about_threads(void) {
+    PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
+    if (!threading)
+        return 0;
+    Py_INCREF(threading);
+    Py_ssize_t threads = 0;
+    static const char *const tables[] = {"_active", "_limbo"};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(tables); i++) {
+        PyObject *table = PyObject_GetAttrString(threading, tables[i]);
+        PyObject *values = table ? PyMapping_Values(table) : NULL;
+        for (Py_ssize_t j = 0; values && j < PyList_GET_SIZE(values); j++)
+            threads += !PyObject_HasAttrString(PyList_GET_ITEM(values, j), "_goproc"); /* a pool's own */
+        Py_XDECREF(values);
+        Py_XDECREF(table);
+        if (!values)
+            PyErr_Clear();
+    }
+    Py_DECREF(threading);
+    if (threads <= 1)
+        return 0;
+    return PyErr_WarnFormat(
+        PyExc_DeprecationWarning, 1,
+        "This process (pid=%ld) is multi-threaded, use of fork() may lead to deadlocks in the child.", (long)getpid());
+}
+
+static int interpreter_is_ending(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+#endif
+
+PyDoc_STRVAR(
+    fork_doc,
+    "fork() -> int\n\n"
+    "Fork as os.fork() does, with CPython's own handlers run around it: 0 in the child, its pid in the parent.\n\n"
+    "Raises OSError if the kernel refuses, RuntimeError in a subinterpreter or (from Python 3.12 on) while the\n"
+    "interpreter ends. From 3.12 on it warns, as os.fork() does, when several Python threads run.");
+
+static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
+        return NULL;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    if (interpreter_is_ending()) {
+#if PY_VERSION_HEX >= 0x030D0000
+        PyErr_SetString(PyExc_PythonFinalizationError, "can't fork at interpreter shutdown");
+#else
+        PyErr_SetString(PyExc_RuntimeError, "can't fork at interpreter shutdown");
+#endif
+        return NULL;
+    }
+    if (warn_about_threads() < 0)
+        return NULL;
+#endif
+    if (PySys_Audit("os.fork", NULL) < 0)
+        return NULL;
+
+    PyOS_BeforeFork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        return PyLong_FromLong(0);
+    }
+    int saved_errno = errno;
+    PyOS_AfterFork_Parent();
+    if (pid < 0) {
+        errno = saved_errno;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromLong((long)pid);
+}
+
+/* ---- the lifeline ------------------------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(
+    lifeline_doc,
+    "lifeline(fd, signum) -> int\n\n"
+    "Open the lifeline, the pipe that only the parent can write to, anew and return the descriptor. It becomes\n"
+    "readable when the parent is gone. If signum is not 0, the kernel then sends this process that signal, whatever\n"
+    "it is doing; if the parent is gone already, this call sends it. fd stays open. Raises OSError.");
+
+static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd, signum;
+    if (!PyArg_ParseTuple(args, "ii:lifeline", &fd, &signum))
+        return NULL;
+    /* The owner of the signal belongs to the open file description, which a forked child shares with its siblings: so
+     * each child needs one of its own. */
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int own = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (own < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (signum > 0) {
+        /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
+         * kernel. */
+        int flags = fcntl(own, F_GETFL);
+        if (flags < 0 || fcntl(own, F_SETOWN, getpid()) < 0 || fcntl(own, F_SETSIG, signum) < 0 ||
+            fcntl(own, F_SETFL, flags | O_ASYNC) < 0) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            close(own);
+            return NULL;
+        }
+        struct pollfd hangup = {.fd = own, .events = POLLIN};
+        if (poll(&hangup, 1, 0) == 1)
+            kill(getpid(), signum);
+    }
+    return PyLong_FromLong(own);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+static double monotonic_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+PyDoc_STRVAR(
+    wait_readable_doc,
+    "wait_readable(fd, timeout) -> bool\n\n"
+    "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
+    "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
+    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open.");
+
+static PyObject *process_wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd;
+    PyObject *timeout_arg;
+    if (!PyArg_ParseTuple(args, "iO:wait_readable", &fd, &timeout_arg))
+        return NULL;
+    double timeout = -1, deadline = 0;
+    int bounded = timeout_arg != Py_None;
+    if (bounded) {
+        timeout = PyFloat_AsDouble(timeout_arg);
+        if (timeout == -1 && PyErr_Occurred())
+            return NULL;
+        if (isnan(timeout)) {
+            PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+            return NULL;
+        }
+        if (timeout < 0)
+            timeout = 0;
+        if (timeout > 1e8) /* three years: beyond what timespec is sure to hold everywhere, and for ever in practice */
+            bounded = 0;
+        deadline = monotonic_seconds() + timeout;
+    }
+
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        struct timespec left = {0};
+        if (bounded) {
+            left.tv_sec = (time_t)timeout;
+            left.tv_nsec = (long)((timeout - (double)left.tv_sec) * 1e9);
+        }
+        int ready, error;
+        Py_BEGIN_ALLOW_THREADS ready = ppoll(&wanted, 1, bounded ? &left : NULL, NULL);
+        error = errno;
+        Py_END_ALLOW_THREADS if (ready > 0) {
+            if (wanted.revents & POLLNVAL) {
+                errno = EBADF;
+                return PyErr_SetFromErrno(PyExc_OSError);
+            }
+            Py_RETURN_TRUE;
+        }
+        if (ready < 0) {
+            if (error != EINTR) {
+                errno = error;
+                return PyErr_SetFromErrno(PyExc_OSError);
+            }
+            if (PyErr_CheckSignals() < 0)
+                return NULL;
+        }
+        if (bounded) {
+            timeout = deadline - monotonic_seconds();
+            if (timeout <= 0) {
+                if (ready == 0)
+                    Py_RETURN_FALSE;
+                timeout = 0; /* a handler took the rest of the time: look once more */
+            }
+        }
+    }
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+PyMethodDef goproc_process_methods[] = {
+    {"engine_state", process_engine_state, METH_NOARGS, engine_state_doc},
+    {"save_limits", process_save_limits, METH_NOARGS, save_limits_doc},
+    {"attach", process_attach, METH_O, attach_doc},
+    {"fork", process_fork, METH_NOARGS, fork_doc},
+    {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
+    {"wait_readable", process_wait_readable, METH_VARARGS, wait_readable_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_process(PyObject *module) {
+    static int handler_installed;
+    if (!handler_installed) {
+        int error = pthread_atfork(NULL, NULL, in_forked_child);
+        if (error) {
+            errno = error;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        handler_installed = 1;
+    }
+    return PyModule_AddFunctions(module, goproc_process_methods);
+}

@@ -1,0 +1,47 @@
+/* transport.h - what the parts of the `_transport` extension share.
+ *
+ * _transport is the Go-free half of goproc's native code. Every process that goproc starts loads it; the parent uses
+ * it too, and through it reaches the engine (see ../goproc.h), when one is loaded.
+ *
+ *   module.c   the module itself
+ *   process.c  fork, the lifeline, waiting on a descriptor, and the link to the engine
+ *   channel.c  a worker's end of a pool
+ *   port.c     the parent's end of a pool
+ */
+#ifndef GOPROC_TRANSPORT_H
+#define GOPROC_TRANSPORT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../goproc.h"
+
+/* The values of goproc_engine_state(). */
+enum {
+    GOPROC_ENGINE_NONE = 0,      /* no engine has been attached in this process or in one that it was forked from */
+    GOPROC_ENGINE_LIVE = 1,      /* this process attached an engine: its calls may be made */
+    GOPROC_ENGINE_INHERITED = 2, /* an engine was attached before the fork that made this process: it is dead, and
+                                    calling it would block for ever */
+};
+
+int goproc_engine_state(void);
+
+/* Returns the address of the engine's exported symbol, or NULL with a Python exception set: RuntimeError when no live
+ * engine is attached, ImportError when the engine does not export it. The address is for this process only: a forked
+ * child must ask again. */
+void *goproc_symbol(const char *name);
+
+/* Arranges for hook to run in every forked child (goproc's and os.fork()'s), after the engine's descriptors have been
+ * closed and the engine has been marked as inherited. It runs inside fork(): only async-signal-safe calls are allowed.
+ * Returns 0, or -1 when the table of hooks is full. */
+typedef void (*goproc_child_hook)(void);
+int goproc_on_fork_child(goproc_child_hook hook);
+
+/* Each part's methods, and the functions that add a part's types to the module (0, or -1 with an exception set). A
+ * part that is not linked in is left out. */
+extern PyMethodDef goproc_process_methods[];
+int goproc_init_process(PyObject *module);
+int goproc_init_channel(PyObject *module) __attribute__((weak));
+int goproc_init_port(PyObject *module) __attribute__((weak));
+
+#endif

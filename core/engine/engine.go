@@ -1,0 +1,91 @@
+// Package engine holds the one engine of this process: the process table, the fork server's client, and the counters.
+// Packages pybind and capi call it; everything that lives as long as the engine is reached, and closed, through it.
+package engine
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/goproc/goproc/core/forkserver"
+	"github.com/goproc/goproc/core/process"
+)
+
+// Engine is everything the engine has. It costs nothing until it is used: no goroutine and no descriptor.
+type Engine struct {
+	Table      *process.Table
+	Forkserver *forkserver.Client
+
+	tasks, lost atomic.Int64
+
+	mu      sync.Mutex
+	closed  bool
+	closers []func() error
+}
+
+// New makes an engine. A process has one, see [Get]; tests make their own.
+func New() *Engine {
+	table := process.NewTable()
+	return &Engine{Table: table, Forkserver: forkserver.New(table)}
+}
+
+// Get is the engine of this process, made at the first call. Once it is closed it stays so.
+var Get = sync.OnceValue(New)
+
+// AddTasks counts tasks that pools have done.
+func (e *Engine) AddTasks(n int64) { e.tasks.Add(n) }
+
+// AddLost counts workers that pools have lost.
+func (e *Engine) AddLost(n int64) { e.lost.Add(n) }
+
+// Forget says that nobody will ask about the process's entry any more.
+func (e *Engine) Forget(id int) {
+	e.Forkserver.Forget(id)
+	e.Table.Forget(id)
+}
+
+// Stats is what the engine has done.
+type Stats struct {
+	Started map[string]int64 `json:"started"` // processes, by start method
+	Tasks   int64            `json:"tasks"`   // done by pools
+	Lost    int64            `json:"lost"`    // workers of pools
+	Running int              `json:"running"` // processes that have not ended
+}
+
+// Stats returns the counters.
+func (e *Engine) Stats() Stats {
+	started := map[string]int64{}
+	for _, m := range []process.Method{process.Fork, process.Spawn, process.Forkserver} {
+		started[m.String()] = e.Table.Started(m)
+	}
+	return Stats{Started: started, Tasks: e.tasks.Load(), Lost: e.lost.Load(), Running: e.Table.Running()}
+}
+
+// OnClose has f called when the engine is closed, before what f may still use. The last to ask is called first. If the
+// engine is closed already, f is called now.
+func (e *Engine) OnClose(f func() error) error {
+	e.mu.Lock()
+	if !e.closed {
+		defer e.mu.Unlock()
+		e.closers = append(e.closers, f)
+		return nil
+	}
+	e.mu.Unlock()
+	return f()
+}
+
+// Close stops all that the engine runs and closes all that it has open. Processes of the program that still run go on,
+// except those that watch the lifeline, and the fork server. Closing again does nothing.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	closers := e.closers
+	e.closed, e.closers = true, nil
+	e.mu.Unlock()
+
+	var errs []error
+	for _, f := range slices.Backward(closers) {
+		errs = append(errs, f())
+	}
+	return errors.Join(append(errs, e.Forkserver.Stop(), e.Table.Close())...)
+}

@@ -1,0 +1,340 @@
+package forkserver
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/goproc/goproc/core/process"
+	"github.com/goproc/goproc/core/sys"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const patience = 20 * time.Second
+
+// fixture is a client with its table; both are closed with the test.
+type fixture struct {
+	*Client
+	t     *testing.T
+	table *process.Table
+}
+
+func setUp(t *testing.T) *fixture {
+	t.Helper()
+	table := process.NewTable()
+	f := &fixture{Client: New(table), t: t, table: table}
+	t.Cleanup(func() {
+		require.NoError(t, f.Stop())
+		require.NoError(t, table.Close())
+		assert.Empty(t, sys.Open())
+	})
+	return f
+}
+
+// serverCommand is this test program as a fork server. The race detector would have it sleep for a second at its end.
+func serverCommand(manners string) process.Command {
+	return process.Command{
+		Argv: []string{"/proc/self/exe", "serve", "SOCKET", manners},
+		Env:  append(os.Environ(), "GORACE=atexit_sleep_ms=0"),
+	}
+}
+
+// ensure starts a server with these manners.
+func (f *fixture) ensure(manners string) (pid int) {
+	f.t.Helper()
+	pid, err := f.Ensure(serverCommand(manners), "SOCKET")
+	require.NoError(f.t, err)
+	return pid
+}
+
+// request asks for a process that runs the script.
+func (f *fixture) request(script string) (id int, err error) {
+	f.t.Helper()
+	file, err := os.CreateTemp(f.t.TempDir(), "script")
+	require.NoError(f.t, err)
+	_, err = file.WriteString(script)
+	require.NoError(f.t, err)
+	defer func() { require.NoError(f.t, file.Close()) }()
+	return f.Request([]int{int(file.Fd())})
+}
+
+// start asks for a process and waits for the reply.
+func (f *fixture) start(script string) (id int) {
+	f.t.Helper()
+	id, err := f.request(script)
+	require.NoError(f.t, err)
+	sentinel, err := f.Reply(id, patience)
+	require.NoError(f.t, err)
+	require.Positive(f.t, sentinel)
+	return id
+}
+
+// exitOf waits for the end of a process.
+func (f *fixture) exitOf(id int) int {
+	f.t.Helper()
+	status := make(chan int, 1)
+	require.NoError(f.t, f.table.OnExit(id, func(s int) { status <- s }))
+	select {
+	case s := <-status:
+		return s
+	case <-time.After(patience):
+		require.Fail(f.t, "the process does not end")
+		return 0
+	}
+}
+
+// gone waits until no server runs.
+func (f *fixture) gone() {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return f.current() == nil }, patience, time.Millisecond)
+}
+
+func TestWithoutServer(t *testing.T) {
+	f := setUp(t)
+	require.NoError(t, f.Stop())
+	assert.Zero(t, f.Pid())
+	require.ErrorIs(t, f.Ping(time.Second), ErrGone)
+	_, err := f.Request(nil)
+	require.ErrorIs(t, err, ErrGone)
+	_, err = f.Reply(1, 0)
+	require.ErrorIs(t, err, process.ErrInvalid)
+	_, err = f.Ensure(process.Command{Argv: []string{"/nowhere"}}, "SOCKET")
+	require.ErrorIs(t, err, unix.ENOENT)
+	assert.Zero(t, f.Pid())
+}
+
+func TestServerIsStartedOnceAndStops(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("")
+	assert.Equal(t, pid, f.ensure(""))
+	assert.Equal(t, pid, f.Pid())
+	require.NoError(t, f.Ping(patience))
+	require.NoError(t, f.Stop())
+	assert.Zero(t, f.Pid())
+	require.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH, "stopped and reaped")
+	require.ErrorIs(t, f.Ping(time.Second), ErrGone)
+	assert.NotEqual(t, pid, f.ensure(""))
+	assert.Zero(t, f.table.Started(process.Spawn), "the server is none of the program's processes")
+	assert.Zero(t, f.table.Running())
+}
+
+func TestProcesses(t *testing.T) {
+	f := setUp(t)
+	f.ensure("")
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -9 $$": -9} {
+		assert.Equal(t, want, f.exitOf(f.start(script)), script)
+	}
+	id := f.start("exec sleep 1000")
+	assert.Equal(t, 1, f.table.Running())
+	code, err := f.table.ExitCode(id)
+	require.NoError(t, err)
+	assert.Equal(t, process.Running, code)
+	sentinel, err := f.table.Sentinel(id)
+	require.NoError(t, err)
+	again, err := f.Reply(id, 0)
+	require.NoError(t, err)
+	assert.Equal(t, sentinel, again, "a reply can be had again")
+	require.NoError(t, f.table.Signal(id, int(unix.SIGTERM)))
+	assert.Equal(t, -15, f.exitOf(id))
+	assert.EqualValues(t, 4, f.table.Started(process.Forkserver))
+}
+
+func TestManyAtOnce(t *testing.T) {
+	f := setUp(t)
+	f.ensure("")
+	var asking sync.WaitGroup
+	for worker := range 4 {
+		asking.Go(func() {
+			for i := range 20 {
+				want := worker*20 + i
+				id := f.start(fmt.Sprintf("exit %d", want))
+				assert.Equal(t, want, f.exitOf(id))
+				f.table.Forget(id)
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func TestReplyLosesPatience(t *testing.T) {
+	f := setUp(t)
+	f.ensure("mute")
+	id, err := f.request("exit 0")
+	require.NoError(t, err)
+	for range 3 {
+		sentinel, err := f.Reply(id, time.Millisecond)
+		require.NoError(t, err)
+		assert.Zero(t, sentinel)
+	}
+	_, err = f.table.ExitCode(id)
+	require.ErrorIs(t, err, process.ErrInvalid, "it has not started")
+	require.ErrorIs(t, f.Ping(time.Millisecond), unix.ETIMEDOUT)
+
+	require.NoError(t, f.Stop())
+	_, err = f.Reply(id, patience)
+	require.ErrorIs(t, err, ErrGone)
+	_, err = f.Reply(id, patience)
+	require.ErrorIs(t, err, process.ErrInvalid, "said once")
+}
+
+func TestPingEndsWithTheServer(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("mute")
+	pinging := make(chan error)
+	go func() { pinging <- f.Ping(patience) }()
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	require.ErrorIs(t, <-pinging, ErrGone)
+}
+
+func TestRefusal(t *testing.T) {
+	f := setUp(t)
+	f.ensure("refuse")
+	id, err := f.request("exit 0")
+	require.NoError(t, err)
+	_, err = f.Reply(id, patience)
+	require.ErrorIs(t, err, unix.EAGAIN)
+	_, err = f.table.Pid(id)
+	require.ErrorIs(t, err, process.ErrInvalid)
+	require.NoError(t, f.Ping(patience), "the server is as good as before")
+}
+
+func TestServerThatDies(t *testing.T) {
+	f := setUp(t)
+	dead := f.ensure("die")
+	id, err := f.request("exit 0")
+	require.NoError(t, err)
+	_, err = f.Reply(id, patience)
+	require.ErrorIs(t, err, ErrGone)
+	assert.ErrorContains(t, err, fmt.Sprint(dead))
+
+	assert.NotEqual(t, dead, f.ensure(""))
+	assert.Equal(t, 7, f.exitOf(f.start("exit 7")))
+}
+
+func TestProcessesOfAServerThatDied(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("")
+	ended := f.start("exit 7")
+	assert.Equal(t, 7, f.exitOf(ended))
+	running := f.start("exec sleep 1000")
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	f.gone()
+	code, err := f.table.ExitCode(ended)
+	require.NoError(t, err)
+	assert.Equal(t, 7, code)
+	code, err = f.table.ExitCode(running)
+	require.NoError(t, err)
+	assert.Equal(t, process.Running, code)
+	require.NoError(t, f.table.Signal(running, int(unix.SIGKILL)))
+	assert.Equal(t, process.Unknown, f.exitOf(running))
+}
+
+func TestEnsureSeesADeadServerAtOnce(t *testing.T) {
+	f := setUp(t)
+	for range 10 {
+		pid := f.ensure("")
+		sentinel, err := f.table.Sentinel(f.current().id)
+		require.NoError(t, err)
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(sentinel), Events: unix.POLLIN}}, 20_000)
+		if err != unix.EINTR {
+			require.NoError(t, err)
+		}
+		assert.NotEqual(t, pid, f.ensure(""))
+	}
+}
+
+func TestProtocolErrorsLoseTheServer(t *testing.T) {
+	for _, manners := range []string{"garbage", "without-pidfd", "unasked", "twice"} {
+		t.Run(manners, func(t *testing.T) {
+			f := setUp(t)
+			pid := f.ensure(manners)
+			id, err := f.request("exit 0")
+			if err == nil {
+				_, err = f.Reply(id, patience)
+			}
+			if manners != "twice" {
+				require.ErrorIs(t, err, ErrGone)
+				assert.ErrorContains(t, err, errProtocol.Error())
+			}
+			f.gone()
+			require.Eventually(t, func() bool { return unix.Kill(pid, 0) == unix.ESRCH }, patience, time.Millisecond)
+		})
+	}
+}
+
+func TestStubbornServerIsKilled(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("immortal")
+	require.NoError(t, f.Ping(patience))
+	begin := time.Now()
+	require.NoError(t, f.Stop())
+	assert.GreaterOrEqual(t, time.Since(begin), stopPatience)
+	require.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH)
+}
+
+func TestProcessNobodyWaitsForIsEnded(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("")
+	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	id, err := f.request("exec sleep 1000")
+	require.NoError(t, err)
+	f.Forget(id)
+	f.table.Forget(id)
+	require.NoError(t, unix.Kill(pid, unix.SIGCONT))
+	require.Eventually(t, func() bool {
+		_, err := f.table.Pid(id)
+		return err != nil && f.table.Started(process.Forkserver) == 1
+	}, patience, time.Millisecond)
+}
+
+func TestNoRoomForThePidfd(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("")
+	require.NoError(t, f.Ping(patience))
+	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	id, err := f.request("exec sleep 1000")
+	require.NoError(t, err)
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}))
+	require.NoError(t, unix.Kill(pid, unix.SIGCONT))
+	_, err = f.Reply(id, patience)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	require.ErrorIs(t, err, unix.EMFILE)
+	require.Eventually(t, func() bool {
+		s := f.current()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.children) == 0
+	}, patience, time.Millisecond, "the process has been ended")
+	assert.Equal(t, 7, f.exitOf(f.start("exit 7")), "the server is as good as before")
+}
+
+func TestTooManyDescriptors(t *testing.T) {
+	f := setUp(t)
+	f.ensure("")
+	_, err := f.Request(make([]int, sys.MaxPassed+1))
+	require.ErrorIs(t, err, process.ErrInvalid)
+	assert.ErrorContains(t, err, "too many fds")
+	_, err = f.Request([]int{19999})
+	require.ErrorIs(t, err, unix.EBADF)
+	require.NoError(t, f.Ping(patience))
+}
+
+func TestStopAfterTheTableIsClosed(t *testing.T) {
+	table := process.NewTable()
+	c := New(table)
+	pid, err := c.Ensure(serverCommand(""), "SOCKET")
+	require.NoError(t, err)
+	server := c.current()
+	require.NoError(t, table.Close())
+	server.lose(unix.EPIPE)
+	<-server.done
+	_, err = unix.Wait4(pid, nil, 0, nil)
+	require.NoError(t, err)
+}

@@ -1,0 +1,50 @@
+// Package guard turns a panic anywhere in the engine into an error, and keeps it.
+//
+// A Go panic that reaches C ends the whole interpreter. So every function that Python or C calls, and every goroutine,
+// defers one of these functions. After the first panic the engine's own state cannot be trusted: it is poisoned, and
+// every later call is refused with what poisoned it.
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// ErrPoisoned is wrapped by every error that a poisoned engine returns.
+var ErrPoisoned = errors.New("the goproc engine is poisoned by an internal error")
+
+var poison atomic.Pointer[string]
+
+// Check returns nil, or an error wrapping [ErrPoisoned] that says what poisoned the engine.
+func Check() error {
+	if by := poison.Load(); by != nil {
+		return fmt.Errorf("%w: %s", ErrPoisoned, *by)
+	}
+	return nil
+}
+
+// Recover, deferred, turns a panic into *err. where names the call.
+func Recover(where string, err *error) {
+	if v := recover(); v != nil {
+		record(where, v)
+		*err = Check()
+	}
+}
+
+// Goroutine, deferred first in every goroutine, keeps its panic from ending the process.
+func Goroutine(where string) {
+	if v := recover(); v != nil {
+		record(where, v)
+	}
+}
+
+// record keeps the first panic and prints its stack, once.
+func record(where string, v any) {
+	by := fmt.Sprintf("panic in %s: %v", where, v)
+	if poison.CompareAndSwap(nil, &by) {
+		fmt.Fprintf(os.Stderr, "goproc: %s\n%s", by, debug.Stack())
+	}
+}

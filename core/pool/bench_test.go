@@ -1,0 +1,93 @@
+package pool
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/goproc/goproc/core/ring"
+)
+
+// A task in, its result out, with the worker played on the same thread: what the engine's calls cost.
+func BenchmarkSubmitCollect(b *testing.B) {
+	for _, workers := range []int{1, 2, 64} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			p, _ := newPool(b)
+			var hands []*hand
+			for range workers {
+				hands = append(hands, hire(b, p, 0))
+			}
+			payload, buffer := make([]byte, 64), make([]byte, 128<<10)
+			for b.Loop() {
+				if err := p.Submit(ring.Frame{Job: 1}, payload); err != nil {
+					b.Fatal(err)
+				}
+				for _, h := range hands {
+					task, ok := h.Claim()
+					if !ok {
+						continue
+					}
+					h.Advance()
+					result := resultOf(task)
+					result.Busy = 10
+					if err := h.TrySend(result, payload); err != nil {
+						b.Fatal(err)
+					}
+					break
+				}
+				if p.Collect(buffer) == 0 {
+					b.Fatal("nothing has completed")
+				}
+			}
+		})
+	}
+}
+
+// A stream of tasks through two workers that run at the same time, and a thread that waits for the results.
+func BenchmarkStream(b *testing.B) {
+	for _, size := range []int{64, 4096} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			p, _ := newPool(b)
+			collector := newCollector(b, p)
+			var working sync.WaitGroup
+			defer working.Wait()
+			defer p.Terminate()
+			for range 2 {
+				h := hire(b, p, 0)
+				working.Go(func() { echo(h) })
+			}
+			payload := make([]byte, size)
+			submitted, collected := 0, 0
+			take := func() {
+				completed := collector.Collect(p.Collect, patience)
+				if len(completed) == 0 {
+					b.Fatal("nothing completes")
+				}
+				collected += len(completed)
+			}
+			b.SetBytes(2 * int64(size))
+			for b.Loop() {
+				if err := p.Submit(ring.Frame{Job: 1, Index: uint64(submitted)}, payload); err != nil {
+					b.Fatal(err)
+				}
+				if submitted++; submitted-collected > 256 {
+					take()
+				}
+			}
+			for collected < submitted {
+				take()
+			}
+		})
+	}
+}
+
+// What is handed in before any worker is there.
+func BenchmarkSubmitToTheQueue(b *testing.B) {
+	p, _ := newPool(b)
+	payload := make([]byte, 64)
+	for b.Loop() {
+		if err := p.Submit(ring.Frame{Job: 1}, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package pool
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/goproc/goproc/core/leakcheck"
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/ring/ringtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// patience is after how long what never comes is a failure.
+const patience = 30 * time.Second
+
+// TestMain also finds mappings that are left. Executed with GOPROC_TEST_PANIC set, it panics in a pump instead.
+func TestMain(m *testing.M) {
+	if os.Getenv("GOPROC_TEST_PANIC") != "" {
+		panicInPump()
+		os.Exit(0)
+	}
+	code := leakcheck.Main(m)
+	if mapped := ringtest.Mapped(); len(mapped) > 0 {
+		fmt.Fprintln(os.Stderr, "left mapped by the tests:", mapped)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// counted is what a pool has counted.
+type counted struct{ tasks, lost atomic.Int64 }
+
+func (c *counted) AddTasks(n int64) { c.tasks.Add(n) }
+func (c *counted) AddLost(n int64)  { c.lost.Add(n) }
+
+// newPool makes a pool that is destroyed with the test.
+func newPool(t testing.TB) (*Pool, *counted) {
+	t.Helper()
+	counters := &counted{}
+	p, err := New(counters)
+	require.NoError(t, err)
+	t.Cleanup(p.Destroy)
+	return p, counters
+}
+
+// hand is a worker in the service of a pool.
+type hand struct {
+	*ringtest.Worker
+	pool      *Pool
+	slot, pid int
+	kills     atomic.Int32
+}
+
+var lastPid atomic.Int64
+
+// hire starts a worker, as package pybind and a start method do.
+func hire(t testing.TB, p *Pool, maxTasks int) *hand {
+	t.Helper()
+	h, err := tryHire(p, maxTasks)
+	require.NoError(t, err)
+	t.Cleanup(h.Close)
+	return h
+}
+
+func tryHire(p *Pool, maxTasks int) (*hand, error) {
+	slot, err := p.Slot()
+	if err != nil {
+		return nil, err
+	}
+	worker, err := ringtest.Open(p.MemoryFD(), p.EventFD(), slot)
+	if err != nil {
+		p.Drop(slot)
+		return nil, err
+	}
+	h := &hand{Worker: worker, pool: p, slot: slot, pid: int(lastPid.Add(1))}
+	err = p.Add(slot, h.pid, maxTasks, func() {
+		h.kills.Add(1)
+		h.Kill()
+	})
+	return h, err
+}
+
+// exit is the end of the worker's process.
+func (h *hand) exit(code int) {
+	h.Kill()
+	h.pool.Exited(h.slot, code)
+}
+
+// recv takes the task that must be there.
+func (h *hand) recv(t testing.TB) ringtest.Task {
+	t.Helper()
+	task, ok := h.Claim()
+	require.True(t, ok, "no task is there")
+	h.Advance()
+	return task
+}
+
+// awaits waits, on another goroutine, for a task.
+func (h *hand) awaits(t testing.TB) <-chan ringtest.Task {
+	tasks := make(chan ringtest.Task, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if task, err := h.Recv(); err == nil {
+			tasks <- task
+		}
+	}()
+	t.Cleanup(func() {
+		h.Kill()
+		<-done
+	})
+	require.Eventually(t, func() bool { return h.Sleeping() || len(tasks) > 0 }, patience, time.Microsecond)
+	return tasks
+}
+
+// send delivers the result of the task, for which there must be room.
+func (h *hand) send(t testing.TB, task ringtest.Task, payload []byte) {
+	t.Helper()
+	require.NoError(t, h.TrySend(resultOf(task), payload))
+}
+
+func resultOf(task ringtest.Task) ring.Frame {
+	return ring.Frame{Kind: ring.KindResult, Job: task.Job, Index: task.Index}
+}
+
+// submit hands in tasks (1, index), whose payload says so.
+func submit(t testing.TB, p *Pool, indexes ...uint64) {
+	t.Helper()
+	for _, index := range indexes {
+		require.NoError(t, p.Submit(ring.Frame{Job: 1, Index: index}, fmt.Appendf(nil, "task %d", index)))
+	}
+}
+
+// collect takes what has completed, without waiting, each as "kind job.index payload".
+func collect(p *Pool) []string {
+	var all []string
+	buffer := make([]byte, 128<<10)
+	for {
+		used := p.Collect(buffer)
+		if used == 0 {
+			return all
+		}
+		for _, c := range ringtest.Decode(buffer[:used]) {
+			all = append(all, describe(c))
+		}
+	}
+}
+
+func describe(c ringtest.Completion) string {
+	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited"}
+	payload := c.Payload
+	if len(payload) > 40 {
+		payload = fmt.Appendf(nil, "%d bytes", len(payload))
+	}
+	return fmt.Sprintf("%s %d.%d %s", names[c.Kind], c.Job, c.Index, payload)
+}
+
+// receive gives up after a while, so that a test of what never hangs does not hang.
+func receive[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v, ok := <-from:
+		require.True(t, ok, what)
+		return v
+	case <-time.After(patience):
+		require.Fail(t, "nothing came", what)
+		panic("unreachable")
+	}
+}
+
+// believe makes the pool believe that tasks take that many microseconds.
+func (p *Pool) believe(busy float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy = busy
+}
+
+// description is of an extent.
+var description = bytes.Repeat([]byte("abcdefgh"), 3)
+
+// submitExtent hands in a task (2, index) whose call lies in an extent.
+func submitExtent(t testing.TB, p *Pool, index uint64) {
+	t.Helper()
+	require.NoError(t, p.Submit(ring.Frame{Job: 2, Index: index, Flags: ring.FlagExtent}, description))
+}
+
+// assertEmpty makes sure that nothing is left of all tasks.
+func assertEmpty(t testing.TB, p *Pool) {
+	t.Helper()
+	assert.Empty(t, collect(p))
+	assert.Zero(t, p.Pending())
+}

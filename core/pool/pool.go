@@ -1,0 +1,364 @@
+// Package pool is the scheduler: which task goes to which worker, what each worker has, and what became of it.
+//
+// It never starts a process and never touches a Python object. Threads of the Python program call it inline through
+// package capi to submit and to collect; when none of them is there, one goroutine a pool, the pump, takes its place:
+// it moves queued tasks to workers that have run dry and empties result rings that fill up. A worker wakes the pump
+// by an eventfd, and only when it has been asked to (see ring.WaitingFeed).
+//
+// What is in flight is known for each worker, in the order in which the worker takes it. When a worker ends, the
+// results it had delivered count, the task it had claimed is lost, and those it had not claimed go to other workers.
+package pool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ErrClosed is returned for a task submitted to a pool that has been closed or terminated.
+var ErrClosed = errors.New("the pool is closed")
+
+// ErrTooLarge is returned for a payload that must go to an extent.
+var ErrTooLarge = fmt.Errorf("a payload in a ring has at most %d bytes", ring.MaxInline)
+
+// Counters receives what all pools have done.
+type Counters interface {
+	AddTasks(n int64)
+	AddLost(n int64)
+}
+
+type state int
+
+const (
+	open       state = iota
+	closed           // no new tasks; workers stop when nothing is left
+	terminated       // nothing runs any more
+)
+
+// Pool schedules the tasks of one Python pool.
+type Pool struct {
+	memory   *ring.Memory
+	counters Counters
+	event    *sys.FD  // the eventfd's number, which workers inherit
+	pumpFile *os.File // the same eventfd, read through the runtime's poller
+	pumped   chan struct{}
+
+	mu      sync.Mutex
+	state   state
+	stopped bool      // the workers have been told to stop
+	slots   []*worker // by number of slot; nil where none is mapped
+	active  []*worker // those that may have tasks
+	queue   queue     // tasks that no worker has yet
+	ready   []byte    // encoded completions that nobody has collected yet, from readyAt on
+	readyAt int
+	busy    float64 // what a task takes, in microseconds: a moving average; 0 when unknown
+}
+
+// New makes a pool without workers.
+func New(counters Counters) (*Pool, error) {
+	memory, err := ring.NewMemory()
+	if err != nil {
+		return nil, err
+	}
+	memory.SetSpin(spin())
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		memory.Close()
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	// The pump reads through a descriptor of its own, as an os.File and an sys.FD cannot both own one.
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		_ = unix.Close(fd)
+		memory.Close()
+		return nil, fmt.Errorf("dup of eventfd: %w", err)
+	}
+	p := &Pool{
+		memory:   memory,
+		counters: counters,
+		event:    sys.NewFD(fd, "pool event"),
+		pumpFile: os.NewFile(uintptr(own), "pool event"),
+		pumped:   make(chan struct{}),
+	}
+	go p.pump(p.pumpFile)
+	return p, nil
+}
+
+// spin is how many nanoseconds an end spins before it sleeps: none on a single core, where the other end could not
+// run meanwhile.
+func spin() uint32 {
+	if runtime.NumCPU() < 2 {
+		return 0
+	}
+	return 50_000
+}
+
+// MemoryFD and EventFD are the descriptors that a worker inherits. The pool owns them.
+func (p *Pool) MemoryFD() int { return p.memory.FD().Int() }
+
+// EventFD is the eventfd by which workers wake the pump.
+func (p *Pool) EventFD() int { return p.event.Int() }
+
+// Submit hands in a task. The payload is copied before Submit returns. It never waits: what no worker can take yet is
+// queued.
+func (p *Pool) Submit(f ring.Frame, payload []byte) error {
+	if len(payload) > ring.MaxInline {
+		return ErrTooLarge
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != open {
+		return ErrClosed
+	}
+	f.Kind = ring.KindTask
+	if p.queue.empty() {
+		if w := p.pick(); w != nil && w.push(f, payload) {
+			w.slot.Publish()
+			p.settle()
+			return nil
+		}
+	}
+	p.queue.pushBack(task{f, append([]byte(nil), payload...)})
+	p.step()
+	return nil
+}
+
+// Collect fills buf with completions, one frame (header and payload, padded to eight bytes) after the other, and
+// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline.
+func (p *Pool) Collect(buf []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	used := 0
+	for p.readyAt < len(p.ready) {
+		size := encodedSize(p.ready[p.readyAt:])
+		if used+size > len(buf) {
+			return used
+		}
+		copy(buf[used:], p.ready[p.readyAt:p.readyAt+size])
+		p.readyAt += size
+		used += size
+	}
+	if len(p.ready) > 0 {
+		p.readyAt = 0
+		if p.ready = p.ready[:0]; cap(p.ready) > 1<<20 {
+			p.ready = nil // a burst's memory is not kept
+		}
+	}
+	p.harvest(func(f ring.Frame, payload []byte) bool {
+		if used+int(ring.Space(len(payload))) > len(buf) {
+			return false
+		}
+		used += encode(buf[used:used:len(buf)], f, payload)
+		return true
+	})
+	p.step()
+	return used
+}
+
+// Close refuses further tasks; workers stop when nothing is queued or in flight.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == open {
+		p.state = closed
+	}
+	p.step()
+}
+
+// Terminate refuses further tasks and completes all that is queued or in flight as cancelled. What workers deliver
+// afterwards is dropped. Ending their processes is the caller's part.
+func (p *Pool) Terminate() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == terminated {
+		return
+	}
+	p.harvest(p.keep)
+	p.state = terminated
+	for _, w := range p.active {
+		for _, fl := range w.flights {
+			_, _ = w.slot.TakeBack(fl.position, 0) // it does not begin any more
+			p.complete(ring.KindCancelled, fl.frame, fl.extent, "")
+		}
+		w.flights, w.queued = nil, 0
+		w.slot.Stop()
+	}
+	for !p.queue.empty() {
+		t := p.queue.popFront()
+		p.complete(ring.KindCancelled, t.frame, t.extent(), "")
+	}
+	p.arm()
+	p.memory.Ring()
+}
+
+// Pending is how many tasks are queued or in flight.
+func (p *Pool) Pending() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.queue.len()
+	for _, w := range p.active {
+		n += len(w.flights)
+	}
+	return n
+}
+
+// Destroy frees everything. The pool's workers must have ended, or be about to: they are not told.
+func (p *Pool) Destroy() {
+	p.mu.Lock()
+	if p.pumpFile == nil {
+		p.mu.Unlock()
+		return
+	}
+	p.state = terminated
+	_ = p.pumpFile.Close()
+	p.pumpFile = nil
+	p.mu.Unlock()
+	<-p.pumped
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.slots {
+		if w != nil {
+			w.slot.Close()
+		}
+	}
+	p.slots, p.active, p.queue, p.ready, p.readyAt = nil, nil, queue{}, nil, 0
+	p.memory.Close()
+	_ = p.event.Close()
+}
+
+// pump stands in for the Python threads while none of them is in a call. New's caller owns it; Destroy ends it, by
+// closing the file.
+func (p *Pool) pump(event *os.File) {
+	defer close(p.pumped)
+	defer guard.Goroutine("a pool's pump")
+	var count [8]byte
+	for {
+		if _, err := event.Read(count[:]); err != nil {
+			return
+		}
+		p.pumpOnce()
+	}
+}
+
+// pumpOnce does what a thread that collects would do. Its panic must leave the lock free.
+func (p *Pool) pumpOnce() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == terminated {
+		return
+	}
+	p.harvest(p.keep)
+	p.step()
+	if len(p.ready) > p.readyAt {
+		p.memory.Ring()
+	}
+}
+
+// step moves tasks on after something has come or gone.
+func (p *Pool) step() {
+	p.feed()
+	p.stopIfDone()
+	p.settle()
+}
+
+// settle arms the workers' calls for the pump. A worker that ran dry, or whose results filled up, just before it could
+// see that it should call would sleep uncalled for: so what it would have called for is done here.
+func (p *Pool) settle() {
+	for p.arm() {
+		p.harvest(p.keep)
+		p.feed()
+		p.stopIfDone()
+	}
+}
+
+// stopIfDone ends the workers of a closed pool that has nothing left to do.
+func (p *Pool) stopIfDone() {
+	if p.state == closed && !p.stopped && p.idle() {
+		p.stopped = true
+		for _, w := range p.active {
+			w.slot.Stop()
+		}
+	}
+}
+
+// idle tells whether nothing is queued or in flight.
+func (p *Pool) idle() bool {
+	if !p.queue.empty() {
+		return false
+	}
+	for _, w := range p.active {
+		if len(w.flights) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// arm tells the workers when to call the pump. It returns whether it told them anything that they did not know.
+func (p *Pool) arm() bool {
+	if p.pumpFile == nil {
+		return false // the pool has been destroyed, and its memory is gone
+	}
+	backlog, inFlight := !p.queue.empty(), false
+	for _, w := range p.active {
+		inFlight = inFlight || len(w.flights) > 0
+		backlog = backlog || w.spare() && len(p.active) > 1
+	}
+	var set uint32
+	if inFlight && p.state != terminated {
+		set |= ring.WaitingDrain
+	}
+	if backlog || inFlight && p.state == closed {
+		set |= ring.WaitingFeed
+	}
+	before := p.memory.Arm(set, (ring.WaitingFeed|ring.WaitingDrain)&^set)
+	return set&^before != 0
+}
+
+// complete records what the engine itself has to say of a task.
+func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string) {
+	flags := uint16(0)
+	if extent != nil {
+		flags = ring.FlagExtent // the submitter frees it: the payload begins with its description
+	}
+	p.keep(ring.Frame{Kind: kind, Flags: flags, Job: f.Job, Index: f.Index}, append(append([]byte(nil), extent...), text...))
+}
+
+// keep stores a completion until somebody collects it.
+func (p *Pool) keep(f ring.Frame, payload []byte) bool {
+	at, size := len(p.ready), int(ring.Space(len(payload)))
+	if cap(p.ready)-at < size {
+		left := p.ready[p.readyAt:] // what has been collected is not kept
+		p.ready = append(make([]byte, 0, 2*(len(left)+size)), left...)
+		p.readyAt, at = 0, len(left)
+	}
+	encode(p.ready[at:at:cap(p.ready)], f, payload)
+	p.ready = p.ready[:at+size]
+	return true
+}
+
+// encode writes a frame as it would stand in a ring behind the end of b, which has room for it.
+func encode(b []byte, f ring.Frame, payload []byte) int {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, uint32(len(payload)))
+	b = le.AppendUint16(b, uint16(f.Kind))
+	b = le.AppendUint16(b, f.Flags)
+	b = le.AppendUint64(b, f.Job)
+	b = le.AppendUint64(b, f.Index)
+	b = le.AppendUint32(b, 0)
+	b = le.AppendUint32(b, f.Busy)
+	_ = append(b, payload...)
+	return int(ring.Space(len(payload)))
+}
+
+// encodedSize is the size of the encoded frame that b begins with.
+func encodedSize(b []byte) int { return int(ring.Space(int(binary.LittleEndian.Uint32(b)))) }

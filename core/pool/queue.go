@@ -1,0 +1,61 @@
+package pool
+
+import "github.com/goproc/goproc/core/ring"
+
+// task is a task that no worker has.
+type task struct {
+	frame   ring.Frame
+	payload []byte
+}
+
+// extent is the description of the task's extent, nil for none.
+func (t task) extent() []byte {
+	if t.frame.Flags&ring.FlagExtent == 0 {
+		return nil
+	}
+	return t.payload
+}
+
+// queue is a double-ended queue of tasks; the zero value is empty.
+type queue struct {
+	items []task // a ring buffer, of a length that is a power of two
+	head  int
+	count int
+}
+
+func (q *queue) empty() bool  { return q.count == 0 }
+func (q *queue) len() int     { return q.count }
+func (q *queue) front() *task { return &q.items[q.head] }
+
+func (q *queue) pushBack(t task) {
+	q.grow()
+	q.items[(q.head+q.count)&(len(q.items)-1)] = t
+	q.count++
+}
+
+func (q *queue) pushFront(t task) {
+	q.grow()
+	q.head = (q.head - 1) & (len(q.items) - 1)
+	q.items[q.head] = t
+	q.count++
+}
+
+func (q *queue) popFront() task {
+	t := q.items[q.head]
+	q.items[q.head] = task{}
+	q.head = (q.head + 1) & (len(q.items) - 1)
+	if q.count--; q.count == 0 && len(q.items) > 1024 {
+		*q = queue{} // a burst's memory is not kept
+	}
+	return t
+}
+
+func (q *queue) grow() {
+	if q.count < len(q.items) {
+		return
+	}
+	items := make([]task, max(16, 2*len(q.items)))
+	n := copy(items, q.items[q.head:])
+	copy(items[n:], q.items[:q.head])
+	q.items, q.head = items, 0
+}

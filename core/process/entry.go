@@ -1,0 +1,93 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/goproc/goproc/core/sys"
+)
+
+// state is how far an entry's process is.
+type state int
+
+const (
+	prepared state = iota // room is made; the process may or may not exist yet, and is not known
+	expected              // the fork server has been asked for it
+	running
+	ended // status holds
+	closed
+)
+
+// entry is what is known about one process.
+type entry struct {
+	id     int
+	method Method
+
+	mu        sync.Mutex
+	state     state
+	pid       int
+	pidfd     *sys.FD
+	reserve   *sys.FD // while prepared: a descriptor's room, given up when the table has none left for the pidfd
+	status    int
+	orphan    bool // a child of a fork server that is gone: nobody will send its status
+	forgotten bool
+	watched   bool // the pidfd is in the reaper's poller
+	settled   bool // the reaper has seen the end
+	onExit    []func(status int)
+}
+
+// mustHaveStarted refuses an entry without a process. The entry is locked.
+func (e *entry) mustHaveStarted() error {
+	switch e.state {
+	case prepared, expected:
+		return fmt.Errorf("%w: the process of entry %d has not started", ErrInvalid, e.id)
+	case closed:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
+// check finds out whether a running process has ended, and keeps its status. The entry is locked.
+func (e *entry) check() {
+	if e.state != running {
+		return
+	}
+	if e.method == Forkserver {
+		// Not our child: its parent, the fork server, sends the status; see Table.Exited. Without the server we can
+		// only see that it has ended.
+		if e.orphan {
+			if readable, err := sys.Readable(e.pidfd); readable || err != nil {
+				e.end(Unknown)
+			}
+		}
+		return
+	}
+	status, done, err := sys.PidfdWait(e.pidfd)
+	switch {
+	case err != nil:
+		// ECHILD: somebody else has reaped the child and has the only copy of its status, since the program called
+		// os.wait or ignores SIGCHLD. EBADF: the program closed descriptors that are not its own. 255 is what
+		// multiprocessing's fork server says of a status that is lost; "still running", which its popen_fork says
+		// from then on, would make join() a wait without an end.
+		e.end(Unknown)
+	case done:
+		e.end(status)
+	}
+}
+
+// end keeps the status, once. The entry is locked.
+func (e *entry) end(status int) {
+	if e.state == running {
+		e.state, e.status = ended, status
+	}
+}
+
+// close closes the entry's descriptors, whatever its state.
+func (e *entry) close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state = closed
+	return errors.Join(e.pidfd.Close(), e.reserve.Close())
+}

@@ -1,0 +1,248 @@
+// Package process is the table of the processes that this engine started, by whichever start method: it starts them,
+// waits for them, keeps each exit status once, and tells whoever subscribed. Package pybind calls it for Python's
+// Process objects, core/forkserver for the children of the fork server, and pools subscribe to the end of their
+// workers.
+//
+//	Prepare ──fork in C──► Commit ─┐
+//	Spawn ─────────────────────────┼─► running ──pidfd readable──► ended ──forgotten──► dropped
+//	Expect ──fork server──► Adopt ─┘
+//
+// A child is waited for by its pidfd: by the reaper goroutine, and inline by ExitCode, so that whoever asks just after
+// the sentinel became readable gets the answer. Both hold the entry's lock, and whoever comes first keeps the status.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Method is how a process was started.
+type Method int
+
+// The start methods, and Server: a process that serves the engine itself and counts as none of the program's.
+const (
+	Fork Method = iota
+	Spawn
+	Forkserver
+	Server
+	methods
+)
+
+// String is the name of the start method, as multiprocessing has it.
+func (m Method) String() string {
+	return [...]string{"fork", "spawn", "forkserver", "server"}[m]
+}
+
+// Exit codes that are not a process's own.
+const (
+	// Running stands for the exit code of a process that has not ended; no exit code or signal is that large.
+	Running = 1 << 20
+	// Unknown is the exit code of a process whose status nobody can learn any more, as with
+	// multiprocessing.popen_forkserver.
+	Unknown = 255
+)
+
+var (
+	// ErrClosed is wrapped by what a closed table returns.
+	ErrClosed = errors.New("the engine is closed")
+	// ErrInvalid is wrapped by errors about an argument.
+	ErrInvalid = errors.New("invalid argument")
+)
+
+// Table is the process table. A table that has not been used has no goroutine and no descriptor.
+type Table struct {
+	started [methods]atomic.Int64
+
+	mu       sync.Mutex
+	closed   bool
+	nextID   int
+	entries  map[int]*entry
+	reaper   *reaper  // nil until the first entry
+	lifeline lifeline // opened at first use
+}
+
+// NewTable makes an empty table.
+func NewTable() *Table { return &Table{entries: map[int]*entry{}} }
+
+// add makes an entry. The reaper and the lifeline are ready when it returns, so that what can fail fails before there
+// is a process.
+func (t *Table) add(m Method, s state) (*entry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, ErrClosed
+	}
+	if t.reaper == nil {
+		r, err := startReaper(t)
+		if err != nil {
+			return nil, err
+		}
+		t.reaper = r
+	}
+	if err := t.lifeline.open(); err != nil {
+		return nil, err
+	}
+	t.nextID++
+	e := &entry{id: t.nextID, method: m, state: s}
+	t.entries[e.id] = e
+	return e, nil
+}
+
+// entry looks an id up.
+func (t *Table) entry(id int) (*entry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, ErrClosed
+	}
+	if e := t.entries[id]; e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%w: there is no process entry %d", ErrInvalid, id)
+}
+
+// with calls f on the entry, locked.
+func with[T any](t *Table, id int, f func(e *entry) (T, error)) (T, error) {
+	e, err := t.entry(id)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return f(e)
+}
+
+// drop takes the entry out of the table; its descriptor must be closed already.
+func (t *Table) drop(id int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.entries, id)
+}
+
+// Lifeline is the read end of a pipe whose write end is this process's alone: it becomes readable, at its end, when
+// this process is gone. The table owns it.
+func (t *Table) Lifeline() (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return 0, ErrClosed
+	}
+	if err := t.lifeline.open(); err != nil {
+		return 0, err
+	}
+	return t.lifeline.read.Int(), nil
+}
+
+// Pid is the number of the process.
+func (t *Table) Pid(id int) (int, error) {
+	return with(t, id, func(e *entry) (int, error) { return e.pid, e.mustHaveStarted() })
+}
+
+// Sentinel is the pidfd of the process, which is readable when the process has ended. The table owns it, and closes it
+// once the process has ended and is forgotten.
+func (t *Table) Sentinel(id int) (int, error) {
+	return with(t, id, func(e *entry) (int, error) { return e.pidfd.Int(), e.mustHaveStarted() })
+}
+
+// ExitCode is the exit code of the process, the negative number of the signal that ended it, or [Running].
+func (t *Table) ExitCode(id int) (int, error) {
+	return with(t, id, func(e *entry) (int, error) {
+		if err := e.mustHaveStarted(); err != nil {
+			return 0, err
+		}
+		e.check()
+		if e.state != ended {
+			return Running, nil
+		}
+		return e.status, nil
+	})
+}
+
+// Signal sends a signal to the process; to one that has ended, none.
+func (t *Table) Signal(id, signal int) error {
+	_, err := with(t, id, func(e *entry) (struct{}, error) {
+		if err := e.mustHaveStarted(); err != nil || e.state == ended {
+			return struct{}{}, err
+		}
+		return struct{}{}, sys.PidfdSignal(e.pidfd, unix.Signal(signal))
+	})
+	return err
+}
+
+// OnExit has f called once, with the exit code, when the process has ended: on the goroutine of the reaper, never
+// within a call of this package, and soon if the process has ended already. f must not wait for anything, since the
+// ends of all other processes come after it.
+func (t *Table) OnExit(id int, f func(status int)) error {
+	_, err := with(t, id, func(e *entry) (struct{}, error) {
+		e.onExit = append(e.onExit, f)
+		if e.settled {
+			t.reaper.settle(id)
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// Forget says that nobody will ask about the entry any more. It is dropped once the process has ended, which is still
+// waited for. A process that the fork server has been asked for but has not started yet is ended when it arrives: who
+// asked could neither join nor end it. Forgetting what is not there, or after Close, does nothing.
+func (t *Table) Forget(id int) {
+	_, _ = with(t, id, func(e *entry) (struct{}, error) {
+		e.forgotten = true
+		if e.settled {
+			t.reaper.settle(id)
+		}
+		return struct{}{}, nil
+	})
+}
+
+// Started is how many processes were started by the method.
+func (t *Table) Started(m Method) int64 { return t.started[m].Load() }
+
+// Running is how many processes of the program have not ended, as far as is known.
+func (t *Table) Running() int {
+	t.mu.Lock()
+	entries := make([]*entry, 0, len(t.entries))
+	for _, e := range t.entries {
+		entries = append(entries, e)
+	}
+	t.mu.Unlock()
+	n := 0
+	for _, e := range entries {
+		e.mu.Lock()
+		if e.state == running && e.method != Server {
+			n++
+		}
+		e.mu.Unlock()
+	}
+	return n
+}
+
+// Close stops the reaper and closes all descriptors; processes that run go on, except those that watch the lifeline.
+// It must not be called from an OnExit function.
+func (t *Table) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	entries, r := t.entries, t.reaper
+	t.entries = nil
+	t.mu.Unlock()
+
+	var errs []error
+	if r != nil {
+		errs = append(errs, r.close())
+	}
+	for _, e := range entries {
+		errs = append(errs, e.close())
+	}
+	return errors.Join(append(errs, t.lifeline.close())...)
+}

@@ -1,0 +1,112 @@
+// Package ring is the memory that a pool shares with its workers, and the parent's ends of the rings in it.
+//
+// One sparse memory file serves a pool. Its first page belongs to the pool as a whole; then comes one slot for each
+// worker, with two rings: tasks (the parent writes, the worker reads) and results (the other way round). Each ring has
+// one producer and one consumer, so nothing in it is ever locked, and a worker that dies at any instruction wedges
+// nobody. Payloads too large for a ring lie in extents further up in the same file (see capi/transport/arena.c); the
+// frame then holds only their place.
+//
+//	0          control page: waiting, doorbell
+//	4 KiB      slot 0: control page | task ring 64 KiB | result ring 64 KiB
+//	136 KiB    slot 1: ...
+//	1 TiB      extents
+//
+// capi/transport/layout.h states the same numbers for C; a test in capi compares the two.
+//
+// What a worker writes is not trusted: every position and size is checked, and one that is impossible is an
+// [ErrProtocol], which makes the worker a lost one.
+package ring
+
+import "errors"
+
+// ErrProtocol means that the other process wrote something impossible into the shared memory.
+var ErrProtocol = errors.New("the worker broke the ring's protocol")
+
+// The layout. All offsets are in bytes.
+const (
+	PageSize   = 4096
+	RingSize   = 64 << 10 // of each ring; a power of two
+	SlotSize   = PageSize + 2*RingSize
+	SlotsStart = PageSize
+	MemorySize = 1 << 62 // sparse
+
+	MaxInline  = 16 << 10 // the largest payload in a ring; a larger one goes to an extent
+	HeaderSize = 32       // of a frame
+	ExtentSize = 24       // of an extent's description (offset, length, serial), the payload of a frame flagged so
+
+	// In the pool's control page.
+	OffWaiting  = 64 // uint32: Waiting* bits, set by who sleeps in the parent
+	OffDoorbell = 68 // uint32: a futex; rung for the thread that waits for results
+	OffSpin     = 72 // uint32: nanoseconds to spin before sleeping, 0 when the machine is oversubscribed
+
+	// In a slot's control page: the parent's line, the worker's line, the line of the worker's sleep, its current task.
+	OffTaskTail   = 0
+	OffResultHead = 8
+	OffStop       = 16
+	OffTaskHead   = 64
+	OffResultTail = 72
+	OffSleeping   = 128 // uint32: the worker sleeps, or is about to: sleep*, 0 when it does not
+	OffBell       = 132 // uint32: a futex; rung for the worker
+	OffCurrentJob = 192
+	OffCurrentIdx = 200
+	OffStarted    = 208 // uint64: CLOCK_MONOTONIC nanoseconds, 0 when no task runs
+
+	// In a frame's header.
+	offSize  = 0  // uint32
+	offKind  = 4  // uint16
+	offFlags = 6  // uint16
+	offJob   = 8  // uint64
+	offIndex = 16 // uint64
+	offClaim = 24 // uint32
+	offBusy  = 28 // uint32
+)
+
+// The bits of the word at OffWaiting.
+const (
+	WaitingCollector = 1 << iota // a thread sleeps on the doorbell until a result comes
+	WaitingFeed                  // wake the pump when a worker runs dry: there is more for it to do
+	WaitingDrain                 // wake the pump when a result ring is half full
+)
+
+// What the worker sleeps for.
+const (
+	sleepTasks uint32 = 1 // a task
+	sleepRoom  uint32 = 2 // room in its result ring
+)
+
+// Kind says what a frame is.
+type Kind uint16
+
+// The kinds of frames. Task is in task rings; Result and Failure are in result rings; the others are made by the engine.
+const (
+	KindPad       Kind = iota // fills a ring's end
+	KindTask                  // a pickled call
+	KindResult                // a pickled result
+	KindFailure               // a pickled exception
+	KindLost                  // the task's worker ended: payload "pid exitcode"
+	KindCancelled             // the task was withdrawn, or its pool terminated
+	KindTimeout               // the task ran longer than it was allowed
+	KindExited                // not a task: a worker has ended; index is its slot, payload "pid exitcode served"
+)
+
+// FlagExtent says that the payload is the description of an extent.
+const FlagExtent uint16 = 1
+
+// The states of a task's claim word. Whoever changes it from claimQueued owns the task.
+const (
+	claimQueued uint32 = iota
+	claimWorker
+	claimTakenBack
+)
+
+// Frame is a frame's header.
+type Frame struct {
+	Kind  Kind
+	Flags uint16
+	Job   uint64 // which job: an apply, or a map as a whole
+	Index uint64 // which task of it
+	Busy  uint32 // of a result: microseconds the task ran, saturating
+}
+
+// Space is how many bytes of a ring a frame with a payload of size bytes takes.
+func Space(size int) uint64 { return uint64(HeaderSize+size+7) &^ 7 }

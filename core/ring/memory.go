@@ -1,0 +1,78 @@
+package ring
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/goproc/goproc/core/sys"
+)
+
+// Memory is the shared memory of one pool.
+type Memory struct {
+	shm     *sys.SharedMemory
+	control []byte
+}
+
+// NewMemory makes a pool's memory.
+func NewMemory() (*Memory, error) {
+	shm, err := sys.NewSharedMemory("pool memory", MemorySize)
+	if err != nil {
+		return nil, err
+	}
+	control, err := shm.Map(0, PageSize)
+	if err != nil {
+		_ = shm.Close()
+		return nil, err
+	}
+	return &Memory{shm: shm, control: control}, nil
+}
+
+// FD is the memory's descriptor, which workers inherit.
+func (m *Memory) FD() *sys.FD { return m.shm.FD() }
+
+// SetSpin tells all ends how many nanoseconds to spin before they sleep.
+func (m *Memory) SetSpin(ns uint32) { atomic.StoreUint32(word32(m.control, OffSpin), ns) }
+
+// Arm sets and clears bits of the waiting word, and returns what it was before.
+func (m *Memory) Arm(set, clear uint32) uint32 {
+	word := word32(m.control, OffWaiting)
+	for {
+		old := atomic.LoadUint32(word)
+		next := old&^clear | set
+		if next == old || atomic.CompareAndSwapUint32(word, old, next) {
+			return old
+		}
+	}
+}
+
+// Ring wakes the thread that waits for results, if one sleeps.
+func (m *Memory) Ring() {
+	atomic.AddUint32(word32(m.control, OffDoorbell), 1)
+	if atomic.LoadUint32(word32(m.control, OffWaiting))&WaitingCollector != 0 {
+		m.Arm(0, WaitingCollector)
+		sys.FutexWake(word32(m.control, OffDoorbell))
+	}
+}
+
+// Slot maps the slot of the given number, counted from 0, and clears it.
+func (m *Memory) Slot(number int) (*Slot, error) {
+	mem, err := m.shm.Map(SlotsStart+int64(number)*SlotSize, SlotSize)
+	if err != nil {
+		return nil, err
+	}
+	s := &Slot{memory: m, mem: mem}
+	s.tasks, s.results = mem[PageSize:PageSize+RingSize], mem[PageSize+RingSize:]
+	s.Clear()
+	return s, nil
+}
+
+// Close unmaps and closes the memory. Slots must have been closed before.
+func (m *Memory) Close() {
+	m.shm.Unmap(m.control)
+	m.control = nil
+	_ = m.shm.Close()
+}
+
+func word32(mem []byte, off int) *uint32 { return (*uint32)(unsafe.Pointer(&mem[off])) }
+func word64(mem []byte, off int) *uint64 { return (*uint64)(unsafe.Pointer(&mem[off])) }
+func word16(mem []byte, off int) *uint16 { return (*uint16)(unsafe.Pointer(&mem[off])) }

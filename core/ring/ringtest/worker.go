@@ -1,0 +1,293 @@
+// Package ringtest plays in Go what stands at the other ends of a pool's memory: the worker, as
+// capi/transport/channel.c does, and the thread that waits for results, as capi/transport/port.c does. The tests of
+// core/ring and core/pool run on it.
+//
+// It maps the memory a second time, as another process would, and sees it through structures of its own, written after
+// capi/transport/layout.h: a mistake in core/ring's offsets is not repeated here.
+package ringtest
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ErrKilled is what a worker's calls return once it has been killed.
+var ErrKilled = errors.New("the worker has been killed")
+
+// ErrFull means that the result ring has no room.
+var ErrFull = errors.New("the result ring is full")
+
+// The words of the protocol, as capi/transport/layout.h has them.
+const (
+	claimQueued = 0
+	claimWorker = 1
+	sleepTasks  = 1
+	sleepRoom   = 2
+)
+
+// control is goproc_control.
+type control struct {
+	_        [64]byte
+	waiting  atomic.Uint32
+	doorbell atomic.Uint32
+	spin     atomic.Uint32
+}
+
+// slot is goproc_slot.
+type slot struct {
+	taskTail, resultHead atomic.Uint64
+	stop                 atomic.Uint32
+	_                    [44]byte
+	taskHead, resultTail atomic.Uint64
+	_                    [48]byte
+	sleeping, bell       atomic.Uint32
+	_                    [56]byte
+	job, index, started  atomic.Uint64
+}
+
+// frame is goproc_frame.
+type frame struct {
+	size        uint32
+	kind, flags uint16
+	job, index  uint64
+	claim       atomic.Uint32
+	busy        uint32
+}
+
+const headerSize = int(unsafe.Sizeof(frame{}))
+
+// Task is what a worker receives.
+type Task struct {
+	Job, Index uint64
+	Flags      uint16
+	Payload    []byte
+}
+
+// Worker is a worker's end of its slot. One goroutine may use it; Kill is for any.
+type Worker struct {
+	Control, Memory []byte // its mappings: the pool's page, and the slot as a whole
+
+	control        *control
+	slot           *slot
+	tasks, results []byte
+	event          int
+	head, tail     uint64 // of the tasks and the results
+
+	mu     sync.Mutex // guards the mappings against a Kill that comes late
+	closed bool
+	killed atomic.Bool
+}
+
+// Open maps the slot of the given number. The descriptors stay the caller's; event, which wakes the pump, may be -1.
+func Open(memory, event, number int) (*Worker, error) {
+	page, err := unix.Mmap(memory, 0, ring.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	mem, err := unix.Mmap(memory, int64(ring.SlotsStart+number*ring.SlotSize), ring.SlotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		_ = unix.Munmap(page)
+		return nil, err
+	}
+	return &Worker{
+		Control: page,
+		Memory:  mem,
+		control: (*control)(unsafe.Pointer(&page[0])),
+		slot:    (*slot)(unsafe.Pointer(&mem[0])),
+		tasks:   mem[ring.PageSize : ring.PageSize+ring.RingSize],
+		results: mem[ring.PageSize+ring.RingSize:],
+		event:   event,
+	}, nil
+}
+
+// Close unmaps the slot.
+func (w *Worker) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.closed = true
+		_ = unix.Munmap(w.Control)
+		_ = unix.Munmap(w.Memory)
+	}
+}
+
+// Kill ends the worker: what it does now, and all that it does later, fails with ErrKilled.
+func (w *Worker) Kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.killed.Store(true)
+	if !w.closed {
+		w.slot.bell.Add(1)
+		wake(&w.slot.bell)
+	}
+}
+
+// Recv waits for the next task and takes it. It returns io.EOF when the pool has told the worker to end.
+func (w *Worker) Recv() (Task, error) {
+	for {
+		if task, ok := w.Claim(); ok {
+			w.Advance()
+			return task, nil
+		}
+		if w.killed.Load() {
+			return Task{}, ErrKilled
+		}
+		if w.slot.stop.Load() != 0 && w.slot.taskTail.Load() == w.head {
+			return Task{}, io.EOF
+		}
+		w.poke(true, false)
+		w.sleepUntil(sleepTasks, func() bool { return w.slot.taskTail.Load() != w.head || w.slot.stop.Load() != 0 })
+	}
+}
+
+// Claim makes the next task this worker's own, if there is one, but leaves it in the ring: so far a worker has got that
+// dies while it unpacks the task. It passes over pads, and over what has been taken back. It panics when there is nonsense
+// in the ring.
+func (w *Worker) Claim() (Task, bool) {
+	for !w.killed.Load() && w.slot.taskTail.Load() != w.head {
+		at := int(w.head % ring.RingSize)
+		f := (*frame)(unsafe.Pointer(&w.tasks[at]))
+		switch {
+		case w.slot.taskTail.Load()-w.head > ring.RingSize || f.kind == uint16(ring.KindPad) && f.size == 0:
+			panic("nonsense in the task ring")
+		case f.kind == uint16(ring.KindPad):
+			w.head += uint64(f.size)
+			w.slot.taskHead.Store(w.head)
+		case !f.claim.CompareAndSwap(claimQueued, claimWorker):
+			w.Advance()
+		default:
+			w.slot.job.Store(f.job)
+			w.slot.index.Store(f.index)
+			w.slot.started.Store(now())
+			payload := append([]byte(nil), w.tasks[at+headerSize:at+headerSize+int(f.size)]...)
+			return Task{f.job, f.index, f.flags, payload}, true
+		}
+	}
+	return Task{}, false
+}
+
+// Advance takes the frame at the head of the task ring out of it.
+func (w *Worker) Advance() {
+	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
+	w.head += ring.Space(int(f.size))
+	w.slot.taskHead.Store(w.head)
+}
+
+// Send delivers a result and waits while there is no room for it. A Busy of 0 is measured.
+func (w *Worker) Send(f ring.Frame, payload []byte) error {
+	for {
+		head := w.slot.resultHead.Load()
+		if err := w.TrySend(f, payload); err != ErrFull {
+			return err
+		}
+		w.poke(true, true)
+		w.sleepUntil(sleepRoom, func() bool { return w.slot.resultHead.Load() != head })
+	}
+}
+
+// TrySend delivers a result, or returns ErrFull.
+func (w *Worker) TrySend(f ring.Frame, payload []byte) error {
+	if w.killed.Load() {
+		return ErrKilled
+	}
+	space := ring.Space(len(payload))
+	at := w.tail % ring.RingSize
+	pad := uint64(0)
+	if at+space > ring.RingSize {
+		pad = ring.RingSize - at
+	}
+	if w.tail+pad+space-w.slot.resultHead.Load() > ring.RingSize {
+		return ErrFull
+	}
+	if pad > 0 {
+		h := (*frame)(unsafe.Pointer(&w.results[at]))
+		h.size, h.kind = uint32(pad), uint16(ring.KindPad)
+		w.tail += pad
+		at = 0
+	}
+	h := (*frame)(unsafe.Pointer(&w.results[at]))
+	h.size, h.kind, h.flags, h.job, h.index, h.busy = uint32(len(payload)), uint16(f.Kind), f.Flags, f.Job, f.Index, f.Busy
+	if f.Busy == 0 {
+		h.busy = uint32(max(1, (now()-w.slot.started.Load())/1000))
+	}
+	copy(w.results[int(at)+headerSize:], payload)
+	w.slot.started.Store(0)
+	w.tail += space
+	w.slot.resultTail.Store(w.tail)
+	w.control.doorbell.Add(1)
+	dry := w.slot.taskTail.Load() == w.head
+	full := w.tail-w.slot.resultHead.Load() > ring.RingSize/2
+	w.poke(dry, full)
+	return nil
+}
+
+// Sleeping tells whether the worker sleeps, or is about to.
+func (w *Worker) Sleeping() bool { return w.slot.sleeping.Load() != 0 }
+
+// Bell is how often the worker has been woken.
+func (w *Worker) Bell() uint32 { return w.slot.bell.Load() }
+
+// Stopped tells whether the pool has told the worker to end.
+func (w *Worker) Stopped() bool { return w.slot.stop.Load() != 0 }
+
+// poke wakes whoever in the parent has asked for it. dry: the worker has nothing left to do; full: it may have to wait.
+func (w *Worker) poke(dry, full bool) {
+	waiting := w.control.waiting.Load()
+	if waiting&ring.WaitingCollector != 0 {
+		if w.control.waiting.And(^uint32(ring.WaitingCollector))&ring.WaitingCollector != 0 {
+			wake(&w.control.doorbell)
+		}
+		return
+	}
+	asked := uint32(0)
+	if dry {
+		asked |= ring.WaitingFeed
+	}
+	if full {
+		asked |= ring.WaitingDrain
+	}
+	if waiting&asked != 0 && w.control.waiting.And(^asked)&asked != 0 {
+		one := [8]byte{1}
+		_, _ = unix.Write(w.event, one[:]) // it fails only when the pump is awake, or gone
+	}
+}
+
+// sleepUntil sleeps for the given reason until the parent has rung and rung is true.
+func (w *Worker) sleepUntil(reason uint32, rung func() bool) {
+	for {
+		bell := w.slot.bell.Load()
+		w.slot.sleeping.Store(reason)
+		if rung() || w.killed.Load() {
+			break
+		}
+		wait(&w.slot.bell, bell, nil)
+	}
+	w.slot.sleeping.Store(0)
+}
+
+func now() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return uint64(t.Nano())
+}
+
+// wait sleeps while *word is seen, at most as long as the timeout says.
+func wait(word *atomic.Uint32, seen uint32, timeout *time.Duration) {
+	const futexWait = 0
+	var t *unix.Timespec
+	if timeout != nil {
+		spec := unix.NsecToTimespec(int64(*timeout))
+		t = &spec
+	}
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(seen), uintptr(unsafe.Pointer(t)), 0, 0)
+}
+
+func wake(word *atomic.Uint32) { sys.FutexWake((*uint32)(unsafe.Pointer(word))) }

@@ -1,0 +1,185 @@
+package ring
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/goproc/goproc/core/sys"
+)
+
+// Slot is the parent's end of one worker's two rings. Its methods are not safe for concurrent use: the pool's lock
+// guards them. Positions count bytes since the slot was cleared and never wrap; a position modulo RingSize is a place
+// in the ring.
+type Slot struct {
+	memory         *Memory
+	mem            []byte
+	tasks, results []byte
+	taskTail       uint64 // ours, so not read back from shared memory
+	taskHead       uint64 // the worker's, as last seen and checked
+	resultHead     uint64
+	resultSpace    uint64 // of the result that Result returned last
+}
+
+// Clear makes the slot as new, for the next worker. No process may be using it.
+func (s *Slot) Clear() {
+	clear(s.mem[:PageSize])
+	s.taskTail, s.taskHead, s.resultHead, s.resultSpace = 0, 0, 0, 0
+}
+
+// Close unmaps the slot.
+func (s *Slot) Close() {
+	s.memory.shm.Unmap(s.mem)
+	s.mem, s.tasks, s.results = nil, nil, nil
+}
+
+// Push appends a task. It returns the task's position, or false when the ring is full. The worker does not see the
+// task before [Slot.Publish].
+func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
+	need := Space(len(payload))
+	at := s.taskTail % RingSize
+	pad := uint64(0)
+	if at+need > RingSize { // frames are contiguous
+		pad = RingSize - at
+	}
+	if s.taskTail+pad+need-s.taskHead > RingSize {
+		if s.refreshTaskHead() != nil || s.taskTail+pad+need-s.taskHead > RingSize {
+			return 0, false
+		}
+	}
+	if pad > 0 {
+		// A pad may be shorter than a header: only its first eight bytes are read.
+		*word32(s.tasks, int(at)+offSize) = uint32(pad)
+		*word16(s.tasks, int(at)+offKind) = uint16(KindPad)
+		s.taskTail += pad
+		at = 0
+	}
+	h := s.tasks[at : at+HeaderSize]
+	*word32(h, offSize) = uint32(len(payload))
+	*word16(h, offKind) = uint16(f.Kind)
+	*word16(h, offFlags) = f.Flags
+	*word64(h, offJob) = f.Job
+	*word64(h, offIndex) = f.Index
+	atomic.StoreUint32(word32(h, offClaim), claimQueued)
+	*word32(h, offBusy) = 0
+	copy(s.tasks[at+HeaderSize:], payload)
+	position := s.taskTail
+	s.taskTail += need
+	return position, true
+}
+
+// Publish shows the worker what was pushed, and wakes it if it sleeps.
+func (s *Slot) Publish() {
+	atomic.StoreUint64(word64(s.mem, OffTaskTail), s.taskTail)
+	s.Wake()
+}
+
+// Wake wakes the worker if it sleeps.
+func (s *Slot) Wake() {
+	sleeping := word32(s.mem, OffSleeping)
+	if atomic.LoadUint32(sleeping) != 0 && atomic.SwapUint32(sleeping, 0) != 0 {
+		bell := word32(s.mem, OffBell)
+		atomic.AddUint32(bell, 1)
+		sys.FutexWake(bell)
+	}
+}
+
+// Sleeping tells whether the worker sleeps until a task comes.
+func (s *Slot) Sleeping() bool { return atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepTasks }
+
+// Stop tells the worker to end when it has no task left.
+func (s *Slot) Stop() {
+	atomic.StoreUint32(word32(s.mem, OffStop), 1)
+	s.Wake()
+}
+
+// TaskHead is the position up to which the worker has taken tasks.
+func (s *Slot) TaskHead() (uint64, error) {
+	err := s.refreshTaskHead()
+	return s.taskHead, err
+}
+
+func (s *Slot) refreshTaskHead() error {
+	head := atomic.LoadUint64(word64(s.mem, OffTaskHead))
+	if head < s.taskHead || head > s.taskTail {
+		return fmt.Errorf("%w: task head %d is outside %d..%d", ErrProtocol, head, s.taskHead, s.taskTail)
+	}
+	s.taskHead = head
+	return nil
+}
+
+// Current is the task that the worker is running and when it started (CLOCK_MONOTONIC, nanoseconds), or started = 0.
+func (s *Slot) Current() (job, index, started uint64) {
+	started = atomic.LoadUint64(word64(s.mem, OffStarted))
+	return atomic.LoadUint64(word64(s.mem, OffCurrentJob)), atomic.LoadUint64(word64(s.mem, OffCurrentIdx)), started
+}
+
+// Claimed tells whether the worker has claimed the task at position, which may still be in the ring.
+func (s *Slot) Claimed(position uint64) bool {
+	if position < s.taskHead {
+		return true
+	}
+	return atomic.LoadUint32(word32(s.tasks, int(position%RingSize)+offClaim)) == claimWorker
+}
+
+// TakeBack takes the task at position away from the worker. It returns a copy of the payload, or false when the
+// worker was faster.
+func (s *Slot) TakeBack(position uint64, size int) ([]byte, bool) {
+	if s.refreshTaskHead() != nil || position < s.taskHead {
+		return nil, false
+	}
+	at := int(position % RingSize)
+	if !atomic.CompareAndSwapUint32(word32(s.tasks, at+offClaim), claimQueued, claimTakenBack) {
+		return nil, false
+	}
+	return append([]byte(nil), s.tasks[at+HeaderSize:at+HeaderSize+size]...), true
+}
+
+// Result returns the oldest result. The payload lies in the ring: it is valid until [Slot.Release]. ok is false when
+// there is none.
+func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
+	for {
+		tail := atomic.LoadUint64(word64(s.mem, OffResultTail))
+		if tail == s.resultHead {
+			return Frame{}, nil, false, nil
+		}
+		if tail < s.resultHead || tail-s.resultHead > RingSize || tail%8 != 0 {
+			return Frame{}, nil, false, fmt.Errorf("%w: result tail %d is beyond head %d", ErrProtocol, tail, s.resultHead)
+		}
+		at := s.resultHead % RingSize
+		size := uint64(*word32(s.results, int(at)+offSize))
+		kind := Kind(*word16(s.results, int(at)+offKind))
+		if kind == KindPad {
+			if at == 0 || size != RingSize-at || s.resultHead+size > tail { // so no pad follows another: this loop ends
+				return Frame{}, nil, false, fmt.Errorf("%w: a pad of %d bytes at %d", ErrProtocol, size, at)
+			}
+			s.resultHead += size
+			continue
+		}
+		if size > MaxInline || at+Space(int(size)) > RingSize || s.resultHead+Space(int(size)) > tail {
+			return Frame{}, nil, false, fmt.Errorf("%w: a result of %d bytes at %d", ErrProtocol, size, at)
+		}
+		h := s.results[at : at+HeaderSize]
+		f = Frame{
+			Kind:  kind,
+			Flags: *word16(h, offFlags),
+			Job:   *word64(h, offJob),
+			Index: *word64(h, offIndex),
+			Busy:  *word32(h, offBusy),
+		}
+		if kind != KindResult && kind != KindFailure || f.Flags&^FlagExtent != 0 || f.Flags&FlagExtent != 0 && size != ExtentSize {
+			return Frame{}, nil, false, fmt.Errorf("%w: a result of kind %d, flags %d, %d bytes", ErrProtocol, kind, f.Flags, size)
+		}
+		s.resultSpace = Space(int(size))
+		return f, s.results[at+HeaderSize : at+HeaderSize+size], true, nil
+	}
+}
+
+// Release frees the result that [Slot.Result] returned last, and wakes the worker if it waits for room.
+func (s *Slot) Release() {
+	s.resultHead += s.resultSpace
+	s.resultSpace = 0
+	atomic.StoreUint64(word64(s.mem, OffResultHead), s.resultHead)
+	if atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepRoom {
+		s.Wake()
+	}
+}

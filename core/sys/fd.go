@@ -1,0 +1,119 @@
+// Package sys holds the system calls that package os does not offer, and the owner of a raw descriptor.
+//
+// Every descriptor the engine opens belongs to an [FD]. That gives three things: it is closed once, a test can ask
+// what is still open, and it is listed in the [Register], from which a forked child (where no Go runs) closes what it
+// inherited but must not keep.
+package sys
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// FD owns one file descriptor.
+type FD struct {
+	value atomic.Int64 // -1 once closed
+	slot  int          // its place in the register
+	what  string
+}
+
+// NewFD takes ownership of the open descriptor fd; what says in a word or two what it is, for leak reports.
+func NewFD(fd int, what string) *FD {
+	f := &FD{what: what}
+	f.value.Store(int64(fd))
+	f.slot = register.add(fd, what)
+	return f
+}
+
+// Int is the descriptor's number, -1 when it is closed. It stays valid only while f is open.
+func (f *FD) Int() int {
+	if f == nil {
+		return -1
+	}
+	return int(f.value.Load())
+}
+
+// Close closes the descriptor. Closing twice, or closing nil, does nothing.
+func (f *FD) Close() error {
+	if f == nil {
+		return nil
+	}
+	fd := int(f.value.Swap(-1))
+	if fd < 0 {
+		return nil
+	}
+	register.remove(f.slot)
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close %s (descriptor %d): %w", f.what, fd, err)
+	}
+	return nil
+}
+
+// RegisterSize is how many descriptors the register can list. Descriptors beyond it work, but forked children
+// inherit them.
+const RegisterSize = 1 << 16
+
+// fdRegister lists the engine's open descriptors in memory that C can read in a forked child.
+type fdRegister struct {
+	mu    sync.Mutex
+	slots []int32 // fd+1, 0 for none; outside the Go heap
+	what  map[int]string
+	free  []int
+	next  int
+}
+
+var register = newRegister()
+
+func newRegister() *fdRegister {
+	mem, err := unix.Mmap(-1, 0, RegisterSize*4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		panic(fmt.Errorf("no memory for the descriptor register: %w", err))
+	}
+	return &fdRegister{slots: int32s(mem), what: map[int]string{}}
+}
+
+func (r *fdRegister) add(fd int, what string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slot := -1
+	if n := len(r.free); n > 0 {
+		slot, r.free = r.free[n-1], r.free[:n-1]
+	} else if r.next < RegisterSize {
+		slot = r.next
+		r.next++
+	} else {
+		return -1
+	}
+	r.what[slot] = what
+	atomic.StoreInt32(&r.slots[slot], int32(fd)+1)
+	return slot
+}
+
+func (r *fdRegister) remove(slot int) {
+	if slot < 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	atomic.StoreInt32(&r.slots[slot], 0)
+	delete(r.what, slot)
+	r.free = append(r.free, slot)
+}
+
+// Register is the memory in which the open descriptors are listed: RegisterSize int32s, each a descriptor plus one,
+// or 0. A forked child reads it from C.
+func Register() []int32 { return register.slots }
+
+// Open lists the engine's open descriptors, as "what (number)"; tests compare it with nothing.
+func Open() []string {
+	register.mu.Lock()
+	defer register.mu.Unlock()
+	var open []string
+	for slot, what := range register.what {
+		open = append(open, fmt.Sprintf("%s (%d)", what, register.slots[slot]-1))
+	}
+	return open
+}

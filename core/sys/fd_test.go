@@ -1,0 +1,100 @@
+package sys
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestFDClosesOnce(t *testing.T) {
+	read, write, err := Pipe("test pipe")
+	require.NoError(t, err)
+	number := write.Int()
+	require.NoError(t, write.Close())
+	assert.Equal(t, -1, write.Int())
+
+	require.NoError(t, unix.Dup3(read.Int(), number, unix.O_CLOEXEC))
+	require.NoError(t, write.Close(), "closing again does nothing to who has the number now")
+	_, err = unix.FcntlInt(uintptr(number), unix.F_GETFD, 0)
+	require.NoError(t, err)
+
+	require.NoError(t, unix.Close(number))
+	require.NoError(t, read.Close())
+	var none *FD
+	require.NoError(t, none.Close())
+	assert.Equal(t, -1, none.Int())
+}
+
+func TestFDIsRegisteredWhileItIsOpen(t *testing.T) {
+	f, err := AlwaysReadable("test")
+	require.NoError(t, err)
+	number := f.Int()
+	assert.Contains(t, Open(), fmt.Sprintf("test (%d)", number))
+	assert.True(t, slices.Contains(Register(), int32(number)+1))
+	require.NoError(t, f.Close())
+	assert.Empty(t, Open())
+	assert.False(t, slices.Contains(Register(), int32(number)+1))
+}
+
+func TestRegisterUsesItsSlotsAgain(t *testing.T) {
+	for range RegisterSize + 10 {
+		slot := register.add(1<<20, "nothing real")
+		require.GreaterOrEqual(t, slot, 0)
+		register.remove(slot)
+	}
+	assert.Empty(t, Open())
+}
+
+func TestRegisterCanBeFull(t *testing.T) {
+	var slots []int
+	for {
+		slot := register.add(1<<20, "nothing real")
+		if slot < 0 {
+			break
+		}
+		slots = append(slots, slot)
+	}
+	assert.Len(t, slots, RegisterSize)
+	f, err := AlwaysReadable("beyond the register")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	for _, slot := range slots {
+		register.remove(slot)
+	}
+	assert.Empty(t, Open())
+}
+
+func TestNothingIsOpenedAsAStandardStream(t *testing.T) {
+	saved, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 50)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(0))
+	read, write, pipeErr := Pipe("test")
+	require.NoError(t, unix.Dup3(saved, 0, 0))
+	require.NoError(t, unix.Close(saved))
+	require.NoError(t, pipeErr)
+	assert.Greater(t, read.Int(), 2)
+	flags, err := unix.FcntlInt(uintptr(read.Int()), unix.F_GETFD, 0)
+	require.NoError(t, err)
+	assert.Equal(t, unix.FD_CLOEXEC, flags)
+	require.NoError(t, read.Close())
+	require.NoError(t, write.Close())
+}
+
+func ExampleFD() {
+	read, write, err := Pipe("greeting")
+	if err != nil {
+		panic(err)
+	}
+	_, _ = unix.Write(write.Int(), []byte("hello\n"))
+	_ = write.Close()
+	buffer := make([]byte, 16)
+	n, _ := unix.Read(read.Int(), buffer)
+	_, _ = os.Stdout.Write(buffer[:n])
+	_ = read.Close()
+	// Output: hello
+}

@@ -1,0 +1,80 @@
+package sys
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// own takes ownership of a descriptor that has just been opened. One that landed on a number below three, because the
+// program has closed its standard streams, is moved up: in a child, 0, 1 and 2 are the standard streams, and 0 could
+// not be told from "none".
+func own(fd int, what string) (*FD, error) {
+	if fd > 2 {
+		return NewFD(fd, what), nil
+	}
+	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	_ = unix.Close(fd)
+	if err != nil {
+		return nil, fmt.Errorf("move %s above the standard streams: %w", what, err)
+	}
+	return NewFD(moved, what), nil
+}
+
+// ownPair is own for two descriptors: either both are owned or neither is left open.
+func ownPair(first, second int, what string) (*FD, *FD, error) {
+	a, err := own(first, what)
+	if err != nil {
+		_ = unix.Close(second)
+		return nil, nil, err
+	}
+	b, err := own(second, what)
+	if err != nil {
+		_ = a.Close()
+		return nil, nil, err
+	}
+	return a, b, nil
+}
+
+// Pipe makes a pipe that no executed program inherits.
+func Pipe(what string) (read, write *FD, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("pipe2 for %s: %w", what, err)
+	}
+	return ownPair(fds[0], fds[1], what)
+}
+
+// AlwaysReadable opens a descriptor that every poll finds readable: it stands in for the pidfd of a process that had
+// ended, and been reaped by somebody else, before its pidfd could be opened.
+func AlwaysReadable(what string) (*FD, error) {
+	fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd for %s: %w", what, err)
+	}
+	return own(fd, what)
+}
+
+// Readable reports at once whether reading f would not block. A pidfd is readable when its process has ended,
+// reaped or not.
+func Readable(f *FD) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(f.Int()), Events: unix.POLLIN}}
+	n, err := retry(func() (int, error) { return unix.Poll(fds, 0) })
+	if err != nil {
+		return false, fmt.Errorf("poll: %w", err)
+	}
+	if n > 0 && fds[0].Revents&unix.POLLNVAL != 0 {
+		return false, fmt.Errorf("poll: %w", unix.EBADF)
+	}
+	return n > 0, nil
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry[T any](call func() (T, error)) (T, error) {
+	for {
+		result, err := call()
+		if err != unix.EINTR {
+			return result, err
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package sys
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SharedMemory is a sparse file in memory (memfd_create(2)): it has no name, needs no room in /dev/shm, and is gone
+// with its last holder.
+type SharedMemory struct {
+	fd *FD
+}
+
+// NewSharedMemory makes a sparse memory file of the given size; pages cost nothing until they are touched.
+func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
+	fd, err := unix.MemfdCreate("goproc-"+what, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	m := &SharedMemory{fd: NewFD(fd, what)}
+	if err := unix.Ftruncate(fd, size); err != nil {
+		_ = m.Close()
+		return nil, fmt.Errorf("ftruncate of shared memory: %w", err)
+	}
+	return m, nil
+}
+
+// FD is the descriptor of the memory, for handing it on.
+func (m *SharedMemory) FD() *FD { return m.fd }
+
+// Map maps length bytes at offset, both multiples of the page size. A forked child does not inherit the mapping.
+func (m *SharedMemory) Map(offset int64, length int) ([]byte, error) {
+	mem, err := unix.Mmap(m.fd.Int(), offset, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap of %d bytes of shared memory: %w", length, err)
+	}
+	if err := unix.Madvise(mem, unix.MADV_DONTFORK); err != nil {
+		_ = unix.Munmap(mem)
+		return nil, fmt.Errorf("madvise of shared memory: %w", err)
+	}
+	return mem, nil
+}
+
+// Unmap ends a mapping that Map made.
+func (m *SharedMemory) Unmap(mem []byte) {
+	if mem != nil {
+		_ = unix.Munmap(mem)
+	}
+}
+
+// Discard gives the pages of the range back; they read as zero afterwards.
+func (m *SharedMemory) Discard(offset, length int64) error {
+	if err := unix.Fallocate(m.fd.Int(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length); err != nil {
+		return fmt.Errorf("fallocate of shared memory: %w", err)
+	}
+	return nil
+}
+
+// Close closes the descriptor; mappings stay.
+func (m *SharedMemory) Close() error { return m.fd.Close() }
+
+// FutexWake wakes every thread of any process that sleeps on the word, which lies in shared memory.
+func FutexWake(word *uint32) {
+	const futexWake = 1
+	_, _, _ = unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, math.MaxInt32, 0, 0, 0)
+}

@@ -1,0 +1,319 @@
+"""Run every script of this folder on goproc and say whether each did what it must; `make demo` calls this.
+
+    python examples/demo.py [--plain] [--start-method METHOD] [--time-limit SECONDS] [SCRIPT ...]
+
+Each script is run unchanged, once for each start method that it can work with, as
+
+    python -W error -m goproc --stats --start-method METHOD SCRIPT
+
+and passes when its output is its docstring, its exit status is 0, nothing but the line of --stats is on stderr, that
+line says that the engine started just the processes that the script asks for, and no process is left afterwards. With
+--plain it is run with the standard library's multiprocessing instead, and there is no such line.
+
+In a docstring `<pid>` stands for any process ID, `<seconds>` for any time, and `<parent pid>` (or another word) for one
+process ID: the same wherever this word is, another one for another word. Everything else is literal.
+
+The exit status is 0 when everything passed, 1 when something failed, and 2 when nothing could be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import importlib.util
+import multiprocessing
+import os
+import platform
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+FOLDER = Path(__file__).resolve().parent
+EVERY_METHOD = ("fork", "spawn", "forkserver")
+TIME_LIMIT = 60.0  # seconds for one run; the longest takes two or three
+GRACE = 5.0  # seconds that a script's processes may take to go after the main one has gone
+
+
+@dataclass(frozen=True)
+class Example:
+    """A script, what it shows, and how many processes it starts with multiprocessing."""
+
+    script: str
+    shows: str
+    processes: int
+    start_methods: tuple[str, ...] = EVERY_METHOD
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / self.script
+
+
+EXAMPLES = (
+    Example("fork.py", "os.fork, and fork", 1, ("fork",)),
+    Example("spawn.py", "spawn", 3, ("spawn",)),
+    Example("forkserver.py", "forkserver", 3, ("forkserver",)),
+    Example("daemon.py", "daemon", 2),
+    Example("terminate.py", "terminate", 1),
+    Example("current_process.py", "current process", 2),
+    Example("subclass.py", "subclass of Process", 5),
+    Example("pool_apply.py", "Pool.apply", 2),
+    Example("pool_apply_async.py", "Pool.apply_async", 2),
+    Example("pool_map.py", "Pool.map", 4),
+    Example("pool_map_async.py", "Pool.map_async", 4),
+    Example("threads_and_processes.py", "threads and processes", 4),
+)
+
+STATS = re.compile(
+    r"^goproc: processes started: (?P<started>.+); tasks done: (?P<tasks>\d+); workers lost: (?P<lost>\d+)\n",
+    re.MULTILINE,
+)
+PLACEHOLDER = re.compile(r"<(?:(?P<word>\w+) )?pid>|<seconds>")
+SECONDS = re.compile(r"^(?P<count>\d+) (?P<kind>processes|threads): (?P<seconds>[\d.]+) s$", re.MULTILINE)
+
+# multiprocessing has no option and no variable for the start method: set it, then run the script as python would.
+WITH_START_METHOD = """
+import multiprocessing, os, runpy, sys
+del sys.argv[0]
+multiprocessing.set_start_method(sys.argv.pop(0))
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass
+class Run:
+    """One run of a script: what it printed, and everything that was wrong with it."""
+
+    example: Example
+    start_method: str
+    stdout: str = ""
+    seconds: float = 0.0
+    stats: dict[str, int] | None = None
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def started(self) -> int | None:
+        """The number of processes that the engine says it started; None under plain multiprocessing."""
+        return None if self.stats is None else sum(self.stats[method] for method in EVERY_METHOD)
+
+
+def expected_output(script: Path) -> str:
+    """Return the docstring of a script, which is the output that it must print."""
+    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    if not docstring:
+        raise ValueError(f"{script} has no docstring to say what it must print")
+    return docstring + "\n"
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether printed is what expected, a docstring with its placeholders, says."""
+    pattern, end, words = "", 0, set()
+    for place in PLACEHOLDER.finditer(expected):
+        pattern += re.escape(expected[end : place.start()])
+        word, end = place["word"], place.end()
+        if place[0] == "<seconds>":
+            pattern += r"\d+(?:\.\d+)?"
+        elif word is None:
+            pattern += r"\d+"
+        else:
+            pattern += f"(?P={word})" if word in words else rf"(?P<{word}>\d+)"
+            words.add(word)
+    found = re.fullmatch(pattern + re.escape(expected[end:]), printed)
+    return found is not None and len(set(found.groups())) == len(words)
+
+
+def difference(expected: str, printed: str) -> str:
+    """Show line by line where printed is not what was expected."""
+    lines = difflib.unified_diff(expected.splitlines(), printed.splitlines(), "expected", "got", n=99, lineterm="")
+    return "\n".join(lines)
+
+
+def command(script: Path, start_method: str, plain: bool) -> list[str]:
+    """Return the command line that runs script with start_method, on goproc or on plain multiprocessing."""
+    python = [sys.executable, "-W", "error"]
+    if not plain:
+        return [*python, "-m", "goproc", "--stats", "--start-method", start_method, str(script)]
+    if start_method == multiprocessing.get_start_method():
+        return [*python, str(script)]
+    return [*python, "-c", WITH_START_METHOD, start_method, str(script)]
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Wait until a process has ended; return False when it has not after this time. Popen.wait would poll, at 50 ms."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return bool(select.select([pidfd], [], [], seconds)[0])
+    finally:
+        os.close(pidfd)
+
+
+def members(group: int) -> list[int]:
+    """Return the living processes of a process group, without zombies: what is left of those is their parent's task."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                # pid (name) state ppid pgrp: the name may hold anything, so begin after its last parenthesis (proc(5)).
+                state, _, pgrp = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
+                if int(pgrp) == group and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def wait_until_empty(group: int, seconds: float) -> list[int]:
+    """Wait until a process group has no living process; return those that are left after this time."""
+    deadline = time.monotonic() + seconds
+    while (left := members(group)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+def run(example: Example, start_method: str, plain: bool = False, time_limit: float = TIME_LIMIT) -> Run:
+    """Run one script with one start method.
+
+    The script gets a process group of its own, and the whole group is killed when the main process takes longer than
+    time_limit seconds, when processes are left behind, and when we are interrupted. Its output goes to files: a pipe
+    would keep us reading for as long as anything that was left behind holds it open.
+    """
+    result = Run(example, start_method)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command(example.path, start_method, plain),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            ended = wait_for_end(process.pid, time_limit)
+            result.seconds = time.perf_counter() - began
+            if not ended:
+                result.faults.append(f"not finished after {time_limit:g} s")
+            elif status := process.wait():
+                result.faults.append(f"exit status {status}, not 0")
+            if ended and (left := wait_until_empty(process.pid, GRACE)):
+                result.faults.append(f"processes left behind: {', '.join(map(str, left))}")
+        finally:
+            if members(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        result.stdout, errors = read(stdout), read(stderr)
+
+    if not matches(expected := expected_output(example.path), result.stdout):
+        result.faults.append("the output is not what it must be:\n" + difference(expected, result.stdout))
+    if not plain:
+        errors = check_stats(result, errors)
+    if errors:
+        result.faults.append("on stderr:\n" + errors.rstrip())
+    return result
+
+
+def read(file: IO[bytes]) -> str:
+    """Return all that was written to a file."""
+    file.seek(0)
+    return file.read().decode(errors="backslashreplace")
+
+
+def check_stats(result: Run, errors: str) -> str:
+    """Take the line of --stats out of what a run printed to stderr, check it, and return the rest."""
+    if not (found := STATS.search(errors)):
+        result.faults.append("no line of --stats")
+        return errors
+    started = dict(part.split() for part in found["started"].split(", "))
+    counts = {**started, "tasks": found["tasks"], "lost": found["lost"]}
+    stats = result.stats = {name: int(number) for name, number in counts.items()}
+    must_be = {method: 0 for method in EVERY_METHOD} | {result.start_method: result.example.processes, "lost": 0}
+    if wrong := [f"{name}={stats[name]}, not {number}" for name, number in must_be.items() if stats[name] != number]:
+        result.faults.append("the line of --stats says " + "; ".join(wrong))
+    return errors[: found.start()] + errors[found.end() :]
+
+
+def run_all(examples: list[Example], start_methods: list[str], plain: bool, time_limit: float) -> Iterator[Run]:
+    """Run the scripts one at a time, each with every start method it can work with; print the table as it grows."""
+    row = "{:<26}{:<23}{:<13}{:>10}{:>7}{:>9}  {}"
+    print(row.format("script", "what it shows", "start method", "processes", "tasks", "time", "result"))
+    for example in examples:
+        for start_method in example.start_methods:
+            if start_method not in start_methods:
+                continue
+            result = run(example, start_method, plain, time_limit)
+            counts = (result.started, result.stats["tasks"]) if result.stats else ("-", "-")
+            verdict = "FAILED" if result.faults else "ok"
+            print(row.format(example.script, example.shows, start_method, *counts, f"{result.seconds:.2f} s", verdict))
+            for fault in result.faults:
+                print("    " + fault.replace("\n", "\n    "))
+            sys.stdout.flush()
+            yield result
+
+
+def print_times(runs: list[Run]) -> None:
+    """Print what threads_and_processes.py measured under each start method."""
+    print(f"\nThe same CPU-bound work in threads and in processes, on {os.cpu_count()} CPUs:")
+    for result in runs:
+        times = {found["kind"]: found for found in SECONDS.finditer(result.stdout)}
+        threads, processes = times["threads"], times["processes"]
+        ratio = float(threads["seconds"]) / max(float(processes["seconds"]), 0.01)
+        print(f"  {result.start_method:<12}{threads[0]:<20}{processes[0]:<22}{ratio:.1f} times as fast in processes")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run the examples and check what they print.")
+    names = [example.script for example in EXAMPLES]
+    parser.add_argument("scripts", metavar="SCRIPT", nargs="*", help="run only these (by default all)")
+    parser.add_argument("--plain", action="store_true", help="run them with the standard library's multiprocessing")
+    parser.add_argument("--start-method", choices=EVERY_METHOD, help="run only with this start method")
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="SECONDS", help="for one run")
+    options = parser.parse_args(arguments)
+    options.scripts = [Path(script).name for script in options.scripts] or names
+    if unknown := set(options.scripts) - set(names):
+        parser.error(f"no such script: {', '.join(sorted(unknown))} (there are: {', '.join(names)})")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit status."""
+    options = parse(arguments)
+    if not options.plain and importlib.util.find_spec("goproc") is None:
+        print(f"goproc is not installed for {sys.executable}: run `make demo`, or use --plain", file=sys.stderr)
+        return 2
+    engine = "the standard library's multiprocessing" if options.plain else "goproc"
+    print(f"{engine}, {platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs\n")
+
+    examples = [example for example in EXAMPLES if example.script in options.scripts]
+    start_methods = [options.start_method] if options.start_method else list(EVERY_METHOD)
+    runs = list(run_all(examples, start_methods, options.plain, options.time_limit))
+    if not runs:
+        print("no script to run: none of them works with this start method", file=sys.stderr)
+        return 2
+
+    timed = [result for result in runs if result.example.script == "threads_and_processes.py" and not result.faults]
+    if timed:
+        print_times(timed)
+    failed = [result for result in runs if result.faults]
+    if failed:
+        print(f"\nFAILED: {len(failed)} of {len(runs)} runs did not do what they must (see above)")
+        return 1
+    print(f"\nOK: all {len(runs)} runs printed what they must and left no process behind", end="")
+    print("" if options.plain else f"; the engine started {sum(result.started or 0 for result in runs)} processes")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

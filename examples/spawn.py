@@ -1,0 +1,29 @@
+# Creating a process with spawn: each process is a new interpreter.
+#
+# It imports this file under another name, so it sees what importing does and nothing of what the main program did
+# after that. That is also why the last part stands behind `if __name__ == "__main__"`: without it each
+# child would try to start children.
+"""
+This is process: 0. It sees the list: at import
+This is process: 1. It sees the list: at import
+This is process: 2. It sees the list: at import
+The main program sees the list: at import, by the main program
+"""
+
+import multiprocessing
+
+filled = ["at import"]
+
+
+def show_list(number):
+    print(f"This is process: {number}. It sees the list: {', '.join(filled)}")
+
+
+if __name__ == "__main__":
+    filled.append("by the main program")
+    spawn = multiprocessing.get_context("spawn")
+    for number in range(3):
+        process = spawn.Process(target=show_list, args=(number,))
+        process.start()
+        process.join()
+    print(f"The main program sees the list: {', '.join(filled)}")

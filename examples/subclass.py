@@ -1,0 +1,26 @@
+# Using a process by subclassing: __init__ takes what the process needs, run() is what it does.
+"""
+Called run in process Squarer-1: 0 squared is 0
+Called run in process Squarer-2: 1 squared is 1
+Called run in process Squarer-3: 2 squared is 4
+Called run in process Squarer-4: 3 squared is 9
+Called run in process Squarer-5: 4 squared is 16
+"""
+
+import multiprocessing
+
+
+class Squarer(multiprocessing.Process):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def run(self):
+        print(f"Called run in process {self.name}: {self.number} squared is {self.number**2}")
+
+
+if __name__ == "__main__":
+    for number in range(5):
+        process = Squarer(number)
+        process.start()
+        process.join()

@@ -1,0 +1,53 @@
+package pybind
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/goproc/goproc/core/engine"
+	"github.com/goproc/goproc/core/forkserver"
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/process"
+)
+
+// call is what every bound function is made of: it refuses a poisoned engine, turns a panic into an error, and gives
+// errors the form that Python reads. Bound functions return a value besides the error, since gopy leaks memory for one
+// that returns an error alone.
+func call[T any](where string, f func(e *engine.Engine) (T, error)) (result T, err error) {
+	defer func() { err = encodeError(err) }()
+	defer guard.Recover(where, &err)
+	if err := guard.Check(); err != nil {
+		return result, err
+	}
+	return f(engine.Get())
+}
+
+// do is call for what has no result.
+func do(where string, f func(e *engine.Engine) error) (int, error) {
+	return call(where, func(e *engine.Engine) (int, error) { return 0, f(e) })
+}
+
+// encodeError gives an error the form "goproc:CODE:ERRNO:TEXT", by which python/goproc/engine.py finds the exception to
+// raise. gopy carries nothing but the text.
+func encodeError(err error) error {
+	var errno syscall.Errno
+	code := "INVALID"
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, guard.ErrPoisoned):
+		code = "POISONED"
+	case errors.Is(err, process.ErrClosed):
+		code = "CLOSED"
+	case errors.Is(err, forkserver.ErrGone):
+		code = "GONE"
+	case errors.Is(err, process.ErrInvalid):
+	case errors.As(err, &errno):
+		code = "OS"
+	}
+	if code != "OS" {
+		errno = 0
+	}
+	return fmt.Errorf("goproc:%s:%d:%w", code, int(errno), err)
+}

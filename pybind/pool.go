@@ -1,0 +1,114 @@
+package pybind
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/goproc/goproc/core/engine"
+	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/process"
+	"golang.org/x/sys/unix"
+)
+
+// PoolNew makes a pool without workers and returns its number.
+func PoolNew() (int, error) {
+	return call("PoolNew", func(e *engine.Engine) (int, error) {
+		p, err := pool.New(e)
+		if err != nil {
+			return 0, err
+		}
+		destroyPools.Do(func() {
+			err = e.OnClose(func() error {
+				pool.Pools.Clear()
+				return nil
+			})
+		})
+		return int(pool.Pools.Put(p)), err
+	})
+}
+
+// destroyPools arranges, once, for the pools to be destroyed with the engine.
+var destroyPools sync.Once
+
+// PoolMemoryFD is the descriptor of the memory that the pool shares with its workers. The engine owns it.
+func PoolMemoryFD(number int) (int, error) {
+	return withPool("PoolMemoryFD", number, func(p *pool.Pool) (int, error) { return p.MemoryFD(), nil })
+}
+
+// PoolEventFD is the descriptor by which workers wake the engine. The engine owns it.
+func PoolEventFD(number int) (int, error) {
+	return withPool("PoolEventFD", number, func(p *pool.Pool) (int, error) { return p.EventFD(), nil })
+}
+
+// PoolSlot prepares a slot for a worker about to be started and returns its number. PoolAdd or PoolDrop must follow.
+func PoolSlot(number int) (int, error) {
+	return withPool("PoolSlot", number, func(p *pool.Pool) (int, error) { return p.Slot() })
+}
+
+// PoolAdd puts the worker in the slot to work: it is the process with entry id. maxTasks is after how many tasks it ends
+// by itself, 0 for never.
+func PoolAdd(number, slot, id, maxTasks int) (int, error) {
+	return withPool("PoolAdd", number, func(p *pool.Pool) (int, error) {
+		table := engine.Get().Table
+		pid, err := table.Pid(id)
+		if err != nil {
+			return 0, err
+		}
+		if err := p.Add(slot, pid, maxTasks, func() { _ = table.Signal(id, int(unix.SIGKILL)) }); err != nil {
+			return 0, err
+		}
+		return 0, table.OnExit(id, func(exitCode int) { p.Exited(slot, exitCode) })
+	})
+}
+
+// PoolDrop gives back a slot whose worker could not be started.
+func PoolDrop(number, slot int) (int, error) {
+	return withPool("PoolDrop", number, func(p *pool.Pool) (int, error) {
+		p.Drop(slot)
+		return 0, nil
+	})
+}
+
+// PoolClose refuses further tasks; workers end when nothing is left to do.
+func PoolClose(number int) (int, error) {
+	return withPool("PoolClose", number, func(p *pool.Pool) (int, error) {
+		p.Close()
+		return 0, nil
+	})
+}
+
+// PoolTerminate refuses further tasks and completes all others as cancelled.
+func PoolTerminate(number int) (int, error) {
+	return withPool("PoolTerminate", number, func(p *pool.Pool) (int, error) {
+		p.Terminate()
+		return 0, nil
+	})
+}
+
+// PoolPending is how many tasks are queued or in flight.
+func PoolPending(number int) (int, error) {
+	return withPool("PoolPending", number, func(p *pool.Pool) (int, error) { return p.Pending(), nil })
+}
+
+// PoolDestroy gives back all that the pool holds. Destroying again does nothing.
+func PoolDestroy(number int) (int, error) {
+	return do("PoolDestroy", func(*engine.Engine) error {
+		pool.Pools.Destroy(int64(number))
+		return nil
+	})
+}
+
+func withPool(where string, number int, f func(p *pool.Pool) (int, error)) (int, error) {
+	return call(where, func(*engine.Engine) (int, error) {
+		p, err := pool.Pools.Get(int64(number))
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", process.ErrInvalid, err)
+		}
+		result, err := f(p)
+		if errors.Is(err, pool.ErrClosed) {
+			err = fmt.Errorf("%w: %w", process.ErrInvalid, err)
+		}
+		return result, err
+	})
+}

@@ -1,0 +1,201 @@
+package pybind
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/goproc/goproc/core/engine"
+	"github.com/goproc/goproc/core/process"
+	"github.com/mattn/go-shellwords"
+)
+
+// LifelineFD is the read end of the engine's lifeline, a pipe that comes to its end when this process is gone. The
+// engine owns it.
+func LifelineFD() (int, error) {
+	return call("LifelineFD", func(e *engine.Engine) (int, error) { return e.Table.Lifeline() })
+}
+
+// ForkPrepare makes a process-table entry for a child about to be forked, and returns its id. ForkCommit or ForkAbort
+// must follow.
+func ForkPrepare() (int, error) {
+	return call("ForkPrepare", func(e *engine.Engine) (int, error) { return e.Table.Prepare() })
+}
+
+// ForkCommit gives the entry its forked child and returns the sentinel. After an error there is no child: it has been
+// ended and reaped.
+func ForkCommit(id, pid int) (int, error) {
+	return call("ForkCommit", func(e *engine.Engine) (int, error) { return e.Table.Commit(id, pid) })
+}
+
+// ForkAbort gives up an entry, as the fork failed.
+func ForkAbort(id int) (int, error) {
+	return do("ForkAbort", func(e *engine.Engine) error { return e.Table.Abort(id) })
+}
+
+// Spawn executes a program and returns its entry's id. argvJSON and envJSON are lists of strings, each of whose
+// characters stands for one byte; keepFDsJSON lists the descriptors that the program inherits under their numbers,
+// besides 0, 1 and 2.
+func Spawn(argvJSON, envJSON, keepFDsJSON string) (int, error) {
+	return call("Spawn", func(e *engine.Engine) (int, error) {
+		command, err := decodeCommand(argvJSON, envJSON, keepFDsJSON)
+		if err != nil {
+			return 0, err
+		}
+		return e.Table.Spawn(process.Spawn, command)
+	})
+}
+
+// SplitCommand splits a command line as a shell would, and returns a JSON list of strings. Variables, substitutions and
+// operators are not for it: the former stay as they are, the latter are refused.
+func SplitCommand(line string) (string, error) {
+	return call("SplitCommand", func(*engine.Engine) (string, error) {
+		parser := shellwords.NewParser()
+		words, err := parser.Parse(line)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%w: the command line %q: %w", process.ErrInvalid, line, err)
+		case parser.Position != -1:
+			return "", fmt.Errorf("%w: the command line %q has a shell operator in it", process.ErrInvalid, line)
+		case len(words) == 0:
+			return "", fmt.Errorf("%w: the command line is empty", process.ErrInvalid)
+		}
+		return encodeJSON(words)
+	})
+}
+
+// ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The first
+// three arguments are as for Spawn; every element of argv that equals socketPlaceholder becomes the number that the
+// server's end of the socket has there.
+func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON, socketPlaceholder string) (int, error) {
+	return call("ForkserverEnsure", func(e *engine.Engine) (int, error) {
+		command, err := decodeCommand(argvJSON, envJSON, keepFDsJSON)
+		if err != nil {
+			return 0, err
+		}
+		return e.Forkserver.Ensure(command, socketPlaceholder)
+	})
+}
+
+// ForkserverPing returns 1 when the fork server has answered within timeoutMs milliseconds.
+func ForkserverPing(timeoutMs int) (int, error) {
+	return call("ForkserverPing", func(e *engine.Engine) (int, error) {
+		return 1, e.Forkserver.Ping(milliseconds(timeoutMs))
+	})
+}
+
+// ForkserverPid is the fork server's process number, 0 when none runs.
+func ForkserverPid() (int, error) {
+	return call("ForkserverPid", func(e *engine.Engine) (int, error) { return e.Forkserver.Pid(), nil })
+}
+
+// ForkserverStop ends the fork server, if one runs, and waits until it is gone: some two seconds, then it is killed.
+func ForkserverStop() (int, error) {
+	return do("ForkserverStop", func(e *engine.Engine) error { return e.Forkserver.Stop() })
+}
+
+// ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns its
+// entry's id at once.
+func ForkserverRequest(fdsJSON string) (int, error) {
+	return call("ForkserverRequest", func(e *engine.Engine) (int, error) {
+		fds, err := decodeFDs(fdsJSON)
+		if err != nil {
+			return 0, err
+		}
+		return e.Forkserver.Request(fds)
+	})
+}
+
+// ForkserverReply waits up to timeoutMs milliseconds for the answer to a request. It returns the sentinel of the
+// process, or 0 when there is no answer yet. After an error the entry is gone.
+func ForkserverReply(id, timeoutMs int) (int, error) {
+	return call("ForkserverReply", func(e *engine.Engine) (int, error) {
+		return e.Forkserver.Reply(id, milliseconds(timeoutMs))
+	})
+}
+
+// Pid is the process number of the entry.
+func Pid(id int) (int, error) {
+	return call("Pid", func(e *engine.Engine) (int, error) { return e.Table.Pid(id) })
+}
+
+// Sentinel is the entry's pidfd: a descriptor, owned by the table, that is readable when the process has ended.
+func Sentinel(id int) (int, error) {
+	return call("Sentinel", func(e *engine.Engine) (int, error) { return e.Table.Sentinel(id) })
+}
+
+// ExitCode is the exit code of the process, the negative number of the signal that ended it, or 1<<20 while it runs.
+func ExitCode(id int) (int, error) {
+	return call("ExitCode", func(e *engine.Engine) (int, error) { return e.Table.ExitCode(id) })
+}
+
+// Signal sends a signal to the process, unless it has ended.
+func Signal(id, sig int) (int, error) {
+	return do("Signal", func(e *engine.Engine) error { return e.Table.Signal(id, sig) })
+}
+
+// Forget says that nobody will ask about the entry any more: it is dropped when its process has ended.
+func Forget(id int) (int, error) {
+	return do("Forget", func(e *engine.Engine) error {
+		e.Forget(id)
+		return nil
+	})
+}
+
+// Stats is a JSON object of counters: started (by start method), tasks, lost, running.
+func Stats() (string, error) {
+	return call("Stats", func(e *engine.Engine) (string, error) { return encodeJSON(e.Stats()) })
+}
+
+// Close stops the engine. What still runs goes on without it; every later call is refused.
+func Close() (int, error) {
+	return do("Close", func(e *engine.Engine) error { return e.Close() })
+}
+
+func milliseconds(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// decodeCommand reads the arguments of Spawn.
+func decodeCommand(argvJSON, envJSON, keepFDsJSON string) (c process.Command, err error) {
+	if c.Argv, err = decodeBytes(argvJSON); err != nil {
+		return c, err
+	}
+	if c.Env, err = decodeBytes(envJSON); err != nil {
+		return c, err
+	}
+	c.Keep, err = decodeFDs(keepFDsJSON)
+	return c, err
+}
+
+// decodeBytes reads a JSON list of strings that stand for bytes, one character each: neither JSON nor gopy carries
+// strings that are not Unicode, and file names and variables need not be.
+func decodeBytes(text string) ([]string, error) {
+	var list []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return nil, fmt.Errorf("%w: a list of strings was expected: %w", process.ErrInvalid, err)
+	}
+	for i, s := range list {
+		raw := make([]byte, 0, len(s))
+		for _, r := range s {
+			if r > 0xff {
+				return nil, fmt.Errorf("%w: %q does not stand for bytes", process.ErrInvalid, s)
+			}
+			raw = append(raw, byte(r))
+		}
+		list[i] = string(raw)
+	}
+	return list, nil
+}
+
+// decodeFDs reads a JSON list of descriptors.
+func decodeFDs(text string) ([]int, error) {
+	var fds []int
+	if err := json.Unmarshal([]byte(text), &fds); err != nil {
+		return nil, fmt.Errorf("%w: a list of descriptors was expected: %w", process.ErrInvalid, err)
+	}
+	return fds, nil
+}
+
+func encodeJSON(v any) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
+}

@@ -1,0 +1,56 @@
+"""Python's multiprocessing on a Go engine.
+
+    import goproc as multiprocessing          or: python -m goproc program.py, with the program unchanged
+
+Names, arguments, exceptions and meanings are multiprocessing's own; its documentation is the manual.
+
+The files, most of which bear the standard library's names:
+
+    context.py              the contexts and Process classes: from a start method's name to the module that starts it
+    popen_fork.py           starting by fork; waiting, signals and exit status for all three start methods
+    popen_spawn_posix.py    starting a fresh interpreter
+    popen_forkserver.py     starting through the fork server
+    forkserver.py           the fork server: its client, and its own main loop
+    spawn.py                a child's command line, what it is given, and its main function
+    deferred_imports.py     keeps a spawned child from importing what it does not need
+    lifeline.py             how a child notices that its parent is gone
+    pool.py                 Pool and its results
+    dispatch.py             who waits for a pool's results, and how they reach the objects the user holds
+    crew.py                 a pool's workers: started, replaced, ended
+    worker.py               what runs in a worker
+    engine.py               loads the Go engine when it is first needed, and calls it
+    errors.py               the exceptions that multiprocessing does not have
+    install.py              makes `import multiprocessing` mean goproc
+    cli.py, __main__.py     the command: python -m goproc
+    counters.py             the line that --stats prints at the end
+    _engine, _transport     the two compiled extensions: the Go engine, and the Go-free C half
+
+What is not replaced (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
+shared_memory, sharedctypes, synchronize, util) is the standard library's own module under goproc's name.
+
+Importing goproc starts no thread and loads no engine: the first Process.start() or Pool() does.
+"""
+
+import os
+import sys
+
+if getattr(sys, "argv", [])[1:2] == ["--multiprocessing-fork"]:  # a spawned child
+    from . import deferred_imports  # noqa: F401  (before multiprocessing)
+
+from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
+
+from . import context
+from .errors import CancelledError, EngineError, WorkerLostError
+from .install import install
+
+__version__ = "0.1.0"
+
+# As multiprocessing does: the public functions are the default context's methods.
+__all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
+globals().update((name, getattr(context._default_context, name)) for name in __all__)
+__all__ += ["CancelledError", "EngineError", "WorkerLostError", "install"]
+
+if os.environ.get("GOPROC_STATS") == "1":
+    from . import counters
+
+    counters.print_at_exit()

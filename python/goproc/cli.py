@@ -1,0 +1,195 @@
+"""The command: runs an unchanged program with `import multiprocessing` meaning goproc.
+
+    python -m goproc [--start-method METHOD] [--stats] SCRIPT [ARGS...]
+    python -m goproc [...] -m MODULE [ARGS...]
+    python -m goproc [...] -c CODE [ARGS...]
+    python -m goproc [...] - [ARGS...]          the program is read from standard input
+
+The program finds what it would find under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
+attributes, from which spawned children learn what to import. Exceptions leave it with its own frames only.
+"""
+
+import builtins
+import io
+import os
+import pkgutil
+import runpy
+import sys
+import types
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
+
+from . import context, counters
+from .install import install
+
+__all__ = ["main"]
+
+_USAGE = "usage: {name} [--start-method METHOD] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]"
+
+_HELP = """{usage}
+
+Run a Python program with `import multiprocessing` meaning goproc, in it and in all its children.
+
+  SCRIPT                  a file, a folder or zip archive with a __main__.py, or - for standard input
+  -m MODULE               a module, as python -m runs it
+  -c CODE                 code in one argument
+  --start-method METHOD   the default start method: fork, spawn or forkserver
+  --stats                 print what the engine did to stderr at the end
+  --version               print the version
+  -h, --help              print this
+
+Environment: GOPROC_START_METHOD and GOPROC_STATS=1 do what the options do; GOPROC_PYTHON is the command line of the
+interpreter for spawned processes and the fork server."""
+
+
+def main(argv=None):
+    """Run the command with argv (sys.argv[1:]), and let the program's own end be this interpreter's.
+
+    Exits with status 2 and the usage when the command line is wrong, or the script cannot be opened.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options, program = _parse(arguments)
+    if options["stats"]:
+        counters.print_at_exit()
+    if options["start_method"] is not None:
+        context.set_default_start_method(options["start_method"])
+    install()
+    _run_as_main(*program)
+
+
+def _parse(arguments):
+    """Split the command line into goproc's options and (the function that runs the program, what it is given)."""
+    options = {"start_method": None, "stats": False}
+    while arguments:
+        argument = arguments.pop(0)
+        if argument in ("-h", "--help"):
+            print(_HELP.format(usage=_usage()))
+            sys.exit(0)
+        elif argument == "--version":
+            from . import __version__
+
+            print(f"goproc {__version__}")
+            sys.exit(0)
+        elif argument == "--stats":
+            options["stats"] = True
+        elif argument == "--start-method" or argument.startswith("--start-method="):
+            method = argument.partition("=")[2] or _value_of(argument, arguments)
+            if method not in context._concrete_contexts:
+                _refuse(f"--start-method {method}: it must be one of {', '.join(context._concrete_contexts)}")
+            options["start_method"] = method
+        elif argument == "-m" or argument == "-c":
+            value = _value_of(argument, arguments)
+            sys.argv = [argument, *arguments]
+            return options, (_run_module if argument == "-m" else _run_code, value)
+        elif argument == "-" or not argument.startswith("-"):
+            sys.argv = [argument, *arguments]
+            return options, (_run_stdin if argument == "-" else _run_script, argument)
+        elif len(argument) > 2 and argument[1] in "mc":  # -cCODE, as python takes it
+            sys.argv = [argument[:2], *arguments]
+            return options, (_run_module if argument[1] == "m" else _run_code, argument[2:])
+        else:
+            _refuse(f"unknown option {argument}")
+    _refuse("no program to run")
+
+
+def _value_of(option, arguments):
+    if not arguments:
+        _refuse(f"{option} needs a value")
+    return arguments.pop(0)
+
+
+def _usage():
+    command = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return _USAGE.format(name="goproc" if command == "goproc" else "python -m goproc")
+
+
+def _refuse(message):
+    print(f"{_usage()}\ngoproc: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run_as_main(run, program):
+    """Call run(module, program) with a fresh module in the place of `__main__`."""
+    module = types.ModuleType("__main__")
+    if sys.version_info < (3, 14):
+        module.__annotations__ = {}
+    module.__dict__.update(__builtins__=builtins, __loader__=BuiltinImporter)
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    try:
+        run(module, program)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _hide_own_frames(error)
+        raise
+
+
+def _hide_own_frames(error):
+    """Let the interpreter print error as if it had run the program itself: without the frames of this module."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals is globals():
+        traceback = traceback.tb_next
+    program_hook = sys.excepthook
+
+    def excepthook(kind, value, _):
+        sys.excepthook = program_hook
+        value.__traceback__ = sys.last_traceback = traceback
+        program_hook(kind, value, traceback)
+
+    # On its way out the exception collects these frames again; only the hook can remove them.
+    sys.excepthook = excepthook
+
+
+def _set_first_path(entry):
+    """Put entry where python puts a program's own folder; what is there is the current folder, put there for -m goproc
+    (by the console command: the folder of the command)."""
+    if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
+        return
+    if sys.path:
+        sys.path[0] = entry
+    else:
+        sys.path.append(entry)
+
+
+def _run_script(module, path):
+    if pkgutil.get_importer(os.path.abspath(path)) is not None:  # a folder, or an archive
+        entry = os.path.abspath(path)
+        if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
+            sys.path.insert(0, entry)
+        else:
+            sys.path[0:1] = [entry]
+        runpy._run_module_as_main("__main__", alter_argv=False)
+        return
+    full_path = os.path.abspath(path)
+    try:
+        with io.open_code(full_path) as file:
+            compiled = pkgutil.read_code(file)
+            if compiled is None:
+                file.seek(0)
+                source = file.read()
+    except OSError as error:
+        print(
+            f"{sys.executable}: can't open file {full_path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr
+        )
+        sys.exit(2)
+    _set_first_path(os.path.dirname(os.path.realpath(full_path)))
+    loader = SourceFileLoader if compiled is None else SourcelessFileLoader
+    module.__dict__.update(__file__=full_path, __cached__=None, __loader__=loader("__main__", full_path))
+    if compiled is None:
+        compiled = compile(source, full_path, "exec", dont_inherit=True)
+    exec(compiled, module.__dict__)
+
+
+def _run_module(module, name):
+    if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
+        _set_first_path(os.getcwd())
+    runpy._run_module_as_main(name)  # what python -m itself calls: it runs the module in the present `__main__`
+
+
+def _run_code(module, code):
+    _set_first_path("")
+    exec(compile(code, "<string>", "exec", dont_inherit=True), module.__dict__)
+
+
+def _run_stdin(module, _):
+    _set_first_path("")
+    exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), module.__dict__)

@@ -1,0 +1,199 @@
+"""The contexts and the Process classes: where a start method's name becomes the module that starts the process.
+
+    goproc.Process ─▶ Process._Popen ─▶ DefaultContext ─▶ ForkProcess       ─▶ popen_fork.Popen
+    get_context("spawn").Process ─────────────────────▶ SpawnProcess      ─▶ popen_spawn_posix.Popen
+    get_context("forkserver").Process ────────────────▶ ForkServerProcess ─▶ popen_forkserver.Popen
+
+Each class derives from its namesake in multiprocessing.context, and so do the contexts: whatever accepts
+multiprocessing's (concurrent.futures, joblib, isinstance checks) accepts these, and all that is not overridden here
+(locks, queues, managers, shared memory) is the standard library's own, on our processes.
+"""
+
+import os
+import sys
+from multiprocessing import context as _standard
+
+__all__ = ()
+
+#: The start method that the running interpreter's multiprocessing uses when none is set.
+_INTERPRETERS_DEFAULT = _standard._default_context._default_context._name
+
+_VARIABLE = "GOPROC_START_METHOD"
+
+
+class BaseContext(_standard.BaseContext):
+    """What goproc's contexts have in common. Source: multiprocessing.context.BaseContext."""
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):
+        """Return a pool of worker processes; see goproc.pool.Pool for the arguments."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(), **options)
+
+    def freeze_support(self):
+        """In a frozen executable that was started to be a child process: be that child, then exit. Else do nothing."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
+    def set_executable(self, executable):
+        """Set the interpreter that runs spawned processes and the fork server.
+
+        executable: a path (str, bytes or path object), or a whole command line in one str, "python3 -X dev", which is
+        split as a shell would and whose program is looked up in PATH. None makes starting fail.
+
+        Raises ValueError for a command line that cannot be split. It takes effect for the next process; a running fork
+        server stays.
+        """
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names):
+        """Set the modules that the fork server imports before it forks; ["__main__"] unless set.
+
+        Raises TypeError unless module_names is a list of str. A running server stays as it is.
+        """
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+    def get_context(self, method=None):
+        """Return the context for a start method, or this one for None. Raises ValueError for an unknown name."""
+        if method is None:
+            return self
+        try:
+            return _concrete_contexts[method]
+        except KeyError:
+            raise ValueError("cannot find context for %r" % method) from None
+
+
+class _EngineProcess:
+    """Mixed into the Process classes: what a child of the engine does before multiprocessing's own bootstrap."""
+
+    def _bootstrap(self, parent_sentinel=None):
+        # multiprocessing sets the start method of its own default context; goproc's is another one unless installed.
+        if self._start_method is not None:
+            _force_start_method(self._start_method)
+        return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+
+
+class Process(_EngineProcess, _standard.Process):
+    """A process of the default context. Source: multiprocessing.Process, with the same arguments and exceptions."""
+
+    @staticmethod
+    def _Popen(process_obj):
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return _default_context.get_context().Process._after_fork()
+
+
+class ForkProcess(_EngineProcess, _standard.ForkProcess):
+    """A process started by fork."""
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(_EngineProcess, _standard.SpawnProcess):
+    """A process started as a fresh interpreter."""
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+
+class ForkServerProcess(_EngineProcess, _standard.ForkServerProcess):
+    """A process forked by the fork server."""
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext, _standard.ForkContext):
+    """The context whose start method is fork."""
+
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext, _standard.SpawnContext):
+    """The context whose start method is spawn."""
+
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext, _standard.ForkServerContext):
+    """The context whose start method is forkserver."""
+
+    Process = ForkServerProcess
+
+
+class DefaultContext(BaseContext, _standard.DefaultContext):
+    """The context behind goproc's own functions: its start method can be set once, and otherwise is the default.
+
+    The default is the running interpreter's, unless the environment variable GOPROC_START_METHOD or the command line's
+    --start-method names another. Source: multiprocessing.context.DefaultContext.
+    """
+
+    Process = Process
+
+    def __init__(self):
+        self._actual_context = None
+
+    @property
+    def _default_context(self):
+        return _concrete_contexts[default_start_method()]
+
+    # By name: BaseContext comes first among the bases.
+    def get_context(self, method=None):
+        """Return the context for a start method; for None the current one, which is settled by that."""
+        if method is None:
+            if self._actual_context is None:
+                self._actual_context = self._default_context
+            return self._actual_context
+        return super().get_context(method)
+
+    get_start_method = _standard.DefaultContext.get_start_method
+    set_start_method = _standard.DefaultContext.set_start_method
+
+
+_concrete_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
+_default_context = DefaultContext()
+_default_override: "str | None" = None  # from the command line's --start-method
+
+
+def default_start_method() -> str:
+    """Return the start method of a program that sets none.
+
+    Raises ValueError if the environment variable GOPROC_START_METHOD names none.
+    """
+    if _default_override is not None:
+        return _default_override
+    method = os.environ.get(_VARIABLE)
+    if not method:
+        return _INTERPRETERS_DEFAULT
+    if method not in _concrete_contexts:
+        raise ValueError(f"{_VARIABLE}={method!r}: it must be one of {', '.join(_concrete_contexts)}")
+    return method
+
+
+def set_default_start_method(method: str) -> None:
+    """Make method the default of this program, which can still set another. Raises ValueError for an unknown name."""
+    global _default_override
+    _default_context.get_context(method)
+    _default_override = method
+
+
+def _force_start_method(method: str) -> None:
+    _default_context._actual_context = _concrete_contexts[method]

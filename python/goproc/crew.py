@@ -1,0 +1,153 @@
+"""A pool's workers: starts them, replaces those that end, and ends them all. Used by pool.py.
+
+Workers are ordinary daemonic processes, started by the pool's context on whatever Python thread is in a call of the
+pool. The engine decides what they do; see core/pool.
+"""
+
+import itertools
+import os
+import threading
+import time
+from multiprocessing import util
+from multiprocessing.connection import wait
+
+from . import engine
+from .errors import EngineError, WorkerLostError
+from .worker import ChannelEnd, worker
+
+__all__ = ["Crew"]
+
+#: Seconds that a terminated worker has to end by itself before it is killed.
+GRACE = 5.0
+
+
+class Crew:
+    """The workers of one pool.
+
+    context, make_process: what starts them. number: the engine's pool. processes: how many there shall be. pool: the
+    list of their Process objects, which this object keeps up to date. cache: the results that are not complete.
+    """
+
+    def __init__(
+        self, context, make_process, number, processes, pool, cache, initializer, initargs, maxtasks, wrap_exception
+    ):
+        self._context = context
+        self._make_process = make_process
+        self.number = number
+        self._processes = processes
+        self._pool = pool
+        self._cache = cache
+        self._initializer = initializer
+        self._initargs = initargs
+        self._maxtasks = maxtasks
+        self._wrap_exception = wrap_exception
+        self._by_pid = {}  # a slot may be used again before its former worker's end has been noted
+        self._populating = threading.RLock()
+        self._serials = itertools.count(1)
+        self._stillborn = 0  # how many workers in a row ended without having taken a task
+        self.closing = False  # no further tasks will come
+        self.terminated = False
+        self.broken = None  # why no further workers are started
+
+    @property
+    def done(self):
+        """Whether no worker is left."""
+        return not self._by_pid
+
+    def repopulate(self):
+        """Start as many workers as are missing."""
+        with self._populating:
+            started = []
+            for _ in range(self._processes - len(self._pool)):
+                if self.terminated:
+                    break
+                started.append(self._start())
+                util.debug("added worker")
+            if self.terminated:
+                self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
+                return
+            for slot, process in started:
+                self._by_pid[process.pid] = process
+                engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
+
+    def exited(self, pid, exitcode, served):
+        """Note that a worker has ended, and replace it if there may be work for another.
+
+        served: whether it had taken a task. Returns None, or the exception that all that is pending must fail with.
+        """
+        process = self._by_pid.pop(pid, None)
+        if process is None or self.terminated:
+            return None
+        process.join()
+        self._pool.remove(process)
+        util.debug("cleaning up worker %d" % pid)
+        self._stillborn = 0 if served else self._stillborn + 1
+        if self._stillborn > 2 + self._processes:
+            self.broken = WorkerLostError(pid, exitcode, births=self._stillborn)
+        elif not self.closing or self._cache:
+            try:
+                self.repopulate()
+            except Exception as error:
+                if not self._pool:
+                    self.broken = error
+        return self.broken
+
+    def abandon(self):
+        """End the workers that have been started, as not all could be."""
+        self.terminated = True
+        for process in self._pool:
+            if process.exitcode is None:
+                process.terminate()
+        for process in self._pool:
+            process.join()
+
+    def terminate(self):
+        """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period."""
+        self.terminated = True
+        util.debug("terminating workers")
+        with self._populating:  # whoever starts workers stops when it sees that the pool is terminated
+            workers = list(self._pool)
+        for process in workers:
+            if process.exitcode is None:
+                process.terminate()
+        util.debug("joining pool workers")
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and (running := [w for w in workers if w.exitcode is None]):
+            wait([process.sentinel for process in running], deadline - time.monotonic())
+        for process in workers:
+            if process.exitcode is None:
+                process.kill()
+            process.join()
+        self._by_pid.clear()
+
+    def _start(self):
+        slot = engine.call("PoolSlot", self.number)
+        fds = []
+        try:
+            # The engine's own descriptors are closed in a forked child.
+            fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
+            fds.append(os.dup(engine.call("PoolEventFD", self.number)))
+            end = ChannelEnd(fds[0], fds[1], slot, next(self._serials))
+            process = self._make_process(
+                self._context,
+                target=worker,
+                args=(end, self._initializer, self._initargs, self._maxtasks, self._wrap_exception),
+            )
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process.start()
+        except BaseException:
+            _ignoring_poison("PoolDrop", self.number, slot)
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._pool.append(process)
+        return slot, process
+
+
+def _ignoring_poison(*call):
+    try:
+        engine.call(*call)
+    except EngineError:
+        pass  # its state no longer matters

@@ -1,0 +1,91 @@
+"""Keeps a spawned child from importing what it does not need; a third of its start would go into that.
+
+`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors; a child that
+runs a plain function uses none of them. Here two modules are put into sys.modules empty, and filled when the first of
+their names is asked for. Any import statement and any attribute works as ever, only later.
+
+Imported by __init__.py in a spawned child, before multiprocessing. Nothing else in goproc knows of it.
+"""
+
+import sys
+import threading
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+__all__ = ["import_util", "tracker_fd"]
+
+#: The resource tracker's pipe that the child has inherited, for when the tracker is first used.
+tracker_fd: "int | None" = None
+
+
+class _DeferredModule(ModuleType):
+    """A module that is executed when a name is asked for that it does not have yet."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # the import system looks for some that a module may lack
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        with _lock:
+            # Another thread may have executed it meanwhile, or this one is executing it.
+            loader = self.__dict__.pop("_deferred_loader", None)
+            if loader is not None:
+                loader.exec_module(self)
+                _MODULES[self.__name__](self)
+                self.__class__ = ModuleType  # type: ignore[assignment]
+        return ModuleType.__getattribute__(self, name)
+
+
+class _DeferringFinder:
+    """On sys.meta_path; the loader as well."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name not in _MODULES:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        deferred = ModuleSpec(name, cls, origin=spec.origin, loader_state=spec)  # type: ignore[arg-type]
+        deferred.has_location = True
+        return deferred
+
+    @staticmethod
+    def create_module(spec):
+        return _DeferredModule(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        spec = module.__spec__.loader_state
+        module.__spec__, module.__loader__ = spec, spec.loader
+        module._deferred_loader = spec.loader
+
+
+def _use_inherited_tracker(resource_tracker):
+    if tracker_fd is not None:
+        resource_tracker._resource_tracker._fd = tracker_fd
+
+
+_MODULES = {
+    "multiprocessing.reduction": lambda module: None,
+    "multiprocessing.resource_tracker": _use_inherited_tracker,
+}
+_lock = threading.RLock()
+sys.meta_path.insert(0, _DeferringFinder)
+
+
+def import_util():
+    """Import multiprocessing.util without subprocess, of which it takes one function that only a parent calls."""
+    if "subprocess" in sys.modules or "multiprocessing.util" in sys.modules:
+        return
+
+    def _args_from_interpreter_flags():
+        import subprocess
+
+        return subprocess._args_from_interpreter_flags()
+
+    stand_in = ModuleType("subprocess")
+    stand_in._args_from_interpreter_flags = _args_from_interpreter_flags
+    sys.modules["subprocess"] = stand_in
+    try:
+        import multiprocessing.util  # noqa: F401
+    finally:
+        del sys.modules["subprocess"]

@@ -1,0 +1,9 @@
+"""multiprocessing.dummy itself, under goproc's name: multiprocessing's API on threads, with nothing to replace."""
+
+import multiprocessing.dummy
+import multiprocessing.dummy.connection
+import sys
+
+sys.modules[__name__] = multiprocessing.dummy
+# Found through the package's folder, it would be loaded a second time.
+sys.modules[__name__ + ".connection"] = multiprocessing.dummy.connection

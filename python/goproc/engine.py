@@ -1,0 +1,220 @@
+"""The Go engine: loads it when it is first needed, calls it, and turns its errors into Python's.
+
+    popen_*.py, forkserver.py, pool.py ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
+                                                                   └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
+
+`import goproc` does not load the engine, so that a program that only imports it has no thread besides its own. Only
+gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working directory while
+they are imported.
+
+An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
+for ever. So the child forgets it, and if it needs an engine itself it loads a private copy of the library, from a
+memfd: the dynamic loader knows a file by its inode, and would return the dead one for the same file.
+"""
+
+import atexit
+import os
+import sys
+import threading
+from _imp import extension_suffixes
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from multiprocessing import util
+
+from . import _transport
+from .errors import EngineError
+
+__all__ = [
+    "call",
+    "close",
+    "encode_environment",
+    "encode_numbers",
+    "encode_texts",
+    "is_loaded",
+    "lifeline_fd",
+    "load",
+    "stats",
+]
+
+#: What ExitCode answers while the process runs.
+RUNNING = 1 << 20
+
+_DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+
+_lock = threading.RLock()
+_module = None
+_lifeline: "int | None" = None
+_copies = 0  # how many private copies this process and those it was forked from have loaded
+_last_stats: "dict[str, object] | None" = None
+
+
+def is_loaded() -> bool:
+    """Return whether this process has an engine; inherited ones do not count."""
+    return _module is not None
+
+
+def load():
+    """Return the engine's extension module, loading it if this process has none yet.
+
+    Raises ImportError if the extension has not been built, or does not fit `_transport`.
+    """
+    global _module
+    if _module is None:
+        with _lock:
+            if _module is None:
+                _module = _load_module()
+                # Exit functions run last first: what multiprocessing cleans up may still need the engine. Not one of
+                # multiprocessing's finalizers, for those may be run long before the end (util._cleanup_tests).
+                atexit.unregister(util._exit_function)
+                atexit.register(close)
+                atexit.register(util._exit_function)
+    return _module
+
+
+def call(function: str, *args):
+    """Call one of the engine's functions (pybind/*.go) and return its result.
+
+    Raises OSError with the errno that the kernel gave, ValueError for a refused argument, ProcessLookupError when the
+    process it is about is no longer known, and EngineError when the engine is poisoned or closed.
+    """
+    module = _module or load()
+    try:
+        return getattr(module, "pybind_" + function)(*args)
+    except RuntimeError as error:
+        raise _translated(error) from None
+
+
+def lifeline_fd() -> int:
+    """Return the descriptor that is at its end exactly when this process is gone (the engine owns it)."""
+    global _lifeline
+    if _lifeline is None:
+        _lifeline = call("LifelineFD")
+    return _lifeline
+
+
+def stats() -> "dict[str, object]":
+    """Return the engine's counters: started (by start method), tasks, lost, running. Zeros if it was never loaded."""
+    if _module is not None:
+        return _read_stats()
+    if _last_stats is not None:
+        return _last_stats
+    return {"started": {"fork": 0, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": 0}
+
+
+def close() -> None:
+    """Stop the fork server and give back everything the engine holds; at exit, when no child is left.
+
+    The counters can still be read; the next call loads no second engine, it is refused.
+    """
+    global _last_stats
+    if _module is None:
+        return
+    try:
+        _last_stats = _read_stats()
+        call("Close")
+    except EngineError:
+        pass  # poisoned: the kernel takes back what it holds
+
+
+def encode_texts(texts) -> str:
+    """Return a JSON array of texts (str, bytes or path) that may hold any bytes: each byte becomes one character.
+
+    The bindings take UTF-8 only, while arguments, paths and the environment are bytes.
+    """
+    return "[" + ",".join([_quoted(os.fsencode(text).decode("latin-1")) for text in texts]) + "]"
+
+
+def encode_environment() -> str:
+    """Return this process's environment, as os.environ has it now, as encode_texts() does."""
+    return encode_texts([name + b"=" + value for name, value in os.environb.items()])
+
+
+def encode_numbers(numbers) -> str:
+    """Return a JSON array of ints. Raises TypeError or ValueError for what is no int."""
+    return "[" + ",".join([str(int(number)) for number in numbers]) + "]"
+
+
+try:
+    from _json import encode_basestring_ascii as _quoted  # what package json uses, without importing all of it
+except ImportError:
+    from json.encoder import py_encode_basestring_ascii as _quoted
+
+
+def _read_stats() -> "dict[str, object]":
+    import json
+
+    return json.loads(call("Stats"))
+
+
+def _load_module():
+    path = _find_extension()
+    _transport.save_limits()
+    if _transport.engine_state() == 2:
+        return _load_copy(path)
+    return _load_path(path)
+
+
+def _find_extension() -> str:
+    for suffix in extension_suffixes():
+        path = os.path.join(_DIRECTORY, "_engine" + suffix)
+        if os.path.exists(path):
+            return path
+    raise ImportError(
+        f"goproc's engine (_engine{extension_suffixes()[0]}) is not in {_DIRECTORY}: build it with `make build`, "
+        f"or install goproc for this interpreter ({sys.executable})",
+        name="goproc._engine",
+    )
+
+
+def _load_copy(path: str):
+    global _copies
+    _copies += 1
+    fd = os.memfd_create("goproc-engine")
+    try:
+        with open(path, "rb", buffering=0) as library:
+            left = os.fstat(library.fileno()).st_size
+            while left > 0:
+                sent = os.sendfile(fd, library.fileno(), None, left)
+                if not sent:
+                    raise ImportError(f"{path} became shorter while it was read", name="goproc._engine")
+                left -= sent
+        # The loader compares names before inodes, and an ancestor may have loaded its copy under the same number: the
+        # name must be new in this line of processes.
+        return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
+    finally:
+        os.close(fd)
+
+
+def _load_path(path: str):
+    loader = ExtensionFileLoader("goproc._engine", path)
+    spec = ModuleSpec("goproc._engine", loader, origin=path)
+    module = loader.create_module(spec)
+    loader.exec_module(module)
+    _transport.attach(path)
+    return module
+
+
+def _translated(error: RuntimeError) -> BaseException:
+    text = str(error)
+    if not text.startswith("goproc:"):
+        return error
+    _, code, number, text = text.split(":", 3)
+    if code == "OS":
+        return OSError(int(number), text)
+    if code == "INVALID":
+        return ValueError(text)
+    if code == "GONE":
+        return ProcessLookupError(text)
+    return EngineError(text)
+
+
+def _forget_inherited() -> None:
+    global _module, _lifeline, _lock, _last_stats
+    _module = _lifeline = None
+    _last_stats = None
+    _lock = threading.RLock()
+
+
+# No fork may happen while another thread loads the engine: the child would inherit the dynamic loader's locked lock.
+os.register_at_fork(
+    before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_forget_inherited
+)

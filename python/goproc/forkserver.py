@@ -1,0 +1,307 @@
+"""The fork server: its client, and the server's own main loop. Mirrors multiprocessing/forkserver.py.
+
+    this process                                   the server: a Python process with one thread and no Go
+    ────────────                                   ────────────────────────────────────────────────────
+    connect_to_new_process()                       main(): imports the preloaded modules, once
+      └▶ engine (Go): START id + descriptors ──▶   _Server.start_child(): fork ──▶ child: _run_child()
+         engine        ◀── STARTED id, pid + pidfd ┘
+         engine        ◀── EXITED id, status ────── _Server.report_exit(): the child's pidfd is readable
+
+Each engine has a server of its own, and talks to it over a private socket pair (SOCK_SEQPACKET): there is no address
+that another process could connect to. The server ends when the other end of its socket is closed, so it cannot outlive
+the process that started it. A request is `<II` (type, id) with the descriptors as SCM_RIGHTS: first the process
+object's memfd, then the resource tracker's pipe, then those that belong to the pickled objects. A reply is `<IIii`
+(type, id, pid, status or errno).
+"""
+
+import array
+import atexit
+import contextlib
+import errno
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+from multiprocessing import process, resource_tracker, util
+
+from . import _transport, engine, popen_fork, spawn
+
+__all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
+
+#: What one message can carry: SCM_MAX_FD.
+MAXFDS_TO_SEND = 253
+
+_SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
+_REPLY_SLICE_MS = 50  # how long one call into the engine may wait: signal handlers run in between
+
+
+class ForkServer:
+    """The client's side. Source: multiprocessing.forkserver.ForkServer."""
+
+    def __init__(self):
+        self._inherited_fds = None
+        self._preload_modules = ["__main__"]
+
+    @property
+    def _forkserver_pid(self):
+        """The server's pid, None if this process has none running."""
+        return (engine.call("ForkserverPid") or None) if engine.is_loaded() else None
+
+    def _stop(self):
+        """Stop the server, if one runs, and wait for its end. The next process starts another."""
+        if engine.is_loaded():
+            engine.call("ForkserverStop")
+
+    def set_forkserver_preload(self, modules_names):
+        """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
+
+        Raises TypeError unless all are str.
+        """
+        if not all(type(module) is str for module in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        self._preload_modules = modules_names
+
+    def get_inherited_fds(self):
+        """Return the descriptors that this process was sent by its parent; None if no fork server started it."""
+        return self._inherited_fds
+
+    def ensure_running(self):
+        """Start this process's server unless it runs. Raises OSError if that fails."""
+        tracker_fd = resource_tracker.getfd()
+        if engine.call("ForkserverPid"):
+            return
+        data_fd = self._dump_preload_data()
+        try:
+            lifeline_fd = engine.lifeline_fd()
+            numbers = data_fd, tracker_fd, lifeline_fd
+            command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
+            engine.call(
+                "ForkserverEnsure",
+                engine.encode_texts([*command, _SOCKET_PLACEHOLDER]),
+                engine.encode_environment(),
+                engine.encode_numbers(numbers),
+                _SOCKET_PLACEHOLDER,
+            )
+        finally:
+            os.close(data_fd)
+
+    def connect_to_new_process(self, fds, data_fd):
+        """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.
+
+        Returns the engine's id of the process, its pid and its sentinel. Raises ValueError for too many descriptors,
+        OSError if the fork failed, EOFError if the server died before it answered.
+        """
+        if len(fds) + 2 > MAXFDS_TO_SEND:
+            raise ValueError("too many fds")
+        process_id = self._request([data_fd, resource_tracker.getfd(), *fds])
+        try:
+            sentinel = 0
+            while not sentinel:
+                sentinel = engine.call("ForkserverReply", process_id, _REPLY_SLICE_MS)
+        except BaseException as error:
+            popen_fork._forget(process_id)
+            if isinstance(error, ProcessLookupError):
+                raise EOFError(f"the fork server ended before it had started the process: {error}") from None
+            raise
+        return process_id, engine.call("Pid", process_id), sentinel
+
+    def _request(self, fds):
+        request = engine.encode_numbers(fds)
+        self.ensure_running()
+        try:
+            return engine.call("ForkserverRequest", request)
+        except ProcessLookupError:
+            # It died a moment ago and nothing was sent: another one takes its place.
+            self.ensure_running()
+            return engine.call("ForkserverRequest", request)
+
+    def _dump_preload_data(self):
+        data = {}
+        if self._preload_modules:
+            data = spawn.get_preparation_data("ForkServer")
+            # These belong to the children, who are sent them themselves.
+            for key in ("name", "authkey", "log_to_stderr", "log_level"):
+                data.pop(key, None)
+            if "__main__" not in self._preload_modules:
+                data.pop("init_main_from_name", None)
+                data.pop("init_main_from_path", None)
+        fd = os.memfd_create("goproc-forkserver")
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                pickle.dump((data, [*self._preload_modules, *_parts_in_use()]), file)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def _parts_in_use():
+    """The parts of multiprocessing and goproc that this program has imported: its children will need them, too."""
+    return [
+        name for name in sys.modules if name.startswith(("multiprocessing.", "goproc.")) and name != "goproc._engine"
+    ]
+
+
+_REQUEST = struct.Struct("<II")
+_START, _PING, _STOP = 1, 2, 3
+_REPLY = struct.Struct("<IIii")
+_STARTED, _PONG, _EXITED, _FAILED = 1, 2, 3, 4
+
+
+def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
+    """Run the fork server: its interpreter's main function. All four descriptors are inherited. Does not return."""
+    # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
+    interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker._resource_tracker._fd = tracker_fd
+    with open(data_fd, "rb") as file:
+        data, modules = pickle.load(file)
+    if sys.version_info >= (3, 13):
+        # From 3.13 on a child runs exit functions: those of what is imported from here on, as if it had imported that.
+        atexit._clear()
+        atexit.register(util._exit_function)
+    _preload(data, modules)
+    # Each child is sent this pipe. The tracker ends with its last writer, and the server would be one for ever.
+    os.close(tracker_fd)
+    resource_tracker._resource_tracker._fd = None
+    util._close_stdin()
+    util._flush_std_streams()
+
+    set_by_preload = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if set_by_preload not in (signal.SIG_IGN, None):
+        interrupt_handler = set_by_preload
+    # What is imported stays: the children need not look through it, which would copy its pages.
+    gc.collect()
+    gc.freeze()
+    try:
+        _Server(socket_fd, lifeline_fd, interrupt_handler).run()
+    finally:
+        # Not through the interpreter's exit: preloaded threads and exit functions are the program's business.
+        util._run_finalizers()
+        util._flush_std_streams()
+        os._exit(0)
+
+
+def _preload(data, modules):
+    """Import what the children need, `__main__` first. What fails to import is left to them: they raise the error."""
+    process.current_process()._inheriting = True
+    try:
+        try:
+            spawn.prepare(data)
+        except BaseException:
+            pass
+        for module in modules:
+            if module != "__main__":
+                try:
+                    __import__(module)
+                except BaseException:
+                    pass
+    finally:
+        del process.current_process()._inheriting
+
+
+class _Server:
+    """The server's state: its socket, and the children that it has forked and must reap."""
+
+    def __init__(self, socket_fd, lifeline_fd, interrupt_handler):
+        self._socket = socket.socket(fileno=socket_fd)
+        self._lifeline_fd = lifeline_fd
+        self._interrupt_handler = interrupt_handler
+        self._epoll = select.epoll()
+        self._epoll.register(socket_fd, select.EPOLLIN)
+        self._children = {}  # pidfd: (the engine's id, pid)
+
+    def run(self):
+        """Serve until the client closes its end or asks to stop."""
+        socket_fd = self._socket.fileno()
+        with self._socket, self._epoll, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while True:
+                for fd, _ in self._epoll.poll():
+                    if fd != socket_fd:
+                        self._report_exit(fd)
+                    elif not self._serve_request():
+                        return
+
+    def _serve_request(self):
+        room = socket.CMSG_SPACE(MAXFDS_TO_SEND * array.array("i").itemsize)
+        message, ancillary, flags, _ = self._socket.recvmsg(_REQUEST.size + 1, room, socket.MSG_CMSG_CLOEXEC)
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        try:
+            if len(message) != _REQUEST.size:
+                return False
+            request, process_id = _REQUEST.unpack(message)
+            if request == _START:
+                self._start_child(process_id, fds.tolist(), bool(flags & socket.MSG_CTRUNC))
+            elif request == _PING:
+                self._socket.send(_REPLY.pack(_PONG, process_id, os.getpid(), 0))
+            return request in (_START, _PING)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _start_child(self, process_id, fds, truncated):
+        pid = pidfd = None
+        try:
+            if truncated or len(fds) < 2:
+                raise OSError(errno.EMFILE, "descriptors of the request were lost")
+            pid = _transport.fork()
+            if pid == 0:
+                self._run_child(fds)
+            pidfd = os.pidfd_open(pid)
+            self._epoll.register(pidfd, select.EPOLLIN)
+        except Exception as error:
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            if pidfd is not None:
+                os.close(pidfd)
+            number = getattr(error, "errno", None) or errno.EAGAIN
+            self._socket.send(_REPLY.pack(_FAILED, process_id, 0, number))
+            return
+        self._children[pidfd] = (process_id, pid)
+        reply = _REPLY.pack(_STARTED, process_id, pid, 0)
+        self._socket.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))])
+
+    def _report_exit(self, pidfd):
+        process_id, pid = self._children.pop(pidfd)
+        try:
+            result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            assert result is not None  # without WNOHANG
+            status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        except ChildProcessError:
+            status = 255  # a preloaded module has reaped it
+        self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        self._socket.send(_REPLY.pack(_EXITED, process_id, pid, status))
+
+    def _run_child(self, fds):
+        code = 1
+        try:
+            self._socket.close()
+            self._epoll.close()
+            for pidfd in self._children:
+                os.close(pidfd)
+            signal.signal(signal.SIGINT, self._interrupt_handler)
+            data_fd, resource_tracker._resource_tracker._fd, *_forkserver._inherited_fds = fds
+            code = spawn.main(data_fd, self._lifeline_fd)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            util._flush_std_streams()
+        finally:
+            if sys.version_info >= (3, 13):
+                atexit._run_exitfuncs()
+            os._exit(code)
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+connect_to_new_process = _forkserver.connect_to_new_process
+set_forkserver_preload = _forkserver.set_forkserver_preload

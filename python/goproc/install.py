@@ -1,0 +1,153 @@
+"""Makes `import multiprocessing` mean goproc, in this process and in the children it starts.
+
+The package `multiprocessing` is changed in place, and in four ways, so that the order of imports does not matter:
+
+    its public names           become goproc's, for `multiprocessing.Pool` and `from multiprocessing import Pool`
+    its default context        shares its state with goproc's, for bound methods of it that were imported before
+    its concrete contexts      become goproc's, for get_context("spawn") by whatever way
+    its modules pool, popen_*  become goproc's, for `import multiprocessing.pool` and for its own Process classes, which
+    and forkserver             import the module that starts them when they start
+
+Classes that were imported before keep their identity, so instances of them can still be pickled.
+"""
+
+import importlib
+import multiprocessing
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from multiprocessing import context as _standard_context
+
+from . import context
+
+__all__ = ["install", "is_installed"]
+
+_REPLACED_MODULES = {
+    "multiprocessing." + name: "goproc." + name
+    for name in ("forkserver", "pool", "popen_fork", "popen_forkserver", "popen_spawn_posix")
+}
+
+_REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
+
+_standard_modules: dict = {}  # those that have been replaced, or are used by the replacement
+_installed = False
+
+
+def is_installed() -> bool:
+    """Return whether install() has been called, here or in an ancestor that handed it on."""
+    return _installed
+
+
+def install() -> None:
+    """Make the module multiprocessing mean goproc, for the rest of this program and in all its children.
+
+    Calling it again does nothing. Best called before other modules are imported: a `Pool` class that somebody has
+    imported from multiprocessing.pool before stays the standard library's (its processes are goproc's all the same). A
+    start method that has been set with multiprocessing stays set.
+    """
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    _replace_contexts()
+    _replace_modules()
+    for name in multiprocessing.__all__:
+        setattr(multiprocessing, name, getattr(context._default_context, name))
+
+
+def standard_module(name: str):
+    """Return the standard library's own module multiprocessing.<name>, also where goproc's has taken its place.
+
+    It is the same one each time, and the one that the program has imported before install(), if it has.
+    """
+    name = "multiprocessing." + name
+    module = sys.modules.get(name) if _installed else importlib.import_module(name)
+    if module is None or module.__name__ != name:
+        module = _standard_modules.get(name)
+    if module is None:
+        from importlib.util import module_from_spec
+
+        spec = PathFinder.find_spec(name, multiprocessing.__path__)
+        assert spec is not None and spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    _standard_modules[name] = module
+    return module
+
+
+def _replace_contexts() -> None:
+    ours, theirs = context._default_context, _standard_context._default_context
+    if ours._actual_context is None and theirs._actual_context is not None:
+        ours._actual_context = context._concrete_contexts[theirs._actual_context._name]
+    theirs.__class__ = context.DefaultContext
+    theirs.__dict__ = ours.__dict__
+    _standard_context._default_context = ours
+    _standard_context._concrete_contexts.update(context._concrete_contexts)
+
+
+def _replace_modules() -> None:
+    for theirs, ours in _REPLACED_MODULES.items():
+        if theirs in sys.modules:
+            _put_in_place(theirs, importlib.import_module(ours))
+    sys.meta_path.insert(0, _ModuleReplacer)
+
+
+def _put_in_place(theirs, module) -> None:
+    replaced = sys.modules.get(theirs)
+    if replaced is not None and replaced.__name__ == theirs:
+        _standard_modules[theirs] = replaced
+    sys.modules[theirs] = module
+    setattr(multiprocessing, theirs.rpartition(".")[2], module)
+
+
+class _ModuleReplacer:
+    """A finder on sys.meta_path: importing one of multiprocessing's modules gives goproc's own, when it is imported.
+
+    Not before: a spawned child that needs no pool should not pay for one. While goproc's module is being imported the
+    name still means the standard library's, for goproc.pool takes from multiprocessing.pool what it does not replace.
+    """
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        ours = _REPLACED_MODULES.get(name)
+        if ours is not None:
+            module = sys.modules.get(ours)
+            if module is not None and getattr(module.__spec__, "_initializing", False):
+                return None
+            return ModuleSpec(name, _AliasLoader)  # type: ignore[arg-type]
+        theirs = _REPLACEMENTS.get(name)
+        if theirs is not None:
+            spec = PathFinder.find_spec(name, path, target)
+            if spec is not None:
+                spec.loader = _ReplacingLoader(spec.loader, theirs)  # type: ignore[assignment]
+            return spec
+        return None
+
+
+class _AliasLoader:
+    """Loads one of multiprocessing's modules by giving goproc's, which is complete, that name too."""
+
+    @staticmethod
+    def create_module(spec):
+        module = importlib.import_module(_REPLACED_MODULES[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    @staticmethod
+    def exec_module(module):
+        module.__spec__ = module.__spec__.loader_state  # the import system has put the alias's in its place
+
+
+class _ReplacingLoader:
+    """Loads one of goproc's modules, and then lets it take the place of multiprocessing's."""
+
+    def __init__(self, loader, theirs):
+        self._loader = loader
+        self._theirs = theirs
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        _put_in_place(self._theirs, module)

@@ -1,0 +1,533 @@
+"""Pool: the API of multiprocessing.pool on the engine's scheduler.
+
+    Pool.apply_async(f, args) ──▶ pickle ──▶ port.submit ──▶ the engine: a worker's ring, or its queue
+    AsyncResult.get()         ──▶ dispatch.wait ──▶ port.collect ──▶ unpickle ──▶ result._set
+
+Neither a thread nor a lock shared between processes stands between the two. The results' classes are the standard
+library's, with another way to wait; ThreadPool is the standard library's own.
+"""
+
+import itertools
+import os
+import sys
+import threading
+from collections import deque
+from multiprocessing import util
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from . import _transport, engine
+from . import context as _context
+from .crew import Crew
+from .dispatch import Dispatch
+from .errors import EngineError
+from .install import standard_module
+from .worker import MAP, STARMAP, Encoder, by_name, worker  # noqa: F401  (worker: the standard library's module has it, too)
+
+__all__ = ["Pool", "ThreadPool"]
+
+_standard: Any = standard_module("pool")
+
+# What the standard library's module has besides, and what pickles and users' code look for here.
+INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE
+mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
+ExceptionWithTraceback, RemoteTraceback = _standard.ExceptionWithTraceback, _standard.RemoteTraceback
+rebuild_exc = _standard.rebuild_exc
+MaybeEncodingError = _standard.MaybeEncodingError
+ThreadPool = _standard.ThreadPool
+TimeoutError = _standard.TimeoutError
+
+job_counter = itertools.count()
+
+#: After how many submissions in a row the submitting thread looks for results, so that they do not pile up.
+_LOOK_EVERY = 64
+
+_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+
+class Pool(_standard.Pool):
+    """A pool of worker processes.
+
+    processes: how many, the number of usable CPUs if None. initializer, initargs: called in each worker when it
+    starts. maxtasksperchild: after how many tasks a worker is replaced, never if None. context: what starts the
+    processes, the current default context if None.
+
+    Raises ValueError if processes < 1 or maxtasksperchild is not a positive int, TypeError if initializer cannot be
+    called, AssertionError in a daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
+    """
+
+    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
+        self._pool: list = []
+        self._state = INIT
+        self._ctx = _engines_context(context)
+        self._cache: dict = {}
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        if processes is None:
+            processes = _cpu_count() or 1
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None:
+            if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
+                raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._encode = Encoder()
+        self._submitted = 0
+        self._feeders = set()  # imap iterators that have not read all of their input
+
+        number = engine.call("PoolNew")
+        try:
+            memory_fd = os.dup(engine.call("PoolMemoryFD", number))
+            try:
+                self._port = _transport.Port(number, memory_fd)
+            except BaseException:
+                os.close(memory_fd)
+                raise
+            self._crew = Crew(
+                self._ctx,
+                self.Process,
+                number,
+                processes,
+                self._pool,
+                self._cache,
+                initializer,
+                initargs,
+                maxtasksperchild,
+                self._wrap_exception,
+            )
+            self._dispatch = Dispatch(self._port, self._cache, self._crew.exited)
+            try:
+                self._crew.repopulate()
+            except BaseException:
+                self._crew.abandon()
+                self._port.close()
+                raise
+        except BaseException:
+            _quietly("PoolDestroy", number)
+            raise
+        self._terminate = util.Finalize(self, _terminate_pool, args=(self._crew, self._dispatch), exitpriority=15)
+        self._state = RUN
+        if maxtasksperchild is not None:
+            self._dispatch.serve()
+
+    def __del__(self, *args, **kwargs):
+        self._change_notifier = None
+        super().__del__(*args, **kwargs)
+
+    def _repopulate_pool(self):
+        self._dispatch.poll()
+        self._crew.repopulate()
+
+    def apply(self, func, args=(), kwds={}):
+        """Call func(*args, **kwds) in a worker; return its result, or raise what it raised."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None):
+        """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
+
+        callback is called with the result, error_callback with the exception, in a thread of the pool's own. A call
+        that cannot be pickled fails the result. Raises ValueError when the pool is closed.
+        """
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback, func)
+        self._submit(result, 0, (by_name(func), args, kwds))
+        return result
+
+    def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None):
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        length = len(iterable)
+        if chunksize is None:
+            chunksize, extra = divmod(length, self._processes * 4)
+            if extra:
+                chunksize += 1
+        elif chunksize < 1:
+            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        if length == 0:
+            chunksize = 0
+        result = MapResult(self, chunksize, length, callback, error_callback, func)
+        index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
+        try:
+            for batch in self._get_tasks(func, iterable, chunksize) if chunksize else ():
+                self._submit(result, index, (name, batch[1], how))
+                index += 1
+        except Exception as reason:
+            error = reason
+            self._dispatch.run(lambda: result._cut(index, error))
+        else:
+            if index < result._chunks:
+                error = ValueError(f"the iterable gave fewer than the {length} items of its length")
+                self._dispatch.run(lambda: result._cut(index, error))
+        return result
+
+    def imap(self, func, iterable, chunksize=1, *, prefetch=None):
+        """Return an iterator over func(item) for each item of iterable, in order.
+
+        The iterable is read as results are: at most prefetch tasks ahead of what next() has returned (by default a
+        number that keeps all workers busy), so that an endless one runs in constant memory. chunksize: how many items
+        make a task. Raises ValueError when the pool is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch)
+
+    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None):
+        """Like imap, but with the results in the order in which they come."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch)
+
+    def _imap(self, kind, func, iterable, chunksize, prefetch):
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        if prefetch is None:
+            prefetch = 128 * self._processes
+        elif prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        if chunksize == 1:
+            return kind(self, func, iterable, prefetch)
+        chunks = kind(self, func, _Chunks(iterable, chunksize), prefetch, chunked=True)
+        return (item for chunk in chunks for item in chunk)
+
+    def close(self):
+        """Refuse further tasks. Workers end when all that was submitted is done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._close_when_fed()
+
+    def terminate(self):
+        """End the workers at once. Results that have not come raise CancelledError."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self):
+        """Wait until all workers have ended. Raises ValueError unless close() or terminate() has been called."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        elif self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        if self._terminate.still_active():
+            for feeder in list(self._feeders):
+                feeder._read_all()
+            self._dispatch.wait(self._crew)
+            self._terminate()
+
+    def _close_when_fed(self):
+        if not self._feeders and self._state == CLOSE:
+            self._crew.closing = True
+            _quietly("PoolClose", self._crew.number)
+
+    def _submit(self, result, index, call):
+        """Hand in one task of a result. One that cannot be pickled, or that no worker is left for, fails there."""
+        error = self._crew.broken
+        if error is None:
+            try:
+                stream, buffers = self._encode(call)
+            except Exception as reason:
+                error = reason
+        if error is not None:
+            self._dispatch.run(lambda: result._set(index, (False, error)))
+            return
+        self._port.submit(result._job, index, stream, buffers)
+        self._submitted += 1
+        if not self._submitted % _LOOK_EVERY:
+            self._dispatch.poll()
+
+
+class _Arrival:
+    """Stands in for the threading.Event of the standard library's results: waiting is collecting."""
+
+    __slots__ = ("done", "_dispatch")
+
+    def __init__(self, dispatch):
+        self.done = False
+        self._dispatch = dispatch
+
+    def set(self):
+        self.done = True
+
+    def is_set(self):
+        if not self.done:
+            self._dispatch.poll()
+        return self.done
+
+    def wait(self, timeout=None):
+        self._dispatch.wait(self, timeout)
+        return self.done
+
+
+class ApplyResult(_standard.ApplyResult):
+    """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
+
+    _completing = False  # its callback may terminate the pool, which fails all results that have not come
+
+    def __init__(self, pool, callback, error_callback, func=None):
+        self._pool = pool
+        self._event = _Arrival(pool._dispatch)
+        self._job = next(job_counter)
+        self._func = func
+        self._cache = pool._cache
+        self._callback = self._error_callback = None
+        if callback or error_callback:
+            self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
+            pool._dispatch.serve()
+        self._cache[self._job] = self
+
+    def _set(self, i, obj):
+        self._completing = True
+        super()._set(i, obj)
+
+    def _fail(self, error):
+        if not self._completing:
+            self._set(0, (False, error))
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult, _standard.MapResult):
+    """What map_async returns. Source: multiprocessing.pool.MapResult."""
+
+    def __init__(self, pool, chunksize, length, callback, error_callback, func=None):
+        ApplyResult.__init__(self, pool, callback, error_callback, func)
+        self._success = True
+        self._value = [None] * length
+        self._chunksize = chunksize
+        self._number_left = self._chunks = -(-length // chunksize) if chunksize else 0
+        if not self._chunks:
+            self._event.set()
+            del self._cache[self._job]
+
+    _set = _standard.MapResult._set
+
+    def _cut(self, chunks, error):
+        """Fail: the iterable gave no more than the first chunks."""
+        if not self._event.done:
+            self._number_left -= self._chunks - chunks - 1
+            self._set(chunks, (False, error))
+
+    def _fail(self, error):
+        if self._number_left:
+            self._number_left = 1
+            self._set(0, (False, error))
+
+
+class IMapIterator(_standard.IMapIterator):
+    """What imap returns. Source: multiprocessing.pool.IMapIterator.
+
+    It reads its input as its results are taken. What has a length (a list, a range) is read by the thread that takes
+    the results. Any other iterator may block, or wait for a result itself, so a thread reads it, as in multiprocessing.
+    """
+
+    def __init__(self, pool, func, iterable, prefetch, chunked=False):
+        self._iterator = iter(iterable)
+        self._pool = self._owner = pool
+        self._job = next(job_counter)
+        self._func = func
+        self._chunked = chunked  # an item is a tuple of func's arguments
+        self._cache = pool._cache
+        self._items: deque = deque()
+        self._index = 0  # how many results have been put into _items
+        self._length = None  # how many there will be, when that is known
+        self._unsorted = {}
+        self._prefetch = prefetch
+        self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
+        self._feeding = threading.Lock()
+        self._room: threading.Event | None = None
+        self._cache[self._job] = self
+        pool._feeders.add(self)
+        if hasattr(iterable, "__len__"):
+            self._feed()
+        else:
+            self._room = threading.Event()
+            self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
+            self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
+            self._reader.start()
+
+    @property
+    def done(self):
+        """Whether next() has something to return or to raise."""
+        return bool(self._items) or self._index == self._length
+
+    def next(self, timeout=None):
+        """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
+        items = self._items
+        if not items:
+            if self._index != self._length:
+                self._owner._dispatch.wait(self, timeout)
+            if not items:
+                if self._index == self._length:
+                    self._pool = None
+                    raise StopIteration from None
+                raise TimeoutError from None
+        success, value = items.popleft()
+        self._taken += 1
+        if self._iterator is not None and self._fed - self._taken <= self._prefetch // 2:
+            if self._room is None:
+                self._feed()
+            else:
+                self._room.set()
+        if success:
+            return value
+        raise value
+
+    __next__ = next
+
+    def _set(self, i, obj):
+        if i == self._index:
+            self._items.append(obj)
+            self._index += 1
+            while self._index in self._unsorted:
+                self._items.append(self._unsorted.pop(self._index))
+                self._index += 1
+        else:
+            self._unsorted[i] = obj
+        self._complete()
+
+    def _complete(self):
+        if self._index == self._length and self._cache.pop(self._job, None) is not None:
+            self._pool = None
+
+    def _fail(self, error):
+        self._iterator = None
+        self._owner._feeders.discard(self)
+        self._items.append((False, error))
+        self._index += 1
+        self._length = self._index
+        self._complete()
+        if self._room is not None:
+            self._room.set()
+
+    def _feed(self):
+        """Read and submit until enough is on its way."""
+        if not self._feeding.acquire(False):
+            return
+        try:
+            pool, func, chunked = self._owner, by_name(self._func), self._chunked
+            while (iterator := self._iterator) is not None and self._fed - self._taken < self._prefetch:
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    self._end(None)
+                except BaseException as error:
+                    if self._room is None and not isinstance(error, Exception):
+                        raise  # Ctrl-C, in the thread that takes the results
+                    self._end(error)
+                else:
+                    index = self._fed
+                    self._fed += 1
+                    pool._submit(self, index, (func, item, MAP) if chunked else (func, (item,), {}))
+                    item = None
+        except ValueError:
+            if not self._owner._crew.terminated:  # else it is being cancelled
+                raise
+        finally:
+            self._feeding.release()
+
+    def _end(self, error):
+        """Note that there is no more input: it has come to its end, or reading it has raised an error."""
+        self._iterator = None
+        self._owner._dispatch.run(lambda: self._ended(error))
+
+    def _ended(self, error):
+        pool = self._owner
+        if self not in pool._feeders:
+            return
+        pool._feeders.remove(self)
+        if error is not None:
+            self._fed += 1
+        self._length = self._fed
+        if error is not None:
+            self._set(self._fed - 1, (False, error))
+        self._complete()
+        pool._close_when_fed()
+
+    def _read(self):
+        """Feed from a thread of its own."""
+        room = self._room
+        assert room is not None
+        while self._iterator is not None:
+            self._feed()
+            if self._iterator is not None:
+                room.wait()
+                room.clear()
+
+    def _read_all(self):
+        """Read all of the input, however much that is: the pool is being joined."""
+        self._prefetch = float("inf")
+        if self._room is None:
+            self._feed()
+        else:
+            self._room.set()
+            self._reader.join()
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """What imap_unordered returns. Source: multiprocessing.pool.IMapUnorderedIterator."""
+
+    def _set(self, i, obj):
+        self._items.append(obj)
+        self._index += 1
+        self._complete()
+
+
+class _Chunks:
+    """An iterable's items in tuples of a given size; it has a length if the iterable has one."""
+
+    def __new__(cls, iterable, size):
+        return super().__new__(_SizedChunks if hasattr(iterable, "__len__") else cls)
+
+    def __init__(self, iterable, size):
+        self._items, self._size = iterable, size
+
+    def __iter__(self):
+        items = iter(self._items)
+        return iter(lambda: tuple(itertools.islice(items, self._size)), ())
+
+
+class _SizedChunks(_Chunks):
+    def __len__(self):
+        return -(-len(self._items) // self._size)
+
+
+def _guarded(callback):
+    """Return a callback that reports what it raises, and does not keep other results from being delivered."""
+    if not callback:
+        return None
+
+    def call(value):
+        try:
+            callback(value)
+        except BaseException:  # SystemExit, too, would end the thread that delivers everybody's results
+            sys.excepthook(*sys.exc_info())
+
+    return call
+
+
+def _engines_context(context):
+    """Return the goproc context that starts the workers: the default, or the namesake of multiprocessing's."""
+    if context is None:
+        return _context._default_context.get_context()
+    if isinstance(context, BaseContext) and not isinstance(context, _context.BaseContext):
+        return _context._concrete_contexts[context.get_start_method()]
+    return context
+
+
+def _terminate_pool(crew, dispatch):
+    util.debug("finalizing pool")
+    crew.terminated = True
+    _quietly("PoolTerminate", crew.number)
+    crew.terminate()
+    dispatch.finish()
+    _quietly("PoolDestroy", crew.number)
+
+
+def _quietly(*call):
+    try:
+        engine.call(*call)
+    except EngineError:
+        pass  # poisoned or closed: there is nothing left to tell it

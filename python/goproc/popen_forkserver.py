@@ -1,0 +1,43 @@
+"""Starts a process by asking the fork server. Mirrors multiprocessing/popen_forkserver.py.
+
+Popen._launch:  spawn.dump() ─▶ memfd ─▶ forkserver.connect_to_new_process() ─▶ the server forks ─▶ pid and pidfd
+"""
+
+import os
+
+from . import forkserver, popen_fork, spawn
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """Stands for a descriptor in the pickled process object: the child's is at the same place in what it was sent."""
+
+    def __init__(self, ind):
+        self.ind = ind
+
+    def detach(self):
+        return forkserver.get_inherited_fds()[self.ind]
+
+
+class Popen(popen_fork.Popen):
+    """A child forked by the fork server. Source: multiprocessing.popen_forkserver.Popen."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj):
+        self._fds = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd):
+        """Send the child a duplicate of fd; return its place among those sent."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj):
+        data_fd = spawn.dump(process_obj, self)
+        try:
+            self._watch(*forkserver.connect_to_new_process(self._fds, data_fd))
+        finally:
+            os.close(data_fd)

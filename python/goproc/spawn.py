@@ -1,0 +1,238 @@
+"""What the spawn start method and the fork server share: the child's command line, the data it gets, its main function.
+
+    parent: get_preparation_data() ─▶ pickled with the process object into a memfd ─▶ get_command_line() ─▶ the engine
+    child:  python -c "...; from goproc.spawn import spawn_main ..." ─▶ main() ─▶ process_obj._bootstrap()
+
+The rules of what a child is given and how its `__main__` is made are multiprocessing.spawn's, which does that work here
+too. A memfd instead of its pipe: nothing can fill up, so a child that dies early cannot block its parent.
+"""
+
+import os
+import sys
+from _pickle import load  # package pickle's, without the parts in Python that a child does not need
+from io import open_code
+
+from . import context
+from .lifeline import open_lifeline
+
+deferred_imports = sys.modules.get("goproc.deferred_imports")  # in a spawned child
+if deferred_imports is not None:
+    deferred_imports.import_util()
+
+from multiprocessing import context as _standard_context  # noqa: E402
+from multiprocessing import process, util  # noqa: E402
+from multiprocessing import spawn as _standard  # noqa: E402
+from multiprocessing.spawn import _fixup_main_from_path, old_main_modules  # noqa: E402
+
+__all__ = [
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+]
+
+_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_VARIABLE = "GOPROC_PYTHON"
+
+# Not multiprocessing's own flag, whose arguments are others: a frozen program may use both.
+_FROZEN_FLAG = "--goproc-fork"
+
+# The interpreter's command line set by set_executable(), and the value that multiprocessing.spawn was given with it:
+# when that is another one, somebody has since called multiprocessing's own function, and the later call counts.
+_command: "list[str | bytes] | None" = None
+_command_executable: object = _standard.get_executable()
+
+
+def set_executable(executable):
+    """Set the interpreter for children; see goproc.context.BaseContext.set_executable."""
+    global _command, _command_executable
+    command = None
+    if isinstance(executable, str) and len(executable.split()) > 1 and not os.path.exists(executable):
+        command = _split_command(executable, "set_executable()")
+        executable = command[0]
+    # The resource tracker is started by the standard library, with the interpreter that is set there.
+    _standard.set_executable(executable)
+    _command = command
+    _command_executable = _standard.get_executable()
+
+
+def get_executable():
+    """Return the interpreter's path; of a command line, the program."""
+    command = _interpreter_command()
+    return command[0]
+
+
+def _interpreter_command():
+    current = _standard.get_executable()
+    if current is _command_executable:
+        if _command is not None:
+            return list(_command)
+        if current is _STARTING_EXECUTABLE and os.environ.get(_VARIABLE):
+            return _split_command(os.environ[_VARIABLE], _VARIABLE)
+    if current is None:
+        raise TypeError("no interpreter is set for child processes: set_executable() was called with None")
+    return [current]
+
+
+_STARTING_EXECUTABLE = _command_executable
+
+
+def _split_command(line, source):
+    import json
+    import shutil
+
+    from . import engine
+
+    try:
+        words = json.loads(engine.call("SplitCommand", line))
+    except ValueError as error:
+        raise ValueError(f"{source}: {line!r} is not a command line: {error}") from None
+    if not words:
+        raise ValueError(f"{source}: the command line {line!r} names no program")
+    return [shutil.which(words[0]) or words[0], *words[1:]]
+
+
+def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
+    """Return the command line of a child interpreter that calls function, as "module:name", with the given ints.
+
+    Each number is an argument of its own, so that the engine can fill one in. flag stands before them: the child's
+    sys.argv[1], as multiprocessing has it.
+    """
+    words = [str(int(number)) for number in numbers]
+    if getattr(sys, "frozen", False):
+        return [sys.executable, _FROZEN_FLAG, function, *words]
+    module, _, name = function.partition(":")
+    # The child must find this very goproc, which may be on this program's sys.path alone.
+    program = (
+        f"import sys; p = {_PACKAGE_PARENT!r}; p in sys.path or sys.path.insert(0, p); "
+        f"from {module} import {name} as f; f(*map(int, sys.argv[2:]))"
+    )
+    options = util._args_from_interpreter_flags()
+    return [*_interpreter_command(), *options, "-c", program, flag, *words]
+
+
+def freeze_support():
+    """In a frozen executable started to be a child or the fork server: be it, then exit. Else return."""
+    if len(sys.argv) < 3 or sys.argv[1] != _FROZEN_FLAG:
+        return _standard.freeze_support()
+    module, _, function = sys.argv[2].partition(":")
+    getattr(__import__(module, fromlist=[function]), function)(*map(int, sys.argv[3:]))
+    sys.exit()
+
+
+def get_preparation_data(name, daemon=False):
+    """Return what a child needs before it can unpickle its process object: multiprocessing's dict, and goproc's part.
+
+    Raises RuntimeError when called while `__main__` is being imported in a child (no `if __name__ == "__main__"`).
+    """
+    from .install import is_installed
+
+    standard_default = _standard_context._default_context
+    settled = standard_default._actual_context
+    data = _standard.get_preparation_data(name)
+    if not is_installed():
+        # Asking settles multiprocessing's start method. The program may not have chosen it yet.
+        standard_default._actual_context = settled
+    data["goproc"] = {
+        "installed": is_installed(),
+        "start_method": context._default_context.get_start_method(),
+        "daemon": bool(daemon),
+    }
+    return data
+
+
+def prepare(data):
+    """Make this process one that can unpickle the process object: sys.path, start method, `__main__` and the like."""
+    own = data.get("goproc")
+    if own is not None:
+        if own["installed"]:
+            from .install import install
+
+            install()  # before `__main__` is imported: it may import multiprocessing
+        context._default_context.set_start_method(own["start_method"], force=True)
+    main_path = data.pop("init_main_from_path", None)
+    _standard.prepare(data)
+    if main_path is not None:
+        import_main_path(main_path)
+
+
+def import_main_path(main_path):
+    """Make the program's script this process's `__main__`, run under the name `__mp_main__`, unless it is that already.
+
+    Source: multiprocessing.spawn.import_main_path, which is left everything but an ordinary file: package runpy, which
+    it uses, imports pkgutil and with it typing, longer than all the rest takes.
+    """
+    current = sys.modules["__main__"]
+    is_file = main_path.endswith(".py") and os.path.isfile(main_path)
+    if not is_file or getattr(current, "__file__", None) == main_path or os.path.basename(main_path) == "ipython.py":
+        return _fixup_main_from_path(main_path)
+    old_main_modules.append(current)
+    module = type(sys)("__mp_main__")
+    module.__dict__.update(__file__=main_path, __cached__=None, __package__="")
+    with open_code(main_path) as file:
+        code = compile(file.read(), main_path, "exec", dont_inherit=True)
+    before, argument = sys.modules.get("__mp_main__"), sys.argv[0]
+    sys.modules["__mp_main__"] = module
+    sys.argv[0] = main_path
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        if before is None:
+            del sys.modules["__mp_main__"]
+        else:
+            sys.modules["__mp_main__"] = before
+        raise
+    finally:
+        sys.argv[0] = argument
+    sys.modules["__main__"] = module
+
+
+def dump(process_obj, popen):
+    """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return the descriptor.
+
+    While that is done, popen is the spawning Popen, to which descriptors are handed by duplicate_for_child().
+    """
+    data = get_preparation_data(process_obj._name, process_obj.daemon)
+    fd = os.memfd_create("goproc-process")
+    try:
+        _standard_context.set_spawning_popen(popen)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                _standard_context.reduction.dump(data, file)
+                _standard_context.reduction.dump(process_obj, file)
+        finally:
+            _standard_context.set_spawning_popen(None)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def spawn_main(data_fd, tracker_fd, lifeline_fd):
+    """Be a spawned child: the interpreter's main function in it. Does not return."""
+    if deferred_imports is not None:
+        deferred_imports.tracker_fd = tracker_fd
+    else:
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._fd = tracker_fd
+    sys.exit(main(data_fd, lifeline_fd))
+
+
+def main(data_fd, lifeline_fd):
+    """Run the process object that data_fd holds and return its exit status. Both descriptors are inherited."""
+    with os.fdopen(data_fd, "rb") as file:
+        process.current_process()._inheriting = True
+        try:
+            data = load(file)
+            # Before anything that may take long: from here on a daemon ends with its parent.
+            parent_sentinel = open_lifeline(lifeline_fd, data["goproc"]["daemon"])
+            prepare(data)
+            process_obj = load(file)
+        finally:
+            del process.current_process()._inheriting
+    return process_obj._bootstrap(parent_sentinel)

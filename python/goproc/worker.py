@@ -1,0 +1,196 @@
+"""What runs in a pool's worker process: it takes tasks from its channel, calls the user's function, sends the results.
+
+    channel.recv() ──▶ unpickle ──▶ func(*args, **kwds) ──▶ pickle ──▶ channel.send()
+
+A task is a tuple (func, args, kwds).
+
+Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little. Whatever a
+task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
+"""
+
+import io
+import sys
+import threading
+from itertools import starmap
+from multiprocessing import util
+from multiprocessing.reduction import DupFd, ForkingPickler
+from types import FunctionType
+
+from . import _transport
+
+__all__ = ["ChannelEnd", "Encoder", "decode", "worker"]
+
+#: Buffers below this many bytes are copied into the pickle: a place of their own would cost more.
+_OUT_OF_BAND = 32 << 10
+
+_loads = ForkingPickler.loads
+
+
+class ChannelEnd:
+    """The worker's end of a channel on its way to the worker: what to open, and in which slot.
+
+    memory_fd and event_fd are descriptors of the sender; sent to a spawned process they arrive as its own.
+    """
+
+    def __init__(self, memory_fd, event_fd, slot, serial):
+        self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
+
+    def open(self):
+        """Return the channel; the descriptors are its own from now on."""
+        return _transport.Channel(self.memory_fd, self.event_fd, self.slot, self.serial)
+
+    def __reduce__(self):
+        return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial)
+
+
+def _rebuild(memory, event, slot, serial):
+    return ChannelEnd(memory.detach(), event.detach(), slot, serial)
+
+
+class Encoder:
+    """Pickles calls and results, with large buffers left out of the stream (PEP 574).
+
+    Calling it with an object returns (stream, buffers): bytes, and None or a list of the buffers. It is faster than
+    ForkingPickler.dumps because it keeps its pickler.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._renew()
+
+    def _renew(self):
+        self._file = io.BytesIO()
+        self._buffers = []
+        self._pickler = ForkingPickler(self._file, 5, True, self._keep)
+
+    def _keep(self, buffer):
+        if memoryview(buffer).nbytes < _OUT_OF_BAND:
+            return True  # in the stream
+        self._buffers.append(buffer)
+        return False
+
+    def __call__(self, obj):
+        if not self._lock.acquire(False):  # another thread pickles, or pickling runs code that pickles
+            return Encoder()(obj)
+        try:
+            self._pickler.dump(obj)
+            stream = self._file.getvalue()
+            buffers = self._buffers
+            if len(stream) > 1 << 16 or buffers:
+                self._renew()
+                return stream, buffers
+            self._pickler.clear_memo()
+            self._file.seek(0)
+            self._file.truncate()
+            return stream, None
+        except BaseException:
+            self._renew()
+            raise
+        finally:
+            self._lock.release()
+
+
+#: What stands in the place of kwds for a call of func on each item of args, or on the arguments that each item holds.
+MAP, STARMAP = None, False
+
+
+def by_name(func):
+    """Return func, or the text by which function_named finds it, if it is a function that is pickled by its name.
+
+    A text costs a tenth of what pickling the name costs. What the pickler would refuse is left to it.
+    """
+    if type(func) is FunctionType:
+        module, name = func.__module__, func.__qualname__
+        if getattr(sys.modules.get(module), name, None) is func:
+            return f"{module}\0{name}"
+    return func
+
+
+def function_named(text):
+    """Return the function that by_name gave the text for. Raises what unpickling its name would."""
+    module, name = text.split("\0")
+    if module not in sys.modules:
+        __import__(module)
+    try:
+        return getattr(sys.modules[module], name)
+    except AttributeError:
+        raise AttributeError(f"Can't get attribute {name!r} on {sys.modules[module]!r}") from None
+
+
+def decode(payload):
+    """Return the object of a payload: bytes, or (stream, buffers) as a channel delivers it."""
+    if type(payload) is tuple:
+        return _loads(payload[0], buffers=payload[1])
+    return _loads(payload)
+
+
+def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False):
+    """Run tasks until the pool says that there are no more, or maxtasks have been run.
+
+    end is the ChannelEnd. Source: multiprocessing.pool.worker.
+    """
+    if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
+        raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
+    channel = end.open()
+    if initializer is not None:
+        initializer(*initargs)
+    encode = Encoder()
+    value: object
+    recv, send = channel.recv, channel.send
+    completed = 0
+    while maxtasks is None or completed < maxtasks:
+        try:
+            task = recv()
+        except KeyboardInterrupt:
+            continue  # Ctrl-C reaches every process of the terminal; the main program decides what it means
+        if task is None:
+            util.debug("worker got sentinel -- exiting")
+            break
+        job, index, payload = task
+        try:
+            func, args, kwds = decode(payload)
+            task = payload = None
+            if type(func) is str:
+                func = function_named(func)
+            if kwds is MAP:
+                value = list(map(func, args))
+            elif kwds is STARMAP:
+                value = list(starmap(func, args))
+            else:
+                value = func(*args, **kwds)
+            failed = False
+        except BaseException as error:
+            value, failed = _failure(error, wrap_exception), True
+        func = args = kwds = task = payload = None
+        try:
+            stream, buffers = encode(value)
+        except BaseException as error:
+            stream, buffers = encode(_cannot_be_sent(error, value))
+            failed = True
+        value = None
+        send(job, index, failed, stream, buffers)
+        stream = buffers = None
+        completed += 1
+    util.debug("worker exiting after %d tasks" % completed)
+
+
+def _cannot_be_sent(error, value):
+    """Return what to send for a value that could not be pickled because of error."""
+    from multiprocessing.pool import MaybeEncodingError
+
+    try:
+        return MaybeEncodingError(error, value)
+    except BaseException:  # one of the two cannot even be shown
+        return MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
+
+
+def _failure(error, wrap):
+    """Return what to send for an exception, with its traceback as text if wrap is true."""
+    try:
+        if wrap:
+            from multiprocessing.pool import ExceptionWithTraceback
+
+            return ExceptionWithTraceback(error, error.__traceback__)
+        return error
+    finally:
+        error.__traceback__ = None

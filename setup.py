@@ -1,0 +1,185 @@
+"""Builds the wheel: goproc's Python files and its two compiled extensions.
+
+    pybind/*.go ──gopy gen──▶ engine.go, build.py ──pybindgen──▶ engine.c ──┐
+    capi/*.go, core/**.go ─────────────────────────────────────────────────┴─go build──▶ goproc/_engine.<abi>.so
+    capi/transport/*.c, capi/goproc.h ──────────────────────────────────────cc─────────▶ goproc/_transport.<abi>.so
+
+gopy writes the Go and C sources; the linking is done here, because `gopy build` links against libpython and records the
+build machine's library folders, and the shipped library must do neither: an extension's Python symbols are those of the
+interpreter that loads it, which may well have no libpython.
+
+Who runs this: pip (`pip install .`, in an isolated build) and `make build` (`setup.py build_ext --inplace`, in a build
+environment under build/). Everything that is generated lies in build/<abi>/ and is kept there between builds; what is
+unchanged is not built again. The metadata is in pyproject.toml.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+ABI = sysconfig.get_config_var("SOABI")
+PRODUCTS = ROOT / "build" / ABI
+INCLUDE = sysconfig.get_path("include")
+
+TRANSPORT_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capi/transport/*.c"))
+# No -g, and NDEBUG: debug information and the headers' assertions would carry this machine's paths.
+TRANSPORT_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+# -lpthread and -ldl are empty in glibc 2.34 and later; as-needed then leaves them out.
+TRANSPORT_LDFLAGS = ["-shared", "-Wl,--as-needed", "-pthread", "-ldl", "-s"]
+
+
+def run(*command, cwd=ROOT, env=None):
+    """Run one build step, showing it; end the build with its output above when it fails."""
+    print("+", shlex.join(str(word) for word in command), flush=True)
+    status = subprocess.run([str(word) for word in command], cwd=cwd, env={**os.environ, **(env or {})}).returncode
+    if status:
+        sys.exit(f"setup.py: {command[0]} ended with status {status}; what it printed is above")
+
+
+def digest(*parts):
+    """A digest of files (Path) and values, by which a later build knows that nothing has changed."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()
+
+
+def up_to_date(stamp, wanted):
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+def replace_file(source, target):
+    """Put a copy of source at target in one step: a process that has the old target mapped keeps the old file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.read_bytes() == source.read_bytes():
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copy(source, temporary)
+    os.replace(temporary, target)
+
+
+def compiler():
+    """The C compiler's command line: the variable CC, or the first usual name that this machine has."""
+    return os.environ.get("CC") or next(filter(shutil.which, ["gcc", "cc", "clang"]), "cc")
+
+
+def go_environment():
+    """What every call of the go command needs: cgo with the compiler that builds _transport, and no go.work of a
+    folder above."""
+    return {"CGO_ENABLED": "1", "GOWORK": "off", "CC": compiler()}
+
+
+def generate_bindings(package):
+    """Write the Go package (with its C file) that becomes _engine into the folder package."""
+    tools = ROOT / "build" / "bin"
+    modules = ["github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports"]
+    run("go", "build", "-mod=readonly", "-buildvcs=false", "-o", f"{tools}{os.sep}", *modules, env=go_environment())
+
+    # Only these decide what gopy generates: it reads pybind's exported functions and nothing behind them.
+    stamp = package / "stamp"
+    sources = sorted(path for path in ROOT.glob("pybind/*.go") if not path.name.endswith("_test.go"))
+    wanted = digest(Path(__file__), ROOT / "go.mod", INCLUDE, *sources)
+    if up_to_date(stamp, wanted):
+        return
+
+    # gopy itself goes on after compile errors, and ends well.
+    run("go", "build", "-mod=readonly", "-buildvcs=false", "./pybind", env=go_environment())
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    output = package.relative_to(ROOT)
+    gopy = ["gen", "-no-make", "-name=engine", f"-vm={sys.executable}", f"-output={output}", "./pybind"]
+    run(tools / "gopy", *gopy, env=go_environment())
+    generated = package / "engine.go"
+    run(tools / "goimports", "-w", generated.name, cwd=package, env=go_environment())
+
+    # gopy's own #cgo lines name libpython and this machine's library folders. Ours replace them: the headers, and
+    # gnu17, since the generated C declares a type named bool, which is a keyword from C23 on.
+    text, count = re.subn(r"(?m)^#cgo .*\n", "", generated.read_text())
+    if count == 0:
+        sys.exit("setup.py: gopy's output has no #cgo lines where they are expected; is go.mod's gopy another version?")
+    generated.write_text(text)
+    (package / "flags.go").write_text(f'package main\n\n// #cgo CFLAGS: "-I{INCLUDE}" -std=gnu17 -w\nimport "C"\n')
+
+    # The C file includes the header of a library that gopy would build first, just for that header. cgo makes the same
+    # declarations in every build, so that one build is enough.
+    (package / "engine_go.h").write_text('#include "_cgo_export.h"\n')
+    run(sys.executable, "build.py", cwd=package)
+    for unused in package.glob("*.py"):  # gopy's Python classes are not shipped: goproc/engine.py takes their place
+        unused.unlink()
+    stamp.write_text(wanted)
+
+
+def build_engine(target):
+    """Build _engine; go's own cache knows what is up to date."""
+    package = PRODUCTS / "gopy"
+    generate_bindings(package)
+    flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-buildmode=c-shared"]
+    run("go", "build", *flags, "-o", target, ".", cwd=package, env=go_environment())
+
+
+def build_transport(target):
+    """Build _transport, if a source, a header or a flag has changed."""
+    path_maps = [f"-ffile-prefix-map={ROOT}=.", f"-ffile-prefix-map={INCLUDE}=python"]
+    command = [*shlex.split(compiler()), *TRANSPORT_CFLAGS, *path_maps, "-isystem", INCLUDE, "-Icapi"]
+    command += [*TRANSPORT_SOURCES, "-o", str(target), *TRANSPORT_LDFLAGS]
+    stamp = target.with_name("transport-stamp")
+    files = [*ROOT.glob("capi/*.h"), *ROOT.glob("capi/transport/*.[ch]")]
+    wanted = digest(command, *sorted(files))
+    if target.exists() and up_to_date(stamp, wanted):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run(*command)
+    stamp.write_text(wanted)
+
+
+BUILDERS = {"goproc._engine": build_engine, "goproc._transport": build_transport}
+
+
+class Build(build):
+    """Starts from an empty folder: a wheel must not hold a module that has since been removed."""
+
+    def run(self):
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+class BuildExtensions(build_ext):
+    """Builds the two extensions, each in its own way, into build/<abi>/, and puts copies where they are wanted."""
+
+    def run(self):
+        check = ROOT / "build_support" / "check_prerequisites.sh"
+        if subprocess.run(["sh", str(check), "build", sys.executable]).returncode:
+            sys.exit(1)
+        PRODUCTS.mkdir(parents=True, exist_ok=True)
+        with open(PRODUCTS / "lock", "w") as lock:  # two builds in one tree take turns
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            super().run()
+
+    def build_extension(self, ext):
+        target = PRODUCTS / Path(self.get_ext_filename(ext.name)).name
+        BUILDERS[ext.name](target)
+        replace_file(target, Path(self.get_ext_fullpath(ext.name)))
+
+    def copy_extensions_to_source(self):
+        for ext in self.extensions:
+            filename = self.get_ext_filename(ext.name)
+            replace_file(PRODUCTS / Path(filename).name, ROOT / "python" / filename)
+
+
+setup(
+    ext_modules=[Extension(name, sources=[]) for name in BUILDERS],
+    cmdclass={"build": Build, "build_ext": BuildExtensions},
+)

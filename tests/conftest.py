@@ -1,0 +1,78 @@
+"""After each test: no child process, no Python thread and no descriptor is left that was not there before it."""
+
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+# What is being looked for is gone within milliseconds when it goes at all: a child that is being reaped, a thread that
+# has finished its work.
+PATIENCE = 5
+
+
+@pytest.fixture(scope="session")
+def _engine():
+    """The engine and the resource tracker live as long as the program: they are started before anything is counted."""
+    from multiprocessing import resource_tracker
+
+    import goproc
+
+    resource_tracker.ensure_running()
+    process = goproc.get_context("fork").Process()
+    process.start()
+    process.join()
+    process.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request):
+    if "packaging" in request.path.parts:  # they run without an installed goproc, and start no process of it here
+        yield
+        return
+    request.getfixturevalue("_engine")
+    before = _present()
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        left = [what for what in _present() if what not in before]
+        if not left:
+            return
+        _stop_fork_server()
+        gc.collect()
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + ", ".join(sorted(left)))
+        time.sleep(0.01)
+
+
+def _present():
+    """What this process has, each thing as a text."""
+    present = {f"thread {thread.name}" for thread in threading.enumerate()}
+    for task in os.listdir("/proc/self/task"):
+        try:
+            children = Path(f"/proc/self/task/{task}/children").read_text().split()
+        except FileNotFoundError:
+            continue  # a thread that has ended since
+        present.update(f"child {child} ({_command(child)})" for child in children)
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            present.add(f"descriptor {number} ({os.readlink('/proc/self/fd/' + number)})")
+        except FileNotFoundError:
+            pass  # the descriptor of this listing
+    return present
+
+
+def _command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "ended"
+
+
+def _stop_fork_server():
+    forkserver = sys.modules.get("goproc.forkserver")
+    if forkserver is not None:
+        forkserver._forkserver._stop()

@@ -1,0 +1,51 @@
+"""Fixtures of the unit tests: the start methods, and scripts run as programs of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import goproc
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """Each start method in turn."""
+    return request.param
+
+
+@pytest.fixture
+def context(method):
+    """The context of each start method in turn."""
+    return goproc.get_context(method)
+
+
+@pytest.fixture
+def run_script():
+    """Run a script of tests/scripts, or code given with "-c", as its own program; return the completed process.
+
+    Its environment is this process's without goproc's variables, and with the given ones.
+    """
+
+    def run(*arguments, options=(), timeout=60, status=0, cwd=SCRIPTS, input=None, **variables):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+        command = [sys.executable, *options, *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            env={**environment, **variables},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            input=input,
+        )
+        if status is not None:
+            assert done.returncode == status, done.stderr
+        return done
+
+    return run

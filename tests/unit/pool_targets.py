@@ -1,0 +1,309 @@
+"""What the tests' pools run. A module of its own, for spawned workers import it by its name."""
+
+import array
+import ctypes
+import multiprocessing.pool
+import os
+import signal
+import sys
+import threading
+import time
+
+state = None  # what an initializer leaves for the tasks of its worker
+
+
+def nothing():
+    pass
+
+
+def double(value):
+    return 2 * value
+
+
+def add(a, b=0, *, c=0):
+    return a + b + c
+
+
+def collect_arguments(*args, **kwds):
+    return args, kwds
+
+
+def identity(value):
+    return value
+
+
+def pid(*_):
+    return os.getpid()
+
+
+def signal_and_wait(started, release, value=None):
+    """Say that this task runs, and go on when told to. started, release: the names of two files."""
+    open(started, "w").close()
+    return wait_for_file(release, value)
+
+
+def wait_for_file(name, value=None):
+    while not os.path.exists(name):
+        time.sleep(0.002)
+    return value
+
+
+def sleep(seconds, value=None):
+    time.sleep(seconds)
+    return value
+
+
+def spin(begun=None):
+    """Compute in C, where no Python signal handler is run; first make the file begun."""
+    if begun is not None:
+        begun.touch()
+    sum(range(10**12))
+
+
+# --- initializers
+
+
+def set_state(*values):
+    global state
+    state = values
+
+
+def get_state(*_):
+    return state
+
+
+def raise_in_initializer(text):
+    raise ValueError(text)
+
+
+def leave(status=0):
+    os._exit(status)
+
+
+def ignore_sigterm(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return os.getpid()
+
+
+# --- tasks that fail
+
+
+class OwnError(Exception):
+    pass
+
+
+class OwnBaseError(BaseException):
+    pass
+
+
+class Unbuildable(Exception):
+    """Pickles, but does not unpickle: exceptions are rebuilt by calling their class with args."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+class Unpicklable(Exception):
+    def __reduce__(self):
+        raise TypeError("this exception cannot be pickled")
+
+
+def raise_(error_type, *args):
+    raise error_type(*args)
+
+
+def raise_own(value):
+    raise OwnError(value)
+
+
+def raise_if(value, bad):
+    if value == bad:
+        raise OwnError(value)
+    return value
+
+
+def raise_at_three(value):
+    return raise_if(value, 3)
+
+
+def raise_own_base(value=None):
+    raise OwnBaseError(value)
+
+
+def raise_unbuildable(value=None):
+    raise Unbuildable("one", "two")
+
+
+def raise_unpicklable(value=None):
+    raise Unpicklable()
+
+
+def exit_normally(value=None):
+    sys.exit(value)
+
+
+def interrupt_self(value=None):
+    raise KeyboardInterrupt(value)
+
+
+def end_by_os_exit(value=None):
+    os._exit(7)
+
+
+def end_by_sigkill(value=None):
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def end_by_sigsegv(value=None):
+    ctypes.string_at(0)
+
+
+def end_if(value, how, bad):
+    if value == bad:
+        how()
+    return 2 * value
+
+
+def return_lambda(value=None):
+    return lambda: None
+
+
+def return_generator(value=None):
+    return (i for i in range(3))
+
+
+def return_thread_lock(value=None):
+    return threading.Lock()
+
+
+def fail_to_build(error_type, *args):
+    raise error_type(*args)
+
+
+class Bomb:
+    """An object whose pickle raises when it is loaded."""
+
+    def __init__(self, error_type, *args):
+        self.build = (error_type, *args)
+
+    def __reduce__(self):
+        return fail_to_build, self.build
+
+
+def return_bomb(value=None):
+    return Bomb(OwnError, "unpickled")
+
+
+def return_base_bomb(value=None):
+    return Bomb(OwnBaseError, "unpickled")
+
+
+def return_exiting_bomb(value=None):
+    return Bomb(SystemExit, "unpickled")
+
+
+class Worn:
+    """An object whose pickling raises."""
+
+    def __reduce__(self):
+        raise OwnError("this object cannot be pickled")
+
+
+class BadRepr:
+    """Can be neither pickled nor shown."""
+
+    def __reduce__(self):
+        raise OwnError("this object cannot be pickled")
+
+    def __repr__(self):
+        raise OwnError("this object cannot be shown")
+
+
+def return_bad_repr(value=None):
+    return BadRepr()
+
+
+# --- large payloads
+
+
+def describe(buffer):
+    """Return type, length, whether it can be written to, and the first and last item."""
+    if hasattr(buffer, "flags"):
+        return (
+            type(buffer).__name__,
+            buffer.nbytes,
+            buffer.flags.writeable,
+            buffer.flat[0].item(),
+            buffer.flat[-1].item(),
+        )
+    view = memoryview(buffer)
+    return type(buffer).__name__, view.nbytes, not view.readonly, view[0], view[-1]
+
+
+def make_bytes(size, fill):
+    return bytes([fill]) * size
+
+
+def make_bytearray(size, fill):
+    return bytearray([fill]) * size
+
+
+def make_array(size, fill):
+    import numpy
+
+    return numpy.full(size // 8, fill, dtype=numpy.float64)
+
+
+def fill_with(buffer, value):
+    """Change the argument, and return what it then holds."""
+    buffer[:] = value if hasattr(buffer, "flags") else bytes([value]) * len(buffer)
+    return buffer
+
+
+def several_arrays(count, size, fill):
+    return {i: make_array(size, fill + i) for i in range(count)}
+
+
+def total(*buffers):
+    return sum(float(buffer.sum()) for buffer in buffers)
+
+
+def keep_and_return(buffer):
+    """Keep every argument for the life of the worker."""
+    global state
+    state = [*(state or ()), buffer]
+    return [describe(kept)[3] for kept in state]
+
+
+def double_array(values):
+    return array.array(values.typecode, [2 * value for value in values])
+
+
+# --- pools in children
+
+
+def pool_in_child(connection, methods):
+    """Start a child by the first method, which does the same with the rest; the last one runs a pool and answers."""
+    import goproc
+
+    if len(methods) > 1:
+        child = goproc.get_context(methods[0]).Process(target=pool_in_child, args=(connection, methods[1:]))
+        child.start()
+        child.join(60)
+        sys.exit(child.exitcode)
+    with goproc.get_context(methods[0]).Pool(2) as pool:
+        connection.send((pool.map(double, range(10)), goproc.get_start_method(), type(pool).__module__))
+
+
+def pool_in_worker(_):
+    import goproc
+
+    try:
+        goproc.Pool(1)
+    except AssertionError as error:
+        return str(error)
+
+
+class OwnPool(multiprocessing.pool.Pool):
+    """Not goproc's."""

@@ -1,0 +1,250 @@
+"""The engine's loader, its errors, and what becomes of processes when the engine or the program dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import goproc
+from goproc import _transport, engine
+from goproc.errors import EngineError
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def is_running(pid):
+    """Whether the process runs: it exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    "text, exception",
+    [
+        ("goproc:OS:11:fork: resource temporarily unavailable", BlockingIOError),
+        ("goproc:OS:2:no such file", FileNotFoundError),
+        ("goproc:INVALID:0:descriptor -1", ValueError),
+        ("goproc:GONE:0:the server ended", ProcessLookupError),
+        ("goproc:POISONED:0:poisoned: by what", EngineError),
+        ("goproc:CLOSED:0:closed", EngineError),
+        ("something else", RuntimeError),
+    ],
+)
+def test_errors(text, exception):
+    error = engine._translated(RuntimeError(text))
+    assert type(error) is exception
+    assert text.rpartition(":")[2] in str(error)
+
+
+def test_texts_are_bytes():
+    assert engine.encode_texts([b'\xff"\n', "é", Path("a")]) == '["\\u00ff\\"\\n","\\u00c3\\u00a9","a"]'
+    assert engine.encode_numbers([1, 2]) == "[1,2]"
+
+
+def test_refused_arguments():
+    with pytest.raises(ValueError):
+        engine.call("Spawn", "not JSON", "[]", "[]")
+    with pytest.raises((ValueError, ProcessLookupError)):
+        engine.call("Pid", 1 << 40)
+
+
+def test_missing_extension(monkeypatch):
+    monkeypatch.setattr(engine, "_DIRECTORY", "/nowhere")
+    with pytest.raises(ImportError, match="_engine.*is not in /nowhere: build it with `make build`"):
+        engine._find_extension()
+
+
+def test_loading_keeps_the_limit_of_open_files(run_script):
+    code = """
+import resource
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+from goproc import engine
+engine.load()
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (200, hard)
+"""
+    run_script("-c", code)
+
+
+def test_loaded_by_many_threads(run_script):
+    code = """
+import threading
+from goproc import engine
+modules = []
+threads = [threading.Thread(target=lambda: modules.append(engine.load())) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(modules) == 8 and len(set(map(id, modules))) == 1
+"""
+    run_script("-c", code)
+
+
+def test_forked_generations(run_script):
+    """Each generation of os.fork() loads its own engine, also from a process that has loaded a copy itself."""
+    code = """
+import os, sys
+from goproc import engine, _transport
+from multiprocessing import util
+import goproc
+for generation in range(6):
+    assert _transport.engine_state() == (2 if generation else 0)
+    assert not engine.is_loaded()
+    process = goproc.get_context("fork").Process(target=sys.exit, args=(generation,))
+    process.start()
+    process.join()
+    assert process.exitcode == generation
+    assert _transport.engine_state() == 1
+    assert engine.stats()["started"]["fork"] == 1
+    pid = os.fork()
+    if pid:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        util._exit_function()
+        os._exit(status)
+"""
+    run_script("-c", code)
+
+
+def test_stats_outlive_the_engine(run_script):
+    code = """
+import goproc
+from goproc import engine
+process = goproc.get_context("fork").Process()
+process.start()
+process.join()
+engine.close()
+assert engine.stats()["started"]["fork"] == 1
+try:
+    process = goproc.get_context("fork").Process()
+    process.start()
+except goproc.ProcessError as error:
+    print(type(error).__name__)
+"""
+    assert run_script("-c", code).stdout == "EngineError\n"
+
+
+def test_the_poisoned_engine(run_script, method):
+    done = run_script("poisoned.py", method)
+    first, second, alive, exitcode, daemon = done.stdout.splitlines()
+    assert first == second
+    assert "poisoned" in first and "DebugPanic" in first
+    assert alive == "True None"
+    # How it ended is known if the engine has not reaped it, which a poisoned one may or may not still do.
+    assert exitcode in ("255", "-15")
+    wait_until(lambda: not is_running(daemon))
+    assert done.stderr.count("goroutine") >= 1  # the panic's stack, printed once
+    assert done.stderr.count("goproc: panic in") == 1
+
+
+def test_the_programs_death(method):
+    """Killed, not ended: its daemon is gone within a second, the other process lives on, the fork server ends."""
+    command = [sys.executable, "daemons.py", method]
+    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, text=True) as program:
+        daemon, other = map(int, program.stdout.readline().split())
+        children = [int(pid) for pid in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()]
+        assert is_running(daemon) and is_running(other)
+        program.kill()
+        wait_until(lambda: not is_running(daemon), 1)
+        assert is_running(other)
+        os.kill(other, signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, children)))
+
+
+def test_interrupt_in_join(method):
+    command = [sys.executable, "interrupted.py", method]
+    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline() == "started\n"
+        time.sleep(0.2)  # until it waits in join(): there is no event to wait for
+        before = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        output, error = program.communicate(timeout=30)
+    assert time.monotonic() - before < 5
+    assert output == "interrupted True\n-15\n"
+    assert error == ""
+
+
+class TestTransport:
+    """_transport's functions, as far as processes do not show them."""
+
+    def test_wait_readable(self):
+        reader, writer = os.pipe()
+        try:
+            assert not _transport.wait_readable(reader, 0)
+            assert not _transport.wait_readable(reader, -5)
+            before = time.monotonic()
+            assert not _transport.wait_readable(reader, 0.02)
+            assert time.monotonic() - before >= 0.02
+            os.write(writer, b"x")
+            assert _transport.wait_readable(reader, None)
+            assert _transport.wait_readable(reader, 1e300)
+            with pytest.raises(TypeError):
+                _transport.wait_readable(reader, "soon")
+            with pytest.raises(ValueError):
+                _transport.wait_readable(reader, float("nan"))
+        finally:
+            os.close(reader)
+            os.close(writer)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            _transport.wait_readable(reader, 0)
+
+    def test_signal_handlers_run_while_it_waits(self):
+        reader, writer = os.pipe()
+        seen = []
+        old = signal.signal(signal.SIGALRM, lambda *_: seen.append(time.monotonic()))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            before = time.monotonic()
+            assert not _transport.wait_readable(reader, 0.1)
+            assert before + 0.02 <= seen[0] < time.monotonic() - 0.01
+            assert time.monotonic() - before >= 0.1
+        finally:
+            signal.signal(signal.SIGALRM, old)
+            os.close(reader)
+            os.close(writer)
+
+    def test_lifeline_has_its_own_description(self):
+        reader, writer = os.pipe()
+        own = _transport.lifeline(reader, 0)
+        try:
+            assert own != reader
+            assert not os.get_blocking(own) and os.get_blocking(reader)
+            assert not os.get_inheritable(own)
+            assert not _transport.wait_readable(own, 0)
+            os.close(writer)
+            assert _transport.wait_readable(own, 0)
+        finally:
+            os.close(own)
+            os.close(reader)
+        with pytest.raises(OSError):
+            _transport.lifeline(reader, 0)
+
+    def test_lifeline_of_a_parent_that_is_gone(self):
+        process = goproc.get_context("fork").Process(target=hold_a_dead_lifeline)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+    def test_attach_refuses_what_is_no_engine(self):
+        with pytest.raises(ImportError, match="is not loaded"):
+            _transport.attach("/nowhere/_engine.so")
+        with pytest.raises(ImportError, match="is not a goproc engine"):
+            _transport.attach(_transport.__file__)
+
+
+def hold_a_dead_lifeline():
+    reader, writer = os.pipe()
+    os.close(writer)
+    _transport.lifeline(reader, signal.SIGKILL)
+    time.sleep(60)

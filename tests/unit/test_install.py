@@ -1,0 +1,103 @@
+"""install(): `import multiprocessing` means goproc, whatever was imported before it, here and in all children."""
+
+import pytest
+
+BEFORE = [
+    "",
+    "import multiprocessing.pool, multiprocessing.popen_fork",
+    "import goproc.pool",
+    "from multiprocessing import *; import multiprocessing.managers",
+    "import concurrent.futures.process, multiprocessing; multiprocessing.set_start_method('spawn')",
+]
+
+AFTER = [
+    "import multiprocessing.pool",
+    "import goproc.pool",
+    "from multiprocessing.pool import CLOSE",
+    "import multiprocessing.managers",
+    "import multiprocessing; multiprocessing.get_context('spawn').Pool",
+]
+
+CHECKS = """
+import pickle, sys
+import multiprocessing, multiprocessing.pool, multiprocessing.forkserver, multiprocessing.popen_fork
+import goproc.pool, goproc.forkserver, goproc.context
+from goproc.install import standard_module
+assert multiprocessing.Process is goproc.Process
+assert multiprocessing.pool is sys.modules["multiprocessing.pool"] is goproc.pool
+assert multiprocessing.forkserver is goproc.forkserver
+assert multiprocessing.popen_fork.Popen is goproc.popen_fork.Popen
+assert goproc.pool.__spec__.name == "goproc.pool"
+assert standard_module("pool").__name__ == "multiprocessing.pool"
+assert standard_module("pool").MaybeEncodingError is goproc.pool.MaybeEncodingError
+assert multiprocessing.get_start_method() == goproc.get_start_method()
+assert multiprocessing.get_context("spawn") is goproc.get_context("spawn")
+assert multiprocessing.context._default_context is goproc.context._default_context
+multiprocessing.set_start_method("forkserver", force=True)
+assert goproc.get_start_method() == "forkserver"
+if "get_context" in globals():  # imported before
+    assert get_context() is goproc.get_context("forkserver")
+    assert get_context("fork") is goproc.get_context("fork")
+    pickle.dumps(Process)
+assert [name for name in multiprocessing.__all__ if not hasattr(goproc, name)] == []
+"""
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("after", AFTER)
+def test_whatever_the_order(run_script, before, after):
+    code = "\n".join([before, "import goproc; goproc.install(); goproc.install()", after, CHECKS])
+    assert run_script("-c", code).stderr == ""
+
+
+def test_a_start_method_that_is_set_stays(run_script):
+    code = "import multiprocessing, goproc; multiprocessing.set_start_method('spawn'); goproc.install()\n"
+    assert run_script("-c", code + "print(goproc.get_start_method())").stdout == "spawn\n"
+
+
+def test_importing_goproc_leaves_multiprocessing_alone(run_script):
+    code = """
+import multiprocessing, goproc, goproc.pool, goproc.spawn
+assert multiprocessing.Process.__module__ == "multiprocessing.context"
+assert multiprocessing.get_context("spawn") is not goproc.get_context("spawn")
+goproc.set_start_method("spawn")
+assert multiprocessing.get_start_method(allow_none=True) is None
+goproc.spawn.get_preparation_data("a name")
+assert multiprocessing.get_start_method(allow_none=True) is None
+"""
+    assert run_script("-c", code).stderr == ""
+
+
+def test_children_have_it_too(run_script, tmp_path, method):
+    """A child that imports multiprocessing starts its own children with the engine; and so do theirs."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import sys
+import goproc
+if __name__ == "__main__":
+    goproc.install()
+
+def child(depth, queue):
+    import multiprocessing
+    queue.put((multiprocessing.Process.__module__, multiprocessing.get_start_method()))
+    if depth:
+        process = multiprocessing.Process(target=child, args=(depth - 1, queue))
+        process.start()
+        process.join()
+        queue.put(type(process._popen).__module__)
+
+if __name__ == "__main__":
+    import multiprocessing
+    multiprocessing.set_start_method(sys.argv[1])
+    queue = multiprocessing.SimpleQueue()
+    process = multiprocessing.Process(target=child, args=(1, queue))
+    process.start()
+    process.join()
+    print(queue.get(), queue.get(), queue.get())
+"""
+    )
+    module = {"fork": "popen_fork", "spawn": "popen_spawn_posix", "forkserver": "popen_forkserver"}[method]
+    done = run_script(program, method)
+    assert done.stdout == f"('goproc.context', '{method}') ('goproc.context', '{method}') goproc.{module}\n"
+    assert done.stderr == ""

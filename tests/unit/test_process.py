@@ -1,0 +1,376 @@
+"""Process, with each start method: its life, its attributes, how it ends, and what is refused."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import wait
+
+import process_targets as targets
+import pytest
+
+import goproc
+
+# From Python 3.12 on forking warns about threads: goproc about Python's own, os.fork() about the engine's, too.
+THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
+
+
+def start(context, target, *args, **options):
+    process = context.Process(target=target, args=args, **options)
+    process.start()
+    return process
+
+
+def ask(context, target, *args):
+    """Run target(connection, *args) in a child and return what it sends."""
+    receiver, sender = context.Pipe(duplex=False)
+    process = start(context, target, sender, *args)
+    sender.close()
+    with receiver:
+        answer = receiver.recv()
+    process.join()
+    assert process.exitcode == 0
+    return answer
+
+
+def test_life(context):
+    event = context.Event()
+    process = context.Process(target=targets.wait_for, args=(event,), name="a name")
+    assert (process.pid, process.ident, process.exitcode, process.is_alive()) == (None, None, None, False)
+    with pytest.raises(ValueError, match="process not started"):
+        _ = process.sentinel
+    process.start()
+    assert process.pid == process.ident > 0
+    assert process.exitcode is None
+    assert process.is_alive()
+    assert process in goproc.active_children()
+    assert wait([process.sentinel], 0) == []
+    assert "started" in repr(process) and "a name" in repr(process)
+    event.set()
+    process.join()
+    assert wait([process.sentinel], 0) == [process.sentinel]
+    assert (process.exitcode, process.is_alive()) == (0, False)
+    assert process not in goproc.active_children()
+    assert "stopped exitcode=0" in repr(process)
+    process.close()
+    with pytest.raises(ValueError, match="process object is closed"):
+        process.join()
+
+
+@pytest.mark.parametrize(
+    "target, argument, exitcode",
+    [
+        (targets.exit_with, 3, 3),
+        (targets.exit_with, None, 0),
+        (targets.exit_with, "a text", 1),
+        (targets.leave_with, 7, 7),
+        (targets.raise_value_error, "the text", 1),
+        (targets.end_by, signal.SIGSEGV, -signal.SIGSEGV),
+        (targets.end_by, signal.SIGKILL, -signal.SIGKILL),
+        (targets.end_by, signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_exit_codes(context, target, argument, exitcode, capfd):
+    process = start(context, target, argument)
+    process.join()
+    assert process.exitcode == exitcode
+    if target is targets.raise_value_error:
+        error = capfd.readouterr().err
+        assert f"Process {process.name}:" in error and "ValueError: the text" in error
+
+
+def test_exit_code_is_kept_whoever_asks(context):
+    process = start(context, targets.exit_with, 5)
+    seen = []
+
+    def join():
+        process.join()
+        seen.append(process.exitcode)
+
+    threads = [threading.Thread(target=join) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [5] * 8
+    assert [process.exitcode for _ in range(10)] == [5] * 10
+
+
+def test_join_with_timeout(context):
+    event = context.Event()
+    process = start(context, targets.wait_for, event)
+    before = time.monotonic()
+    process.join(0)
+    process.join(-1)
+    process.join(0.05)
+    assert 0.05 <= time.monotonic() - before < 5
+    assert process.is_alive()
+    event.set()
+    process.join(30)
+    assert process.exitcode == 0
+    process.join(0)
+
+
+def test_terminate_and_kill(context):
+    process = start(context, targets.sleep)
+    process.terminate()
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
+    process.terminate()  # of one that has ended: nothing
+
+    receiver, sender = context.Pipe(duplex=False)
+    process = start(context, targets.ignore_sigterm, sender)
+    assert receiver.recv() == "ready"
+    process.terminate()
+    process.join(0.05)
+    assert process.is_alive()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    sender.close()
+    receiver.close()
+
+
+def test_what_the_child_sees(context, method):
+    seen = ask(context, targets.describe_self)
+    assert seen["parent"] == (os.getpid(), goproc.current_process().name, True)
+    assert seen["pid"] == seen["ident"] != os.getpid()
+    assert seen["alive"] and not seen["daemon"]
+    assert seen["start_method"] == method
+    assert seen["authkey"] == bytes(goproc.current_process().authkey)
+    assert (seen["argv"], seen["cwd"], seen["stdin"]) == (sys.argv, os.getcwd(), "")
+
+
+def test_default_process_uses_the_default_method():
+    seen = ask(goproc, targets.describe_self)
+    assert seen["start_method"] == goproc.get_start_method()
+
+
+class Doubling(goproc.Process):
+    """Overrides run()."""
+
+    def __init__(self, connection, value):
+        super().__init__()
+        self.connection = connection
+        self.value = value
+
+    def run(self):
+        self.connection.send(2 * self.value)
+
+
+def test_subclass():
+    receiver, sender = goproc.Pipe(duplex=False)
+    process = Doubling(sender, 21)
+    process.start()
+    assert receiver.recv() == 42
+    process.join()
+    receiver.close()
+    sender.close()
+
+
+def test_daemon(context):
+    process = start(context, targets.sleep, daemon=True)
+    assert process.daemon
+    with pytest.raises(AssertionError, match="process has already started"):
+        process.daemon = False
+    process.terminate()
+    process.join()
+    receiver, sender = context.Pipe(duplex=False)
+    process = start(context, targets.start_child_of_daemon, sender, daemon=True)
+    assert receiver.recv() == "daemonic processes are not allowed to have children"
+    process.join()
+    receiver.close()
+    sender.close()
+
+
+def test_refusals(context):
+    event = context.Event()
+    process = context.Process(target=targets.wait_for, args=(event,))
+    with pytest.raises(AssertionError, match="can only join a started process"):
+        process.join()
+    with pytest.raises(AttributeError):
+        process.terminate()
+    process.start()
+    with pytest.raises(AssertionError, match="cannot start a process twice"):
+        process.start()
+    with pytest.raises(ValueError, match="Cannot close a process while it is still running"):
+        process.close()
+    with pytest.raises(TypeError):
+        process.join("soon")
+    event.set()
+    process.join()
+    with pytest.raises(TypeError):
+        context.Process(target=targets.nothing, args=3)
+    with pytest.raises(AssertionError):
+        context.Process(target=targets.nothing, name=3).name = 4
+    with pytest.raises(AssertionError, match="group argument must be None"):
+        context.Process("group")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_unpicklable_target(method):
+    process = goproc.get_context(method).Process(target=lambda: None)
+    with pytest.raises((AttributeError, __import__("pickle").PicklingError), match="lambda"):
+        process.start()
+    assert process.pid is None
+    assert goproc.active_children() == []
+
+
+def test_missing_interpreter():
+    goproc.set_executable("/nowhere/python")
+    try:
+        with pytest.raises(FileNotFoundError):
+            goproc.get_context("spawn").Process(target=targets.nothing).start()
+    finally:
+        goproc.set_executable(sys.executable)
+
+
+@pytest.mark.parametrize("second", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("third", ["fork", "spawn", "forkserver"])
+def test_nested_three_deep(context, second, third):
+    assert ask(context, targets.start_nested, [second, third]) == third
+
+
+@THREADS_ARE_MEANT
+def test_started_by_threads_that_end(context):
+    """The thread that starts a process may end before it; others are busy all the while."""
+    processes = []
+    event = context.Event()
+    busy = threading.Event()
+    workers = [threading.Thread(target=lambda: busy.wait(30)) for _ in range(3)]
+
+    def start_one():
+        processes.append(start(context, targets.wait_for, event))
+
+    starters = [threading.Thread(target=start_one) for _ in range(4)]
+    for thread in workers + starters:
+        thread.start()
+    for thread in starters:
+        thread.join()
+    assert len({process.pid for process in processes}) == 4
+    assert all(process.is_alive() for process in processes)
+    event.set()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    busy.set()
+    for thread in workers:
+        thread.join()
+
+
+def test_parents_object_in_a_forked_child():
+    context = goproc.get_context("fork")
+    event = context.Event()
+    process = start(context, targets.wait_for, event)
+    polled, representation, *refused = ask(context, lambda connection: targets.ask_about(process, connection))
+    event.set()
+    process.join()
+    assert polled is None
+    assert "unknown" in representation
+    assert refused == ["can only join a child process", "can only test a child process", "cannot start a process twice"]
+
+
+@THREADS_ARE_MEANT
+def test_forked_by_the_user():
+    """os.fork(), then goproc with each start method in the child, which inherits a dead engine."""
+    start(goproc, targets.nothing).join()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for method in ("fork", "spawn", "forkserver"):
+                process = start(goproc.get_context(method), targets.exit_with, 4)
+                process.join()
+                assert process.exitcode == 4
+            __import__("multiprocessing.util").util._exit_function()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_forked_child_has_none_of_the_engines_descriptors():
+    context = goproc.get_context("fork")
+    event = context.Event()
+    others = [start(context, targets.wait_for, event) for _ in range(3)]
+    mine = {int(number) for number in os.listdir("/proc/self/fd")}
+    present = ask(context, targets.send_descriptors)
+    event.set()
+    for process in others:
+        process.join()
+    assert not any("pidfd" in what for what in present.values()), present
+    # What it has that its parent has not: the lifeline, and the null device in the place of stdin.
+    assert len([number for number in present if number not in mine]) <= 2, present
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_other_children_inherit_little(method):
+    present = ask(goproc.get_context(method), targets.send_descriptors)
+    for number in (0, 1, 2):
+        present.pop(number)
+    null = [number for number, what in present.items() if what == "/dev/null"]  # in the place of stdin
+    # Besides that: the lifeline and the resource tracker's pipe.
+    assert len(present) - len(null) <= 2, present
+
+
+def test_environment_of_a_spawned_child(monkeypatch):
+    monkeypatch.setitem(os.environb, b"GOPROC_TEST_\xff", b"\xfe=\n\"'")
+    assert ask(goproc.get_context("spawn"), targets.send_environment, b"GOPROC_TEST_\xff") == b"\xfe=\n\"'"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_limits_are_the_programs(method):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] - 1, before[1]))
+    try:
+        assert ask(goproc.get_context(method), targets.send_limits) == (before[0] - 1, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.slow
+def test_many(context, method):
+    count = 20 if method == "spawn" else 200
+    for _ in range(count // 10):
+        processes = [start(context, targets.exit_with, number) for number in range(10)]
+        for number, process in enumerate(processes):
+            process.join()
+            assert process.exitcode == number
+
+
+def test_the_fork_server_dies():
+    from goproc.forkserver import _forkserver
+
+    context = goproc.get_context("forkserver")
+    event = context.Event()
+    process = start(context, targets.wait_for, event)
+    server = _forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    event.set()
+    process.join(30)
+    assert process.exitcode in (0, 255)
+    second = start(context, targets.exit_with, 3)
+    second.join()
+    assert second.exitcode == 3
+    assert _forkserver._forkserver_pid not in (None, server)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="forking warns about threads from Python 3.12 on")
+def test_warns_about_python_threads_before_forking():
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    process = goproc.get_context("fork").Process(target=targets.nothing)
+    try:
+        with pytest.raises(DeprecationWarning, match="is multi-threaded"):  # the tests turn warnings into errors
+            process.start()
+        assert process.pid is None
+    finally:
+        done.set()
+        thread.join()
+    process.start()
+    process.join()
+    assert process.exitcode == 0
