@@ -257,7 +257,7 @@ def test_maybe_encoding_error_says_why():
     with goproc.Pool(1) as pool:
         with pytest.raises(MaybeEncodingError) as caught:
             pool.apply(targets.return_lambda)
-        assert "lambda" in caught.value.value and "pickle" in caught.value.exc.lower()
+        assert "lambda" in caught.value.value and "local object" in caught.value.exc
         assert str(caught.value).startswith("Error sending result: '<function")
         with pytest.raises(MaybeEncodingError) as caught:
             pool.apply(targets.return_bomb)
