@@ -5,6 +5,9 @@ go 1.26.0
 // build/ holds the package that gopy generates: setup.py builds it by name; it is no part of ./...
 ignore ./build
 
+// Otherwise the runtime keeps files of the cgroup open, and forked children inherit them.
+godebug containermaxprocs=0
+
 tool (
 	github.com/go-python/gopy
 	golang.org/x/tools/cmd/goimports

@@ -33,7 +33,8 @@ typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t in
                                          const void *payload, uint64_t size);
 
 /* Takes what has completed: fills buffer with frames (transport/layout.h), each padded to eight bytes. Never waits.
- * capacity must hold the largest frame. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
+ * capacity must hold the largest frame, or be 0: then nothing is taken, but workers that have run dry are given tasks, as
+ * with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
  * gone. */
 typedef int64_t (*goproc_pool_collect_fn)(int64_t pool, void *buffer, uint64_t capacity);
 

@@ -150,6 +150,18 @@ void goproc_arena_trim(goproc_arena *arena) {
     }
 }
 
+void goproc_arena_abandon(goproc_arena *arena) {
+    size_t kept = 0;
+    for (size_t i = 0; i < arena->count; i++) {
+        if (arena->mappings[i]->viewed)
+            arena->mappings[kept++] = arena->mappings[i];
+        else
+            munmap(arena->mappings[i]->header, arena->mappings[i]->size);
+    }
+    arena->count = kept;
+    arena->fd = -1;
+}
+
 void goproc_arena_clear(goproc_arena *arena) {
     for (size_t i = 0; i < arena->count; i++) {
         if (arena->mappings[i]->viewed) {

@@ -54,6 +54,9 @@ void goproc_arena_trim(goproc_arena *arena);
 /* Unmaps everything that nothing looks into, and detaches the rest. */
 void goproc_arena_clear(goproc_arena *arena);
 
+/* In a forked child: unmaps everything that nothing looks into, and forgets the file. Allocates and frees nothing. */
+void goproc_arena_abandon(goproc_arena *arena);
+
 /* Ends the view of a mapping that was used under the given serial: frees the extent, or unmaps what is detached. */
 void goproc_mapping_release(goproc_mapping *mapping, uint64_t serial);
 

@@ -103,13 +103,17 @@ static void poke(Channel *self, int dry, int full) {
     }
 }
 
-/* Sleeps for the given reason until the parent rings. Returns 0, or -1 when a signal handler raised. */
+/* Sleeps for the given reason until the parent rings. Returns 0, or -1 when a signal handler raised.
+ *
+ * The parent is called after the sleep has been announced: who answers the call looks whether this worker sleeps. */
 static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
     goproc_slot *slot = self->slot;
     int64_t ns = IDLE_NS;
-    for (;;) {
+    for (int called = 0;; called = 1) {
         uint32_t bell = atomic_load(&slot->bell);
         atomic_store(&slot->sleeping, reason);
+        if (!called)
+            poke(self, 1, reason == GOPROC_SLEEP_ROOM);
         uint64_t now = reason == GOPROC_SLEEP_TASKS ? atomic_load(&slot->task_tail) : atomic_load(&slot->result_head);
         if (now != seen || (reason == GOPROC_SLEEP_TASKS && atomic_load(&slot->stop)))
             break;
@@ -134,11 +138,9 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
 static int wait_for_task(Channel *self) {
     uint32_t most = atomic_load_explicit(&self->control->spin_ns, memory_order_relaxed);
     uint64_t start = goproc_now_ns();
-    if (!GOPROC_SPIN(&self->spinner, start, &self->slot->task_tail, self->task_head)) {
-        poke(self, 1, 0);
-        if (sleep_until_rung(self, GOPROC_SLEEP_TASKS, self->task_head) < 0)
-            return -1;
-    }
+    if (!GOPROC_SPIN(&self->spinner, start, &self->slot->task_tail, self->task_head) &&
+        sleep_until_rung(self, GOPROC_SLEEP_TASKS, self->task_head) < 0)
+        return -1;
     goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
     return 0;
 }
@@ -198,7 +200,6 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
         uint64_t head = atomic_load_explicit(&slot->result_head, memory_order_acquire);
         if (self->result_tail + pad + space - head <= GOPROC_RING_SIZE)
             break;
-        poke(self, 1, 1);
         if (sleep_until_rung(self, GOPROC_SLEEP_ROOM, head) < 0)
             return NULL;
     }

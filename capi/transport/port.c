@@ -18,8 +18,9 @@ enum {
     SLEEP_NS = 200000000,
 };
 
-typedef struct {
+typedef struct Port {
     PyObject_HEAD
+    struct Port *next; /* in open_ports */
     int64_t number;
     int memory_fd;
     goproc_control *control;
@@ -34,6 +35,32 @@ typedef struct {
     int closed;
     unsigned fork_depth;
 } Port;
+
+static Port *open_ports;
+
+static void enlist(Port *self) {
+    self->next = open_ports;
+    open_ports = self;
+}
+
+static void delist(Port *self) {
+    for (Port **at = &open_ports; *at != NULL; at = &(*at)->next)
+        if (*at == self) {
+            *at = self->next;
+            return;
+        }
+}
+
+/* Runs in every forked child: else the memory of its parent's pools would be kept for as long as the child lives. */
+static void abandon_inherited(void) {
+    for (Port *port = open_ports; port != NULL; port = port->next) {
+        goproc_arena_abandon(&port->in);
+        goproc_arena_abandon(&port->out);
+        close(port->memory_fd);
+        port->memory_fd = -1;
+    }
+    open_ports = NULL;
+}
 
 static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"number", "memory_fd", NULL};
@@ -67,6 +94,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     goproc_arena_init(&self->out, memory_fd, 0);
     goproc_arena_init(&self->in, memory_fd, 0);
     goproc_arena_enlist(&self->in);
+    enlist(self);
     self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
     return (PyObject *)self;
 failed:
@@ -79,6 +107,7 @@ static void port_release(Port *self) {
     self->closed = 1;
     if (self->busy > 0)
         return;
+    delist(self);
     goproc_arena_delist(&self->in);
     goproc_arena_clear(&self->in);
     goproc_arena_clear(&self->out);
@@ -277,8 +306,11 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         self->busy--;
         if (self->closed)
             port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
-        if (PyErr_CheckSignals() < 0 || check_open(self) < 0)
+        if (PyErr_CheckSignals() < 0 || check_open(self) < 0) {
+            /* What ended the wait may have been a worker's call for more to do, made to this thread alone. */
+            self->collect(self->number, self->buffer, 0);
             break;
+        }
     }
     return result;
 }
@@ -335,6 +367,12 @@ int goproc_init_port(PyObject *module) {
         {"RESULT", GOPROC_KIND_RESULT},       {"FAILURE", GOPROC_KIND_FAILURE}, {"LOST", GOPROC_KIND_LOST},
         {"CANCELLED", GOPROC_KIND_CANCELLED}, {"TIMEOUT", GOPROC_KIND_TIMEOUT}, {"EXITED", GOPROC_KIND_EXITED},
     };
+    static int hooked;
+    if (!hooked && goproc_on_fork_child(abandon_inherited) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "goproc: too many hooks for forked children");
+        return -1;
+    }
+    hooked = 1;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].value) < 0)
             return -1;

@@ -49,6 +49,7 @@ type Pool struct {
 	counters Counters
 	event    *sys.FD  // the eventfd's number, which workers inherit
 	pumpFile *os.File // the same eventfd, read through the runtime's poller
+	unlist   func()   // takes pumpFile out of the register
 	pumped   chan struct{}
 
 	mu      sync.Mutex
@@ -86,6 +87,7 @@ func New(counters Counters) (*Pool, error) {
 		counters: counters,
 		event:    sys.NewFD(fd, "pool event"),
 		pumpFile: os.NewFile(uintptr(own), "pool event"),
+		unlist:   sys.List(own, "pool event, the pump's"),
 		pumped:   make(chan struct{}),
 	}
 	go p.pump(p.pumpFile)
@@ -132,7 +134,8 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 }
 
 // Collect fills buf with completions, one frame (header and payload, padded to eight bytes) after the other, and
-// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline.
+// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline, or be
+// empty, when only the workers are to be seen to.
 func (p *Pool) Collect(buf []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,6 +143,7 @@ func (p *Pool) Collect(buf []byte) int {
 	for p.readyAt < len(p.ready) {
 		size := encodedSize(p.ready[p.readyAt:])
 		if used+size > len(buf) {
+			p.step()
 			return used
 		}
 		copy(buf[used:], p.ready[p.readyAt:p.readyAt+size])
@@ -218,6 +222,7 @@ func (p *Pool) Destroy() {
 		return
 	}
 	p.state = terminated
+	p.unlist() // first: once it is closed, its number may be something else
 	_ = p.pumpFile.Close()
 	p.pumpFile = nil
 	p.mu.Unlock()

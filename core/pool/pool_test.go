@@ -129,6 +129,24 @@ func TestMemoryOfCollectedResults(t *testing.T) {
 	assert.Less(t, cap(p.ready), 100*len(buffer))
 }
 
+// Whoever has no use for results, but may have been called by a worker, hands on that call.
+func TestCollectingNothing(t *testing.T) {
+	p, _ := newPool(t)
+	w := hire(t, p, 0)
+	submit(t, p, 1, 2, 3)
+	w.send(t, w.recv(t), nil)
+	_, ok := w.Claim()
+	require.False(t, ok, "the others are queued")
+	assert.Zero(t, p.Collect(nil))
+	w.send(t, w.recv(t), nil)
+	p.mu.Lock()
+	p.keep(ring.Frame{Kind: ring.KindResult, Job: 7}, nil)
+	p.mu.Unlock()
+	assert.Zero(t, p.Collect(nil))
+	w.send(t, w.recv(t), nil)
+	assert.ElementsMatch(t, []string{"result 7.0 ", "result 1.1 ", "result 1.2 ", "result 1.3 "}, collect(p))
+}
+
 func TestCloseStopsWorkersWhenAllIsDone(t *testing.T) {
 	p, _ := newPool(t)
 	a, b := hire(t, p, 0), hire(t, p, 0)

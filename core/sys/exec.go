@@ -81,6 +81,7 @@ func startPoller() bool {
 		_ = unix.Close(fd)
 	}
 	time.AfterFunc(time.Hour, func() {}).Stop() // a timer needs the poller
+	listNetpoll()
 	return true
 }
 

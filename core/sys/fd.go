@@ -52,6 +52,13 @@ func (f *FD) Close() error {
 	return nil
 }
 
+// List puts an open descriptor that something else owns into the register. Before its owner closes it, unlist must be
+// called.
+func List(fd int, what string) (unlist func()) {
+	slot := register.add(fd, what)
+	return func() { register.remove(slot) }
+}
+
 // RegisterSize is how many descriptors the register can list. Descriptors beyond it work, but forked children
 // inherit them.
 const RegisterSize = 1 << 16
@@ -75,6 +82,7 @@ func newRegister() *fdRegister {
 	return &fdRegister{slots: int32s(mem), what: map[int]string{}}
 }
 
+// add lists a descriptor; what is empty for one that is open as long as the process lives.
 func (r *fdRegister) add(fd int, what string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,7 +95,9 @@ func (r *fdRegister) add(fd int, what string) int {
 	} else {
 		return -1
 	}
-	r.what[slot] = what
+	if what != "" {
+		r.what[slot] = what
+	}
 	atomic.StoreInt32(&r.slots[slot], int32(fd)+1)
 	return slot
 }

@@ -41,6 +41,26 @@ func TestFDIsRegisteredWhileItIsOpen(t *testing.T) {
 	assert.False(t, slices.Contains(Register(), int32(number)+1))
 }
 
+func TestListedDescriptors(t *testing.T) {
+	unlist := List(1<<20, "somebody's")
+	assert.Equal(t, []string{"somebody's (1048576)"}, Open())
+	assert.True(t, slices.Contains(Register(), int32(1<<20)+1))
+	unlist()
+	assert.Empty(t, Open())
+	assert.False(t, slices.Contains(Register(), int32(1<<20)+1))
+}
+
+// The two of its network poller; there are no others.
+func TestDescriptorsOfTheRuntimeAreRegistered(t *testing.T) {
+	kinds := map[string]int{}
+	for _, listed := range Register() {
+		if listed != 0 {
+			kinds[kindOf(int(listed)-1)]++
+		}
+	}
+	assert.Equal(t, map[string]int{"anon_inode:[eventpoll]": 1, "anon_inode:[eventfd]": 1}, kinds)
+}
+
 func TestRegisterUsesItsSlotsAgain(t *testing.T) {
 	for range RegisterSize + 10 {
 		slot := register.add(1<<20, "nothing real")
@@ -59,7 +79,7 @@ func TestRegisterCanBeFull(t *testing.T) {
 		}
 		slots = append(slots, slot)
 	}
-	assert.Len(t, slots, RegisterSize)
+	assert.Len(t, slots, RegisterSize-2, "all but the runtime's two")
 	f, err := AlwaysReadable("beyond the register")
 	require.NoError(t, err)
 	require.NoError(t, f.Close())

@@ -82,6 +82,11 @@ def send_descriptors(connection):
     connection.send(present)
 
 
+def send_mappings(connection):
+    with open("/proc/self/maps") as maps:
+        connection.send(maps.read().splitlines())
+
+
 def send_environment(connection, name):
     connection.send(os.environb.get(name))
 

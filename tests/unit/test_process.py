@@ -304,6 +304,19 @@ def test_forked_child_has_none_of_the_engines_descriptors():
     assert len([number for number in present if number not in mine]) <= 2, present
 
 
+def test_forked_child_has_nothing_of_the_parents_pools():
+    """Neither their descriptors nor their memory, which would be kept for as long as the child lives."""
+    context = goproc.get_context("fork")
+    with context.Pool(1) as pool:
+        assert pool.apply(bytes, (bytearray(1 << 20),)) == bytes(1 << 20)
+        present = ask(context, targets.send_descriptors)
+        mapped = ask(context, targets.send_mappings)
+    pool.join()
+    kinds = ("anon_inode", "memfd", "cgroup")
+    assert not [what for what in present.values() if any(kind in what for kind in kinds)], present
+    assert not [line for line in mapped if "goproc-pool" in line]
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_other_children_inherit_little(method):
     present = ask(goproc.get_context(method), targets.send_descriptors)
