@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # further arguments of the program that a target runs, as in: make test-python ARGS="-k pool -x"
 ARGS ?=
+# where goproc is installed beside the libraries that it is compared with
+BENCH_VENV ?= .venv-bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -78,6 +80,24 @@ conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
 conformance-all: ## CPython's own suite, for every CPython on this machine
 	@sh build_support/each_python.sh conformance
 
+##@ To measure
+
+.PHONY: bench
+bench: ## goproc beside six other libraries: some 30 minutes
+	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="run $(ARGS)"
+
+.PHONY: bench-quick
+bench-quick: ## goproc beside multiprocessing, in under two minutes (single rows: ARGS="--only apply,imap")
+	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="quick $(ARGS)"
+
+.PHONY: bench-run
+bench-run: install-bench
+	$(RUN) -m benchmarks $(ARGS)
+
+.PHONY: bench-go
+bench-go: prerequisites ## Go's benchmarks, of the rings and the scheduler
+	go test -run='^$$' -bench=. -benchmem $(ARGS) ./core/...
+
 ##@ To change the code
 
 GO_DIRS := capi core pybind
@@ -103,7 +123,7 @@ format: install-lint ## put the formatters' changes into the files
 
 .PHONY: clean
 clean: ## remove what was built, and the environments
-	rm -rf build dist .venv .venv-3.* python/*.egg-info python/goproc/*.so
+	rm -rf build dist .venv .venv-3.* .venv-bench python/*.egg-info python/goproc/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -137,6 +157,7 @@ $(VENV)/$(PYTAG)-%: pyproject.toml $(VENV)/$(PYTAG)
 	set -- $(WHEELS)/goproc-*.whl && $(RUN) -m pip install "$$1[$*]"
 	touch $@
 
-.PHONY: install-test install-lint
+.PHONY: install-test install-bench install-lint
 install-test: $(VENV)/$(PYTAG)-test install
+install-bench: $(VENV)/$(PYTAG)-bench install
 install-lint: $(VENV)/$(PYTAG)-lint

@@ -1,0 +1,18 @@
+"""goproc measured against its peers: the same work, side by side, in one run.
+
+    python -m benchmarks run         measure, and keep the figures in build/bench/results.json    (make bench)
+    python -m benchmarks quick       the table's rows, goproc and multiprocessing only            (make bench-quick)
+
+The files:
+
+    work.py          the rows of the tables: what is measured
+    growth.py        the curves: cost against the number of tasks and of workers, memory against the number of items
+    peers.py         the libraries, each behind the same few operations
+    functions.py     what the workers call
+    subject.py       the process in which one library is measured at one row
+    alternation.py   runs the subjects of one row in turn: A B C A B C ...
+    processor.py     processor time of a process and all that it has started
+    results.py       the figures, kept in a file; medians, spreads and ratios
+    machine.py       what the figures were measured on
+    report.py        the figures as a table
+"""

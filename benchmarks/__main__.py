@@ -1,0 +1,109 @@
+"""The command line: python -m benchmarks run | quick (see __init__.py)."""
+
+import argparse
+import fnmatch
+import importlib.util
+import signal
+import sys
+import time
+from pathlib import Path
+
+from . import growth, machine, report, work
+from .alternation import ROOT, alternate
+from .peers import PEERS, kind
+from .results import OtherMachine, Results
+
+RESULTS = ROOT / "build" / "bench" / "results.json"
+QUICK_RESULTS = ROOT / "build" / "bench" / "quick.json"
+QUICK_PEERS = ("goproc", "multiprocessing")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure goproc against its peers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure everything: some 20 minutes")
+    quick = commands.add_parser("quick", help="the tables' rows, goproc and multiprocessing only: under two minutes")
+    for command, peers, path, rounds, repetitions in (
+        (run, PEERS, RESULTS, 2, 5),
+        (quick, QUICK_PEERS, QUICK_RESULTS, 1, 5),
+    ):
+        command.add_argument("--only", metavar="ROW,...", default="*", help="only these rows; * and ? are wildcards")
+        command.add_argument("--peers", metavar="LIBRARY,...", default=",".join(peers), help="only these libraries")
+        command.add_argument("--rounds", type=int, default=rounds, help="how often the libraries are started anew")
+        command.add_argument("--repetitions", type=int, default=repetitions, help="in each round")
+        command.add_argument("--results", type=Path, default=path, metavar="FILE", help="where the figures are kept")
+        command.add_argument("--list", action="store_true", help="only say which rows there are")
+    return parser.parse_args(arguments)
+
+
+def chosen(patterns: str, rows: list[work.Row]) -> list[work.Row]:
+    """Return the rows that any of the patterns names. Exits if one of them names none."""
+    names = [row.name for row in rows]
+    wanted: set[str] = set()
+    for pattern in patterns.split(","):
+        if not (found := fnmatch.filter(names, pattern)):
+            sys.exit(f"no such row: {pattern} (there are: {', '.join(names)})")
+        wanted.update(found)
+    return [row for row in rows if row.name in wanted]
+
+
+def installed(libraries: str) -> list[str]:
+    """Return the libraries that are there; say which are not."""
+    present = []
+    for library in libraries.split(","):
+        if library not in PEERS:
+            sys.exit(f"no such library: {library} (there are: {', '.join(PEERS)})")
+        if importlib.util.find_spec(library) is None:
+            print(f"{library} is not installed: without it", file=sys.stderr)
+        else:
+            present.append(library)
+    return present
+
+
+def tell(row: work.Row):
+    """Return a function that shows on a terminal what goes on."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+    return lambda text: print(f"\r\033[K{row.name}: {text}", end="\r", file=sys.stderr, flush=True)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measure what the options name; print the table as it grows."""
+    rows = list(work.ROWS.values())
+    if options.command == "run":
+        rows += growth.ROWS.values()
+    rows = chosen(options.only, rows)
+    if options.list:
+        print("\n".join(f"{row.name:<24}{row.title}" for row in rows))
+        return 0
+    libraries = installed(options.peers)
+    results = Results(options.results, machine.describe())
+    versions = machine.versions(libraries)
+    began = time.monotonic()
+    print(report.heading(libraries))
+    for row in rows:
+        able = [library for library in libraries if row.can(kind(library)) and growth.affordable(row, library, results)]
+        rounds, repetitions = row.rounds or options.rounds, row.repetitions or options.repetitions
+        outcome = alternate(row.name, able, rounds, repetitions, row.limit, tell(row))
+        results.put(row.name, outcome.measured, outcome.failed, versions)
+        print(report.line(row, results, libraries), flush=True)
+        for library, why in outcome.failed.items():
+            print(f"    {library} failed: {why}")
+    print(f"\n{report.shortfalls(rows, results)}\n{time.monotonic() - began:.0f} s; figures in {options.results}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that subjects are ended
+    try:
+        return measure(options)
+    except OtherMachine as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

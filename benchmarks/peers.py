@@ -1,0 +1,193 @@
+"""The libraries that are compared, each behind the same few operations.
+
+A library that cannot do an operation has no such method, and stands out of the rows that need it. `open` makes a pool,
+`close` ends it and waits for its workers; the others use it. An operation is what its library's documentation has a
+user write for this work: nothing is tuned, and nothing is left out that the library needs for being fast.
+
+Imported by subject.py, and so by every spawned child: it imports little itself.
+"""
+
+import importlib
+
+EVERY_METHOD = ("fork", "spawn", "forkserver")
+
+
+def load(name):
+    """Import a library; return it as a peer. Raises ImportError if it is not installed, KeyError if it is no peer."""
+    return kind(name)(name)
+
+
+def kind(name):
+    """Return the class of a peer, whether or not its library is installed."""
+    return _KINDS[name]
+
+
+class PoolPeer:
+    """What has multiprocessing's API: multiprocessing itself, goproc, billiard, multiprocess."""
+
+    #: Whether map() without a chunk size makes chunks, from the length of its input or from how long tasks take.
+    makes_chunks = True
+    #: The start methods that it has, or that what it has comes nearest to.
+    start_methods = EVERY_METHOD
+
+    def __init__(self, name):
+        self.name = name
+        self._library = importlib.import_module(name)
+
+    def open(self, workers, method, tasks_per_worker=None):
+        """Make a pool of so many workers, started by method; replace each after so many tasks."""
+        self._pool = self._library.get_context(method).Pool(workers, maxtasksperchild=tasks_per_worker)
+
+    def close(self):
+        """End the pool and wait for its workers."""
+        self._pool.close()
+        self._pool.join()
+
+    def start_and_join(self, function, method):
+        """Start one process that calls function, and wait for its end."""
+        process = self._library.get_context(method).Process(target=function)
+        process.start()
+        process.join()
+
+    def apply(self, function, items):
+        """Call function(item) in a worker for one item after the other."""
+        return [self._pool.apply(function, (item,)) for item in items]
+
+    def apply_async(self, function, items):
+        """Submit a call for each item, then get each result."""
+        results = [self._pool.apply_async(function, (item,)) for item in items]
+        return [result.get() for result in results]
+
+    def map(self, function, items, chunksize=None):
+        """Return the results for a list of items as a list."""
+        return self._pool.map(function, items, chunksize)
+
+    def imap(self, function, items):
+        """Return an iterator over the results, one task an item."""
+        return self._pool.imap(function, items)
+
+    def imap_unordered(self, function, items):
+        """Return an iterator over the results in the order in which they come, one task an item."""
+        return self._pool.imap_unordered(function, items)
+
+
+class FuturesPeer:
+    """concurrent.futures.ProcessPoolExecutor."""
+
+    makes_chunks = False
+    start_methods = EVERY_METHOD
+
+    def __init__(self, name):
+        import multiprocessing
+
+        self.name = name
+        self._library = importlib.import_module(name)
+        self._get_context = multiprocessing.get_context
+
+    def open(self, workers, method):
+        self._pool = self._library.ProcessPoolExecutor(workers, mp_context=self._get_context(method))
+
+    def close(self):
+        self._pool.shutdown()
+
+    def apply(self, function, items):
+        return [self._pool.submit(function, item).result() for item in items]
+
+    def apply_async(self, function, items):
+        futures = [self._pool.submit(function, item) for item in items]
+        return [future.result() for future in futures]
+
+    def map(self, function, items, chunksize=None):
+        return list(self._pool.map(function, items, chunksize=chunksize or 1))
+
+    def imap(self, function, items):
+        return self._pool.map(function, items)
+
+    def imap_unordered(self, function, items):
+        futures = [self._pool.submit(function, item) for item in items]
+        return (future.result() for future in self._library.as_completed(futures))
+
+
+class JoblibPeer:
+    """joblib.Parallel on its process backend, loky, which starts its workers in its own way: a fresh interpreter each.
+
+    It has no calls of its own for single tasks: `apply` is a Parallel of one task.
+    """
+
+    makes_chunks = True
+    start_methods = ("spawn",)
+
+    def __init__(self, name):
+        self.name = name
+        self._library = importlib.import_module(name)
+
+    def open(self, workers, method):
+        self._workers = workers
+
+    def close(self):
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+
+    def _parallel(self, function, items, **options):
+        delayed = self._library.delayed(function)
+        return self._library.Parallel(n_jobs=self._workers, backend="loky", **options)(delayed(item) for item in items)
+
+    def apply(self, function, items):
+        return [self._parallel(function, [item])[0] for item in items]
+
+    def map(self, function, items, chunksize=None):
+        return self._parallel(function, items, batch_size=chunksize or "auto")
+
+    def imap(self, function, items):
+        return self._parallel(function, items, batch_size=1, return_as="generator")
+
+    def imap_unordered(self, function, items):
+        return self._parallel(function, items, batch_size=1, return_as="generator_unordered")
+
+
+class MpirePeer:
+    """mpire.WorkerPool."""
+
+    makes_chunks = True
+    start_methods = EVERY_METHOD
+
+    def __init__(self, name):
+        self.name = name
+        self._library = importlib.import_module(name)
+
+    def open(self, workers, method, tasks_per_worker=None):
+        self._pool = self._library.WorkerPool(workers, start_method=method, keep_alive=True)
+        self._lifespan = tasks_per_worker
+
+    def close(self):
+        self._pool.stop_and_join()
+
+    def apply(self, function, items):
+        return [self._pool.apply(function, (item,)) for item in items]
+
+    def apply_async(self, function, items):
+        results = [self._pool.apply_async(function, (item,)) for item in items]
+        return [result.get() for result in results]
+
+    def map(self, function, items, chunksize=None):
+        return self._pool.map(function, items, chunk_size=chunksize, worker_lifespan=self._lifespan)
+
+    def imap(self, function, items):
+        return self._pool.imap(function, items, iterable_len=len(items), chunk_size=1)
+
+    def imap_unordered(self, function, items):
+        return self._pool.imap_unordered(function, items, iterable_len=len(items), chunk_size=1)
+
+
+_KINDS = {
+    "goproc": PoolPeer,
+    "multiprocessing": PoolPeer,
+    "concurrent.futures": FuturesPeer,
+    "joblib": JoblibPeer,
+    "billiard": PoolPeer,
+    "mpire": MpirePeer,
+    "multiprocess": PoolPeer,
+}
+
+PEERS = tuple(_KINDS)

@@ -1,0 +1,19 @@
+"""A whole small program, as short ones are: python -m benchmarks.program LIBRARY START_METHOD"""
+
+import sys
+
+from benchmarks import peers
+
+peer = peers.load(sys.argv[1])
+
+
+def main():
+    from benchmarks import functions
+
+    peer.open(2, sys.argv[2])
+    peer.map(functions.nothing, list(range(10)))
+    peer.close()
+
+
+if __name__ == "__main__":
+    main()

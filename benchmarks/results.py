@@ -1,0 +1,82 @@
+"""The figures of one machine, kept in a file (JSON), row by row; medians, spreads and ratios of them."""
+
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class OtherMachine(Exception):
+    """The file has figures of another machine or interpreter; figures of two are not to be compared."""
+
+
+@dataclass
+class Spread:
+    """The median of some values, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        if len(values) < 2:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+class Results:
+    """What has been measured: rows, each with the measurements of its libraries in the order of the repetitions."""
+
+    def __init__(self, path: Path, machine: dict[str, str]):
+        """Read the file at path, if there is one. Raises OtherMachine if it is another machine's."""
+        self._path = path
+        self._content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": {}}
+        if path.exists():
+            self._content = json.loads(path.read_text())
+            if machine and self._content["machine"] != machine:
+                raise OtherMachine(f"{path} has figures of another machine or interpreter: remove it, or name another")
+
+    @property
+    def machine(self) -> dict[str, str]:
+        return self._content["machine"]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._content["versions"]
+
+    @property
+    def rows(self) -> dict[str, dict]:
+        return self._content["rows"]
+
+    def put(self, row: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]) -> None:
+        """Keep a row's figures, in the place of those it had, and write the file."""
+        self.rows[row] = {"measured": measured, "failed": failed}
+        self.versions.update(versions)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps(self._content, indent=1))
+        os.replace(temporary, self._path)
+
+    def libraries(self, row: str) -> list[str]:
+        """Return those that have figures at a row."""
+        return list(self.rows.get(row, {"measured": {}})["measured"])
+
+    def failed(self, row: str) -> dict[str, str]:
+        return self.rows.get(row, {"failed": {}})["failed"]
+
+    def spread(self, row: str, library: str, clock: str = "seconds") -> Spread:
+        """Return the spread of one of the clocks of a library's measurements, in seconds."""
+        return Spread.of([each[clock] for each in self.rows[row]["measured"][library] if each])
+
+    def ratio(self, row: str, library: str, to: str, clock: str = "seconds") -> Spread | None:
+        """Return how many times as long `to` took as library, repetition by repetition; None without both figures."""
+        measured = self.rows[row]["measured"]
+        if library not in measured or to not in measured:
+            return None
+        pairs = zip(measured[library], measured[to], strict=True)
+        ratios = [theirs[clock] / ours[clock] for ours, theirs in pairs if ours and theirs and ours[clock] > 0]
+        return Spread.of(ratios) if ratios else None
