@@ -148,20 +148,6 @@ def test_the_poisoned_engine(run_script, method):
     assert done.stderr.count("goproc: panic in") == 1
 
 
-def test_the_programs_death(method):
-    """Killed, not ended: its daemon is gone within a second, the other process lives on, the fork server ends."""
-    command = [sys.executable, "daemons.py", method]
-    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, text=True) as program:
-        daemon, other = map(int, program.stdout.readline().split())
-        children = [int(pid) for pid in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()]
-        assert is_running(daemon) and is_running(other)
-        program.kill()
-        wait_until(lambda: not is_running(daemon), 1)
-        assert is_running(other)
-        os.kill(other, signal.SIGKILL)
-        wait_until(lambda: not any(map(is_running, children)))
-
-
 def test_interrupt_in_join(method):
     command = [sys.executable, "interrupted.py", method]
     with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:

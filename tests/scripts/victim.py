@@ -1,0 +1,105 @@
+"""A program for others to kill: victim.py METHOD SCENARIO FOLDER
+
+It starts what the scenario says, then prints a line with the pids of what must end with it and one with the pids of
+what must live on, and waits. What it starts says that it is at work by making a file in FOLDER.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from itertools import repeat
+from pathlib import Path
+
+import goproc
+
+
+def loop(started):
+    """Never return from C, where no signal handler of Python's runs, nor let another thread run."""
+    Path(started).touch()
+    deque(repeat(None), maxlen=0)
+
+
+def sleep(started):
+    Path(started).touch()
+    time.sleep(120)
+
+
+def daemons():
+    return [start(target, daemon=True) for target in (loop, sleep)], []
+
+
+def from_a_thread_that_has_ended():
+    processes = []
+    thread = threading.Thread(target=lambda: processes.append(start(loop, daemon=True)))
+    thread.start()
+    thread.join()
+    return processes, []
+
+
+def idle_pool():
+    pool = keep(context.Pool(2))
+    pool.map(abs, range(10))
+    return pool._pool, []
+
+
+def busy_pool():
+    pool = keep(context.Pool(2))
+    for _ in range(2):
+        pool.apply_async(loop, (new_file(),))
+    return pool._pool, []
+
+
+def pool_in_a_child():
+    """The child, which is no daemon, lives on, and so does its pool: its main program is the child."""
+    receiver, sender = keep(goproc.Pipe(duplex=False))
+    child = start(own_a_pool, new_file(), sender)
+    return [], [child.pid, receiver.recv()]
+
+
+def own_a_pool(started, in_pool, sender):
+    with goproc.Pool(1) as pool:
+        sender.send(pool.apply(os.getpid))
+        pool.apply_async(loop, (in_pool,))
+        sleep(started)
+
+
+def not_a_daemon():
+    return [start(loop, daemon=True)], [start(sleep)]
+
+
+def all_at_once():
+    """And things of the standard library's that have names while they are made."""
+    keep(context.Lock(), context.Queue(), context.Event(), context.Array("i", 10))
+    return daemons()[0] + idle_pool()[0] + busy_pool()[0], []
+
+
+kept = []
+files = []
+
+
+def keep(*things):
+    kept.extend(things)
+    return things[0]
+
+
+def new_file():
+    files.append(folder / f"started-{len(files)}")
+    return files[-1]
+
+
+def start(target, *args, daemon=False):
+    process = context.Process(target=target, args=(new_file(), *args), daemon=daemon)
+    process.start()
+    return process
+
+
+if __name__ == "__main__":
+    context, folder = goproc.get_context(sys.argv[1]), Path(sys.argv[3])
+    end, live_on = globals()[sys.argv[2]]()
+    while not all(file.exists() for file in files):
+        time.sleep(0.001)
+    for processes in (end, live_on):
+        print(*[getattr(process, "pid", process) for process in processes], flush=True)
+    time.sleep(120)

@@ -1,0 +1,163 @@
+"""The main program is killed by SIGKILL: what it has started is gone, but for what is no daemon."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS
+
+#: Within a second is the promise, and `make faults` shows what it takes. Here it must come at all, on a busy machine.
+PATIENCE = 30
+
+
+class Victim:
+    """A run of tests/scripts/victim.py."""
+
+    def __init__(self, method, scenario, folder):
+        self.mark = f"GOPROC_TEST_VICTIM={uuid.uuid4()}"
+        self.folder = folder
+        for name in ("started", "temporary"):
+            (folder / name).mkdir()
+        self._shared_memory = set(os.listdir("/dev/shm"))
+        name, value = self.mark.split("=")
+        self.program = subprocess.Popen(
+            [sys.executable, "victim.py", method, scenario, folder / "started"],
+            cwd=SCRIPTS,
+            env={**os.environ, "TMPDIR": str(folder / "temporary"), name: value},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def started(self):
+        """Wait until all runs; return the pids of what must end with the program, and of what must live on."""
+        end, live_on = (list(map(int, self.program.stdout.readline().split())) for _ in range(2))
+        return end, live_on
+
+    def kill(self):
+        self.program.kill()
+        self.program.wait()
+        self.program.stdout.close()
+
+    def alive(self):
+        """The pids of all that the program has started, and what these have: they have its environment."""
+        mark, alive = self.mark.encode(), set()
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    if mark in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
+                        alive.add(int(entry))
+                except (FileNotFoundError, ProcessLookupError, PermissionError):
+                    pass  # ended, a zombie, or somebody else's
+        return alive
+
+    def trackers(self):
+        """The pids of its resource trackers: they live as long as any process that may use them."""
+        return {pid for pid in self.alive() if "resource_tracker" in command_of(pid)}
+
+    def wait_until_alone(self, *but):
+        """Wait until nothing is alive any more but the given pids."""
+        deadline = time.monotonic() + PATIENCE
+        while left := self.alive().difference(but):
+            assert time.monotonic() < deadline, sorted(map(command_of, left))
+            time.sleep(0.002)
+
+    def check_files(self):
+        """Nothing of the program's is in the temporary folder or in the shared memory's."""
+        assert not list((self.folder / "temporary").iterdir())
+        new = set(os.listdir("/dev/shm")) - self._shared_memory
+        deadline = time.monotonic() + PATIENCE
+        while new := new.intersection(os.listdir("/dev/shm")) - shared_memory_in_use():  # by other programs
+            assert time.monotonic() < deadline, new
+            time.sleep(0.01)
+
+
+def shared_memory_in_use():
+    """The names of the files of /dev/shm that some process has mapped."""
+    names = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            names.update(re.findall(r"/dev/shm/(.+)", maps.read_text()))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+    return names
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return "ended"
+
+
+@pytest.fixture
+def run_victim(tmp_path):
+    victims = []
+
+    def run(method, scenario):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        victims.append(Victim(method, scenario, folder))
+        return victims[-1]
+
+    yield run
+    for victim in victims:
+        victim.kill()
+        for pid in victim.alive():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "scenario", ["daemons", "from_a_thread_that_has_ended", "idle_pool", "busy_pool", "all_at_once"]
+)
+def test_nothing_is_left(run_victim, method, scenario):
+    victim = run_victim(method, scenario)
+    end, _ = victim.started()
+    assert end and victim.alive().issuperset([victim.program.pid, *end])
+    victim.kill()
+    victim.wait_until_alone()
+    victim.check_files()
+
+
+def test_what_is_no_daemon_lives_on(run_victim, method):
+    victim = run_victim(method, "not_a_daemon")
+    (daemon,), (other,) = victim.started()
+    victim.kill()
+    victim.wait_until_alone(other, *victim.trackers())
+    assert other in victim.alive()
+    os.kill(other, signal.SIGKILL)
+    victim.wait_until_alone()
+    victim.check_files()
+
+
+def test_a_child_with_a_pool_lives_on_with_it(run_victim, method):
+    victim = run_victim(method, "pool_in_a_child")
+    _, (child, worker) = victim.started()
+    victim.kill()
+    assert victim.alive().issuperset([child, worker])
+    os.kill(child, signal.SIGKILL)
+    victim.wait_until_alone()
+    victim.check_files()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(run_victim, method):
+    """While it starts its processes, too."""
+    victim = run_victim(method, "all_at_once")
+    begin = time.monotonic()
+    victim.started()
+    whole = time.monotonic() - begin
+    victim.kill()
+    moments = random.Random(method)
+    for _ in range(12):
+        victim = run_victim(method, "all_at_once")
+        time.sleep(moments.uniform(0.2, 1.1) * whole)
+        victim.kill()
+        victim.wait_until_alone()
+        victim.check_files()
