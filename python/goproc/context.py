@@ -60,13 +60,14 @@ class BaseContext(_standard.BaseContext):
         set_forkserver_preload(module_names)
 
     def get_context(self, method=None):
-        """Return the context for a start method, or this one for None. Raises ValueError for an unknown name."""
+        """Return the context for a start method, or this one for None. Raises ValueError for an unknown name.
+
+        Contexts that others have added to multiprocessing's, such as joblib's "loky", are found, too.
+        """
         if method is None:
             return self
-        try:
-            return _concrete_contexts[method]
-        except KeyError:
-            raise ValueError("cannot find context for %r" % method) from None
+        context = _concrete_contexts.get(method)
+        return super().get_context(method) if context is None else context
 
 
 class _EngineProcess:
@@ -196,4 +197,4 @@ def set_default_start_method(method: str) -> None:
 
 
 def _force_start_method(method: str) -> None:
-    _default_context._actual_context = _concrete_contexts[method]
+    _default_context._actual_context = _default_context.get_context(method)

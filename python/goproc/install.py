@@ -77,7 +77,8 @@ def standard_module(name: str):
 def _replace_contexts() -> None:
     ours, theirs = context._default_context, _standard_context._default_context
     if ours._actual_context is None and theirs._actual_context is not None:
-        ours._actual_context = context._concrete_contexts[theirs._actual_context._name]
+        settled = theirs._actual_context
+        ours._actual_context = context._concrete_contexts.get(settled._name, settled)
     theirs.__class__ = context.DefaultContext
     theirs.__dict__ = ours.__dict__
     _standard_context._default_context = ours

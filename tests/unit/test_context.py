@@ -56,6 +56,45 @@ def test_methods():
         goproc.set_start_method("thread", force=True)
 
 
+OTHERS = """
+import multiprocessing.context, multiprocessing.util
+import goproc
+
+class TheirProcess(multiprocessing.context.SpawnProcess):
+    _start_method = "theirs"
+
+class TheirContext(multiprocessing.context.BaseContext):
+    _name = "theirs"
+    Process = TheirProcess
+
+theirs = TheirContext()
+"""
+
+REGISTER = "multiprocessing.context._concrete_contexts['theirs'] = theirs\n"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        REGISTER,
+        REGISTER + "goproc.install()\n",
+        "goproc.install()\n" + REGISTER,
+        REGISTER + "multiprocessing.set_start_method('theirs'); goproc.install(); assert goproc.get_context() is theirs",
+    ],
+    ids=["not installed", "before install", "after install", "set before install"],
+)
+def test_contexts_that_others_have_registered(run_script, steps):
+    """As joblib does with its context "loky"."""
+    checks = """
+for module in (multiprocessing, goproc):
+    assert module.get_context("theirs") is module.get_context("fork").get_context("theirs") is theirs
+goproc.set_start_method("theirs", force=True)
+assert goproc.get_context() is theirs and goproc.get_start_method() == "theirs"
+"""
+    done = run_script("-c", f"{OTHERS}{steps}\n{checks}")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 DEFAULT = """
 import multiprocessing, goproc
 assert goproc.get_start_method(allow_none=True) is None
