@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	abiVersion = 1       // GOPROC_ABI_VERSION
+	abiVersion = 2       // GOPROC_ABI_VERSION
 	ePoisoned  = -100000 // GOPROC_EPOISONED
 )
 
@@ -34,7 +34,7 @@ func goproc_fd_register(count *C.int32_t) *C.int32_t {
 }
 
 //export goproc_pool_submit
-func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
+func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
 	err := guard.Check()
 	defer func() { result = C.int32_t(code(err)) }()
 	defer guard.Recover("goproc_pool_submit", &err)
@@ -43,7 +43,7 @@ func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, flags C.uint32_
 	}
 	p, err2 := pool.Pools.Get(int64(number))
 	if err = err2; err == nil {
-		err = p.Submit(ring.Frame{Flags: uint16(flags), Job: uint64(job), Index: uint64(index)}, unsafe.Slice((*byte)(payload), int(size)))
+		err = p.Submit(ring.Frame{Flags: uint16(flags), Job: uint64(job), Index: uint64(index), End: uint32(count)}, unsafe.Slice((*byte)(payload), int(size)))
 	}
 	return
 }

@@ -46,7 +46,7 @@ func call(export any, arguments ...any) int64 {
 }
 
 func submit(number int64, job, index int, flags uint16, payload []byte) int64 {
-	return call(goproc_pool_submit, number, job, index, flags, unsafe.Pointer(unsafe.SliceData(payload)), len(payload))
+	return call(goproc_pool_submit, number, job, index, 1, flags, unsafe.Pointer(unsafe.SliceData(payload)), len(payload))
 }
 
 func collect(number int64, buffer []byte) int64 {

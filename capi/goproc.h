@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GOPROC_ABI_VERSION 1
+#define GOPROC_ABI_VERSION 2
 
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
@@ -25,11 +25,13 @@ typedef int32_t *(*goproc_fd_register_fn)(int32_t *count);
 /* What a call of a poisoned engine returns. */
 #define GOPROC_EPOISONED (-100000)
 
-/* Hands task (job, index) to the pool. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is copied
- * before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it. Never
- * waits: what no worker can take yet is queued.
- * Returns 0; -EPIPE when the pool is closed or gone; -EMSGSIZE when the payload is too large. */
-typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t flags,
+/* Hands task (job, index) to the pool, or, when count is greater than 1, that and the tasks with the following indexes:
+ * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is
+ * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it,
+ * which a batch may not do. Never waits: what no worker can take yet is queued.
+ * Returns 0; -EPIPE when the pool is closed or gone; -EMSGSIZE when the payload is too large; -EINVAL for an impossible
+ * batch. */
+typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
                                          const void *payload, uint64_t size);
 
 /* Takes what has completed: fills buffer with frames (transport/layout.h), each padded to eight bytes. Never waits.

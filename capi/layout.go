@@ -57,9 +57,7 @@ func layoutOfC() map[string]int64 {
 		"waiting drain":     C.GOPROC_WAITING_DRAIN,
 		"sleep tasks":       C.GOPROC_SLEEP_TASKS,
 		"sleep room":        C.GOPROC_SLEEP_ROOM,
-		"claim queued":      C.GOPROC_CLAIM_QUEUED,
-		"claim worker":      C.GOPROC_CLAIM_WORKER,
-		"claim taken back":  C.GOPROC_CLAIM_TAKEN_BACK,
+		"claim shift":       C.GOPROC_CLAIM_SHIFT,
 
 		"kind pad":       C.GOPROC_KIND_PAD,
 		"kind task":      C.GOPROC_KIND_TASK,

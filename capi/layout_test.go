@@ -60,7 +60,7 @@ func TestLayout(t *testing.T) {
 	assert.Greater(t, want["extents start"], int64(ring.SlotsStart+1000*ring.SlotSize), "room for the slots")
 	delete(want, "extents start")
 	// What package ring keeps to itself is compared by what it does.
-	compared := []string{"sleep tasks", "sleep room", "claim queued", "claim worker", "claim taken back"}
+	compared := []string{"sleep tasks", "sleep room", "claim shift"}
 	for _, field := range []string{"size", "kind", "flags", "job", "index", "claim", "busy"} {
 		compared = append(compared, "frame's "+field)
 	}
@@ -91,7 +91,7 @@ func TestFrameAsCSeesIt(t *testing.T) {
 	le := binary.LittleEndian
 
 	const job, index = 0x0102030405060708, 0x1112131415161718
-	position, ok := slot.Push(ring.Frame{Kind: ring.KindTask, Flags: ring.FlagExtent, Job: job, Index: index}, []byte("payload"))
+	position, ok := slot.Push(ring.Frame{Kind: ring.KindTask, Flags: ring.FlagExtent, Job: job, Index: index, First: 2, End: 9}, []byte("payload"))
 	require.True(t, ok)
 	slot.Publish()
 	assert.Equal(t, ring.Space(7), le.Uint64(mem[c["task tail"]:]))
@@ -104,13 +104,14 @@ func TestFrameAsCSeesIt(t *testing.T) {
 	assert.Equal(t, "payload", string(frame[c["header size"]:][:7]))
 
 	claim := frame[c["frame's claim"]:]
-	assert.EqualValues(t, c["claim queued"], le.Uint32(claim))
-	le.PutUint32(claim, uint32(c["claim worker"]))
-	assert.True(t, slot.Claimed(position))
-	le.PutUint32(claim, uint32(c["claim queued"]))
-	_, ok = slot.TakeBack(position, 7)
+	assert.EqualValues(t, 2|9<<c["claim shift"], le.Uint32(claim))
+	le.PutUint32(claim, le.Uint32(claim)+1) // the worker begins one
+	next, err := slot.Next(position, 9)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, next)
+	_, _, ok = slot.TakeBack(position, 7, 9, 4)
 	require.True(t, ok)
-	assert.EqualValues(t, c["claim taken back"], le.Uint32(claim))
+	assert.EqualValues(t, 3|5<<c["claim shift"], le.Uint32(claim))
 
 	sleeping := mem[c["sleeping"]:]
 	le.PutUint32(sleeping, uint32(c["sleep tasks"]))

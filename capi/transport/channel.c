@@ -20,6 +20,8 @@ typedef struct {
     goproc_slot *slot;
     uint8_t *tasks, *results;
     uint64_t task_head, result_tail;
+    goproc_frame *frame; /* whose task runs, NULL when none does */
+    uint64_t after;      /* the position behind it */
     goproc_spinner spinner;
     goproc_arena out, in;
     unsigned fork_depth; /* of the process that owns it */
@@ -145,10 +147,36 @@ static int wait_for_task(Channel *self) {
     return 0;
 }
 
-PyDoc_STRVAR(recv_doc, "recv()\n--\n\n"
-                       "Wait for the next task.\n\n"
-                       "Returns (job, index, payload), payload being bytes or (stream, buffers); None when the pool\n"
-                       "has told the worker to end. Signal handlers run while it waits.");
+/* Begins the next task of the frame. Returns its number, or -1 when none is left: it has been begun or taken back. */
+static int64_t begin(goproc_slot *slot, goproc_frame *frame) {
+    uint32_t claim = atomic_load(&frame->claim);
+    do {
+        if (goproc_claim_next(claim) >= goproc_claim_end(claim))
+            return -1;
+    } while (!atomic_compare_exchange_weak(&frame->claim, &claim, claim + 1));
+    uint32_t number = goproc_claim_next(claim);
+    atomic_store_explicit(&slot->current_job, frame->job, memory_order_relaxed);
+    atomic_store_explicit(&slot->current_index, frame->index + number, memory_order_relaxed);
+    atomic_store_explicit(&slot->started_ns, goproc_now_ns(), memory_order_release);
+    return number;
+}
+
+/* Takes the frame out of the ring when none of its tasks is left, and forgets it. */
+static void leave(Channel *self) {
+    uint32_t claim = atomic_load(&self->frame->claim);
+    if (goproc_claim_next(claim) < goproc_claim_end(claim))
+        return;
+    self->frame = NULL;
+    self->task_head = self->after;
+    atomic_store(&self->slot->task_head, self->after);
+}
+
+PyDoc_STRVAR(recv_doc,
+             "recv()\n--\n\n"
+             "Wait for the next task, and begin it.\n\n"
+             "Returns (number, payload), payload being bytes or (stream, buffers), and number that of the task\n"
+             "in it, if it is a batch; None when the pool has told the worker to end. Signal handlers run\n"
+             "while it waits.");
 
 static PyObject *channel_recv(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -171,23 +199,16 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
             atomic_store_explicit(&slot->task_head, self->task_head, memory_order_release);
             continue;
         }
-        uint64_t next = self->task_head + goproc_frame_space(frame->size);
-        uint32_t queued = GOPROC_CLAIM_QUEUED;
-        if (!atomic_compare_exchange_strong(&frame->claim, &queued, GOPROC_CLAIM_WORKER)) {
-            self->task_head = next; /* taken back */
-            atomic_store_explicit(&slot->task_head, next, memory_order_release);
+        self->frame = frame;
+        self->after = self->task_head + goproc_frame_space(frame->size);
+        int64_t number = begin(slot, frame);
+        PyObject *payload = number < 0 ? NULL : goproc_payload_unpack(&self->in, frame + 1, frame->size, frame->flags);
+        leave(self);
+        if (number < 0)
             continue;
-        }
-        uint64_t job = frame->job, index = frame->index;
-        atomic_store_explicit(&slot->current_job, job, memory_order_relaxed);
-        atomic_store_explicit(&slot->current_index, index, memory_order_relaxed);
-        atomic_store_explicit(&slot->started_ns, goproc_now_ns(), memory_order_release);
-        PyObject *payload = goproc_payload_unpack(&self->in, frame + 1, frame->size, frame->flags);
-        self->task_head = next;
-        atomic_store(&slot->task_head, next);
         if (payload == NULL)
             return NULL;
-        return Py_BuildValue("KKN", (unsigned long long)job, (unsigned long long)index, payload);
+        return Py_BuildValue("LN", (long long)number, payload);
     }
 }
 
@@ -212,23 +233,23 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
     return (goproc_frame *)(self->results + self->result_tail % GOPROC_RING_SIZE);
 }
 
-PyDoc_STRVAR(send_doc, "send(job, index, failed, stream, buffers=None)\n--\n\n"
-                       "Deliver the result of a task.\n\n"
+PyDoc_STRVAR(send_doc, "send(failed, stream, buffers=None)\n--\n\n"
+                       "Deliver the result of the task that has been begun, and begin the next one of its batch.\n\n"
                        "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
-                       "buffers that pickling left out of it. Waits while the pool has no room for it.");
+                       "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
+                       "number of the next task in the batch, -1 when there is none: recv() comes next.");
 
 static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Channel *self = (Channel *)object;
-    if (count < 4 || count > 5) {
-        PyErr_SetString(PyExc_TypeError, "send() takes 4 or 5 arguments");
+    if (count < 2 || count > 3) {
+        PyErr_SetString(PyExc_TypeError, "send() takes 2 or 3 arguments");
         return NULL;
     }
-    uint64_t job = PyLong_AsUnsignedLongLong(args[0]), index = PyLong_AsUnsignedLongLong(args[1]);
-    int failed = PyObject_IsTrue(args[2]);
-    if (PyErr_Occurred() || check_owner(self) < 0)
+    int failed = PyObject_IsTrue(args[0]);
+    if (failed < 0 || check_owner(self) < 0)
         return NULL;
     goproc_payload payload;
-    if (goproc_payload_pack(&payload, &self->out, args[3], count > 4 ? args[4] : NULL) < 0)
+    if (goproc_payload_pack(&payload, &self->out, args[1], count > 2 ? args[2] : NULL) < 0)
         return NULL;
     goproc_frame *frame = reserve(self, goproc_frame_space(payload.size));
     if (frame == NULL) {
@@ -242,8 +263,8 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     frame->size = (uint32_t)payload.size;
     frame->kind = failed ? GOPROC_KIND_FAILURE : GOPROC_KIND_RESULT;
     frame->flags = (uint16_t)payload.flags;
-    frame->job = job;
-    frame->index = index;
+    frame->job = atomic_load_explicit(&slot->current_job, memory_order_relaxed);
+    frame->index = atomic_load_explicit(&slot->current_index, memory_order_relaxed);
     frame->busy_us = busy_us < 1 ? 1 : busy_us > UINT32_MAX ? UINT32_MAX : (uint32_t)busy_us;
     memcpy(frame + 1, payload.bytes, payload.size);
     goproc_payload_done(&payload);
@@ -251,10 +272,15 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     self->result_tail += goproc_frame_space(frame->size);
     atomic_store(&slot->result_tail, self->result_tail);
     atomic_fetch_add(&self->control->doorbell, 1);
-    int dry = atomic_load(&slot->task_tail) == self->task_head;
+    int64_t next = -1;
+    if (self->frame != NULL) {
+        next = begin(slot, self->frame);
+        leave(self);
+    }
+    int dry = next < 0 && atomic_load(&slot->task_tail) == self->task_head;
     int full = self->result_tail - atomic_load(&slot->result_head) > GOPROC_RING_SIZE / 2;
     poke(self, dry, full);
-    Py_RETURN_NONE;
+    return PyLong_FromLongLong(next);
 }
 
 static PyMethodDef channel_methods[] = {

@@ -22,8 +22,17 @@ enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRA
 /* What goproc_slot.sleeping says that the worker waits for. */
 enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2 };
 
-/* The states of a task's claim word. */
-enum { GOPROC_CLAIM_QUEUED = 0, GOPROC_CLAIM_WORKER = 1, GOPROC_CLAIM_TAKEN_BACK = 2 };
+/* A task frame's claim word: its lower half is the number of the next task to begin, its upper half that of the task to
+ * end before. The payload of a frame that is no batch holds one task, number 0. */
+enum { GOPROC_CLAIM_SHIFT = 16 };
+
+static inline uint32_t goproc_claim_next(uint32_t claim) {
+    return claim & ((1u << GOPROC_CLAIM_SHIFT) - 1);
+}
+
+static inline uint32_t goproc_claim_end(uint32_t claim) {
+    return claim >> GOPROC_CLAIM_SHIFT;
+}
 
 enum {
     GOPROC_KIND_PAD,
@@ -69,7 +78,7 @@ typedef struct {
     uint16_t kind;
     uint16_t flags;
     uint64_t job;
-    uint64_t index;
+    uint64_t index; /* of the payload's task number 0 */
     _Atomic uint32_t claim;
     uint32_t busy_us; /* of a result: how long the task took */
 } goproc_frame;

@@ -159,19 +159,22 @@ static PyObject *raise_result(Port *self, int64_t result) {
     return NULL;
 }
 
-PyDoc_STRVAR(submit_doc,
-             "submit(job, index, stream, buffers=None)\n--\n\n"
-             "Hand a task to the pool; never waits.\n\n"
-             "stream is the pickled call and buffers are the buffers that pickling left out of it. Raises\n"
-             "ValueError when the pool is closed, MemoryError when there is no memory for a large payload.");
+PyDoc_STRVAR(
+    submit_doc,
+    "submit(job, index, stream, buffers=None, count=1)\n--\n\n"
+    "Hand a task to the pool; never waits.\n\n"
+    "stream is the pickled call and buffers are the buffers that pickling left out of it. count greater than 1\n"
+    "makes it a batch: that many calls, which have index and those that follow. Raises ValueError when the\n"
+    "pool is closed, MemoryError when there is no memory for a large payload.");
 
 static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Port *self = (Port *)object;
-    if (count < 3 || count > 4) {
-        PyErr_SetString(PyExc_TypeError, "submit() takes 3 or 4 arguments");
+    if (count < 3 || count > 5) {
+        PyErr_SetString(PyExc_TypeError, "submit() takes 3 to 5 arguments");
         return NULL;
     }
     uint64_t job = PyLong_AsUnsignedLongLong(args[0]), index = PyLong_AsUnsignedLongLong(args[1]);
+    uint32_t tasks = count > 4 ? (uint32_t)PyLong_AsUnsignedLong(args[4]) : 1;
     if (PyErr_Occurred() || check_open(self) < 0)
         return NULL;
     goproc_payload payload;
@@ -179,7 +182,7 @@ static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t
     int32_t result = goproc_payload_pack(&payload, &self->out, args[2], count > 3 ? args[3] : NULL);
     if (result == 0) {
         /* Packing may have let another thread close the pool: then the engine refuses the task. */
-        result = self->submit(self->number, job, index, payload.flags, payload.bytes, payload.size);
+        result = self->submit(self->number, job, index, tasks, payload.flags, payload.bytes, payload.size);
         if (result < 0 && payload.flags & GOPROC_FLAG_EXTENT)
             goproc_arena_reclaim(&self->out, &payload.extent);
         goproc_payload_done(&payload);

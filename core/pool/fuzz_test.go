@@ -17,6 +17,7 @@ func FuzzWorkers(f *testing.F) {
 	f.Add([]byte("hs9s9s9w\x01abcdefghcs1x0hr0c"))
 	f.Add([]byte("hs1w\x08\xff\xff\xff\xff\xff\xff\xff\x7fs1s1pc"))
 	f.Add([]byte("hhs1s1s1q r0r1r0ct"))
+	f.Add([]byte("hs1\x0fr000hpr100cx0hr0c"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		p, err := New(nil)
 		if err != nil {
@@ -72,8 +73,9 @@ func (r *fuzzed) step() {
 		if size == 64 {
 			f.Flags, size = ring.FlagExtent, ring.ExtentSize
 		}
+		f.End = uint32(r.next() % 16)
 		if r.p.Submit(f, make([]byte, size)) == nil {
-			r.submitted++
+			r.submitted += max(1, uint64(f.End))
 		}
 	case 'c':
 		r.collect(int(ring.Space(ring.MaxInline)) + r.next()*100)

@@ -29,6 +29,9 @@ var ErrClosed = errors.New("the pool is closed")
 // ErrTooLarge is returned for a payload that must go to an extent.
 var ErrTooLarge = fmt.Errorf("a payload in a ring has at most %d bytes", ring.MaxInline)
 
+// ErrBatch is returned for a batch that has too many tasks, or a payload in an extent, which has one receiver.
+var ErrBatch = fmt.Errorf("a batch has at most %d tasks and no extent", ring.MaxBatch)
+
 // Counters receives what all pools have done.
 type Counters interface {
 	AddTasks(n int64)
@@ -109,26 +112,28 @@ func (p *Pool) MemoryFD() int { return p.memory.FD().Int() }
 // EventFD is the eventfd by which workers wake the pump.
 func (p *Pool) EventFD() int { return p.event.Int() }
 
-// Submit hands in a task. The payload is copied before Submit returns. It never waits: what no worker can take yet is
-// queued.
+// Submit hands in a task, or a batch of tasks: f.End is how many, 0 for one that is no batch; they have the frame's index and
+// those that follow. The payload is copied before Submit returns. It never waits: what no worker can take yet is queued.
 func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	if len(payload) > ring.MaxInline {
 		return ErrTooLarge
+	}
+	f.Kind, f.First, f.End = ring.KindTask, 0, max(1, f.End)
+	if f.End > ring.MaxBatch || f.End > 1 && f.Flags&ring.FlagExtent != 0 {
+		return ErrBatch
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != open {
 		return ErrClosed
 	}
-	f.Kind = ring.KindTask
-	if p.queue.empty() {
-		if w := p.pick(); w != nil && w.push(f, payload) {
-			w.slot.Publish()
-			p.settle()
-			return nil
-		}
+	t := task{f, payload}
+	if p.queue.empty() && p.share(&t) {
+		p.settle()
+		return nil
 	}
-	p.queue.pushBack(task{f, append([]byte(nil), payload...)})
+	t.payload = append([]byte(nil), payload...)
+	p.queue.pushBack(t)
 	p.step()
 	return nil
 }
@@ -189,10 +194,10 @@ func (p *Pool) Terminate() {
 	p.state = terminated
 	for _, w := range p.active {
 		for _, fl := range w.flights {
-			_, _ = w.slot.TakeBack(fl.position, 0) // it does not begin any more
+			_, _, _ = w.slot.TakeBack(fl.position, 0, fl.frame.End, ring.MaxBatch) // they do not begin any more
 			p.complete(ring.KindCancelled, fl.frame, fl.extent, "")
 		}
-		w.flights, w.queued = nil, 0
+		w.drop()
 		w.slot.Stop()
 	}
 	for !p.queue.empty() {
@@ -207,9 +212,9 @@ func (p *Pool) Terminate() {
 func (p *Pool) Pending() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.queue.len()
+	n := p.queue.tasks()
 	for _, w := range p.active {
-		n += len(w.flights)
+		n += w.tasks
 	}
 	return n
 }
@@ -329,13 +334,16 @@ func (p *Pool) arm() bool {
 	return set&^before != 0
 }
 
-// complete records what the engine itself has to say of a task.
+// complete records what the engine itself has to say of each task of the frame.
 func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string) {
 	flags := uint16(0)
 	if extent != nil {
 		flags = ring.FlagExtent // the submitter frees it: the payload begins with its description
 	}
-	p.keep(ring.Frame{Kind: kind, Flags: flags, Job: f.Job, Index: f.Index}, append(append([]byte(nil), extent...), text...))
+	payload := append(append([]byte(nil), extent...), text...)
+	for i := f.First; i < f.End; i++ {
+		p.keep(ring.Frame{Kind: kind, Flags: flags, Job: f.Job, Index: f.Index + uint64(i)}, payload)
+	}
 }
 
 // keep stores a completion until somebody collects it.

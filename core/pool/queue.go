@@ -2,7 +2,7 @@ package pool
 
 import "github.com/goproc/goproc/core/ring"
 
-// task is a task that no worker has.
+// task is a task, or are those of a batch, that no worker has.
 type task struct {
 	frame   ring.Frame
 	payload []byte
@@ -26,6 +26,15 @@ type queue struct {
 func (q *queue) empty() bool  { return q.count == 0 }
 func (q *queue) len() int     { return q.count }
 func (q *queue) front() *task { return &q.items[q.head] }
+
+// tasks is how many tasks are queued.
+func (q *queue) tasks() int {
+	n := 0
+	for i := range q.count {
+		n += q.items[(q.head+i)&(len(q.items)-1)].frame.Tasks()
+	}
+	return n
+}
 
 func (q *queue) pushBack(t task) {
 	q.grow()

@@ -10,7 +10,7 @@ import (
 // slow one are taken back.
 const (
 	windowTime = 200.0 // microseconds
-	windowMax  = 64
+	windowMax  = 256
 )
 
 func (p *Pool) window() int {
@@ -21,16 +21,18 @@ func (p *Pool) window() int {
 }
 
 // pick is the worker to give the next task to, nil when all have enough: the one with the least to do, of those one that
-// has come up, and of those one that is awake.
-func (p *Pool) pick() *worker {
+// has come up, and of those one that is awake. It also returns how many have nothing to do.
+func (p *Pool) pick() (best *worker, idle int) {
 	window := p.window()
-	var best *worker
 	bestLoad := 0
 	for _, w := range p.active {
 		if !w.settle() || w.left == 0 || w.queued >= window {
 			continue
 		}
-		load := 4 * len(w.flights)
+		if w.tasks == 0 {
+			idle++
+		}
+		load := 4 * w.tasks
 		if !w.up {
 			load += 2
 		} else if w.slot.Sleeping() {
@@ -40,22 +42,40 @@ func (p *Pool) pick() *worker {
 			best, bestLoad = w, load
 		}
 	}
-	return best
+	return best, idle
+}
+
+// share gives the task, or what can be given of a batch, to workers, and takes it out of the task. It returns whether
+// nothing is left.
+func (p *Pool) share(t *task) bool {
+	for {
+		w, idle := p.pick()
+		if w == nil {
+			return false
+		}
+		f := t.frame
+		count := min(f.Tasks(), max(1, p.window()-w.queued))
+		if idle > 1 {
+			count = min(count, (f.Tasks()+idle-1)/idle)
+		}
+		if w.left > 0 {
+			count = min(count, w.left)
+		}
+		f.End = f.First + uint32(count)
+		if !w.push(f, t.payload) {
+			return false // its ring is full, though it has the least to do
+		}
+		w.slot.Publish()
+		if t.frame.First = f.End; t.frame.Tasks() == 0 {
+			return true
+		}
+	}
 }
 
 // feed moves queued tasks to workers, and tasks that wait behind others to workers that have nothing.
 func (p *Pool) feed() {
-	for !p.queue.empty() {
-		w := p.pick()
-		if w == nil {
-			break
-		}
-		t := p.queue.front()
-		if !w.push(t.frame, t.payload) {
-			break // its ring is full, though it has the least to do
-		}
+	for !p.queue.empty() && p.share(p.queue.front()) {
 		p.queue.popFront()
-		w.slot.Publish()
 	}
 	if p.queue.empty() && len(p.active) > 1 {
 		p.balance()
@@ -67,12 +87,12 @@ func (p *Pool) feed() {
 func (p *Pool) balance() {
 	onlyUp := false // only who is up can still be given anything
 	for _, idle := range p.active {
-		if len(idle.flights) > 0 || !idle.settle() || idle.left == 0 || onlyUp && !idle.up {
+		if idle.tasks > 0 || !idle.settle() || idle.left == 0 || onlyUp && !idle.up {
 			continue
 		}
 		var victim *worker
 		for _, w := range p.active {
-			if w.spare() && w.settle() && w.spare() && (len(w.flights) > 1 || idle.up) &&
+			if w.spare() && w.settle() && w.spare() && (w.tasks > 1 || idle.up) &&
 				(victim == nil || w.queued > victim.queued) {
 				victim = w
 			}
@@ -85,20 +105,18 @@ func (p *Pool) balance() {
 			continue
 		}
 		last := len(victim.flights) - 1
-		fl := victim.flights[last]
-		payload, ok := victim.slot.TakeBack(fl.position, fl.size)
+		half := (int(victim.flights[last].frame.End-victim.flights[last].next) + 1) / 2
+		if idle.left > 0 {
+			half = min(half, idle.left)
+		}
+		t, ok := victim.takeBack(last, half)
 		if !ok {
 			continue
 		}
-		victim.flights = victim.flights[:last]
-		victim.queued--
-		if victim.left >= 0 {
-			victim.left++
-		}
-		if idle.push(fl.frame, payload) {
+		if idle.push(t.frame, t.payload) {
 			idle.slot.Publish()
 		} else {
-			p.queue.pushFront(task{fl.frame, payload})
+			p.queue.pushFront(t)
 		}
 	}
 }
@@ -121,8 +139,8 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 			w.slot.Release()
 			continue // its task has been completed as cancelled
 		}
-		if err == nil && ok && (len(w.flights) == 0 || w.flights[0].frame.Job != f.Job || w.flights[0].frame.Index != f.Index) {
-			err = ring.ErrProtocol // a result for a task that it does not have
+		if err == nil && ok && !w.owes(f) {
+			err = ring.ErrProtocol
 		}
 		if err != nil {
 			w.condemn()
@@ -136,9 +154,7 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 		}
 		w.slot.Release()
 		w.served = true
-		w.flights[0] = flight{}
-		w.flights = w.flights[1:]
-		w.queued = min(w.queued, len(w.flights))
+		w.delivered()
 		if f.Busy > 0 {
 			if p.busy == 0 {
 				p.busy = float64(f.Busy)

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 func TestWindow(t *testing.T) {
 	p := &Pool{}
-	for busy, want := range map[float64]int{0: 1, 1: 64, 0.001: 64, 10: 20, 100: 2, 199: 1, 1e6: 1, 4e9: 1} {
+	for busy, want := range map[float64]int{0: 1, 1: 200, 0.001: 256, 10: 20, 100: 2, 199: 1, 1e6: 1, 4e9: 1} {
 		p.busy = busy
 		assert.Equal(t, want, p.window(), "tasks of %v us", busy)
 	}
@@ -126,11 +127,11 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 	require.NoError(t, err)
 	slot := p.slots[number].slot
 	for {
-		position, ok := slot.Push(ring.Frame{Kind: ring.KindTask}, make([]byte, 32))
+		position, ok := slot.Push(ring.Frame{Kind: ring.KindTask, End: 1}, make([]byte, 32))
 		if !ok {
 			break
 		}
-		_, ok = slot.TakeBack(position, 0)
+		_, _, ok = slot.TakeBack(position, 0, 1, 1)
 		require.True(t, ok)
 	}
 	slot.Publish()
@@ -146,6 +147,156 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 	task, ok := full.Claim()
 	require.True(t, ok)
 	assert.EqualValues(t, 3, task.Index)
+}
+
+// batch hands in a batch of so many tasks (1, index) and following.
+func batch(t testing.TB, p *Pool, index uint64, count uint32) {
+	t.Helper()
+	require.NoError(t, p.Submit(ring.Frame{Job: 1, Index: index, End: count}, []byte("batch")))
+}
+
+// indexes takes so many tasks, delivers their results, and returns their indexes.
+func (h *hand) indexes(t testing.TB, count int) []uint64 {
+	t.Helper()
+	var all []uint64
+	for range count {
+		task := h.recv(t)
+		all = append(all, task.Index)
+		h.send(t, task, nil)
+	}
+	return all
+}
+
+// A batch is given out in pieces as large as the window, in its order, and each of its tasks has a result of its own.
+func TestBatchIsGivenOutByTheWindow(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(50) // four of them are a window
+	h := hire(t, p, 0)
+	batch(t, p, 10, 9)
+	assert.Equal(t, 9, p.Pending())
+	p.mu.Lock()
+	assert.Equal(t, 5, p.queue.tasks())
+	p.mu.Unlock()
+	for index := uint64(10); index < 19; index++ {
+		task := receive(t, h.awaits(t), "the next task")
+		assert.Equal(t, index, task.Index)
+		h.send(t, task, nil)
+	}
+	done := collect(p)
+	assert.Len(t, done, 9)
+	assert.Equal(t, "result 1.10 ", done[0])
+	assertEmpty(t, p)
+}
+
+func TestBatchIsSharedByIdleWorkers(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	hands := []*hand{hire(t, p, 0), hire(t, p, 0), hire(t, p, 0)}
+	batch(t, p, 0, 8)
+	var begun []ringtest.Task
+	for i, h := range hands {
+		for range []int{3, 3, 2}[i] {
+			begun = append(begun, h.recv(t))
+		}
+	}
+	for i, task := range begun {
+		assert.EqualValues(t, i, task.Index)
+		hands[i/3].send(t, task, nil)
+	}
+	assert.Len(t, collect(p), 8)
+	assertEmpty(t, p)
+}
+
+// The tasks of a batch that wait behind a slow one of the same batch go to others, the first of them last.
+func TestBatchBehindASlowTask(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	slow := hire(t, p, 0)
+	batch(t, p, 0, 9)
+	long := slow.recv(t)
+	other := hire(t, p, 0)
+	assert.Equal(t, []uint64{5, 6, 7, 8}, other.indexes(t, 4))
+	assert.Len(t, collect(p), 4)
+	assert.Equal(t, []uint64{3, 4}, other.indexes(t, 2))
+	collect(p)
+	assert.Equal(t, []uint64{2}, other.indexes(t, 1))
+	collect(p)
+	assert.Equal(t, []uint64{1}, other.indexes(t, 1))
+	collect(p)
+	_, ok := slow.Claim()
+	assert.False(t, ok)
+	slow.send(t, long, nil)
+	assert.Equal(t, []string{"result 1.0 "}, collect(p))
+	assertEmpty(t, p)
+}
+
+// Of a batch, only the task that the worker was in is lost with it.
+func TestWorkerDiesInABatch(t *testing.T) {
+	p, counters := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 0)
+	batch(t, p, 0, 5)
+	h.indexes(t, 2)
+	h.recv(t)
+	h.exit(-9)
+	assert.Equal(t, []string{"result 1.0 ", "result 1.1 ", fmt.Sprintf("lost 1.2 %d -9", h.pid)}, collect(p)[:3])
+	assert.EqualValues(t, 1, counters.lost.Load())
+	assert.Equal(t, 2, p.Pending())
+	assert.Equal(t, []uint64{3, 4}, hire(t, p, 0).indexes(t, 2))
+	assert.Len(t, collect(p), 2)
+	assertEmpty(t, p)
+}
+
+// Of a batch, a worker gets no more tasks than it may be given.
+func TestMaxTasksOfABatch(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 3)
+	batch(t, p, 0, 5)
+	assert.Equal(t, []uint64{0, 1, 2}, h.indexes(t, 3))
+	_, ok := h.Claim()
+	assert.False(t, ok)
+	h.exit(0)
+	assert.Equal(t, []uint64{3, 4}, hire(t, p, 0).indexes(t, 2))
+}
+
+func TestTerminateCancelsTheTasksOfABatch(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 0)
+	batch(t, p, 0, 4)
+	h.recv(t)
+	p.believe(1e6)
+	batch(t, p, 4, 2)
+	p.Terminate()
+	assert.Equal(t, []string{"cancelled 1.0 ", "cancelled 1.1 ", "cancelled 1.2 ", "cancelled 1.3 ", "cancelled 1.4 ", "cancelled 1.5 "}, collect(p))
+	_, ok := h.Claim()
+	assert.False(t, ok, "the others do not begin")
+	assertEmpty(t, p)
+}
+
+func TestImpossibleBatches(t *testing.T) {
+	p, _ := newPool(t)
+	require.ErrorIs(t, p.Submit(ring.Frame{Job: 1, End: ring.MaxBatch + 1}, nil), ErrBatch)
+	require.ErrorIs(t, p.Submit(ring.Frame{Job: 1, End: 2, Flags: ring.FlagExtent}, description), ErrBatch)
+	assertEmpty(t, p)
+}
+
+// A worker that claims what it was not given is ended; of what it had, nothing is begun twice.
+func TestWorkerClaimsTheImpossible(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 0)
+	batch(t, p, 0, 3)
+	for at := ring.PageSize + 24; at < ring.PageSize+28; at++ {
+		h.Memory[at] = 0xff
+	}
+	collect(p)
+	submit(t, p, 3)
+	assert.EqualValues(t, 1, h.kills.Load())
+	h.exit(-9)
+	assert.Len(t, collect(p), 3+1, "three lost tasks, and a worker that has ended")
+	assert.Equal(t, []uint64{3}, hire(t, p, 0).indexes(t, 1))
 }
 
 // The pump hands out queued tasks while no thread is in a call of the pool.

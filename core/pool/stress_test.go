@@ -94,7 +94,7 @@ func (f *factory) work(h *hand, random *rand.Rand) (code int) {
 			return 1 // in a task
 		}
 		payload := payloadOf(task.Job, task.Index)
-		if !assert.True(f.t, bytes.Equal(payload, task.Payload), "task %d.%d", task.Job, task.Index) {
+		if !assert.True(f.t, task.Job%2 == 1 || bytes.Equal(payload, task.Payload), "task %d.%d", task.Job, task.Index) {
 			return 2
 		}
 		switch random.IntN(50) {
@@ -157,13 +157,19 @@ func (f *factory) run(workers int) {
 	defer f.p.Terminate()
 	for job := range uint64(f.producers) {
 		busy.Go(func() {
-			for index := range uint64(f.tasks) {
-				if !assert.NoError(f.t, f.p.Submit(ring.Frame{Job: job, Index: index}, payloadOf(job, index))) {
-					return
-				}
-				if index%1000 == 999 {
+			random := rand.New(rand.NewPCG(job, 1))
+			for index := uint64(0); index < uint64(f.tasks); {
+				if index%1000 < 20 {
 					time.Sleep(time.Millisecond)
 				}
+				frame, payload := ring.Frame{Job: job, Index: index}, payloadOf(job, index)
+				if job%2 == 1 { // batches, with a payload for all their tasks
+					frame.End, payload = min(1+random.Uint32N(40), uint32(uint64(f.tasks)-index)), nil
+				}
+				if !assert.NoError(f.t, f.p.Submit(frame, payload)) {
+					return
+				}
+				index += max(1, uint64(frame.End))
 			}
 		})
 	}

@@ -7,9 +7,11 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// flight is a task that a worker has, from its ring's tail to the arrival of its result.
+// flight is a task, or a batch, that a worker has, from its ring's tail to the arrival of its last result. The frame's
+// first task is the one whose result comes next.
 type flight struct {
 	frame    ring.Frame
+	next     uint32 // the first task that the worker had not begun when we last looked
 	position uint64 // in the task ring
 	size     int    // of the payload
 	extent   []byte // the extent's description, nil for none
@@ -21,7 +23,9 @@ type worker struct {
 	number  int // of the slot
 	running bool
 	flights []flight // in the order in which the worker takes them
-	queued  int      // how many of them, the last ones, it has not taken yet
+	ahead   int      // how many of them, the last ones, it has not begun all tasks of
+	tasks   int      // how many tasks the flights have whose results have not come
+	queued  int      // how many of these it has not begun yet
 	left    int      // how many tasks it may still be given; negative for any number
 	pid     int
 	up      bool   // it has come up: it has waited for a task, or taken one
@@ -36,25 +40,79 @@ func (w *worker) condemn() {
 	w.kill()
 }
 
-// push gives the worker a task, without showing it yet.
+// push gives the worker a frame's tasks, without showing them yet.
 func (w *worker) push(f ring.Frame, payload []byte) bool {
 	position, ok := w.slot.Push(f, payload)
 	if !ok {
 		return false
 	}
-	fl := flight{frame: f, position: position, size: len(payload)}
+	fl := flight{frame: f, next: f.First, position: position, size: len(payload)}
 	if f.Flags&ring.FlagExtent != 0 {
 		fl.extent = append([]byte(nil), payload...)
 	}
 	w.flights = append(w.flights, fl)
-	w.queued++
+	w.ahead++
+	w.tasks += f.Tasks()
+	w.queued += f.Tasks()
 	if w.left > 0 {
-		w.left--
+		w.left -= f.Tasks()
 	}
 	return true
 }
 
-// settle counts anew how many tasks the worker has not taken. It returns false when the worker is broken.
+// takeBack takes at most so many tasks of a flight away from the worker, the last ones. It returns what they are as a task
+// that can be pushed or queued, or false when the worker has begun them all.
+func (w *worker) takeBack(at, most int) (task, bool) {
+	fl := &w.flights[at]
+	first, payload, ok := w.slot.TakeBack(fl.position, fl.size, fl.frame.End, most)
+	if !ok {
+		return task{}, false
+	}
+	f := fl.frame
+	f.First, fl.frame.End = first, first
+	w.tasks -= f.Tasks()
+	w.queued -= f.Tasks()
+	if w.left >= 0 {
+		w.left += f.Tasks()
+	}
+	if fl.frame.Tasks() == 0 {
+		w.flights = slices.Delete(w.flights, at, at+1)
+		w.ahead--
+	}
+	return task{f, payload}, true
+}
+
+// owes tells whether the result is that of the task whose result comes next.
+func (w *worker) owes(f ring.Frame) bool {
+	if len(w.flights) == 0 {
+		return false
+	}
+	first := w.flights[0].frame
+	return first.Job == f.Job && first.Index+uint64(first.First) == f.Index
+}
+
+// delivered notes that the result of the first task has come.
+func (w *worker) delivered() {
+	fl := &w.flights[0]
+	if fl.next == fl.frame.First { // it has begun meanwhile
+		fl.next++
+		w.queued--
+	}
+	fl.frame.First++
+	w.tasks--
+	if fl.frame.Tasks() == 0 {
+		w.flights[0] = flight{}
+		w.flights = w.flights[1:]
+		w.ahead = min(w.ahead, len(w.flights))
+	}
+}
+
+// drop forgets all flights.
+func (w *worker) drop() {
+	w.flights, w.ahead, w.tasks, w.queued = nil, 0, 0, 0
+}
+
+// settle counts anew how many tasks the worker has not begun. It returns false when the worker is broken.
 func (w *worker) settle() bool {
 	if w.broken {
 		return false
@@ -64,8 +122,19 @@ func (w *worker) settle() bool {
 		w.condemn()
 		return false
 	}
-	for w.queued > 0 && w.flights[len(w.flights)-w.queued].position < head {
-		w.queued--
+	for w.ahead > 0 {
+		fl := &w.flights[len(w.flights)-w.ahead]
+		next, err := w.slot.Next(fl.position, fl.frame.End)
+		if err != nil || next < fl.next {
+			w.condemn()
+			return false
+		}
+		w.queued -= int(next - fl.next)
+		w.up = w.up || next > fl.next
+		if fl.next = next; next < fl.frame.End {
+			break
+		}
+		w.ahead--
 	}
 	w.up = w.up || head > 0 || w.slot.Sleeping()
 	return true
@@ -73,7 +142,7 @@ func (w *worker) settle() bool {
 
 // spare tells whether the worker has a task that would begin sooner elsewhere: it waits behind another one, or for the
 // worker to come up.
-func (w *worker) spare() bool { return w.queued > 0 && (len(w.flights) > 1 || !w.up) }
+func (w *worker) spare() bool { return w.queued > 0 && (w.tasks > 1 || !w.up) }
 
 // Slot prepares a slot for a worker that is about to be started, and returns its number.
 func (p *Pool) Slot() (int, error) {
@@ -144,10 +213,9 @@ func (p *Pool) Exited(number, exitCode int) {
 	p.harvestWorker(w, p.keep) // what it had delivered counts
 	p.active = slices.Delete(p.active, at, at+1)
 	w.running = false
-	for i, fl := range slices.Backward(w.flights) {
-		if payload, ok := w.slot.TakeBack(fl.position, fl.size); ok {
-			p.queue.pushFront(task{fl.frame, payload})
-			w.flights = slices.Delete(w.flights, i, i+1)
+	for i := len(w.flights) - 1; i >= 0; i-- {
+		if t, ok := w.takeBack(i, ring.MaxBatch); ok {
+			p.queue.pushFront(t)
 		}
 	}
 	how := fmt.Sprintf("%d %d", w.pid, exitCode)
@@ -160,7 +228,7 @@ func (p *Pool) Exited(number, exitCode int) {
 			p.counters.AddLost(1)
 		}
 	}
-	w.flights, w.queued = nil, 0
+	w.drop()
 	served := 0
 	if w.served || w.up { // one that was killed while it waited for a task was no failure to start
 		served = 1

@@ -92,21 +92,33 @@ const (
 // FlagExtent says that the payload is the description of an extent.
 const FlagExtent uint16 = 1
 
-// The states of a task's claim word. Whoever changes it from claimQueued owns the task.
-const (
-	claimQueued uint32 = iota
-	claimWorker
-	claimTakenBack
-)
+// A task frame's payload is one call, or a batch of calls, of which each is a task. The claim word says which of them are
+// still to be begun: those from the number in its lower half up to the one in its upper half, which is not among them.
+// The worker raises the lower number when it begins a task, the parent lowers the upper one when it takes tasks back,
+// both by compare-and-swap: whoever succeeds owns the task.
+const claimShift = 16
+
+// MaxBatch is how many tasks a frame has at most.
+const MaxBatch = 1<<claimShift - 1
+
+func claim(next, end uint32) uint32 { return next | end<<claimShift }
+
+func claimed(word uint32) (next, end uint32) { return word & (1<<claimShift - 1), word >> claimShift }
 
 // Frame is a frame's header.
 type Frame struct {
 	Kind  Kind
 	Flags uint16
 	Job   uint64 // which job: an apply, or a map as a whole
-	Index uint64 // which task of it
+	Index uint64 // which task of it; of a batch: which one its first call is
 	Busy  uint32 // of a result: microseconds the task ran, saturating
+
+	// Which calls of the payload the frame asks for: from First up to End, which is not among them.
+	First, End uint32
 }
+
+// Tasks is how many tasks the frame asks for.
+func (f Frame) Tasks() int { return int(f.End - f.First) }
 
 // Space is how many bytes of a ring a frame with a payload of size bytes takes.
 func Space(size int) uint64 { return uint64(HeaderSize+size+7) &^ 7 }

@@ -43,7 +43,7 @@ func newSlot(t testing.TB, memory *ring.Memory, number int) (*ring.Slot, *ringte
 
 // task is the header of a task.
 func task(job, index uint64) ring.Frame {
-	return ring.Frame{Kind: ring.KindTask, Job: job, Index: index}
+	return ring.Frame{Kind: ring.KindTask, Job: job, Index: index, End: 1}
 }
 
 // result is the header of a result.

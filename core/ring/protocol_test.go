@@ -43,7 +43,7 @@ func TestImpossibleTaskHead(t *testing.T) {
 		le.PutUint64(worker.Memory[ring.OffTaskHead:], head)
 		_, err := slot.TaskHead()
 		require.ErrorIs(t, err, ring.ErrProtocol, "head %d", head)
-		_, ok := slot.TakeBack(2*good, 100)
+		_, ok := takeBack(slot, 2*good, 100)
 		assert.False(t, ok)
 	}
 	for { // with the ring full, it is looked at

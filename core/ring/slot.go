@@ -59,7 +59,7 @@ func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
 	*word16(h, offFlags) = f.Flags
 	*word64(h, offJob) = f.Job
 	*word64(h, offIndex) = f.Index
-	atomic.StoreUint32(word32(h, offClaim), claimQueued)
+	atomic.StoreUint32(word32(h, offClaim), claim(f.First, f.End))
 	*word32(h, offBusy) = 0
 	copy(s.tasks[at+HeaderSize:], payload)
 	position := s.taskTail
@@ -113,25 +113,39 @@ func (s *Slot) Current() (job, index, started uint64) {
 	return atomic.LoadUint64(word64(s.mem, OffCurrentJob)), atomic.LoadUint64(word64(s.mem, OffCurrentIdx)), started
 }
 
-// Claimed tells whether the worker has claimed the task at position, which may still be in the ring.
-func (s *Slot) Claimed(position uint64) bool {
+// Next is the task that the worker has not begun yet, of the frame at position: end, if it has begun all. end is the one
+// with which the frame was pushed, or what TakeBack made of it.
+func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	if position < s.taskHead {
-		return true
+		return end, nil // the frame may have been overwritten
 	}
-	return atomic.LoadUint32(word32(s.tasks, int(position%RingSize)+offClaim)) == claimWorker
+	next, now := claimed(atomic.LoadUint32(word32(s.tasks, int(position%RingSize)+offClaim)))
+	if now != end || next > end {
+		return 0, fmt.Errorf("%w: tasks %d to %d are claimed, of %d", ErrProtocol, next, now, end)
+	}
+	return next, nil
 }
 
-// TakeBack takes the task at position away from the worker. It returns a copy of the payload, or false when the
-// worker was faster.
-func (s *Slot) TakeBack(position uint64, size int) ([]byte, bool) {
+// TakeBack takes the last tasks of the frame at position away from the worker, at most so many, and only such as it has not
+// begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that size;
+// false when the worker was faster.
+func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first uint32, payload []byte, ok bool) {
 	if s.refreshTaskHead() != nil || position < s.taskHead {
-		return nil, false
+		return 0, nil, false
 	}
 	at := int(position % RingSize)
-	if !atomic.CompareAndSwapUint32(word32(s.tasks, at+offClaim), claimQueued, claimTakenBack) {
-		return nil, false
+	word := word32(s.tasks, at+offClaim)
+	for {
+		before := atomic.LoadUint32(word)
+		next, now := claimed(before)
+		if now != end || next >= end {
+			return 0, nil, false
+		}
+		first = max(next, end-min(end, uint32(most)))
+		if atomic.CompareAndSwapUint32(word, before, claim(next, first)) {
+			return first, append([]byte(nil), s.tasks[at+HeaderSize:at+HeaderSize+size]...), true
+		}
 	}
-	return append([]byte(nil), s.tasks[at+HeaderSize:at+HeaderSize+size]...), true
 }
 
 // Result returns the oldest result. The payload lies in the ring: it is valid until [Slot.Release]. ok is false when

@@ -186,6 +186,20 @@ func TestShortestPad(t *testing.T) {
 	}
 }
 
+// takeBack takes back a task that is no batch.
+func takeBack(slot *ring.Slot, position uint64, size int) ([]byte, bool) {
+	_, payload, ok := slot.TakeBack(position, size, 1, 1)
+	return payload, ok
+}
+
+// next is the task that the worker begins next, of a frame that is no batch.
+func next(t *testing.T, slot *ring.Slot, position uint64) uint32 {
+	t.Helper()
+	n, err := slot.Next(position, 1)
+	require.NoError(t, err)
+	return n
+}
+
 func TestTakeBack(t *testing.T) {
 	slot, worker := newSlot(t, newMemory(t), 0)
 	var positions []uint64
@@ -197,20 +211,20 @@ func TestTakeBack(t *testing.T) {
 	slot.Publish()
 	_, ok := worker.Claim()
 	require.True(t, ok)
-	assert.True(t, slot.Claimed(positions[0]), "though it is still in the ring")
-	assert.False(t, slot.Claimed(positions[1]))
-	_, ok = slot.TakeBack(positions[0], 6)
+	assert.EqualValues(t, 1, next(t, slot, positions[0]), "though it is still in the ring")
+	assert.Zero(t, next(t, slot, positions[1]))
+	_, ok = takeBack(slot, positions[0], 6)
 	assert.False(t, ok, "it has been claimed")
-	payload, ok := slot.TakeBack(positions[2], 6)
+	payload, ok := takeBack(slot, positions[2], 6)
 	require.True(t, ok)
 	assert.Equal(t, "task 2", string(payload))
-	_, ok = slot.TakeBack(positions[2], 6)
+	_, ok = takeBack(slot, positions[2], 6)
 	assert.False(t, ok, "it has been taken back already")
 
 	worker.Advance()
-	_, ok = slot.TakeBack(positions[0], 6)
+	_, ok = takeBack(slot, positions[0], 6)
 	assert.False(t, ok, "it has left the ring")
-	assert.True(t, slot.Claimed(positions[0]))
+	assert.EqualValues(t, 1, next(t, slot, positions[0]))
 	for _, index := range []uint64{1, 3} {
 		got, err := worker.Recv()
 		require.NoError(t, err)
@@ -221,6 +235,66 @@ func TestTakeBack(t *testing.T) {
 	head, err := slot.TaskHead()
 	require.NoError(t, err)
 	assert.Equal(t, positions[3]+ring.Space(6), head, "the worker has passed over what was taken back")
+}
+
+// The tasks of a batch are begun from its front and taken back from its end.
+func TestBatch(t *testing.T) {
+	slot, worker := newSlot(t, newMemory(t), 0)
+	f := task(1, 100)
+	f.First, f.End = 3, 13
+	position, ok := slot.Push(f, []byte("ten calls"))
+	require.True(t, ok)
+	slot.Publish()
+	begin := func(index uint64) {
+		t.Helper()
+		got, ok := worker.Claim()
+		require.True(t, ok)
+		assert.Equal(t, ringtest.Task{Job: 1, Index: index, Payload: []byte("ten calls")}, got)
+		worker.Advance()
+	}
+	begin(103)
+	begin(104)
+	n, err := slot.Next(position, 13)
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, n)
+	first, payload, ok := slot.TakeBack(position, 9, 13, 3)
+	require.True(t, ok)
+	assert.EqualValues(t, 10, first)
+	assert.Equal(t, "ten calls", string(payload))
+	_, _, ok = slot.TakeBack(position, 9, 13, 3)
+	assert.False(t, ok, "it ends earlier by now")
+	begin(105)
+	first, _, ok = slot.TakeBack(position, 9, 10, ring.MaxBatch)
+	require.True(t, ok)
+	assert.EqualValues(t, 6, first)
+	_, _, ok = slot.TakeBack(position, 9, 6, 1)
+	assert.False(t, ok, "nothing is left")
+	_, ok = worker.Claim()
+	assert.False(t, ok)
+	n, err = slot.Next(position, 6)
+	require.NoError(t, err)
+	assert.EqualValues(t, 6, n)
+	head, err := slot.TaskHead()
+	require.NoError(t, err)
+	assert.Equal(t, ring.Space(9), head)
+	n, err = slot.Next(position, 6)
+	require.NoError(t, err)
+	assert.EqualValues(t, 6, n, "all have been begun, whatever is in the ring now")
+}
+
+func TestImpossibleClaims(t *testing.T) {
+	slot, worker := newSlot(t, newMemory(t), 0)
+	f := task(1, 1)
+	f.End = 4
+	position, ok := slot.Push(f, nil)
+	require.True(t, ok)
+	for _, word := range []uint32{5<<16 | 1, 3<<16 | 1, 4<<16 | 5, 1<<32 - 1} {
+		le.PutUint32(worker.Memory[ring.PageSize+24:], word)
+		_, err := slot.Next(position, 4)
+		require.ErrorIs(t, err, ring.ErrProtocol, "%x", word)
+		_, _, ok := slot.TakeBack(position, 0, 4, 4)
+		assert.False(t, ok, "%x", word)
+	}
 }
 
 func TestStopComesAfterTheTasks(t *testing.T) {

@@ -51,7 +51,7 @@ func TestTakeBackRacesWithTheWorker(t *testing.T) {
 		slot.Publish()
 		for len(ours) > random.IntN(12) {
 			at := len(ours) - 1 - random.IntN(min(3, len(ours)))
-			if payload, ok := slot.TakeBack(ours[at].position, ours[at].size); ok {
+			if payload, ok := takeBack(slot, ours[at].position, ours[at].size); ok {
 				require.Equal(t, fmt.Sprint(ours[at].index), string(payload))
 				require.False(t, back[ours[at].index])
 				back[ours[at].index] = true

@@ -13,6 +13,7 @@ replacing workers that end after maxtasksperchild tasks, since a fork needs a Py
 import threading
 import time
 from collections import deque
+from multiprocessing.reduction import ForkingPickler
 
 from . import _transport
 from .errors import CancelledError, EngineError, WorkerLostError
@@ -172,7 +173,7 @@ class Dispatch:
         # A callback may wait for another result, and so come here again: what it needs may be in this very list.
         pending = self._pending
         pending.extend(frames)
-        cache = self._cache
+        cache, loads = self._cache, ForkingPickler.loads
         while pending:
             job, index, kind, payload = pending.popleft()
             if kind is None:
@@ -181,7 +182,7 @@ class Dispatch:
             if kind == _RESULT or kind == _FAILURE:
                 success = kind == _RESULT
                 try:
-                    value = decode(payload)
+                    value = loads(payload) if type(payload) is bytes else decode(payload)
                 except KeyboardInterrupt:
                     pending.appendleft(
                         (job, index, kind, payload)

@@ -22,7 +22,7 @@ from .crew import Crew
 from .dispatch import Dispatch
 from .errors import EngineError
 from .install import standard_module
-from .worker import MAP, STARMAP, Encoder, by_name, worker  # noqa: F401  (worker: the standard library's module has it, too)
+from .worker import ITEM, MAP, STARMAP, Encoder, by_name, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -41,6 +41,14 @@ job_counter = itertools.count()
 
 #: After how many submissions in a row the submitting thread looks for results, so that they do not pile up.
 _LOOK_EVERY = 64
+
+#: How many items a batch has at most, and how many bytes its pickle. Several workers may copy and unpickle it.
+_BATCH_ITEMS, _BATCH_BYTES = 32, 4096
+
+#: Iterables whose iterators neither wait nor run anybody's code: items can be collected before they are submitted.
+_COLLECTIONS = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
+
+_ATOMS = frozenset({int, float, bool, str, bytes, type(None)})
 
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -75,7 +83,7 @@ class Pool(_standard.Pool):
             raise TypeError("initializer must be a callable")
         self._processes = processes
         self._encode = Encoder()
-        self._submitted = 0
+        self._unlooked = 0  # how many tasks have been submitted since this pool looked for results
         self._feeders = set()  # imap iterators that have not read all of their input
 
         number = engine.call("PoolNew")
@@ -151,10 +159,17 @@ class Pool(_standard.Pool):
             chunksize = 0
         result = MapResult(self, chunksize, length, callback, error_callback, func)
         index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
+        chunks = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
+        size = _batch_size(iterable, chunksize)
         try:
-            for batch in self._get_tasks(func, iterable, chunksize) if chunksize else ():
-                self._submit(result, index, (name, batch[1], how))
-                index += 1
+            if size == 1:
+                for chunk in chunks:
+                    self._submit(result, index, (name, chunk, how))
+                    index += 1
+            else:
+                while batch := list(itertools.islice(chunks, size)):
+                    self._submit_batch(result, index, name, batch, how)
+                    index += len(batch)
         except Exception as reason:
             error = reason
             self._dispatch.run(lambda: result._cut(index, error))
@@ -185,9 +200,10 @@ class Pool(_standard.Pool):
             prefetch = 128 * self._processes
         elif prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        size = _batch_size(iterable, chunksize)
         if chunksize == 1:
-            return kind(self, func, iterable, prefetch)
-        chunks = kind(self, func, _Chunks(iterable, chunksize), prefetch, chunked=True)
+            return kind(self, func, iterable, prefetch, ITEM, size)
+        chunks = kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size)
         return (item for chunk in chunks for item in chunk)
 
     def close(self):
@@ -233,8 +249,32 @@ class Pool(_standard.Pool):
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
         self._port.submit(result._job, index, stream, buffers)
-        self._submitted += 1
-        if not self._submitted % _LOOK_EVERY:
+        self._unlooked += 1
+        if self._unlooked >= _LOOK_EVERY:
+            self._unlooked = 0
+            self._dispatch.poll()
+
+    def _submit_batch(self, result, index, func, items, how):
+        """Hand in the tasks (func, item, how) of a result: in one payload, if they are few bytes.
+
+        They must be immutable for that, and of the simplest types: the tasks of a payload may share objects, and
+        several workers may unpickle it. Each is scheduled, and answered, as if it had come alone.
+        """
+        if len(items) > 1 and type(func) is str and self._crew.broken is None and _are_plain(items):
+            stream, buffers = self._encode((func, items, how, None))
+            if len(stream) <= _BATCH_BYTES:
+                self._port.submit(result._job, index, stream, buffers, len(items))
+                self._unlooked += len(items)
+            else:
+                half = len(items) // 2
+                self._submit_batch(result, index, func, items[:half], how)
+                self._submit_batch(result, index + half, func, items[half:], how)
+        else:
+            for item in items:
+                self._submit(result, index, (func, item, how))
+                index += 1
+        if self._unlooked >= _LOOK_EVERY:
+            self._unlooked = 0
             self._dispatch.poll()
 
 
@@ -323,12 +363,13 @@ class IMapIterator(_standard.IMapIterator):
     the results. Any other iterator may block, or wait for a result itself, so a thread reads it, as in multiprocessing.
     """
 
-    def __init__(self, pool, func, iterable, prefetch, chunked=False):
+    def __init__(self, pool, func, iterable, prefetch, how=ITEM, batch=1):
         self._iterator = iter(iterable)
         self._pool = self._owner = pool
         self._job = next(job_counter)
         self._func = func
-        self._chunked = chunked  # an item is a tuple of func's arguments
+        self._how = how  # how func is called on an item; see worker.py
+        self._batch = batch  # how many items are read before they are submitted
         self._cache = pool._cache
         self._items: deque = deque()
         self._index = 0  # how many results have been put into _items
@@ -386,7 +427,8 @@ class IMapIterator(_standard.IMapIterator):
                 self._index += 1
         else:
             self._unsorted[i] = obj
-        self._complete()
+        if self._index == self._length:
+            self._complete()
 
     def _complete(self):
         if self._index == self._length and self._cache.pop(self._job, None) is not None:
@@ -407,21 +449,28 @@ class IMapIterator(_standard.IMapIterator):
         if not self._feeding.acquire(False):
             return
         try:
-            pool, func, chunked = self._owner, by_name(self._func), self._chunked
-            while (iterator := self._iterator) is not None and self._fed - self._taken < self._prefetch:
+            pool, func, how = self._owner, by_name(self._func), self._how
+            while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
+                size = min(self._batch, room)
+                items: list = []
+                error = None
                 try:
-                    item = next(iterator)
-                except StopIteration:
-                    self._end(None)
-                except BaseException as error:
+                    items.extend(itertools.islice(iterator, size))
+                except BaseException as reason:
+                    error = reason
+                index = self._fed
+                self._fed += len(items)
+                if size > 1:
+                    pool._submit_batch(self, index, func, items, how)
+                elif items:
+                    pool._submit(self, index, (func, items[0], how))
+                if error is not None:
                     if self._room is None and not isinstance(error, Exception):
-                        raise  # Ctrl-C, in the thread that takes the results
+                        raise error  # Ctrl-C, in the thread that takes the results
                     self._end(error)
-                else:
-                    index = self._fed
-                    self._fed += 1
-                    pool._submit(self, index, (func, item, MAP) if chunked else (func, (item,), {}))
-                    item = None
+                elif len(items) < size:
+                    self._end(None)
+                items, error = [], None
         except ValueError:
             if not self._owner._crew.terminated:  # else it is being cancelled
                 raise
@@ -472,7 +521,8 @@ class IMapUnorderedIterator(IMapIterator):
     def _set(self, i, obj):
         self._items.append(obj)
         self._index += 1
-        self._complete()
+        if self._index == self._length:
+            self._complete()
 
 
 class _Chunks:
@@ -492,6 +542,24 @@ class _Chunks:
 class _SizedChunks(_Chunks):
     def __len__(self):
         return -(-len(self._items) // self._size)
+
+
+def _batch_size(iterable, chunksize):
+    """How many chunks of the iterable may be read before they are submitted."""
+    return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in _COLLECTIONS else 1
+
+
+def _are_plain(items):
+    """Whether all items are numbers, texts and the like, or tuples of them."""
+    while len(items) <= 16 * _BATCH_ITEMS:
+        types = set(map(type, items))
+        if types <= _ATOMS:
+            return True
+        types.discard(tuple)
+        if not types <= _ATOMS:
+            return False
+        items = [part for item in items if type(item) is tuple for part in item]
+    return False
 
 
 def _guarded(callback):

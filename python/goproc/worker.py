@@ -2,7 +2,8 @@
 
     channel.recv() ──▶ unpickle ──▶ func(*args, **kwds) ──▶ pickle ──▶ channel.send()
 
-A task is a tuple (func, args, kwds).
+A task is a tuple (func, args, kwds). Short ones travel in batches, of which each task is begun and answered by itself:
+(func, items, kwds, None), where the args of task number n are items[n].
 
 Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little. Whatever a
 task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
@@ -17,6 +18,10 @@ from multiprocessing.reduction import DupFd, ForkingPickler
 from types import FunctionType
 
 from . import _transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than all the rest of a worker
 
 __all__ = ["ChannelEnd", "Encoder", "decode", "worker"]
 
@@ -90,8 +95,9 @@ class Encoder:
             self._lock.release()
 
 
-#: What stands in the place of kwds for a call of func on each item of args, or on the arguments that each item holds.
-MAP, STARMAP = None, False
+#: What stands in the place of kwds for a call of func on each item of args, on the arguments that each item holds, or
+#: on args itself.
+MAP, STARMAP, ITEM = None, False, True
 
 
 def by_name(func):
@@ -135,24 +141,41 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     if initializer is not None:
         initializer(*initargs)
     encode = Encoder()
-    value: object
+    value: Any
+    func: Any
+    args: Any
+    kwds: Any
+    items: Any
+    task: Any
+    payload: Any
     recv, send = channel.recv, channel.send
-    completed = 0
+    completed, number = 0, -1
+    func = args = kwds = items = task = payload = None
     while maxtasks is None or completed < maxtasks:
+        if number < 0:
+            try:
+                task = recv()
+            except KeyboardInterrupt:
+                continue  # Ctrl-C reaches every process of the terminal; the main program decides what it means
+            if task is None:
+                util.debug("worker got sentinel -- exiting")
+                break
+            number, payload = task
         try:
-            task = recv()
-        except KeyboardInterrupt:
-            continue  # Ctrl-C reaches every process of the terminal; the main program decides what it means
-        if task is None:
-            util.debug("worker got sentinel -- exiting")
-            break
-        job, index, payload = task
-        try:
-            func, args, kwds = decode(payload)
-            task = payload = None
-            if type(func) is str:
-                func = function_named(func)
-            if kwds is MAP:
+            if payload is not None:
+                task = decode(payload)
+                if len(task) == 3:
+                    func, args, kwds = task
+                else:
+                    func, items, kwds, _ = task
+                if type(func) is str:
+                    func = function_named(func)
+                task = payload = None
+            if items is not None:
+                args = items[number]
+            if kwds is ITEM:
+                value = func(args)
+            elif kwds is MAP:
                 value = list(map(func, args))
             elif kwds is STARMAP:
                 value = list(starmap(func, args))
@@ -161,14 +184,16 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             failed = False
         except BaseException as error:
             value, failed = _failure(error, wrap_exception), True
-        func = args = kwds = task = payload = None
+        args = None
         try:
             stream, buffers = encode(value)
         except BaseException as error:
             stream, buffers = encode(_cannot_be_sent(error, value))
             failed = True
         value = None
-        send(job, index, failed, stream, buffers)
+        number = send(failed, stream, buffers)
+        if number < 0:
+            func = kwds = items = task = payload = None
         stream = buffers = None
         completed += 1
     util.debug("worker exiting after %d tasks" % completed)

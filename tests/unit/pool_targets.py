@@ -138,6 +138,40 @@ def raise_unpicklable(value=None):
     raise Unpicklable()
 
 
+def reciprocal(value):
+    return 1 / value
+
+
+def killed_at_50(value):
+    if value == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def append_and_count(values):
+    if isinstance(values, tuple):
+        values = values[1]
+    values.append(1)
+    return len(values)
+
+
+class CountsPickling:
+    def __init__(self, number):
+        self.number, self.pickled = number, 0
+
+    def __reduce__(self):
+        self.pickled += 1
+        return CountsPickling, (self.number,)
+
+
+def number_of(counts):
+    return counts.number
+
+
+class OwnInt(int):
+    """No int that pickling would take for a plain one."""
+
+
 def exit_normally(value=None):
     sys.exit(value)
 

@@ -27,10 +27,9 @@ var ErrFull = errors.New("the result ring is full")
 
 // The words of the protocol, as capi/transport/layout.h has them.
 const (
-	claimQueued = 0
-	claimWorker = 1
-	sleepTasks  = 1
-	sleepRoom   = 2
+	claimShift = 16
+	sleepTasks = 1
+	sleepRoom  = 2
 )
 
 // control is goproc_control.
@@ -148,9 +147,9 @@ func (w *Worker) Recv() (Task, error) {
 	}
 }
 
-// Claim makes the next task this worker's own, if there is one, but leaves it in the ring: so far a worker has got that
-// dies while it unpacks the task. It passes over pads, and over what has been taken back. It panics when there is nonsense
-// in the ring.
+// Claim makes the next task this worker's own, if there is one, but leaves its frame in the ring: so far a worker has got
+// that dies while it unpacks the task. It passes over pads, and over frames of which nothing is left. It panics when there is
+// nonsense in the ring.
 func (w *Worker) Claim() (Task, bool) {
 	for !w.killed.Load() && w.slot.taskTail.Load() != w.head {
 		at := int(w.head % ring.RingSize)
@@ -161,24 +160,37 @@ func (w *Worker) Claim() (Task, bool) {
 		case f.kind == uint16(ring.KindPad):
 			w.head += uint64(f.size)
 			w.slot.taskHead.Store(w.head)
-		case !f.claim.CompareAndSwap(claimQueued, claimWorker):
+		case f.left() == 0:
 			w.Advance()
 		default:
+			word := f.claim.Load()
+			if f.left() == 0 || !f.claim.CompareAndSwap(word, word+1) {
+				continue
+			}
+			index := f.index + uint64(word&(1<<claimShift-1))
 			w.slot.job.Store(f.job)
-			w.slot.index.Store(f.index)
+			w.slot.index.Store(index)
 			w.slot.started.Store(now())
 			payload := append([]byte(nil), w.tasks[at+headerSize:at+headerSize+int(f.size)]...)
-			return Task{f.job, f.index, f.flags, payload}, true
+			return Task{f.job, index, f.flags, payload}, true
 		}
 	}
 	return Task{}, false
 }
 
-// Advance takes the frame at the head of the task ring out of it.
+// left is how many tasks of the frame have not been begun.
+func (f *frame) left() uint32 {
+	word := f.claim.Load()
+	return word>>claimShift - min(word>>claimShift, word&(1<<claimShift-1))
+}
+
+// Advance takes the frame at the head of the task ring out of it, if all its tasks have been begun.
 func (w *Worker) Advance() {
 	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
-	w.head += ring.Space(int(f.size))
-	w.slot.taskHead.Store(w.head)
+	if f.left() == 0 {
+		w.head += ring.Space(int(f.size))
+		w.slot.taskHead.Store(w.head)
+	}
 }
 
 // Send delivers a result and waits while there is no room for it. A Busy of 0 is measured.
