@@ -45,6 +45,7 @@ class Crew:
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
+        self._noting = 0  # how many workers' ends are being noted: one that will be replaced is not the last
         self.closing = False  # no further tasks will come
         self.terminated = False
         self.broken = None  # why no further workers are started
@@ -52,29 +53,38 @@ class Crew:
     @property
     def done(self):
         """Whether no worker is left."""
-        return not self._by_pid
+        return not self._by_pid and not self._noting
 
     def repopulate(self):
         """Start as many workers as are missing."""
         with self._populating:
             started = []
-            for _ in range(self._processes - len(self._pool)):
+            try:
+                for _ in range(self._processes - len(self._pool)):
+                    if self.terminated:
+                        break
+                    started.append(self._start())
+                    util.debug("added worker")
+            finally:  # those that could be started are put to work, if others could not
                 if self.terminated:
-                    break
-                started.append(self._start())
-                util.debug("added worker")
-            if self.terminated:
-                self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
-                return
-            for slot, process in started:
-                self._by_pid[process.pid] = process
-                engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
+                    self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
+                else:
+                    for slot, process in started:
+                        self._by_pid[process.pid] = process
+                        engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
 
     def exited(self, pid, exitcode, served):
         """Note that a worker has ended, and replace it if there may be work for another.
 
         served: whether it had taken a task. Returns None, or the exception that all that is pending must fail with.
         """
+        self._noting += 1
+        try:
+            return self._note_end(pid, exitcode, served)
+        finally:
+            self._noting -= 1
+
+    def _note_end(self, pid, exitcode, served):
         process = self._by_pid.pop(pid, None)
         if process is None or self.terminated:
             return None
@@ -135,7 +145,7 @@ class Crew:
             )
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
-            process.start()
+            _start(process)
         except BaseException:
             _ignoring_poison("PoolDrop", self.number, slot)
             raise
@@ -144,6 +154,16 @@ class Crew:
                 os.close(fd)
         self._pool.append(process)
         return slot, process
+
+
+def _start(process):
+    """Start the process. A fork server that dies meanwhile is another's fault: the next one is asked again."""
+    for _ in range(2):
+        try:
+            return process.start()
+        except EOFError:
+            pass
+    process.start()
 
 
 def _ignoring_poison(*call):

@@ -168,6 +168,12 @@ def number_of(counts):
     return counts.number
 
 
+class SlowToPickle(tuple):
+    def __reduce__(self):
+        time.sleep(0.5)
+        return tuple, ()
+
+
 class OwnInt(int):
     """No int that pickling would take for a plain one."""
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import threading
 import time
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 from pathlib import Path
@@ -180,6 +181,21 @@ def test_lost_while_closing(context):
     with pytest.raises(WorkerLostError):
         results[1].get(0)
     assert [result.get(0) for result in results[2:]] == [0, 2, 4, 6, 8]
+
+
+def test_joined_while_the_last_worker_is_replaced():
+    """The pool has no worker at that moment, and is not done."""
+    lost = threading.Event()
+    pool = goproc.get_context("spawn").Pool(1, targets.nothing, targets.SlowToPickle())
+    bad = pool.apply_async(targets.end_by_os_exit, error_callback=lambda _: lost.set())
+    good = pool.apply_async(targets.double, (2,))
+    assert lost.wait(SOON)
+    time.sleep(0.1)  # meanwhile the pool's thread starts another worker
+    pool.close()
+    pool.join()
+    assert good.get(0) == 4
+    with pytest.raises(WorkerLostError):
+        bad.get(0)
 
 
 def test_lost_with_maxtasksperchild(context):
