@@ -73,7 +73,7 @@ func work(p *pool.Pool) *ringtest.Worker {
 	if err != nil {
 		panic(err)
 	}
-	if err := p.Add(slot, 1, 0, func() {}); err != nil {
+	if err := p.Add(slot, 1, 0, func(unix.Signal) {}); err != nil {
 		panic(err)
 	}
 	return worker

@@ -68,6 +68,7 @@ func layoutOfC() map[string]int64 {
 		"kind timeout":   C.GOPROC_KIND_TIMEOUT,
 		"kind exited":    C.GOPROC_KIND_EXITED,
 		"flag extent":    C.GOPROC_FLAG_EXTENT,
+		"flag keep":      C.GOPROC_FLAG_KEEP,
 
 		"waiting":       C.off_waiting,
 		"doorbell":      C.off_doorbell,

@@ -39,6 +39,7 @@ func TestLayout(t *testing.T) {
 		"kind timeout":   int64(ring.KindTimeout),
 		"kind exited":    int64(ring.KindExited),
 		"flag extent":    int64(ring.FlagExtent),
+		"flag keep":      int64(ring.FlagKeep),
 
 		"waiting":       ring.OffWaiting,
 		"doorbell":      ring.OffDoorbell,

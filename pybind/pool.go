@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/pool"
@@ -11,13 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PoolNew makes a pool without workers and returns its number.
-func PoolNew() (int, error) {
+// PoolNew makes a pool without workers and returns its number. retries is how often a task is run again that is lost with
+// its worker.
+func PoolNew(retries int) (int, error) {
 	return call("PoolNew", func(e *engine.Engine) (int, error) {
 		p, err := pool.New(e)
 		if err != nil {
 			return 0, err
 		}
+		p.SetRetries(retries)
 		destroyPools.Do(func() {
 			err = e.OnClose(func() error {
 				pool.Pools.Clear()
@@ -55,7 +58,7 @@ func PoolAdd(number, slot, id, maxTasks int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := p.Add(slot, pid, maxTasks, func() { _ = table.Signal(id, int(unix.SIGKILL)) }); err != nil {
+		if err := p.Add(slot, pid, maxTasks, func(signal unix.Signal) { _ = table.Signal(id, int(signal)) }); err != nil {
 			return 0, err
 		}
 		return 0, table.OnExit(id, func(exitCode int) { p.Exited(slot, exitCode) })
@@ -68,6 +71,20 @@ func PoolDrop(number, slot int) (int, error) {
 		p.Drop(slot)
 		return 0, nil
 	})
+}
+
+// PoolLimit limits how long task (job, index), which is about to be submitted, may run; 0 takes the limit back.
+func PoolLimit(number, job, index, microseconds int) (int, error) {
+	return withPool("PoolLimit", number, func(p *pool.Pool) (int, error) {
+		p.Limit(uint64(job), uint64(index), time.Duration(microseconds)*time.Microsecond)
+		return 0, nil
+	})
+}
+
+// PoolCancel withdraws the job's tasks, and ends the workers that run one. It returns how many of its tasks will not
+// complete by themselves.
+func PoolCancel(number, job int) (int, error) {
+	return withPool("PoolCancel", number, func(p *pool.Pool) (int, error) { return p.Cancel(uint64(job)), nil })
 }
 
 // PoolClose refuses further tasks; workers end when nothing is left to do.

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 enum { SMALLEST = 64 << 10 };
@@ -96,13 +97,20 @@ void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent) {
         atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
 }
 
-goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
+/* Whether the description can be one of an extent; if not, errno is set. */
+static bool is_possible(const goproc_extent *extent) {
     if (extent->offset < GOPROC_EXTENTS_START || extent->offset % SMALLEST != 0 ||
         extent->length > GOPROC_EXTENT_RANGE / 2 || extent->offset > GOPROC_MEMORY_SIZE - GOPROC_EXTENT_RANGE ||
         extent->serial == 0) {
         errno = EPROTO;
-        return NULL;
+        return false;
     }
+    return true;
+}
+
+goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
+    if (!is_possible(extent))
+        return NULL;
     /* An extent's size never changes and follows from the length of every payload in it. */
     uint64_t size = size_for(extent->length);
     goproc_mapping *mapping = find(arena, extent->offset);
@@ -113,6 +121,29 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
         return NULL;
     }
     return mapping;
+}
+
+goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent) {
+    if (!is_possible(extent))
+        return NULL;
+    size_t size = sizeof(goproc_extent_header) + extent->length;
+    goproc_mapping *copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        free(copy);
+        return NULL;
+    }
+    *copy = (goproc_mapping){.size = size, .header = memory, .detached = true};
+    void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, arena->fd, (off_t)extent->offset);
+    if (original == MAP_FAILED) {
+        unmap(copy);
+        return NULL;
+    }
+    memcpy(memory, original, size);
+    munmap(original, size);
+    return copy;
 }
 
 /* Replaces a mapping by a private one of the same pages: nobody writes to them but who looks into the mapping. */

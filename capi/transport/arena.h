@@ -44,6 +44,10 @@ void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);
  * description is impossible. */
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent);
 
+/* Copies what lies in an extent that another producer described, and goes on to own it, into memory of this process alone.
+ * The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
+goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
+
 /* Before a fork: makes every mapping that is looked into private to each of the two processes, as other memory is, and
  * keeps its extent from being used again (the other process may look into it for as long as it likes). */
 void goproc_arena_before_fork(goproc_arena *arena);

@@ -45,7 +45,8 @@ enum {
     GOPROC_KIND_EXITED,
 };
 
-enum { GOPROC_FLAG_EXTENT = 1 };
+/* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free it. */
+enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 
 /* The pool's page. */
 typedef struct {

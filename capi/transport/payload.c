@@ -159,8 +159,9 @@ static PyObject *broken(void) {
     return NULL;
 }
 
-static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *description) {
-    goproc_mapping *mapping = goproc_arena_map(arena, description);
+static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *description, uint32_t flags) {
+    goproc_mapping *mapping =
+        flags & GOPROC_FLAG_KEEP ? goproc_arena_copy(arena, description) : goproc_arena_map(arena, description);
     if (mapping == NULL)
         return errno == EPROTO ? broken() : PyErr_SetFromErrno(PyExc_OSError);
     Extent *extent = PyObject_New(Extent, &ExtentType);
@@ -216,7 +217,7 @@ PyObject *goproc_payload_unpack(goproc_arena *arena, const void *bytes, uint64_t
     if (size != sizeof description)
         return broken();
     memcpy(&description, bytes, sizeof description);
-    return unpack_extent(arena, &description);
+    return unpack_extent(arena, &description, flags);
 }
 
 /* before_fork(): called by os.register_at_fork, so with the GIL held. */

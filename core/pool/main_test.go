@@ -13,6 +13,7 @@ import (
 	"github.com/goproc/goproc/core/ring/ringtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // patience is after how long what never comes is a failure.
@@ -54,6 +55,8 @@ type hand struct {
 	pool      *Pool
 	slot, pid int
 	kills     atomic.Int32
+	terms     atomic.Int32
+	stubborn  atomic.Bool // it catches SIGTERM
 }
 
 var lastPid atomic.Int64
@@ -78,12 +81,21 @@ func tryHire(p *Pool, maxTasks int) (*hand, error) {
 		return nil, err
 	}
 	h := &hand{Worker: worker, pool: p, slot: slot, pid: int(lastPid.Add(1))}
-	err = p.Add(slot, h.pid, maxTasks, func() {
-		h.kills.Add(1)
-		h.Kill()
+	err = p.Add(slot, h.pid, maxTasks, func(signal unix.Signal) {
+		if signal == unix.SIGKILL {
+			h.kills.Add(1)
+		} else {
+			h.terms.Add(1)
+		}
+		if signal == unix.SIGKILL || !h.stubborn.Load() {
+			h.Kill()
+		}
 	})
 	return h, err
 }
+
+// deaf is how a process takes a signal that the test does not care about.
+func deaf(unix.Signal) {}
 
 // exit is the end of the worker's process.
 func (h *hand) exit(code int) {

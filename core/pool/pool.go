@@ -16,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/ring"
@@ -63,7 +64,13 @@ type Pool struct {
 	queue   queue     // tasks that no worker has yet
 	ready   []byte    // encoded completions that nobody has collected yet, from readyAt on
 	readyAt int
+	retries int     // how often a task is run again that is lost with its worker
 	busy    float64 // what a task takes, in microseconds: a moving average; 0 when unknown
+
+	limits   map[taskID]int64 // how long tasks may run, in nanoseconds; of those that have a limit and are not complete
+	shortest int64            // no limit is shorter
+	alarm    *time.Timer      // goes off at alarmAt, in monotonic nanoseconds; 0 when it is not set
+	alarmAt  int64
 }
 
 // New makes a pool without workers.
@@ -97,6 +104,14 @@ func New(counters Counters) (*Pool, error) {
 	return p, nil
 }
 
+// SetRetries sets how often a task is run again that is lost with its worker; never unless set. It is called before
+// there are workers.
+func (p *Pool) SetRetries(retries int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retries = retries
+}
+
 // spin is how many nanoseconds an end spins before it sleeps: none on a single core, where the other end could not
 // run meanwhile.
 func spin() uint32 {
@@ -125,9 +140,13 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != open {
+		delete(p.limits, taskID{f.Job, f.Index})
 		return ErrClosed
 	}
-	t := task{f, payload}
+	if p.retries > 0 && f.Flags&ring.FlagExtent != 0 {
+		f.Flags |= ring.FlagKeep
+	}
+	t := task{f, payload, 0}
 	if p.queue.empty() && p.share(&t) {
 		p.settle()
 		return nil
@@ -227,6 +246,9 @@ func (p *Pool) Destroy() {
 		return
 	}
 	p.state = terminated
+	if p.alarm != nil {
+		p.alarm.Stop()
+	}
 	p.unlist() // first: once it is closed, its number may be something else
 	_ = p.pumpFile.Close()
 	p.pumpFile = nil
@@ -334,6 +356,16 @@ func (p *Pool) arm() bool {
 	return set&^before != 0
 }
 
+// finish notes that the result of the flight's first task has come.
+func (p *Pool) finish(fl *flight) {
+	if len(p.limits) > 0 {
+		delete(p.limits, fl.first())
+	}
+	if fl.frame.Flags&ring.FlagKeep != 0 { // no other try will need its extent, which the worker has not freed
+		p.complete(ring.KindCancelled, ring.Frame{Job: ring.NoJob, End: 1}, fl.extent, "")
+	}
+}
+
 // complete records what the engine itself has to say of each task of the frame.
 func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string) {
 	flags := uint16(0)
@@ -342,6 +374,7 @@ func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string
 	}
 	payload := append(append([]byte(nil), extent...), text...)
 	for i := f.First; i < f.End; i++ {
+		delete(p.limits, taskID{f.Job, f.Index + uint64(i)})
 		p.keep(ring.Frame{Kind: kind, Flags: flags, Job: f.Job, Index: f.Index + uint64(i)}, payload)
 	}
 }

@@ -6,6 +6,7 @@ import "github.com/goproc/goproc/core/ring"
 type task struct {
 	frame   ring.Frame
 	payload []byte
+	tries   int // how often it has been begun and lost with its worker
 }
 
 // extent is the description of the task's extent, nil for none.
@@ -57,6 +58,17 @@ func (q *queue) popFront() task {
 		*q = queue{} // a burst's memory is not kept
 	}
 	return t
+}
+
+// remove takes out the tasks that match, and calls each with them, in their order.
+func (q *queue) remove(match func(*task) bool, each func(task)) {
+	for range q.count {
+		if t := q.popFront(); match(&t) {
+			each(t)
+		} else {
+			q.pushBack(t)
+		}
+	}
 }
 
 func (q *queue) grow() {

@@ -62,7 +62,7 @@ func (p *Pool) share(t *task) bool {
 			count = min(count, w.left)
 		}
 		f.End = f.First + uint32(count)
-		if !w.push(f, t.payload) {
+		if !w.push(task{f, t.payload, t.tries}) {
 			return false // its ring is full, though it has the least to do
 		}
 		w.slot.Publish()
@@ -113,7 +113,7 @@ func (p *Pool) balance() {
 		if !ok {
 			continue
 		}
-		if idle.push(t.frame, t.payload) {
+		if idle.push(t) {
 			idle.slot.Publish()
 		} else {
 			p.queue.pushFront(t)
@@ -135,11 +135,20 @@ func (p *Pool) harvest(take func(ring.Frame, []byte) bool) {
 func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool {
 	for !w.broken {
 		f, payload, ok, err := w.slot.Result()
-		if err == nil && ok && p.state == terminated {
+		if err == nil && ok && (p.state == terminated || w.verdict != 0) {
 			w.slot.Release()
-			continue // its task has been completed as cancelled
+			continue // its task has been completed as cancelled, or will be as the verdict says
 		}
 		if err == nil && ok && !w.owes(f) {
+			if f.Job == ring.NoJob && f.Kind == ring.KindFailure && !w.served && !w.failed {
+				f.Index = uint64(w.pid) // it says why it cannot begin: its initializer has raised, or an import
+				if !take(f, payload) {
+					return false
+				}
+				w.slot.Release()
+				w.failed = true
+				continue
+			}
 			err = ring.ErrProtocol
 		}
 		if err != nil {
@@ -154,6 +163,7 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 		}
 		w.slot.Release()
 		w.served = true
+		p.finish(&w.flights[0])
 		w.delivered()
 		if f.Busy > 0 {
 			if p.busy == 0 {

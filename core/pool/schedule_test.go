@@ -138,7 +138,7 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 	full, err := ringtest.Open(p.MemoryFD(), -1, number)
 	require.NoError(t, err)
 	defer full.Close()
-	require.NoError(t, p.Add(number, 1, 0, func() {}))
+	require.NoError(t, p.Add(number, 1, 0, deaf))
 	assert.Equal(t, 1, p.queue.len())
 	assert.Equal(t, 3, p.Pending())
 	_, ok := full.Claim()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/goproc/goproc/core/ring"
+	"golang.org/x/sys/unix"
 )
 
 // flight is a task, or a batch, that a worker has, from its ring's tail to the arrival of its last result. The frame's
@@ -15,6 +16,8 @@ type flight struct {
 	position uint64 // in the task ring
 	size     int    // of the payload
 	extent   []byte // the extent's description, nil for none
+	kept     []byte // the payload, if the tasks are to be run again when the worker is lost; else nil
+	tries    int
 }
 
 // worker is the parent's view of one worker process.
@@ -28,27 +31,35 @@ type worker struct {
 	queued  int      // how many of these it has not begun yet
 	left    int      // how many tasks it may still be given; negative for any number
 	pid     int
-	up      bool   // it has come up: it has waited for a task, or taken one
-	served  bool   // it has taken a task
-	kill    func() // ends the process
-	broken  bool   // it broke the ring's protocol and is being ended
+	up      bool              // it has come up: it has waited for a task, or taken one
+	served  bool              // it has taken a task
+	signal  func(unix.Signal) // sends the process a signal
+	keeps   bool              // payloads are kept, for another try
+	failed  bool              // it has said why it cannot begin
+	broken  bool              // it broke the ring's protocol and is being ended
+	verdict ring.Kind         // if it is being ended for its task: what that task completes as; else 0
+	killAt  int64             // when SIGKILL follows, in monotonic nanoseconds; 0 for never
 }
 
 // condemn ends a worker whose memory cannot be trusted any more. Its exit settles what it had.
 func (w *worker) condemn() {
 	w.broken, w.left = true, 0
-	w.kill()
+	w.signal(unix.SIGKILL)
 }
 
 // push gives the worker a frame's tasks, without showing them yet.
-func (w *worker) push(f ring.Frame, payload []byte) bool {
-	position, ok := w.slot.Push(f, payload)
+func (w *worker) push(t task) bool {
+	f := t.frame
+	position, ok := w.slot.Push(f, t.payload)
 	if !ok {
 		return false
 	}
-	fl := flight{frame: f, next: f.First, position: position, size: len(payload)}
+	fl := flight{frame: f, next: f.First, position: position, size: len(t.payload), tries: t.tries}
 	if f.Flags&ring.FlagExtent != 0 {
-		fl.extent = append([]byte(nil), payload...)
+		fl.extent = append([]byte(nil), t.payload...)
+	}
+	if w.keeps {
+		fl.kept = append([]byte(nil), t.payload...)
 	}
 	w.flights = append(w.flights, fl)
 	w.ahead++
@@ -68,7 +79,7 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 	if !ok {
 		return task{}, false
 	}
-	f := fl.frame
+	f, tries := fl.frame, fl.tries
 	f.First, fl.frame.End = first, first
 	w.tasks -= f.Tasks()
 	w.queued -= f.Tasks()
@@ -79,7 +90,7 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 		w.flights = slices.Delete(w.flights, at, at+1)
 		w.ahead--
 	}
-	return task{f, payload}, true
+	return task{f, payload, tries}, true
 }
 
 // owes tells whether the result is that of the task whose result comes next.
@@ -168,15 +179,15 @@ func (p *Pool) Slot() (int, error) {
 }
 
 // Add puts the worker of the slot to work: process pid has been started. maxTasks is how many tasks it may be given, 0
-// for any number; kill ends the process at once.
-func (p *Pool) Add(number, pid, maxTasks int, kill func()) error {
+// for any number; signal sends the process a signal, and must not wait for anything.
+func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if number < 0 || number >= len(p.slots) || !p.slots[number].running {
 		return fmt.Errorf("slot %d has not been prepared", number)
 	}
 	w := p.slots[number]
-	*w = worker{slot: w.slot, number: number, running: true, pid: pid, left: maxTasks, kill: kill}
+	*w = worker{slot: w.slot, number: number, running: true, pid: pid, left: maxTasks, signal: signal, keeps: p.retries > 0}
 	if maxTasks <= 0 {
 		w.left = -1
 	}
@@ -219,14 +230,22 @@ func (p *Pool) Exited(number, exitCode int) {
 		}
 	}
 	how := fmt.Sprintf("%d %d", w.pid, exitCode)
-	for _, fl := range w.flights {
-		p.complete(ring.KindLost, fl.frame, fl.extent, how)
-	}
-	if len(w.flights) > 0 {
-		w.served = true
-		if p.counters != nil {
-			p.counters.AddLost(1)
+	lost := false
+	for i, fl := range slices.Backward(w.flights) {
+		switch {
+		case i == 0 && w.verdict != 0:
+			p.complete(w.verdict, fl.frame, fl.extent, how)
+			continue
+		case fl.tries < p.retries && p.state != terminated:
+			p.queue.pushFront(task{fl.frame, fl.kept, fl.tries + 1})
+		default:
+			p.complete(ring.KindLost, fl.frame, fl.extent, how)
 		}
+		lost = true
+	}
+	w.served = w.served || len(w.flights) > 0
+	if lost && p.counters != nil {
+		p.counters.AddLost(1)
 	}
 	w.drop()
 	served := 0

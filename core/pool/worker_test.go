@@ -172,10 +172,10 @@ func TestSlots(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, slot, "a dropped slot is used again")
 	for _, none := range []int{-1, 3} {
-		require.Error(t, p.Add(none, 1, 0, func() {}))
+		require.Error(t, p.Add(none, 1, 0, deaf))
 	}
 	p.Drop(2)
-	require.ErrorContains(t, p.Add(2, 1, 0, func() {}), "slot 2 has not been prepared")
+	require.ErrorContains(t, p.Add(2, 1, 0, deaf), "slot 2 has not been prepared")
 }
 
 // impossible are things that no worker writes.

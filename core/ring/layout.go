@@ -17,7 +17,10 @@
 // [ErrProtocol], which makes the worker a lost one.
 package ring
 
-import "errors"
+import (
+	"errors"
+	"math"
+)
 
 // ErrProtocol means that the other process wrote something impossible into the shared memory.
 var ErrProtocol = errors.New("the worker broke the ring's protocol")
@@ -89,8 +92,14 @@ const (
 	KindExited                // not a task: a worker has ended; index is its slot, payload "pid exitcode served"
 )
 
-// FlagExtent says that the payload is the description of an extent.
-const FlagExtent uint16 = 1
+// The flags of a frame.
+const (
+	FlagExtent uint16 = 1 // the payload is the description of an extent
+	FlagKeep   uint16 = 2 // of a task: the worker copies what lies in the extent, and does not free it
+)
+
+// NoJob is no job's number. A worker fails it to say why it cannot begin, and the engine cancels it to give an extent back.
+const NoJob uint64 = math.MaxUint64
 
 // A task frame's payload is one call, or a batch of calls, of which each is a task. The claim word says which of them are
 // still to be begun: those from the number in its lower half up to the one in its upper half, which is not among them.

@@ -129,6 +129,9 @@ func (w *Worker) Kill() {
 	}
 }
 
+// Killed tells whether the worker has been killed.
+func (w *Worker) Killed() bool { return w.killed.Load() }
+
 // Recv waits for the next task and takes it. It returns io.EOF when the pool has told the worker to end.
 func (w *Worker) Recv() (Task, error) {
 	for {

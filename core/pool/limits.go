@@ -1,0 +1,184 @@
+package pool
+
+import (
+	"math"
+	"time"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Grace is how long a worker that is ended for its task has between SIGTERM and SIGKILL.
+const Grace = 2 * time.Second
+
+// taskID names a task.
+type taskID struct{ job, index uint64 }
+
+// first is the flight's task whose result comes next.
+func (fl *flight) first() taskID {
+	return taskID{fl.frame.Job, fl.frame.Index + uint64(fl.frame.First)}
+}
+
+// Limit limits how long task (job, index) may run, counted from the moment a worker begins it. It is said before the
+// task is submitted; a limit of 0 takes it back. A task over its limit completes as timed out once its worker, which
+// is ended for it, is gone.
+func (p *Pool) Limit(job, index uint64, limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := taskID{job, index}
+	switch {
+	case limit <= 0:
+		delete(p.limits, id)
+		return
+	case p.state != open:
+		return
+	case len(p.limits) == 0:
+		p.limits = map[taskID]int64{}
+		p.shortest = math.MaxInt64
+	}
+	p.limits[id] = int64(limit)
+	p.shortest = min(p.shortest, int64(limit))
+	p.wakeBy(later(sys.Monotonic(), int64(limit)))
+}
+
+// wakeBy sets the alarm, if it would go off later or not at all.
+func (p *Pool) wakeBy(at int64) {
+	if p.state == terminated || p.alarmAt != 0 && p.alarmAt <= at {
+		return
+	}
+	p.alarmAt = at
+	wait := time.Duration(max(0, at-sys.Monotonic()))
+	if p.alarm == nil {
+		p.alarm = time.AfterFunc(wait, p.alarmed)
+	} else {
+		p.alarm.Reset(wait)
+	}
+}
+
+// alarmed is called when a limit may be over.
+func (p *Pool) alarmed() {
+	defer guard.Goroutine("a pool's alarm")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == terminated {
+		return
+	}
+	p.alarmAt = 0
+	p.enforce()
+	p.step()
+	if len(p.ready) > p.readyAt {
+		p.memory.Ring()
+	}
+}
+
+// enforce ends the workers whose tasks are over their limit, and sets the alarm for the next one. Nobody tells when a task
+// begins. But one that has not begun by now is not over its limit before the shortest one is over: it is enough to look
+// again then.
+func (p *Pool) enforce() {
+	now := sys.Monotonic() // before the results: a task that began later than this is not the first flight, but the second
+	p.harvest(p.keep)
+	next, running := int64(math.MaxInt64), 0
+	for _, w := range p.active {
+		switch {
+		case w.verdict != 0 && w.killAt != 0 && w.killAt <= now:
+			w.killAt = 0
+			w.signal(unix.SIGKILL)
+		case w.verdict != 0 && w.killAt != 0:
+			next = min(next, w.killAt)
+		}
+		if w.verdict != 0 || w.broken || len(w.flights) == 0 {
+			continue
+		}
+		limit, limited := p.limits[w.flights[0].first()]
+		_, _, started := w.slot.Current()
+		if !limited || started == 0 || started > uint64(now) {
+			continue
+		}
+		if due := later(int64(started), limit); due > now {
+			next = min(next, due)
+			running++
+		} else {
+			p.end(w, ring.KindTimeout)
+		}
+	}
+	if running < len(p.limits) {
+		next = min(next, later(now, p.shortest))
+	}
+	if next != math.MaxInt64 {
+		p.wakeBy(next)
+	}
+}
+
+// later is at + wait, or never.
+func later(at, wait int64) int64 {
+	if wait > math.MaxInt64-1-at {
+		return math.MaxInt64 - 1
+	}
+	return at + wait
+}
+
+// Cancel withdraws the tasks of the job: those that wait do not begin, and the workers that run one are ended. It returns
+// for how many of them that came in time; they complete as cancelled, when their worker is gone if they had begun.
+func (p *Pool) Cancel(job uint64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == terminated {
+		return 0
+	}
+	p.harvest(p.keep)
+	cancelled := 0
+	withdraw := func(t task) {
+		p.complete(ring.KindCancelled, t.frame, t.extent(), "")
+		cancelled += t.frame.Tasks()
+	}
+	p.queue.remove(func(t *task) bool { return t.frame.Job == job }, withdraw)
+	for _, w := range p.active {
+		for i := len(w.flights) - 1; i >= 0; i-- {
+			if w.flights[i].frame.Job != job {
+				continue
+			}
+			if t, ok := w.takeBack(i, ring.MaxBatch); ok {
+				withdraw(t)
+			}
+		}
+		if len(w.flights) > 0 && w.flights[0].frame.Job == job && p.end(w, ring.KindCancelled) {
+			cancelled++
+		}
+	}
+	p.step()
+	if len(p.ready) > p.readyAt {
+		p.memory.Ring()
+	}
+	return cancelled
+}
+
+// end has a worker's process ended for the task that it runs, its first: that one completes as verdict says, when the
+// process is gone. The others go elsewhere. It returns false when the worker has delivered the task meanwhile.
+func (p *Pool) end(w *worker, verdict ring.Kind) bool {
+	first := w.flights[0].first()
+	for i := len(w.flights) - 1; i >= 0; i-- {
+		t, ok := w.takeBack(i, ring.MaxBatch)
+		if !ok {
+			break // it has begun all of that one, so it has delivered those before
+		}
+		p.queue.pushFront(t)
+	}
+	p.harvestWorker(w, p.keep)
+	if len(w.flights) == 0 || w.flights[0].first() != first {
+		return false
+	}
+	delete(p.limits, first)
+	ending := w.verdict != 0
+	w.verdict = verdict
+	if ending {
+		return true
+	}
+	w.left = 0
+	w.killAt = sys.Monotonic() + int64(Grace)
+	p.wakeBy(w.killAt)
+	w.slot.Stop() // should it catch SIGTERM, and go on
+	w.signal(unix.SIGTERM)
+	return true
+}
