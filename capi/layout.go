@@ -32,6 +32,7 @@ package capi
 //
 // static uint64_t extents_start(void) { return GOPROC_EXTENTS_START; }
 // static uint64_t memory_size(void) { return GOPROC_MEMORY_SIZE; }
+// static uint64_t no_job(void) { return GOPROC_NO_JOB; }
 // static uint64_t frame_space(uint64_t size) { return goproc_frame_space(size); }
 import "C"
 
@@ -69,6 +70,7 @@ func layoutOfC() map[string]int64 {
 		"kind exited":    C.GOPROC_KIND_EXITED,
 		"flag extent":    C.GOPROC_FLAG_EXTENT,
 		"flag keep":      C.GOPROC_FLAG_KEEP,
+		"no job":         int64(C.no_job()),
 
 		"waiting":       C.off_waiting,
 		"doorbell":      C.off_doorbell,

@@ -40,6 +40,7 @@ func TestLayout(t *testing.T) {
 		"kind exited":    int64(ring.KindExited),
 		"flag extent":    int64(ring.FlagExtent),
 		"flag keep":      int64(ring.FlagKeep),
+		"no job":         -1, // ring.NoJob, as a signed number
 
 		"waiting":       ring.OffWaiting,
 		"doorbell":      ring.OffDoorbell,

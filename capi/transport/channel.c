@@ -233,20 +233,22 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
     return (goproc_frame *)(self->results + self->result_tail % GOPROC_RING_SIZE);
 }
 
-PyDoc_STRVAR(send_doc, "send(failed, stream, buffers=None)\n--\n\n"
+PyDoc_STRVAR(send_doc, "send(failed, stream, buffers=None, last=False)\n--\n\n"
                        "Deliver the result of the task that has been begun, and begin the next one of its batch.\n\n"
                        "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
                        "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
-                       "number of the next task in the batch, -1 when there is none: recv() comes next.");
+                       "number of the next task in the batch, -1 when there is none: recv() comes next. When last is\n"
+                       "true, none is begun: this worker is about to end. When no task has been begun yet, it is the\n"
+                       "failure of no task: the worker says why it cannot begin any.");
 
 static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Channel *self = (Channel *)object;
-    if (count < 2 || count > 3) {
-        PyErr_SetString(PyExc_TypeError, "send() takes 2 or 3 arguments");
+    if (count < 2 || count > 4) {
+        PyErr_SetString(PyExc_TypeError, "send() takes 2 to 4 arguments");
         return NULL;
     }
-    int failed = PyObject_IsTrue(args[0]);
-    if (failed < 0 || check_owner(self) < 0)
+    int failed = PyObject_IsTrue(args[0]), last = count > 3 ? PyObject_IsTrue(args[3]) : 0;
+    if (failed < 0 || last < 0 || check_owner(self) < 0)
         return NULL;
     goproc_payload payload;
     if (goproc_payload_pack(&payload, &self->out, args[1], count > 2 ? args[2] : NULL) < 0)
@@ -259,11 +261,12 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
         return NULL;
     }
     goproc_slot *slot = self->slot;
-    uint64_t busy_us = (goproc_now_ns() - atomic_load_explicit(&slot->started_ns, memory_order_relaxed)) / 1000;
+    uint64_t started = atomic_load_explicit(&slot->started_ns, memory_order_relaxed);
+    uint64_t busy_us = (goproc_now_ns() - started) / 1000;
     frame->size = (uint32_t)payload.size;
     frame->kind = failed ? GOPROC_KIND_FAILURE : GOPROC_KIND_RESULT;
     frame->flags = (uint16_t)payload.flags;
-    frame->job = atomic_load_explicit(&slot->current_job, memory_order_relaxed);
+    frame->job = started ? atomic_load_explicit(&slot->current_job, memory_order_relaxed) : GOPROC_NO_JOB;
     frame->index = atomic_load_explicit(&slot->current_index, memory_order_relaxed);
     frame->busy_us = busy_us < 1 ? 1 : busy_us > UINT32_MAX ? UINT32_MAX : (uint32_t)busy_us;
     memcpy(frame + 1, payload.bytes, payload.size);
@@ -273,7 +276,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     atomic_store(&slot->result_tail, self->result_tail);
     atomic_fetch_add(&self->control->doorbell, 1);
     int64_t next = -1;
-    if (self->frame != NULL) {
+    if (self->frame != NULL && !last) {
         next = begin(slot, self->frame);
         leave(self);
     }

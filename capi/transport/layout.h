@@ -48,6 +48,9 @@ enum {
 /* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free it. */
 enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 
+/* No job's number; see core/ring/layout.go. */
+#define GOPROC_NO_JOB UINT64_MAX
+
 /* The pool's page. */
 typedef struct {
     uint8_t reserved[64];

@@ -40,7 +40,7 @@ if getattr(sys, "argv", [])[1:2] == ["--multiprocessing-fork"]:  # a spawned chi
 from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
 
 from . import context
-from .errors import CancelledError, EngineError, WorkerLostError
+from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from .install import install
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 # As multiprocessing does: the public functions are the default context's methods.
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
-__all__ += ["CancelledError", "EngineError", "WorkerLostError", "install"]
+__all__ += ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
 
 if os.environ.get("GOPROC_STATS") == "1":
     from . import counters

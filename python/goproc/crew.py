@@ -10,6 +10,7 @@ import threading
 import time
 from multiprocessing import util
 from multiprocessing.connection import wait
+from traceback import format_exception_only
 
 from . import engine
 from .errors import EngineError, WorkerLostError
@@ -29,7 +30,18 @@ class Crew:
     """
 
     def __init__(
-        self, context, make_process, number, processes, pool, cache, initializer, initargs, maxtasks, wrap_exception
+        self,
+        context,
+        make_process,
+        number,
+        processes,
+        pool,
+        cache,
+        initializer,
+        initargs,
+        maxtasks,
+        wrap_exception,
+        max_memory,
     ):
         self._context = context
         self._make_process = make_process
@@ -41,11 +53,13 @@ class Crew:
         self._initargs = initargs
         self._maxtasks = maxtasks
         self._wrap_exception = wrap_exception
+        self._max_memory = max_memory
         self._by_pid = {}  # a slot may be used again before its former worker's end has been noted
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._noting = 0  # how many workers' ends are being noted: one that will be replaced is not the last
+        self._reason = None  # what kept the last of them from it, as far as it could tell
         self.closing = False  # no further tasks will come
         self.terminated = False
         self.broken = None  # why no further workers are started
@@ -93,7 +107,10 @@ class Crew:
         util.debug("cleaning up worker %d" % pid)
         self._stillborn = 0 if served else self._stillborn + 1
         if self._stillborn > 2 + self._processes:
-            self.broken = WorkerLostError(pid, exitcode, births=self._stillborn)
+            reason = self._reason
+            shown = None if reason is None else format_exception_only(type(reason), reason)[-1].strip()
+            self.broken = WorkerLostError(pid, exitcode, births=self._stillborn, reason=shown)
+            self.broken.__cause__ = reason
         elif not self.closing or self._cache:
             try:
                 self.repopulate()
@@ -101,6 +118,10 @@ class Crew:
                 if not self._pool:
                     self.broken = error
         return self.broken
+
+    def could_not_begin(self, error):
+        """Note what a worker has raised before it could take a task."""
+        self._reason = error
 
     def abandon(self):
         """End the workers that have been started, as not all could be."""
@@ -141,8 +162,16 @@ class Crew:
             process = self._make_process(
                 self._context,
                 target=worker,
-                args=(end, self._initializer, self._initargs, self._maxtasks, self._wrap_exception),
+                args=(
+                    end,
+                    self._initializer,
+                    self._initargs,
+                    self._maxtasks,
+                    self._wrap_exception,
+                    self._max_memory,
+                ),
             )
+            process._goproc_worker = end
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
             _start(process)

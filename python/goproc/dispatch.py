@@ -16,8 +16,8 @@ from collections import deque
 from multiprocessing.reduction import ForkingPickler
 
 from . import _transport
-from .errors import CancelledError, EngineError, WorkerLostError
-from .worker import decode
+from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
+from .worker import NO_JOB, decode
 
 __all__ = ["Dispatch"]
 
@@ -27,14 +27,14 @@ _RESULT, _FAILURE = _transport.RESULT, _transport.FAILURE
 class Dispatch:
     """Collects what a pool's workers deliver.
 
-    port: the _transport.Port. cache: the pool's results that are not complete, by job. exited: Crew.exited, called for
-    each worker that has ended.
+    port: the _transport.Port. cache: the pool's results that are not complete, by job. crew: the Crew, which is told of
+    each worker that has ended, or could not begin.
     """
 
-    def __init__(self, port, cache, exited):
+    def __init__(self, port, cache, crew):
         self._port = port
         self._cache = cache
-        self._exited = exited
+        self._crew = crew
         self.lock = threading.RLock()  # held by the collector, who alone completes results
         self._pending: deque = deque()  # collected, or given to run(), not yet handed on
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
@@ -195,18 +195,17 @@ class Dispatch:
                 payload = None
             elif kind == _transport.EXITED:
                 pid, exitcode, served = map(int, payload.split())
-                if reason := self._exited(pid, exitcode, bool(served)):
+                if reason := self._crew.exited(pid, exitcode, bool(served)):
                     self.fail_all(reason)
                 continue
-            elif kind == _transport.LOST:
-                pid, exitcode = map(int, payload.split())
-                func = getattr(cache.get(job), "_func", None)
-                name = None if func is None else getattr(func, "__qualname__", None) or type(func).__qualname__
-                success, value = False, WorkerLostError(pid, exitcode, name)
+            elif kind == _transport.LOST or kind == _transport.TIMEOUT:
+                success, value = False, _ended(kind, payload, cache.get(job))
             else:
                 success, value = False, CancelledError("the task was cancelled")
             result = cache.get(job)
             if result is None:
+                if job == NO_JOB and kind == _FAILURE:
+                    self._crew.could_not_begin(value)
                 continue
             result._set(index, (success, value))
             result = value = None
@@ -218,6 +217,16 @@ class _Never:
     """What the pool's own thread waits for."""
 
     done = False
+
+
+def _ended(kind, payload, result):
+    """Return the exception for a task whose worker has ended."""
+    pid, exitcode = map(int, payload.split())
+    func = getattr(result, "_func", None)
+    name = None if func is None else getattr(func, "__qualname__", None) or type(func).__qualname__
+    if kind == _transport.TIMEOUT and result is not None:
+        return TaskTimeoutError(pid, result._limit, name)
+    return WorkerLostError(pid, exitcode, name)
 
 
 def _undecodable(error, payload):

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -20,7 +21,7 @@ from . import _transport, engine
 from . import context as _context
 from .crew import Crew
 from .dispatch import Dispatch
-from .errors import EngineError
+from .errors import CancelledError, EngineError
 from .install import standard_module
 from .worker import ITEM, MAP, STARMAP, Encoder, by_name, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
@@ -38,6 +39,9 @@ ThreadPool = _standard.ThreadPool
 TimeoutError = _standard.TimeoutError
 
 job_counter = itertools.count()
+
+#: Longer, or more, than anything lasts; in Go still far from an overflow.
+_FOR_EVER = 1 << 50
 
 #: After how many submissions in a row the submitting thread looks for results, so that they do not pile up.
 _LOOK_EVERY = 64
@@ -58,13 +62,26 @@ class Pool(_standard.Pool):
 
     processes: how many, the number of usable CPUs if None. initializer, initargs: called in each worker when it
     starts. maxtasksperchild: after how many tasks a worker is replaced, never if None. context: what starts the
-    processes, the current default context if None.
+    processes, the current default context if None. Beyond multiprocessing: retries: how often a task is run again that
+    is lost with its worker. max_memory_per_child: a worker that has more memory of its own than so many bytes, after a
+    task, is replaced; never if None.
 
-    Raises ValueError if processes < 1 or maxtasksperchild is not a positive int, TypeError if initializer cannot be
-    called, AssertionError in a daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
+    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
+    is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
+    may not have children. Source: multiprocessing.pool.Pool.
     """
 
-    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
+    def __init__(
+        self,
+        processes=None,
+        initializer=None,
+        initargs=(),
+        maxtasksperchild=None,
+        context=None,
+        *,
+        retries=0,
+        max_memory_per_child=None,
+    ):
         self._pool: list = []
         self._state = INIT
         self._ctx = _engines_context(context)
@@ -79,6 +96,11 @@ class Pool(_standard.Pool):
         if maxtasksperchild is not None:
             if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
                 raise ValueError("maxtasksperchild must be a positive int or None")
+        if max_memory_per_child is not None:
+            if not isinstance(max_memory_per_child, int) or max_memory_per_child <= 0:
+                raise ValueError("max_memory_per_child must be a positive int or None")
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError("retries must be a non-negative int")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
@@ -86,7 +108,7 @@ class Pool(_standard.Pool):
         self._unlooked = 0  # how many tasks have been submitted since this pool looked for results
         self._feeders = set()  # imap iterators that have not read all of their input
 
-        number = engine.call("PoolNew")
+        number = engine.call("PoolNew", min(retries, _FOR_EVER))
         try:
             memory_fd = os.dup(engine.call("PoolMemoryFD", number))
             try:
@@ -105,8 +127,9 @@ class Pool(_standard.Pool):
                 initargs,
                 maxtasksperchild,
                 self._wrap_exception,
+                max_memory_per_child,
             )
-            self._dispatch = Dispatch(self._port, self._cache, self._crew.exited)
+            self._dispatch = Dispatch(self._port, self._cache, self._crew)
             try:
                 self._crew.repopulate()
             except BaseException:
@@ -118,7 +141,7 @@ class Pool(_standard.Pool):
             raise
         self._terminate = util.Finalize(self, _terminate_pool, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
-        if maxtasksperchild is not None:
+        if maxtasksperchild is not None or max_memory_per_child is not None:
             self._dispatch.serve()
 
     def __del__(self, *args, **kwargs):
@@ -129,23 +152,56 @@ class Pool(_standard.Pool):
         self._dispatch.poll()
         self._crew.repopulate()
 
-    def apply(self, func, args=(), kwds={}):
-        """Call func(*args, **kwds) in a worker; return its result, or raise what it raised."""
-        return self.apply_async(func, args, kwds).get()
+    def apply(self, func, args=(), kwds={}, *, timeout=None):
+        """Call func(*args, **kwds) in a worker; return its result, or raise what it raised.
 
-    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None):
+        timeout: how long it may run, in seconds; see apply_async.
+        """
+        return self.apply_async(func, args, kwds, timeout=timeout).get()
+
+    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None):
         """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
 
         callback is called with the result, error_callback with the exception, in a thread of the pool's own. A call
-        that cannot be pickled fails the result. Raises ValueError when the pool is closed.
+        that cannot be pickled fails the result. timeout: how long the call may run, in seconds from the moment it
+        begins, not counting the time in which it waits for a worker. When that is over its worker is ended and the
+        result is a TaskTimeoutError.
+
+        Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
         """
         self._check_running()
+        limit = _checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
+        if limit is not None:
+            self._limit(result, 0, limit)
         self._submit(result, 0, (by_name(func), args, kwds))
         return result
 
-    def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None):
+    def map(self, func, iterable, chunksize=None, *, task_timeout=None):
+        """Return the list of func(item) for each item of iterable, or raise what the first failing task raised.
+
+        task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout
+        a single one unless chunksize is given. See apply_async for what happens when it is over.
+        """
+        return self._map_async(func, iterable, mapstar, chunksize, task_timeout=task_timeout).get()
+
+    def starmap(self, func, iterable, chunksize=None, *, task_timeout=None):
+        """Like map, with items that are iterables themselves and hold the arguments of one call."""
+        return self._map_async(func, iterable, starmapstar, chunksize, task_timeout=task_timeout).get()
+
+    def map_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
+        """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, task_timeout)
+
+    def starmap_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
+        """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout)
+
+    def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None, task_timeout=None):
         self._check_running()
+        limit = _checked_limit("task_timeout", task_timeout)
+        if limit is not None and chunksize is None:
+            chunksize = 1
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         length = len(iterable)
@@ -160,10 +216,12 @@ class Pool(_standard.Pool):
         result = MapResult(self, chunksize, length, callback, error_callback, func)
         index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
         chunks = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
-        size = _batch_size(iterable, chunksize)
+        size = _batch_size(iterable, chunksize) if limit is None else 1
         try:
             if size == 1:
                 for chunk in chunks:
+                    if limit is not None:
+                        self._limit(result, index, limit)
                     self._submit(result, index, (name, chunk, how))
                     index += 1
             else:
@@ -179,32 +237,35 @@ class Pool(_standard.Pool):
                 self._dispatch.run(lambda: result._cut(index, error))
         return result
 
-    def imap(self, func, iterable, chunksize=1, *, prefetch=None):
+    def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None):
         """Return an iterator over func(item) for each item of iterable, in order.
 
         The iterable is read as results are: at most prefetch tasks ahead of what next() has returned (by default a
         number that keeps all workers busy), so that an endless one runs in constant memory. chunksize: how many items
-        make a task. Raises ValueError when the pool is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
+        make a task. task_timeout: how long each task may run, in seconds; see apply_async.
+
+        What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
+        is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, prefetch)
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
 
-    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None):
+    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None):
         """Like imap, but with the results in the order in which they come."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
 
-    def _imap(self, kind, func, iterable, chunksize, prefetch):
+    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
         self._check_running()
         if chunksize < 1:
             raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        limit = _checked_limit("task_timeout", task_timeout)
         if prefetch is None:
             prefetch = 128 * self._processes
         elif prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
-        size = _batch_size(iterable, chunksize)
+        size = _batch_size(iterable, chunksize) if limit is None else 1
         if chunksize == 1:
-            return kind(self, func, iterable, prefetch, ITEM, size)
-        chunks = kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size)
-        return (item for chunk in chunks for item in chunk)
+            return kind(self, func, iterable, prefetch, ITEM, size, limit)
+        return _Items(kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size, limit))
 
     def close(self):
         """Refuse further tasks. Workers end when all that was submitted is done."""
@@ -246,6 +307,8 @@ class Pool(_standard.Pool):
             except Exception as reason:
                 error = reason
         if error is not None:
+            if result._limit is not None:
+                engine.call("PoolLimit", self._crew.number, result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
         self._port.submit(result._job, index, stream, buffers)
@@ -277,6 +340,19 @@ class Pool(_standard.Pool):
             self._unlooked = 0
             self._dispatch.poll()
 
+    def _limit(self, result, index, seconds):
+        """Limit how long a task may run that is about to be submitted."""
+        result._limit = seconds
+        microseconds = int(min(seconds * 1e6, _FOR_EVER)) or 1
+        engine.call("PoolLimit", self._crew.number, result._job, index, microseconds)
+
+    def _cancel(self, result):
+        """Withdraw all tasks of a result; return how many of them will not complete by themselves."""
+        try:
+            return engine.call("PoolCancel", self._crew.number, result._job)
+        except (ValueError, EngineError):
+            return 0  # the pool has been terminated, or the engine is closed: what is left is cancelled by that
+
 
 class _Arrival:
     """Stands in for the threading.Event of the standard library's results: waiting is collecting."""
@@ -304,6 +380,7 @@ class ApplyResult(_standard.ApplyResult):
     """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
 
     _completing = False  # its callback may terminate the pool, which fails all results that have not come
+    _limit = None  # how long its tasks may run, in seconds
 
     def __init__(self, pool, callback, error_callback, func=None):
         self._pool = pool
@@ -324,6 +401,21 @@ class ApplyResult(_standard.ApplyResult):
     def _fail(self, error):
         if not self._completing:
             self._set(0, (False, error))
+
+    def cancel(self):
+        """Withdraw what has not been done of it, so that get() raises CancelledError.
+
+        A task that waits does not begin. A worker that runs one is ended, and replaced: it is sent SIGTERM, and SIGKILL
+        if that has not ended it after two seconds. Returns whether it has been cancelled: False if it was complete.
+        """
+        pool = self._pool
+        if self.ready() or pool is None or not pool._cancel(self):
+            return False
+        pool._dispatch.run(self._cancelled)
+        return True
+
+    def _cancelled(self):
+        self._fail(CancelledError("the task was cancelled"))
 
 
 AsyncResult = ApplyResult
@@ -355,6 +447,10 @@ class MapResult(ApplyResult, _standard.MapResult):
             self._number_left = 1
             self._set(0, (False, error))
 
+    def _cancelled(self):
+        self._success = True  # should a task have failed already, it is not that which get() raises
+        super()._cancelled()
+
 
 class IMapIterator(_standard.IMapIterator):
     """What imap returns. Source: multiprocessing.pool.IMapIterator.
@@ -363,7 +459,9 @@ class IMapIterator(_standard.IMapIterator):
     the results. Any other iterator may block, or wait for a result itself, so a thread reads it, as in multiprocessing.
     """
 
-    def __init__(self, pool, func, iterable, prefetch, how=ITEM, batch=1):
+    _cancelling = False
+
+    def __init__(self, pool, func, iterable, prefetch, how=ITEM, batch=1, limit=None):
         self._iterator = iter(iterable)
         self._pool = self._owner = pool
         self._job = next(job_counter)
@@ -376,6 +474,7 @@ class IMapIterator(_standard.IMapIterator):
         self._length = None  # how many there will be, when that is known
         self._unsorted = {}
         self._prefetch = prefetch
+        self._limit = limit
         self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
         self._feeding = threading.Lock()
         self._room: threading.Event | None = None
@@ -417,6 +516,30 @@ class IMapIterator(_standard.IMapIterator):
         raise value
 
     __next__ = next
+
+    def cancel(self):
+        """Read no more of the input, and withdraw what has not been done.
+
+        What has come can still be taken; then next() raises CancelledError, once, and the iteration is over. Workers
+        that run one of its tasks are ended, as by AsyncResult.cancel. Returns False if everything had come already.
+        """
+        pool = self._owner
+        pool._dispatch.poll()
+        read = self._length is not None
+        if self._index == self._length:
+            return False
+        if not read:
+            self._cancelling = True  # what another thread submits just now is withdrawn by it
+            self._iterator = None
+        if not pool._cancel(self) and read:
+            return False
+        pool._dispatch.run(self._cancelled)
+        return True
+
+    def _cancelled(self):
+        if self._index != self._length:
+            self._fail(CancelledError("the iteration was cancelled"))
+            self._owner._close_when_fed()
 
     def _set(self, i, obj):
         if i == self._index:
@@ -463,6 +586,8 @@ class IMapIterator(_standard.IMapIterator):
                 if size > 1:
                     pool._submit_batch(self, index, func, items, how)
                 elif items:
+                    if self._limit is not None:
+                        pool._limit(self, index, self._limit)
                     pool._submit(self, index, (func, items[0], how))
                 if error is not None:
                     if self._room is None and not isinstance(error, Exception):
@@ -471,6 +596,8 @@ class IMapIterator(_standard.IMapIterator):
                 elif len(items) < size:
                     self._end(None)
                 items, error = [], None
+            if self._cancelling:
+                pool._cancel(self)
         except ValueError:
             if not self._owner._crew.terminated:  # else it is being cancelled
                 raise
@@ -525,6 +652,33 @@ class IMapUnorderedIterator(IMapIterator):
             self._complete()
 
 
+class _Items:
+    """What imap returns for a chunksize above 1: the items of its chunks, one by one.
+
+    Unlike multiprocessing's generator it goes on after an exception, which stands for a whole chunk.
+    """
+
+    def __init__(self, chunks):
+        self._chunks = chunks
+        self._items: Iterator = iter(())
+
+    def __iter__(self):
+        return self
+
+    def next(self, timeout=None):
+        """Return the next item, or raise what its chunk raised; TimeoutError if it has not come in timeout seconds."""
+        for item in self._items:
+            return item
+        self._items = iter(self._chunks.next(timeout))
+        return next(self._items)
+
+    __next__ = next
+
+    def cancel(self):
+        """Read no more of the input, and withdraw what has not been done; see IMapIterator.cancel."""
+        return self._chunks.cancel()
+
+
 class _Chunks:
     """An iterable's items in tuples of a given size; it has a length if the iterable has one."""
 
@@ -560,6 +714,15 @@ def _are_plain(items):
             return False
         items = [part for item in items if type(item) is tuple for part in item]
     return False
+
+
+def _checked_limit(name, seconds):
+    """Return a time limit in seconds as a float, None for none."""
+    if seconds is None:
+        return None
+    if not seconds > 0:  # a TypeError for what cannot be compared
+        raise ValueError(f"{name} must be above 0, not {seconds!r}")
+    return float(seconds)
 
 
 def _guarded(callback):

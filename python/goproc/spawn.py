@@ -196,6 +196,7 @@ def dump(process_obj, popen):
     While that is done, popen is the spawning Popen, to which descriptors are handed by duplicate_for_child().
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
+    data["goproc"]["worker"] = getattr(process_obj, "_goproc_worker", None)
     fd = os.memfd_create("goproc-process")
     try:
         _standard_context.set_spawning_popen(popen)
@@ -231,8 +232,15 @@ def main(data_fd, lifeline_fd):
             data = load(file)
             # Before anything that may take long: from here on a daemon ends with its parent.
             parent_sentinel = open_lifeline(lifeline_fd, data["goproc"]["daemon"])
-            prepare(data)
-            process_obj = load(file)
+            try:
+                prepare(data)
+                process_obj = load(file)
+            except BaseException as error:
+                if (end := data["goproc"].get("worker")) is not None:
+                    from . import worker
+
+                    worker.could_not_begin(end.open(), error)
+                raise
         finally:
             del process.current_process()._inheriting
     return process_obj._bootstrap(parent_sentinel)

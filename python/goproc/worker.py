@@ -15,6 +15,7 @@ import threading
 from itertools import starmap
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
+from os import sysconf
 from types import FunctionType
 
 from . import _transport
@@ -28,28 +29,53 @@ __all__ = ["ChannelEnd", "Encoder", "decode", "worker"]
 #: Buffers below this many bytes are copied into the pickle: a place of their own would cost more.
 _OUT_OF_BAND = 32 << 10
 
+_PAGE_SIZE = sysconf("SC_PAGE_SIZE")
+
 _loads = ForkingPickler.loads
 
 
 class ChannelEnd:
     """The worker's end of a channel on its way to the worker: what to open, and in which slot.
 
-    memory_fd and event_fd are descriptors of the sender; sent to a spawned process they arrive as its own.
+    memory_fd and event_fd are descriptors of the sender; sent to a spawned process they arrive as its own. It is sent
+    twice: ahead of everything else, so that what goes wrong with that can be told, and with the worker's arguments.
     """
+
+    _arrived: "ChannelEnd | None" = None  # in a spawned process: the one that was sent first
 
     def __init__(self, memory_fd, event_fd, slot, serial):
         self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
+        self._sent = False
 
     def open(self):
         """Return the channel; the descriptors are its own from now on."""
         return _transport.Channel(self.memory_fd, self.event_fd, self.slot, self.serial)
 
     def __reduce__(self):
+        if self._sent:
+            return _arrived, ()
+        self._sent = True
         return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial)
 
 
 def _rebuild(memory, event, slot, serial):
-    return ChannelEnd(memory.detach(), event.detach(), slot, serial)
+    ChannelEnd._arrived = ChannelEnd(memory.detach(), event.detach(), slot, serial)
+    return ChannelEnd._arrived
+
+
+def _arrived():
+    return ChannelEnd._arrived
+
+
+def could_not_begin(channel, error):
+    """Tell the pool what keeps this worker from taking tasks: the failure of no task."""
+    traceback = error.__traceback__
+    try:
+        stream, buffers = Encoder()(_failure(error, True))
+    except BaseException as reason:
+        stream, buffers = Encoder()(_cannot_be_sent(reason, error))
+    channel.send(True, stream, buffers)
+    error.__traceback__ = traceback  # it goes on, and is printed
 
 
 class Encoder:
@@ -95,6 +121,9 @@ class Encoder:
             self._lock.release()
 
 
+#: No job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/transport/layout.h).
+NO_JOB = (1 << 64) - 1
+
 #: What stands in the place of kwds for a call of func on each item of args, on the arguments that each item holds, or
 #: on args itself.
 MAP, STARMAP, ITEM = None, False, True
@@ -130,16 +159,21 @@ def decode(payload):
     return _loads(payload)
 
 
-def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False):
-    """Run tasks until the pool says that there are no more, or maxtasks have been run.
+def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None):
+    """Run tasks until the pool says that there are no more, maxtasks have been run, or this process is too large.
 
-    end is the ChannelEnd. Source: multiprocessing.pool.worker.
+    end is the ChannelEnd. max_memory: how many bytes of its own this process may have after a task. Source:
+    multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     channel = end.open()
     if initializer is not None:
-        initializer(*initargs)
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            could_not_begin(channel, error)
+            raise
     encode = Encoder()
     value: Any
     func: Any
@@ -191,12 +225,25 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             stream, buffers = encode(_cannot_be_sent(error, value))
             failed = True
         value = None
-        number = send(failed, stream, buffers)
+        last = max_memory is not None and own_memory() > max_memory
+        number = send(failed, stream, buffers, last)
         if number < 0:
             func = kwds = items = task = payload = None
         stream = buffers = None
         completed += 1
+        if last:
+            break
     util.debug("worker exiting after %d tasks" % completed)
+
+
+def own_memory():
+    """Return how many bytes of memory this process has that are not of a file, or shared with others as such.
+
+    Source: proc_pid_statm(5).
+    """
+    with open("/proc/self/statm", "rb", buffering=0) as file:
+        _, resident, shared, *_ = file.read(128).split()
+    return (int(resident) - int(shared)) * _PAGE_SIZE
 
 
 def _cannot_be_sent(error, value):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 state = None  # what an initializer leaves for the tasks of its worker
 
@@ -53,11 +54,49 @@ def sleep(seconds, value=None):
     return value
 
 
+def sleep_as_told(item):
+    return sleep(*item)
+
+
 def spin(begun=None):
     """Compute in C, where no Python signal handler is run; first make the file begun."""
     if begun is not None:
         begun.touch()
     sum(range(10**12))
+
+
+def catch_sigterm(started, how):
+    """Wait for ever, and after SIGTERM too, unless it is to raise SystemExit."""
+
+    def handler(signum, frame):
+        if how == "exits":
+            raise SystemExit(3)
+
+    signal.signal(signal.SIGTERM, handler)
+    Path(started).touch()
+    while True:
+        time.sleep(1)
+
+
+def lose_worker(path, times, value=None):
+    """Kill this worker, so many times; path: of a file that counts them. Return how often, and what value is then."""
+    with open(path, "a+") as file:
+        file.seek(0)
+        count = len(file.read())
+        if count < times:
+            file.write("x")
+            file.flush()
+            if value is not None:
+                value[:] = bytes(len(value)) if isinstance(value, bytearray) else 0
+            os.kill(os.getpid(), signal.SIGKILL)
+    return count, None if value is None else describe(value)[3]
+
+
+def allocate(size):
+    """Keep so many bytes for the life of the worker; return its pid."""
+    global state
+    state = bytearray(size)
+    return os.getpid()
 
 
 # --- initializers

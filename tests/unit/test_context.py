@@ -79,7 +79,8 @@ REGISTER = "multiprocessing.context._concrete_contexts['theirs'] = theirs\n"
         REGISTER,
         REGISTER + "goproc.install()\n",
         "goproc.install()\n" + REGISTER,
-        REGISTER + "multiprocessing.set_start_method('theirs'); goproc.install(); assert goproc.get_context() is theirs",
+        REGISTER
+        + "multiprocessing.set_start_method('theirs'); goproc.install(); assert goproc.get_context() is theirs",
     ],
     ids=["not installed", "before install", "after install", "set before install"],
 )

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
@@ -214,7 +215,7 @@ def test_lost_with_maxtasksperchild(context):
 def test_workers_that_die_at_birth(context, how, capfd):
     """Every task fails, those given later, too."""
     initializer, initargs, text = {
-        "raises": (targets.raise_in_initializer, ("the cause",), "What it printed says why"),
+        "raises": (targets.raise_in_initializer, ("the cause",), "The reason it gave: ValueError: the cause"),
         "exits with 0": (targets.leave, (), "exited with status 0"),
         "exits with 3": (targets.leave, (3,), "exited with status 3"),
     }[how]
@@ -224,6 +225,11 @@ def test_workers_that_die_at_birth(context, how, capfd):
         with pytest.raises(WorkerLostError, match="workers in a row ended before they took a task") as caught:
             result.get(SOON)
         assert text in str(caught.value)
+        cause = caught.value.__cause__
+        assert repr(cause) == ("ValueError('the cause')" if how == "raises" else "None")
+        if how == "raises":
+            assert type(cause.__cause__) is RemoteTraceback
+            assert "in raise_in_initializer" in str(cause.__cause__)
         for call in (mapped.get, iterated.next, pool.apply_async(targets.double, (1,)).get):
             with pytest.raises(WorkerLostError, match="workers in a row"):
                 call(SOON)
@@ -234,6 +240,53 @@ def test_workers_that_die_at_birth(context, how, capfd):
     pool.join()
     if how == "raises":
         assert "ValueError: the cause" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("what", ["the import of a module", "an unknown name", "an exception that cannot be sent"])
+def test_workers_that_cannot_be_made(method, what, tmp_path, monkeypatch, capfd):
+    """What unpickling the initializer raises in the worker is told as what the initializer raises is."""
+    name = "for_workers_" + method
+    (tmp_path / f"{name}.py").write_text("def start(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__(name)
+    code, expected = {
+        "the import of a module": ("raise OSError('in the import')", "OSError: in the import"),
+        "an unknown name": ("", "AttributeError: .*start"),
+        "an exception that cannot be sent": (
+            "class Own(Exception): pass\nraise Own('of this import only')",
+            "MaybeEncodingError: .*of this import only",
+        ),
+    }[what]
+    (tmp_path / f"{name}.py").write_text(code)
+    try:
+        with goproc.get_context(method).Pool(1, module.start) as pool:
+            with pytest.raises(WorkerLostError, match=f"The reason it gave: .*{expected}") as caught:
+                pool.apply_async(targets.double, (1,)).get(SOON)
+            assert type(caught.value.__cause__).__name__ in expected
+        pool.join()
+    finally:
+        del sys.modules[name]
+    assert "Traceback" in capfd.readouterr().err  # as multiprocessing prints it
+
+
+def test_exceptions_are_public_and_can_be_pickled():
+    lost = WorkerLostError(12, -9, "f")
+    late = goproc.TaskTimeoutError(12, 0.5, "f")
+    assert issubclass(goproc.TaskTimeoutError, goproc.TimeoutError)
+    for error in (
+        lost,
+        late,
+        WorkerLostError(12, 1, births=4, reason="ValueError: x"),
+        goproc.CancelledError("x"),
+        goproc.EngineError("x"),
+    ):
+        assert isinstance(error, goproc.ProcessError)
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error) and type(error).__name__ in goproc.__all__
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+    assert str(lost) == "the worker (pid 12) that ran f() was killed by signal 9 (SIGKILL)"
+    assert str(late) == "f() ran longer than its limit of 0.5 s; its worker (pid 12) has been ended"
 
 
 def test_a_call_that_cannot_be_pickled(context):
