@@ -98,6 +98,12 @@ bench-run: install-bench
 bench-go: prerequisites ## Go's benchmarks, of the rings and the scheduler
 	go test -run='^$$' -bench=. -benchmem $(ARGS) ./core/...
 
+.PHONY: thirdparty
+thirdparty: $(BUILD_ENV)/stamp ## programs written by others, in an environment of their own (downloads them)
+	$(MAKE) install VENV=build/thirdparty-$(PYTAG)
+	build/thirdparty-$(PYTAG)/bin/python -m pip install --requirement tests/thirdparty/requirements.txt
+	build/thirdparty-$(PYTAG)/bin/python tests/thirdparty/run.py $(ARGS)
+
 ##@ To change the code
 
 GO_DIRS := capi core pybind

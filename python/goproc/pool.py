@@ -35,6 +35,7 @@ mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
 ExceptionWithTraceback, RemoteTraceback = _standard.ExceptionWithTraceback, _standard.RemoteTraceback
 rebuild_exc = _standard.rebuild_exc
 MaybeEncodingError = _standard.MaybeEncodingError
+_helper_reraises_exception = _standard._helper_reraises_exception
 ThreadPool = _standard.ThreadPool
 TimeoutError = _standard.TimeoutError
 
@@ -143,6 +144,14 @@ class Pool(_standard.Pool):
         self._state = RUN
         if maxtasksperchild is not None or max_memory_per_child is not None:
             self._dispatch.serve()
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "_setup_queues" in vars(cls):
+            from .queue_pool import QueuePool
+
+            others = [base for base in cls.__bases__ if base is not Pool]
+            cls.__bases__ = (*others, QueuePool)
 
     def __del__(self, *args, **kwargs):
         self._change_notifier = None

@@ -1,14 +1,20 @@
 """What the tests' pools run. A module of its own, for spawned workers import it by its name."""
 
 import array
+import copyreg
 import ctypes
+import functools
+import io
 import multiprocessing.pool
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+
+import goproc.pool
 
 state = None  # what an initializer leaves for the tasks of its worker
 
@@ -386,3 +392,44 @@ def pool_in_worker(_):
 
 class OwnPool(multiprocessing.pool.Pool):
     """Not goproc's."""
+
+
+class Handle:
+    """What cannot be pickled as it is."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        raise TypeError("a handle cannot be pickled")
+
+
+def reduce_handle(handle):
+    return Handle, (handle.number,)
+
+
+def put_with_handles(queue, task):
+    """Send a task through a queue whose tasks may have handles in them."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer)
+    pickler.dispatch_table = {**copyreg.dispatch_table, Handle: reduce_handle}
+    pickler.dump(task)
+    queue._writer.send_bytes(buffer.getvalue())
+
+
+class PoolWithQueues(goproc.pool.Pool):
+    """Brings queues of its own, as joblib's pools do."""
+
+    def _setup_queues(self):
+        self._inqueue, self._outqueue = self._ctx.SimpleQueue(), self._ctx.SimpleQueue()
+        self._quick_put = functools.partial(put_with_handles, self._inqueue)
+        self._quick_get = self._outqueue._reader.recv
+
+
+class PoolDerivedFromIt(PoolWithQueues):
+    def apply(self, func, *rest):
+        return "derived", super().apply(func, *rest)
+
+
+def number_of(handle):
+    return handle.number

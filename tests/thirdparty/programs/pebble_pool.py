@@ -1,0 +1,42 @@
+"""pebble: a pool that ends tasks which take too long, and a decorator that runs a function in a process."""
+
+import multiprocessing
+import time
+from concurrent.futures import TimeoutError
+
+from pebble import ProcessExpired, ProcessPool, concurrent
+
+
+def square(number):
+    return number * number
+
+
+def sleep_forever():
+    time.sleep(1000)
+
+
+def leave():
+    import os
+
+    os._exit(5)
+
+
+def main():
+    context = multiprocessing.get_context()
+    with ProcessPool(max_workers=2, context=context) as pool:
+        print(list(pool.map(square, range(20)).result()))
+        future = pool.schedule(sleep_forever, timeout=1)
+        try:
+            future.result()
+        except TimeoutError as error:
+            print(type(error).__name__)
+        try:
+            pool.schedule(leave).result()
+        except ProcessExpired as error:
+            print(type(error).__name__, error.exitcode)
+        print(pool.schedule(square, (7,)).result())
+    print(concurrent.process(square, context=context)(12).result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Run programs and tools that others have written for multiprocessing on goproc; `make thirdparty` calls this.
+
+    python tests/thirdparty/run.py [--start-method METHOD] [--time-limit SECONDS] [NAME ...]
+
+The interpreter must have goproc and requirements.txt installed. Each program is run unchanged: once on the standard
+library's multiprocessing, then for each start method as `python -m goproc --stats --start-method METHOD ...`. It passes
+when its exit status is 0, its output and its warnings are what they are on multiprocessing (those of a tool: what they
+must contain), the line of --stats says that the engine started processes, and no process is left.
+
+Prints a line for each run. The exit status is 0 when everything passed, 1 when something failed, 2 for a wrong name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+METHODS = ("fork", "spawn", "forkserver")
+TIME_LIMIT = 180.0  # seconds for one run; most take less than five
+GRACE = 5.0  # seconds that a program's processes may take to go after the main one has gone
+STATS = re.compile(
+    r"^goproc: processes started: fork (\d+), spawn (\d+), forkserver (\d+); tasks done: (\d+);.*\n", re.M
+)
+MARK = "GOPROC_THIRDPARTY"  # in the environment of all processes of a run
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, and how to judge it.
+
+    arguments: what stands behind `python`, or `python -m goproc`. methods: start methods to run it with. starts: must
+    the engine have started processes? contains: what its output must contain; None: it must be that on multiprocessing.
+    installs: runs as `python -m goproc`; otherwise it uses goproc by itself, once.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    arguments: tuple[str, ...]
+    methods: tuple[str, ...] = METHODS
+    starts: bool = True
+    contains: str | None = None
+    status: int = 0
+    installs: bool = True
+
+
+def script(name: str) -> tuple[str, ...]:
+    """The arguments that run one of the programs."""
+    return (str(FOLDER / "programs" / f"{name}.py"),)
+
+
+PROGRAMS = (
+    Program("concurrent.futures", (), script("futures")),
+    Program("concurrent.futures, goproc's contexts", (), script("futures_contexts"), installs=False),
+    Program("joblib, multiprocessing", ("joblib", "numpy"), script("joblib_multiprocessing")),
+    Program("joblib, loky", ("joblib", "numpy"), script("joblib_loky"), starts=False),
+    Program("scikit-learn", ("scikit-learn", "joblib"), script("sklearn_models")),
+    Program("scipy", ("scipy",), script("scipy_workers")),
+    Program("numpy and pandas", ("numpy", "pandas"), script("pandas_pool")),
+    Program("dask", ("dask",), script("dask_processes")),
+    Program("tqdm", ("tqdm",), script("tqdm_process_map")),
+    Program("parmap", ("parmap",), script("parmap_pool")),
+    Program("mpire", ("mpire",), script("mpire_pool")),
+    Program("pebble", ("pebble",), script("pebble_pool")),
+    Program("coverage", ("coverage",), script("coverage_children")),
+    # Its workers are interpreters of its own, in which only what the tests' conftest.py installs runs on goproc.
+    Program(
+        "pytest-xdist", ("pytest", "pytest-xdist"), ("-m", "pytest", "-n", "2", "xdist/checks_on_goproc.py"),
+        starts=False, contains="10 passed",
+    ),
+    Program("flake8", ("flake8",), ("-m", "flake8", "--isolated", "-j", "2", "lint"), status=1),
+    Program("pylint", ("pylint",), ("-m", "pylint", "--rcfile=", "-s", "n", "-j", "2", "lint"), status=4),
+    # Only its forked readers and writers are parallel: it asks for that context by name.
+    Program(
+        "sphinx", ("sphinx",), ("-m", "sphinx", "-q", "-E", "-j", "2", "-b", "text", "pages", "out"), ("fork",),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its exit status (None: out of time), what it printed, seconds, and what was left running."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+    left: list[str]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what the command line says. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", nargs="*", help="only programs whose name contains one of these")
+    parser.add_argument("--start-method", action="append", choices=METHODS, help="default: all three")
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="SECONDS", help="for one run")
+    chosen = parser.parse_args(argv)
+    programs = [p for p in PROGRAMS if not chosen.name or any(name in p.name for name in chosen.name)]
+    if not programs:
+        print(f"no such program; there are: {', '.join(p.name for p in PROGRAMS)}", file=sys.stderr)
+        return 2
+    print(f"CPython {platform.python_version()}, goproc {version('goproc')}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="gp3-") as work:
+        prepare(Path(work))
+        results = [run_program(program, chosen, Path(work)) for program in programs]
+    failed = sum(not passed for passed in results)
+    print(f"{len(results)} programs, {failed} failed")
+    return 1 if failed else 0
+
+
+def prepare(work: Path) -> None:
+    """Make what the tools work on in a folder outside any project, whose settings they would find."""
+    shutil.copytree(FOLDER / "xdist", work / "xdist", ignore=shutil.ignore_patterns("__pycache__"))
+    (work / "lint").mkdir()
+    (work / "pages").mkdir()
+    (work / "pages" / "conf.py").write_text('project = "pages"\n')
+    names = [f"page_{number}" for number in range(8)]
+    for name in names:
+        (work / "lint" / f"{name}.py").write_text(f'"""Module {name}."""\n\nimport os\n')
+        (work / "pages" / f"{name}.rst").write_text(f"{name}\n======\n\nA page.\n")
+    index = "pages\n=====\n\n.. toctree::\n\n" + "".join(f"   {name}\n" for name in names)
+    (work / "pages" / "index.rst").write_text(index)
+
+
+def run_program(program: Program, chosen: argparse.Namespace, work: Path) -> bool:
+    """Run a program in all its ways and print how it went. Returns whether all passed."""
+    packages = ", ".join(f"{package} {version(package)}" for package in program.packages)
+    print(f"{program.name}{f' ({packages})' if packages else ''}", flush=True)
+    if not program.installs:
+        outcome = execute([sys.executable, *program.arguments], work, chosen.time_limit, GOPROC_STATS="1")
+        return report("its own choice", program, outcome, None)
+    plain = execute([sys.executable, *program.arguments], work, chosen.time_limit)
+    passed = report("multiprocessing", program, plain, plain)
+    for method in program.methods:
+        if chosen.start_method and method not in chosen.start_method:
+            continue
+        command = [sys.executable, "-m", "goproc", "--stats", "--start-method", method, *program.arguments]
+        outcome = execute(command, work, chosen.time_limit)
+        passed &= report(method, program, outcome, plain)
+    return passed
+
+
+def execute(command: list[str], work: Path, time_limit: float, **variables: str) -> Outcome:
+    """Run a command to its end, or to the time limit, and end what it leaves running."""
+    mark = uuid.uuid4().hex
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GOPROC_"))}
+    environment.update(variables, **{MARK: mark})
+    begin = time.monotonic()
+    # Into files: a pipe that an escaped child holds open would never be at its end.
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        process = subprocess.Popen(
+            command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+        )
+        try:
+            status: int | None = process.wait(time_limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        seconds = time.monotonic() - begin
+        left = end_leftover(mark, 0 if status is None else GRACE)
+        process.wait()
+        stdout.seek(0)
+        stderr.seek(0)
+        return Outcome(status, stdout.read(), stderr.read(), seconds, left)
+
+
+def end_leftover(mark: str, grace: float) -> list[str]:
+    """Wait for the end of a run's processes; kill those that have not ended after grace seconds, and name them."""
+    deadline = time.monotonic() + grace
+    while (running := marked_processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in running:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return list(running.values())
+
+
+def marked_processes(mark: str) -> dict[int, str]:
+    """The processes of this machine that have the mark in their environment: {pid: command line}."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            except OSError:
+                pass  # it has ended, or belongs to somebody else
+    return found
+
+
+def report(title: str, program: Program, outcome: Outcome, plain: Outcome | None) -> bool:
+    """Print the line of a run, and what is wrong with it, if anything. Returns whether it passed."""
+    stats = STATS.search(outcome.stderr)
+    started = sum(map(int, stats.groups()[:3])) if stats else 0
+    problems = list(problems_of(program, outcome, plain, stats is not None, started))
+    counts = f"; the engine started {started} processes, did {stats[4]} tasks" if stats else ""
+    print(f"  {'FAILED' if problems else 'ok':6} {title:15} {outcome.seconds:5.1f} s{counts}", flush=True)
+    for problem in problems:
+        print("         " + problem.rstrip().replace("\n", "\n         "))
+    return not problems
+
+
+def problems_of(program, outcome, plain, has_stats, started):
+    """Say what is wrong with a run, one text for each thing."""
+    if outcome.status is None:
+        yield f"out of time\n{outcome.stderr}"
+    elif outcome.status != program.status:
+        yield f"exit status {outcome.status} instead of {program.status}\n{outcome.stdout}{outcome.stderr}"
+    elif program.contains is not None and program.contains not in outcome.stdout:
+        yield f"nothing like {program.contains!r} in the output:\n{outcome.stdout}"
+    elif program.contains is None and plain is not None and outcome.stdout != plain.stdout:
+        yield f"printed\n{outcome.stdout}instead of\n{plain.stdout}"
+    complaints = STATS.sub("", outcome.stderr)
+    if complaints and outcome.status == program.status and (plain in (None, outcome) or complaints != plain.stderr):
+        yield f"on stderr:\n{complaints}"
+    if outcome is not plain and program.starts and not started:
+        yield "the engine started no process" if has_stats else "no line of statistics"
+    for command in outcome.left:
+        yield f"left running: {command}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

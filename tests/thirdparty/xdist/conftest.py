@@ -1,0 +1,5 @@
+"""pytest-xdist starts its workers itself, as plain interpreters; this has the tests in them run on goproc."""
+
+import goproc
+
+goproc.install()

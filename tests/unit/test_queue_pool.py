@@ -1,0 +1,90 @@
+"""Pool classes that bring queues of their own: what these do to a task must happen, and all else be as in any pool."""
+
+import operator
+import os
+
+import pool_targets as targets
+import pytest
+
+import goproc
+import goproc.pool
+from goproc import engine
+
+
+@pytest.fixture
+def handles():
+    return [targets.Handle(number) for number in range(20)]
+
+
+def test_queues_are_used(context, handles):
+    before = engine.stats()["started"][context.get_start_method()]
+    with targets.PoolWithQueues(2, context=context) as pool:
+        assert isinstance(pool, goproc.pool.Pool)
+        assert pool.apply(targets.number_of, (handles[7],)) == 7
+        assert pool.map(targets.number_of, handles) == list(range(20))
+        assert list(pool.imap(targets.number_of, iter(handles), 3)) == list(range(20))
+        assert sorted(pool.imap_unordered(targets.number_of, handles)) == list(range(20))
+        assert pool.starmap(operator.add, [(1, 2), (3, 4)]) == [3, 7]
+        with pytest.raises(ZeroDivisionError):
+            pool.apply(divmod, (1, 0))
+        pool.close()
+        pool.join()
+    assert engine.stats()["started"][context.get_start_method()] == before + 2
+
+
+def test_derived_classes(handles):
+    with targets.PoolDerivedFromIt(1) as pool:
+        assert pool.apply(targets.number_of, (handles[3],)) == ("derived", 3)
+        assert pool.apply_async(targets.number_of, (handles[4],)).get(30) == 4
+        pool.terminate()
+        pool.join()
+
+
+# From 3.12 on multiprocessing's pool forks its replacements with that warning, too.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers_are_replaced(context):
+    with targets.PoolWithQueues(1, context=context, maxtasksperchild=2) as pool:
+        assert len({pool.apply(targets.pid) for _ in range(6)}) == 3
+        pool.terminate()
+        pool.join()
+
+
+def test_workers_are_replaced_when_installed(run_script, method):
+    code = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(targets.__file__)!r})
+import goproc
+goproc.install()
+import multiprocessing
+import pool_targets as targets
+multiprocessing.set_start_method({method!r})
+with targets.PoolWithQueues(1, maxtasksperchild=1) as pool:
+    print([pool.apply(targets.number_of, (targets.Handle(number),)) for number in range(3)])
+    pool.close()
+    pool.join()
+"""
+    assert run_script("-c", code, options=["-W", "ignore::DeprecationWarning"]).stdout == "[0, 1, 2]\n"
+
+
+def test_iterables_that_raise(context):
+    def numbers():
+        yield 1
+        raise LookupError("no more")
+
+    with targets.PoolWithQueues(1, context=context) as pool:
+        iterator = pool.imap(targets.double, numbers())
+        assert next(iterator) == 2
+        with pytest.raises(LookupError, match="no more"):
+            next(iterator)
+        pool.terminate()
+        pool.join()
+
+
+def test_other_classes_stay_on_the_engines_rings():
+    class Derived(goproc.pool.Pool):
+        pass
+
+    before = engine.stats()["tasks"]
+    with Derived(1) as pool:
+        assert pool.apply(targets.double, (4,)) == 8
+    assert engine.stats()["tasks"] == before + 1
