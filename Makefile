@@ -83,8 +83,10 @@ conformance-all: ## CPython's own suite, for every CPython on this machine
 ##@ To measure
 
 .PHONY: bench
-bench: ## goproc beside six other libraries: some 30 minutes
+bench: ## goproc beside six other libraries, then the documentation's tables and plots: some 30 minutes
 	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="run $(ARGS)"
+	$(BENCH_VENV)/bin/python -m benchmarks parts
+	$(BENCH_VENV)/bin/python -m benchmarks report
 
 .PHONY: bench-quick
 bench-quick: ## goproc beside multiprocessing, in under two minutes (single rows: ARGS="--only apply,imap")

@@ -2,6 +2,8 @@
 
     python -m benchmarks run         measure, and keep the figures in build/bench/results.json    (make bench)
     python -m benchmarks quick       the table's rows, goproc and multiprocessing only            (make bench-quick)
+    python -m benchmarks parts       take a task's time apart, and that of Pipe and Queue            (make bench)
+    python -m benchmarks report      write the tables and plots of the documentation from the figures
 
 The files:
 
@@ -14,5 +16,11 @@ The files:
     processor.py     processor time of a process and all that it has started
     results.py       the figures, kept in a file; medians, spreads and ratios
     machine.py       what the figures were measured on
-    report.py        the figures as a table
+    breakdown.py     where the time of a pool's task goes
+    channels.py      where the time of what goes through Pipe, SimpleQueue and Queue goes
+    program.py       a small program, measured as a whole
+    report.py        the figures as text: the terminal's, and the documentation's tables
+    plots.py         the figures as plots
+
+How it is measured, and why so: docs/benchmarks.md.
 """

@@ -1,7 +1,8 @@
-"""The command line: python -m benchmarks run | quick (see __init__.py)."""
+"""The command line: python -m benchmarks run | quick | parts | report (see __init__.py)."""
 
 import argparse
 import fnmatch
+import importlib
 import importlib.util
 import signal
 import sys
@@ -10,11 +11,19 @@ from pathlib import Path
 
 from . import growth, machine, report, work
 from .alternation import ROOT, alternate
-from .peers import PEERS, kind
+from .peers import PEERS
 from .results import OtherMachine, Results
 
 RESULTS = ROOT / "build" / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "build" / "bench" / "quick.json"
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PLOTS = ROOT / "docs" / "plots"
+#: What measures where the time goes: the module and its function.
+PARTS = {
+    "round-trip": ("breakdown", "round_trip"),
+    "stream": ("breakdown", "stream"),
+    "channels": ("channels", "measure"),
+}
 QUICK_PEERS = ("goproc", "multiprocessing")
 
 
@@ -33,6 +42,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         command.add_argument("--repetitions", type=int, default=repetitions, help="in each round")
         command.add_argument("--results", type=Path, default=path, metavar="FILE", help="where the figures are kept")
         command.add_argument("--list", action="store_true", help="only say which rows there are")
+    parts = commands.add_parser("parts", help="measure where the time goes: in a pool's task, in Pipe and Queue")
+    parts.add_argument("--repetitions", type=int, default=7)
+    parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the figures are kept")
+    parts.add_argument("--only", choices=PARTS, help="only these")
+    write = commands.add_parser("report", help="write the documentation's tables and plots from the figures")
+    write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     return parser.parse_args(arguments)
 
 
@@ -82,7 +97,7 @@ def measure(options: argparse.Namespace) -> int:
     began = time.monotonic()
     print(report.heading(libraries))
     for row in rows:
-        able = [library for library in libraries if row.can(kind(library)) and growth.affordable(row, library, results)]
+        able = [library for library in libraries if row.can(library) and growth.affordable(row, library, results)]
         rounds, repetitions = row.rounds or options.rounds, row.repetitions or options.repetitions
         outcome = alternate(row.name, able, rounds, repetitions, row.limit, tell(row))
         results.put(row.name, outcome.measured, outcome.failed, versions)
@@ -93,10 +108,39 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
+def take_apart(options: argparse.Namespace) -> int:
+    """Measure the parts of a pool's task, and of what goes through a channel."""
+    results = Results(options.results, machine.describe())
+    for name in [options.only] if options.only else PARTS:
+        module, function = PARTS[name]
+        measure = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+        results.put_parts(name, measure(options.repetitions))
+        print(f"{name}\n{report.parts_lines(name, results)}\n")
+    return 0
+
+
+def write(path: Path) -> int:
+    """Put the figures into the documentation."""
+    from . import plots  # matplotlib is needed for this only
+
+    if not path.exists():
+        sys.exit(f"no figures in {path}: measure first (make bench)")
+    results = Results(path, {})
+    count = report.write(results, DOCUMENTS)
+    drawn = plots.write(results, PLOTS)
+    print(f"{count} tables in {', '.join(file.name for file in DOCUMENTS)}")
+    print(f"plots: {', '.join(str(file.relative_to(ROOT)) for file in drawn)}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that subjects are ended
     try:
+        if options.command == "parts":
+            return take_apart(options)
+        if options.command == "report":
+            return write(options.results)
         return measure(options)
     except OtherMachine as error:
         sys.exit(str(error))

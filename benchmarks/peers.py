@@ -29,6 +29,8 @@ class PoolPeer:
     makes_chunks = True
     #: The start methods that it has, or that what it has comes nearest to.
     start_methods = EVERY_METHOD
+    #: With fewer it does the work itself, without a process.
+    least_workers = 1
 
     def __init__(self, name):
         self.name = name
@@ -76,6 +78,7 @@ class FuturesPeer:
 
     makes_chunks = False
     start_methods = EVERY_METHOD
+    least_workers = 1
 
     def __init__(self, name):
         import multiprocessing
@@ -116,6 +119,7 @@ class JoblibPeer:
 
     makes_chunks = True
     start_methods = ("spawn",)
+    least_workers = 2
 
     def __init__(self, name):
         self.name = name
@@ -146,11 +150,16 @@ class JoblibPeer:
         return self._parallel(function, items, batch_size=1, return_as="generator_unordered")
 
 
+def _length(items):
+    return len(items) if hasattr(items, "__len__") else None
+
+
 class MpirePeer:
     """mpire.WorkerPool."""
 
     makes_chunks = True
     start_methods = EVERY_METHOD
+    least_workers = 1
 
     def __init__(self, name):
         self.name = name
@@ -174,10 +183,10 @@ class MpirePeer:
         return self._pool.map(function, items, chunk_size=chunksize, worker_lifespan=self._lifespan)
 
     def imap(self, function, items):
-        return self._pool.imap(function, items, iterable_len=len(items), chunk_size=1)
+        return self._pool.imap(function, items, iterable_len=_length(items), chunk_size=1)
 
     def imap_unordered(self, function, items):
-        return self._pool.imap_unordered(function, items, iterable_len=len(items), chunk_size=1)
+        return self._pool.imap_unordered(function, items, iterable_len=_length(items), chunk_size=1)
 
 
 _KINDS = {

@@ -1,10 +1,36 @@
-"""The figures as text: for the terminal, and as the documentation's tables."""
+"""The figures as text: the table on the terminal, and the tables in the documentation.
 
+A table in a Markdown file stands between <!-- figures: NAME --> and <!-- end of figures -->; what is between is ours.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from . import growth
 from .results import Results, Spread
-from .work import Row
+from .work import GROUPS, ROWS, Row
 
 BASE = "multiprocessing"
-UNITS = {"us": 1e6, "ms": 1e3, "s": 1.0}
+UNITS = {"us": 1e6, "ms": 1e3}
+WRITTEN = {"us": "µs", "ms": "ms"}
+
+#: The rows that README.md shows.
+SUMMARY = (
+    "apply",
+    "apply_async",
+    "map_one_by_one",
+    "imap",
+    "map_strings",
+    "skew",
+    "bytes_64MiB",
+    "array_64MiB",
+    "start_fork",
+    "start_spawn",
+    "start_forkserver",
+    "program_fork",
+)
 
 
 def figure(value: float) -> str:
@@ -12,6 +38,16 @@ def figure(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def per_unit(row: Row, results: Results, library: str) -> Spread:
+    """Return what one unit of a row's work took, in the row's unit."""
+    spread = results.spread(row.name, library, row.clock)
+    factor = UNITS[row.unit] / row.count
+    return Spread(spread.median * factor, spread.low * factor, spread.high * factor)
+
+
+# --- The terminal
 
 
 def heading(libraries: list[str]) -> str:
@@ -24,11 +60,16 @@ def line(row: Row, results: Results, libraries: list[str]) -> str:
     """Return a row of the terminal's table: medians, and what goproc's ratio to multiprocessing is."""
     cells = []
     for library in libraries:
-        if library in results.libraries(row.name):
-            cells.append(f"{figure(per_unit(row, results, library).median)} {row.unit}")
-        else:
+        if library not in results.libraries(row.name):
             cells.append("failed" if library in results.failed(row.name) else "-")
+        elif isinstance(row, growth.Memory):
+            (trace,) = results.rows[row.name]["measured"][library]
+            cells.append(f"{max(trace['memory']):,.0f} MiB")
+        else:
+            cells.append(f"{figure(per_unit(row, results, library).median)} {row.unit}")
     text = f"{row.name:<22}" + "".join(f"{cell:>17}" for cell in cells)
+    if isinstance(row, growth.Memory):
+        return text
     ratio, processor = (results.ratio(row.name, "goproc", BASE, clock) for clock in (row.clock, "processor"))
     if ratio is None:
         return text
@@ -37,22 +78,161 @@ def line(row: Row, results: Results, libraries: list[str]) -> str:
     return text + (f"{processor.median:>10.2f}x" if processor else "")
 
 
-def per_unit(row: Row, results: Results, library: str) -> Spread:
-    """Return what one unit of a row's work took, in the row's unit."""
-    spread = results.spread(row.name, library, row.clock)
-    factor = UNITS[row.unit] / row.count
-    return Spread(spread.median * factor, spread.low * factor, spread.high * factor)
+def losses(row: Row, results: Results) -> list[tuple[str, Spread]]:
+    """Return the libraries that are faster than goproc at a row, each with goproc's ratio to it, which is below 1."""
+    found = []
+    for library in results.libraries(row.name):
+        if library != "goproc" and (ratio := results.ratio(row.name, "goproc", library, row.clock)):
+            if ratio.median < 1:
+                found.append((library, ratio))
+    return found
 
 
 def shortfalls(rows: list[Row], results: Results) -> str:
     """Say where goproc is below a goal, and where a peer is faster."""
     lines = []
     for row in rows:
+        if isinstance(row, growth.Memory):
+            continue
         if row.goal and (ratio := results.ratio(row.name, "goproc", BASE, row.clock)):
             if ratio.median < row.goal.floor:
                 lines.append(f"below the floor: {row.name}, {ratio.median:.2f}x of {row.goal.floor:g}x")
-        for library in results.libraries(row.name):
-            ratio = results.ratio(row.name, "goproc", library, row.clock)
-            if library != "goproc" and ratio and ratio.median < 1:
-                lines.append(f"{library} is faster: {row.name}, goproc takes {1 / ratio.median:.2f} times as long")
+        for library, ratio in losses(row, results):
+            quartiles = f"{1 / ratio.high:.2f}-{1 / ratio.low:.2f}"
+            lines.append(
+                f"{library} is faster: {row.name}, goproc takes {1 / ratio.median:.2f} ({quartiles}) times as long"
+            )
     return "\n".join(lines) or "no floor missed, no peer faster"
+
+
+def parts_lines(name: str, results: Results) -> str:
+    """Return the parts of something, a line each: microseconds, median and quartiles."""
+    spreads = {part: Spread.of([1e6 * each for each in values]) for part, values in results.parts[name].items()}
+    return "\n".join(
+        f"{figure(spread.median):>10} us  ({figure(spread.low)}-{figure(spread.high)})  {part}"
+        for part, spread in spreads.items()
+    )
+
+
+# --- The documentation
+
+
+def cell(row: Row, results: Results, library: str, quartiles: bool = True) -> str:
+    if library not in results.libraries(row.name):
+        return "fails" if library in results.failed(row.name) else "–"
+    spread = per_unit(row, results, library)
+    text = f"**{figure(spread.median)}**" if library == "goproc" else figure(spread.median)
+    return f"{text}<br><sub>{figure(spread.low)}–{figure(spread.high)}</sub>" if quartiles else text
+
+
+def times(ratio: Spread | None) -> str:
+    """Show a ratio: how many times as fast."""
+    return "–" if ratio is None else f"{figure(ratio.median)}×"
+
+
+def table(rows: list[Row], results: Results) -> str:
+    """Return the table of some rows: the medians of all libraries with the quartiles, and goproc's ratio."""
+    libraries = [name for name in results.versions if any(name in results.libraries(row.name) for row in rows)]
+    lines = [
+        "| work | " + " | ".join(libraries) + f" | goproc to {BASE} |",
+        "|---|" + "--:|" * (len(libraries) + 1),
+    ]
+    for row in rows:
+        if results.libraries(row.name):
+            cells = [cell(row, results, library) for library in libraries]
+            ratio = times(results.ratio(row.name, "goproc", BASE, row.clock))
+            lines.append(f"| {row.title}, {WRITTEN[row.unit]} | " + " | ".join(cells) + f" | {ratio} |")
+    return "\n".join(lines)
+
+
+def summary(results: Results) -> str:
+    """Return README.md's table: goproc, multiprocessing, and the best of the others."""
+    lines = [
+        "| work | goproc | multiprocessing | times as fast | best of the others |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for row in (ROWS[name] for name in SUMMARY):
+        libraries = results.libraries(row.name)
+        if "goproc" not in libraries or BASE not in libraries:
+            continue
+        ours, theirs = (f"{cell(row, results, library, False)} {WRITTEN[row.unit]}" for library in ("goproc", BASE))
+        others = [library for library in libraries if library not in ("goproc", BASE)]
+        best = min(others, key=lambda library: per_unit(row, results, library).median, default=None)
+        other = f"{cell(row, results, best, False)} {WRITTEN[row.unit]}, {best}" if best else "–"
+        ratio = times(results.ratio(row.name, "goproc", BASE, row.clock))
+        lines.append(f"| {row.title} | {ours} | {theirs} | {ratio} | {other} |")
+    return "\n".join(lines)
+
+
+def slower(results: Results) -> str:
+    """Return the list of the rows at which another library is faster."""
+    lines = []
+    for row in ROWS.values():
+        if found := losses(row, results):
+            names = ", ".join(
+                f"{library} ({figure(1 / ratio.median)} times as fast; quartiles {figure(1 / ratio.high)} to "
+                f"{figure(1 / ratio.low)})"
+                for library, ratio in sorted(found, key=lambda pair: pair[1].median)
+            )
+            lines.append(f"- {row.title}: {names}")
+    return "\n".join(lines) or "At no row."
+
+
+def machine(results: Results) -> str:
+    """Return the description of the machine, and the versions of the libraries."""
+    lines = [f"- {name}: {value}" for name, value in results.machine.items()]
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if name != "goproc")
+    return "\n".join([*lines, f"- libraries: {versions}"])
+
+
+def memory(results: Results) -> str:
+    """Return the table of what the long imap took of memory."""
+    lines = ["| library | results | after | memory of the main program |", "|---|--:|--:|--:|"]
+    for library, row in growth.MEMORY.items():
+        for trace in results.rows.get(row.name, {"measured": {}})["measured"].get(library, []):
+            stopped = "" if trace["finished"] else ", stopped"
+            lines.append(
+                f"| {library} | {trace['results'][-1]:,} | {trace['seconds'][-1]:.0f} s{stopped} | "
+                f"{max(trace['memory']):,.0f} MiB |"
+            )
+    return "\n".join(lines)
+
+
+def parts(name: str, results: Results) -> str:
+    """Return the table of the parts of something."""
+    lines = ["| what | µs | quartiles |", "|---|--:|--:|"]
+    for part, values in results.parts.get(name, {}).items():
+        spread = Spread.of([1e6 * each for each in values])
+        lines.append(f"| {part} | {figure(spread.median)} | {figure(spread.low)}–{figure(spread.high)} |")
+    return "\n".join(lines)
+
+
+def slug(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def write(results: Results, files: list[Path]) -> int:
+    """Put the tables into Markdown files; return how many there were. Raises KeyError for a name that is no table."""
+    texts: dict[str, Callable[[], str]] = {
+        "summary": partial(summary, results),
+        "slower": partial(slower, results),
+        "machine": partial(machine, results),
+        "tasks": partial(table, list(growth.BY_TASKS.values()), results),
+        "workers": partial(table, list(growth.BY_WORKERS.values()), results),
+        "memory": partial(memory, results),
+    }
+    for name in results.parts:
+        texts[name] = partial(parts, name, results)
+    for group, rows in GROUPS.items():
+        texts[slug(group)] = partial(table, rows, results)
+    count = 0
+    for file in files:
+        text, found = re.subn(
+            r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)",
+            lambda place: f"{place[1]}\n{texts[place[2]]()}\n\n{place[3]}",
+            file.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
+        file.write_text(text, encoding="utf-8")
+        count += found
+    return count

@@ -34,7 +34,7 @@ class Results:
     def __init__(self, path: Path, machine: dict[str, str]):
         """Read the file at path, if there is one. Raises OtherMachine if it is another machine's."""
         self._path = path
-        self._content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": {}}
+        self._content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": {}, "parts": {}}
         if path.exists():
             self._content = json.loads(path.read_text())
             if machine and self._content["machine"] != machine:
@@ -52,10 +52,23 @@ class Results:
     def rows(self) -> dict[str, dict]:
         return self._content["rows"]
 
+    @property
+    def parts(self) -> dict[str, dict[str, list[float]]]:
+        """What the parts of something take, in seconds: by its name, and by the part's."""
+        return self._content["parts"]
+
+    def put_parts(self, name: str, measured: dict[str, list[float]]) -> None:
+        """Keep the parts of something, in the place of those it had, and write the file."""
+        self.parts[name] = measured
+        self._write()
+
     def put(self, row: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]) -> None:
         """Keep a row's figures, in the place of those it had, and write the file."""
         self.rows[row] = {"measured": measured, "failed": failed}
         self.versions.update(versions)
+        self._write()
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(self._content, indent=1))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import functions
+from . import functions, peers
 from .processor import Meter
 
 
@@ -60,14 +60,20 @@ class Row:
     rounds: int = 0
     repetitions: int = 0
 
-    def can(self, kind: type) -> bool:
-        """Whether a kind of peer can do this."""
-        return hasattr(kind, self.operation)
+    def can(self, library: str) -> bool:
+        """Whether a library can do this."""
+        kind = peers.kind(library)
+        return hasattr(kind, self.operation) and self.workers >= kind.least_workers
 
     def open(self, peer):
         peer.open(self.workers, self.method, **self.pool)
 
-    def once(self, peer) -> Measurement:
+    def warm_up(self, peer):
+        """Do the work for the first time; this does not count."""
+        return self.once(peer)
+
+    def once(self, peer):
+        """Do the work; return a Measurement."""
         items, options = self.items(), self.options
         if self.operation == "map" and "chunksize" not in options and not peer.makes_chunks:
             options = {"chunksize": -(-len(items) // (4 * self.workers))}  # what multiprocessing would take
@@ -99,9 +105,10 @@ class Idle(Row):
 class NewPool(Row):
     """A new pool each time, measured from its making until the results are there; its end is not measured."""
 
-    def can(self, kind):
+    def can(self, library):
+        kind = peers.kind(library)
         takes = inspect.signature(kind.open).parameters
-        return super().can(kind) and self.method in kind.start_methods and takes.keys() >= self.pool.keys()
+        return super().can(library) and self.method in kind.start_methods and takes.keys() >= self.pool.keys()
 
     def open(self, peer):
         pass
