@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run = commands.add_parser("run", help="measure everything: some 20 minutes")
     quick = commands.add_parser("quick", help="the tables' rows, goproc and multiprocessing only: under two minutes")
     for command, peers, path, rounds, repetitions in (
-        (run, PEERS, RESULTS, 2, 5),
+        (run, PEERS, RESULTS, 1, 5),
         (quick, QUICK_PEERS, QUICK_RESULTS, 1, 5),
     ):
         command.add_argument("--only", metavar="ROW,...", default="*", help="only these rows; * and ? are wildcards")

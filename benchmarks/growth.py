@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from .peers import PEERS
+from .processor import Meter
 from .results import Results
-from .work import ONE_BY_ONE, Row, integers
+from .work import ONE_BY_ONE, Measurement, Row, integers
 
 TASKS = [10**3, 10**4, 10**5, 10**6]
 WORKERS = [1, 2, 4, 8, 16, 32, 64]
@@ -38,7 +39,7 @@ class Memory(Row):
     """One library's imap over a generator of ten million items, up to a limit of time and of memory."""
 
     ITEMS = 10**7
-    SECONDS = 90
+    SECONDS = 45
     MEMORY = 2048  # MiB
     INTERVAL = 0.1
 
@@ -81,14 +82,31 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
+class Growing(Row):
+    """A point of a curve. So that the long ones do not take twice as long, the warm-up is short."""
+
+    def warm_up(self, peer):
+        """Return what it took."""
+        meter, began = Meter(), time.perf_counter()
+        peer.map(self.function, list(range(1000)), **self.options)
+        return Measurement(time.perf_counter() - began, meter.seconds())
+
+
 BY_TASKS = {
-    count: Row(
-        f"tasks_{count}", f"`map(chunksize=1)` of {count:,}", "map", integers(count), options=ONE_BY_ONE, count=count
+    count: Growing(
+        f"tasks_{count}",
+        f"`map(chunksize=1)` of {count:,}",
+        "map",
+        integers(count),
+        options=ONE_BY_ONE,
+        count=count,
+        rounds=1,
+        repetitions=5 if count <= 10_000 else 2,
     )
     for count in TASKS
 }
 BY_WORKERS = {
-    workers: Row(
+    workers: Growing(
         f"workers_{workers}",
         f"`map(chunksize=1)` of 10,000, {workers} workers",
         "map",
@@ -96,6 +114,8 @@ BY_WORKERS = {
         options=ONE_BY_ONE,
         count=10_000,
         workers=workers,
+        rounds=1,
+        repetitions=3,
     )
     for workers in WORKERS
 }

@@ -1,7 +1,7 @@
 """The figures as plots, SVG files for README.md and the documentation. Colours: Okabe and Ito's, which the colour-blind
 can tell apart; each library has its own marker as well."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib import pyplot
@@ -140,7 +140,7 @@ def speed(results: Results, folder: Path) -> Path | None:
     return save(figure, folder, "speed.svg")
 
 
-def curves(results: Results, points: dict[int, Row], across: str, name: str, folder: Path) -> Path | None:
+def curves(results: Results, points: Mapping[int, Row], across: str, name: str, folder: Path) -> Path | None:
     """Plot what a task costs at the points of a curve; across says what they differ in."""
     figure, axis = pyplot.subplots(figsize=(7, 4))
     ends = []

@@ -187,7 +187,7 @@ SKEWED = [0.1] * 4 + [0.002] * 196
 
 GROUPS: dict[str, list[Row]] = {
     "Small tasks": [
-        Row("apply", "`apply`, one call after the other", "apply", integers(1000), count=1000, goal=Goal(15, 35)),
+        Row("apply", "`apply`, one call after the other", "apply", integers(500), count=500, goal=Goal(15, 35)),
         Row(
             "apply_async",
             "`apply_async` of 10,000, then `get`",
@@ -342,10 +342,10 @@ GROUPS: dict[str, list[Row]] = {
         ),
         NewPool(
             "maxtasksperchild",
-            "`maxtasksperchild=1`, `map(chunksize=1)` of 50",
+            "`maxtasksperchild=1`, `map(chunksize=1)` of 20",
             "map",
-            integers(50),
-            count=50,
+            integers(20),
+            count=20,
             pool={"tasks_per_worker": 1},
             options=ONE_BY_ONE,
             unit="ms",

@@ -91,3 +91,76 @@ func BenchmarkSubmitToTheQueue(b *testing.B) {
 		}
 	}
 }
+
+// Tasks that come in one frame: what each of them costs, in and out.
+func BenchmarkBatch(b *testing.B) {
+	for _, size := range []int{1, 16, 128} {
+		b.Run(fmt.Sprintf("tasks=%d", size), func(b *testing.B) {
+			p, _ := newPool(b)
+			h := hire(b, p, 0)
+			p.believe(1) // so short that the worker is given a whole batch
+			payload, buffer := make([]byte, 64), make([]byte, 128<<10)
+			tasks := 0
+			for b.Loop() {
+				if tasks%size == 0 {
+					f := ring.Frame{Job: 1, Index: uint64(tasks), End: uint32(size)}
+					if err := p.Submit(f, payload); err != nil {
+						b.Fatal(err)
+					}
+				}
+				tasks++
+				task, ok := h.Claim()
+				if !ok {
+					b.Fatal("no task is there")
+				}
+				h.Advance()
+				result := resultOf(task)
+				result.Busy = 1
+				if err := h.TrySend(result, nil); err != nil {
+					b.Fatal(err)
+				}
+				if p.Collect(buffer) == 0 {
+					b.Fatal("nothing has completed")
+				}
+			}
+		})
+	}
+}
+
+// Of two tasks each time, one waits behind a task that does not end, until it is taken back for the worker that has nothing.
+func BenchmarkBalance(b *testing.B) {
+	p, _ := newPool(b)
+	stuck := hire(b, p, 0)
+	p.believe(1)
+	payload, buffer := make([]byte, 64), make([]byte, 128<<10)
+	submit := func() {
+		if err := p.Submit(ring.Frame{Job: 1}, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+	submit()
+	if _, ok := stuck.Claim(); !ok {
+		b.Fatal("no task is there")
+	}
+	stuck.Advance()
+	other := hire(b, p, 0)
+	for b.Loop() {
+		submit()
+		submit()
+		for range 2 {
+			task, ok := other.Claim()
+			if !ok {
+				b.Fatal("no task has come to the worker that has nothing")
+			}
+			other.Advance()
+			result := resultOf(task)
+			result.Busy = 1
+			if err := other.TrySend(result, payload); err != nil {
+				b.Fatal(err)
+			}
+			if p.Collect(buffer) == 0 {
+				b.Fatal("nothing has completed")
+			}
+		}
+	}
+}

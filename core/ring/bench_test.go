@@ -2,6 +2,7 @@ package ring_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/goproc/goproc/core/ring"
@@ -66,4 +67,60 @@ func BenchmarkResult(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+}
+
+// What the parent takes back of a worker's before it has begun it: by compare-and-swap on the claim word.
+func BenchmarkTakeBack(b *testing.B) {
+	slot, worker := newSlot(b, newMemory(b), 0)
+	payload := make([]byte, 64)
+	for b.Loop() {
+		position, ok := slot.Push(task(1, 1), payload)
+		if !ok {
+			b.Fatal("full")
+		}
+		slot.Publish()
+		if _, _, ok := slot.TakeBack(position, len(payload), 1, 1); !ok {
+			b.Fatal("the worker has begun it")
+		}
+		if _, ok := worker.Claim(); ok { // it passes over what has been taken back
+			b.Fatal("a task is left")
+		}
+	}
+}
+
+// A task for a worker that sleeps, and its result: a futex wake, and a switch to another thread.
+func BenchmarkWake(b *testing.B) {
+	slot, worker := newSlot(b, newMemory(b), 0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			task, err := worker.Recv()
+			if err != nil || worker.TrySend(result(task.Job, task.Index), nil) != nil {
+				return
+			}
+		}
+	}()
+	for b.Loop() {
+		for !worker.Sleeping() {
+			runtime.Gosched()
+		}
+		if _, ok := slot.Push(task(1, 1), nil); !ok {
+			b.Fatal("full")
+		}
+		slot.Publish()
+		for {
+			_, _, ok, err := slot.Result()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if ok {
+				break
+			}
+			runtime.Gosched()
+		}
+		slot.Release()
+	}
+	slot.Stop()
+	<-done
 }
