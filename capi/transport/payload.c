@@ -1,12 +1,16 @@
 /* Payloads and the memory of what is unpickled from them; see payload.h. */
+#define _GNU_SOURCE
 #include "payload.h"
 
 #include "transport.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGNMENT = 64, MAX_PARTS = 1 << 20, LARGE_COPY = 64 << 10 };
+enum { ALIGNMENT = 64, MAX_PARTS = 1 << 20, LARGE_COPY = 64 << 10, HUGE_PAGE = 2 << 20 };
+
+#define OF_BYTES (UINT64_C(1) << 63) /* in a part's size: it is the contents of a bytes object */
 
 volatile unsigned goproc_fork_depth;
 
@@ -71,12 +75,41 @@ static uint64_t aligned(uint64_t size) {
     return (size + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
 }
 
+/* What is copied into an extent: the pieces of the stream, then the buffers. */
+typedef struct {
+    Py_buffer *items;
+    Py_ssize_t pieces, count;
+} parts;
+
+static void parts_release(parts *parts) {
+    while (parts->count > 0)
+        PyBuffer_Release(&parts->items[--parts->count]);
+    PyMem_Free(parts->items);
+}
+
+/* Appends the buffers of all items of a sequence. */
+static int parts_extend(parts *parts, PyObject *sequence, Py_ssize_t length, int flags) {
+    for (Py_ssize_t i = 0; i < length; i++) {
+        PyObject *item = PySequence_GetItem(sequence, i);
+        int failed = item == NULL || PyObject_GetBuffer(item, &parts->items[parts->count], flags) < 0;
+        Py_XDECREF(item);
+        if (failed)
+            return -1;
+        parts->count++;
+    }
+    return 0;
+}
+
 /* Copies the parts into an extent. */
-static int pack_extent(goproc_payload *payload, goproc_arena *arena, Py_buffer *parts, Py_ssize_t count) {
+static int pack_extent(goproc_payload *payload, goproc_arena *arena, const parts *parts) {
+    Py_ssize_t count = 1 + parts->count - parts->pieces;
     uint64_t table = aligned(sizeof(uint64_t) * (uint64_t)(count + 1));
-    uint64_t total = table;
-    for (Py_ssize_t i = 0; i < count; i++)
-        total += aligned((uint64_t)parts[i].len);
+    uint64_t stream = 0;
+    for (Py_ssize_t i = 0; i < parts->pieces; i++)
+        stream += (uint64_t)parts->items[i].len;
+    uint64_t total = table + aligned(stream);
+    for (Py_ssize_t i = parts->pieces; i < parts->count; i++)
+        total += aligned((uint64_t)parts->items[i].len);
     uint8_t *to = goproc_arena_allocate(arena, total, &payload->extent);
     if (to == NULL) {
         if (errno == ENOMEM)
@@ -87,13 +120,17 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, Py_buffer *
     }
     uint64_t *sizes = (uint64_t *)to;
     *sizes++ = (uint64_t)count;
-    for (Py_ssize_t i = 0; i < count; i++)
-        sizes[i] = (uint64_t)parts[i].len;
+    *sizes++ = stream;
     PyThreadState *released = total >= LARGE_COPY ? PyEval_SaveThread() : NULL;
     uint64_t at = table;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        memcpy(to + at, parts[i].buf, (size_t)parts[i].len);
-        at += aligned((uint64_t)parts[i].len);
+    for (Py_ssize_t i = 0; i < parts->count; i++) {
+        const Py_buffer *part = &parts->items[i];
+        memcpy(to + at, part->buf, (size_t)part->len);
+        at += (uint64_t)part->len;
+        if (i + 1 >= parts->pieces)
+            at = aligned(at);
+        if (i >= parts->pieces)
+            *sizes++ = (uint64_t)part->len | (PyBytes_CheckExact(part->obj) ? OF_BYTES : 0);
     }
     if (released != NULL)
         PyEval_RestoreThread(released);
@@ -105,43 +142,40 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, Py_buffer *
 
 int goproc_payload_pack(goproc_payload *payload, goproc_arena *arena, PyObject *stream, PyObject *buffers) {
     memset(payload, 0, sizeof *payload);
-    if (PyObject_GetBuffer(stream, &payload->stream, PyBUF_SIMPLE) < 0)
-        return -1;
+    int whole = !PyList_CheckExact(stream);
+    Py_ssize_t pieces = whole ? 1 : PyList_GET_SIZE(stream);
     Py_ssize_t extra = buffers == NULL || buffers == Py_None ? 0 : PySequence_Size(buffers);
-    if (extra < 0 || extra >= MAX_PARTS) {
-        if (extra >= 0)
-            PyErr_Format(PyExc_ValueError, "a payload has %zd buffers, more than %d", extra, MAX_PARTS - 1);
-        goproc_payload_done(payload);
+    if (extra < 0)
+        return -1;
+    if (pieces >= MAX_PARTS || extra >= MAX_PARTS) {
+        PyErr_Format(PyExc_ValueError, "a payload has %zd buffers, more than %d", Py_MAX(pieces, extra), MAX_PARTS - 1);
         return -1;
     }
-    if (extra == 0 && payload->stream.len <= GOPROC_MAX_INLINE) {
-        payload->bytes = payload->stream.buf;
-        payload->size = (uint64_t)payload->stream.len;
-        return 0;
+    if (whole && extra == 0) {
+        if (PyObject_GetBuffer(stream, &payload->stream, PyBUF_SIMPLE) < 0)
+            return -1;
+        if (payload->stream.len <= GOPROC_MAX_INLINE) {
+            payload->bytes = payload->stream.buf;
+            payload->size = (uint64_t)payload->stream.len;
+            return 0;
+        }
+        PyBuffer_Release(&payload->stream);
     }
-    int result = -1;
-    Py_ssize_t got = 1;
-    Py_buffer *parts = PyMem_Calloc((size_t)extra + 1, sizeof *parts);
-    if (parts == NULL) {
+    parts parts = {.items = PyMem_Calloc((size_t)(pieces + extra), sizeof *parts.items), .pieces = pieces};
+    if (parts.items == NULL) {
         PyErr_NoMemory();
-        goproc_payload_done(payload);
         return -1;
     }
-    parts[0] = payload->stream;
-    for (; got <= extra; got++) {
-        PyObject *item = PySequence_GetItem(buffers, got - 1);
-        int failed = item == NULL || PyObject_GetBuffer(item, &parts[got], PyBUF_ANY_CONTIGUOUS) < 0;
-        Py_XDECREF(item);
-        if (failed)
-            break;
-    }
-    if (got > extra)
-        result = pack_extent(payload, arena, parts, extra + 1);
-    while (--got >= 1)
-        PyBuffer_Release(&parts[got]);
-    PyMem_Free(parts);
-    if (result < 0)
-        goproc_payload_done(payload);
+    int result;
+    if (whole)
+        result = PyObject_GetBuffer(stream, &parts.items[0], PyBUF_SIMPLE) < 0 ? -1 : (parts.count = 1, 0);
+    else
+        result = parts_extend(&parts, stream, pieces, PyBUF_SIMPLE);
+    if (result == 0 && extra > 0)
+        result = parts_extend(&parts, buffers, extra, PyBUF_ANY_CONTIGUOUS);
+    if (result == 0)
+        result = pack_extent(payload, arena, &parts);
+    parts_release(&parts);
     return result;
 }
 
@@ -152,6 +186,27 @@ void goproc_payload_done(goproc_payload *payload) {
 /* memoryview(owner)[at:at + size] */
 static PyObject *part(PyObject *whole, uint64_t at, uint64_t size) {
     return PySequence_GetSlice(whole, (Py_ssize_t)at, (Py_ssize_t)(at + size));
+}
+
+/* A bytes object with the contents. Fresh memory of that size is touched for the first time here: huge pages make that
+ * cost a fraction. */
+static PyObject *bytes_of(const uint8_t *from, uint64_t size) {
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (bytes == NULL)
+        return NULL;
+    char *to = PyBytes_AS_STRING(bytes);
+    if (size < LARGE_COPY) {
+        memcpy(to, from, (size_t)size);
+        return bytes;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    uintptr_t begin = ((uintptr_t)to + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+    uintptr_t end = ((uintptr_t)to + (uintptr_t)size) & ~(uintptr_t)(HUGE_PAGE - 1);
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* where there are none, it is only slower */
+    memcpy(to, from, (size_t)size);
+    Py_END_ALLOW_THREADS;
+    return bytes;
 }
 
 static PyObject *broken(void) {
@@ -188,12 +243,14 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
     if (buffers == NULL)
         goto done;
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t size = sizes[i + 1];
+        uint64_t size = sizes[i + 1] & ~OF_BYTES;
         if (size > description->length - at || aligned(size) > description->length - at) {
             broken();
             goto done;
         }
-        PyObject *view = part(whole, at, size);
+        PyObject *view = sizes[i + 1] & OF_BYTES
+                             ? bytes_of((const uint8_t *)goproc_extent_payload(mapping->header) + at, size)
+                             : part(whole, at, size);
         if (view == NULL)
             goto done;
         if (i == 0)

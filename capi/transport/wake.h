@@ -7,6 +7,7 @@
 #define GOPROC_WAKE_H
 
 #include <errno.h>
+#include <sched.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -60,7 +61,7 @@ static inline void goproc_spinner_waited(goproc_spinner *spinner, uint32_t most_
                 changed_ = atomic_load_explicit((word), memory_order_acquire) != (seen);                               \
                 goproc_pause();                                                                                        \
             }                                                                                                          \
-        } while (!changed_ && goproc_now_ns() < end_ns_);                                                              \
+        } while (!changed_ && (sched_yield(), goproc_now_ns() < end_ns_));                                             \
         changed_;                                                                                                      \
     })
 

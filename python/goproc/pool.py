@@ -23,7 +23,7 @@ from .crew import Crew
 from .dispatch import Dispatch
 from .errors import CancelledError, EngineError
 from .install import standard_module
-from .worker import ITEM, MAP, STARMAP, Encoder, by_name, worker  # noqa: F401  (worker: the standard library's module has it, too)
+from .worker import ITEM, MAP, STARMAP, Encoder, by_name, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -53,7 +53,8 @@ _BATCH_ITEMS, _BATCH_BYTES = 32, 4096
 #: Iterables whose iterators neither wait nor run anybody's code: items can be collected before they are submitted.
 _COLLECTIONS = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
-_ATOMS = frozenset({int, float, bool, str, bytes, type(None)})
+_TEXTS = frozenset({str, bytes})
+_PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
 
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -183,7 +184,7 @@ class Pool(_standard.Pool):
         result = ApplyResult(self, callback, error_callback, func)
         if limit is not None:
             self._limit(result, 0, limit)
-        self._submit(result, 0, (by_name(func), args, kwds))
+        self._submit(result, 0, (by_name(func), outlined(args), kwds))
         return result
 
     def map(self, func, iterable, chunksize=None, *, task_timeout=None):
@@ -231,7 +232,7 @@ class Pool(_standard.Pool):
                 for chunk in chunks:
                     if limit is not None:
                         self._limit(result, index, limit)
-                    self._submit(result, index, (name, chunk, how))
+                    self._submit(result, index, (name, outlined(chunk), how))
                     index += 1
             else:
                 while batch := list(itertools.islice(chunks, size)):
@@ -332,10 +333,11 @@ class Pool(_standard.Pool):
         They must be immutable for that, and of the simplest types: the tasks of a payload may share objects, and
         several workers may unpickle it. Each is scheduled, and answered, as if it had come alone.
         """
-        if len(items) > 1 and type(func) is str and self._crew.broken is None and _are_plain(items):
-            stream, buffers = self._encode((func, items, how, None))
-            if len(stream) <= _BATCH_BYTES:
-                self._port.submit(result._job, index, stream, buffers, len(items))
+        size = _plain_size(items) if len(items) > 1 and type(func) is str and self._crew.broken is None else None
+        if size is not None:
+            stream = self._encode((func, items, how, None))[0] if size <= _BATCH_BYTES else None
+            if type(stream) is bytes and len(stream) <= _BATCH_BYTES:
+                self._port.submit(result._job, index, stream, None, len(items))
                 self._unlooked += len(items)
             else:
                 half = len(items) // 2
@@ -363,49 +365,59 @@ class Pool(_standard.Pool):
             return 0  # the pool has been terminated, or the engine is closed: what is left is cancelled by that
 
 
-class _Arrival:
-    """Stands in for the threading.Event of the standard library's results: waiting is collecting."""
+class ApplyResult(_standard.ApplyResult):
+    """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
 
-    __slots__ = ("done", "_dispatch")
+    done = False  # whether the result is there; waiting for it is collecting
+    _completing = False  # its callback may terminate the pool, which fails all results that have not come
+    _callback = _error_callback = None
+    _limit = None  # how long its tasks may run, in seconds
 
-    def __init__(self, dispatch):
-        self.done = False
-        self._dispatch = dispatch
+    def __init__(self, pool, callback, error_callback, func=None):
+        self._pool = pool
+        self._dispatch = pool._dispatch
+        self._func = func
+        self._cache = cache = pool._cache
+        self._job = job = next(job_counter)
+        if callback or error_callback:
+            self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
+            pool._dispatch.serve()
+        cache[job] = self
 
-    def set(self):
-        self.done = True
-
-    def is_set(self):
+    def ready(self):
+        """Whether the result is there."""
         if not self.done:
             self._dispatch.poll()
         return self.done
 
     def wait(self, timeout=None):
-        self._dispatch.wait(self, timeout)
-        return self.done
+        """Wait until the result is there, at most timeout seconds; for ever when it is None."""
+        if not self.done:
+            self._dispatch.wait(self, timeout)
 
+    def get(self, timeout=None):
+        """Return the result, or raise what the task raised; TimeoutError if it has not come in timeout seconds."""
+        if not self.done:
+            self._dispatch.wait(self, timeout)
+            if not self.done:
+                raise TimeoutError
+        if self._success:
+            return self._value
+        raise self._value
 
-class ApplyResult(_standard.ApplyResult):
-    """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
-
-    _completing = False  # its callback may terminate the pool, which fails all results that have not come
-    _limit = None  # how long its tasks may run, in seconds
-
-    def __init__(self, pool, callback, error_callback, func=None):
-        self._pool = pool
-        self._event = _Arrival(pool._dispatch)
-        self._job = next(job_counter)
-        self._func = func
-        self._cache = pool._cache
-        self._callback = self._error_callback = None
-        if callback or error_callback:
-            self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
-            pool._dispatch.serve()
-        self._cache[self._job] = self
+    @property
+    def _event(self):
+        return _Arrival(self)
 
     def _set(self, i, obj):
         self._completing = True
-        super()._set(i, obj)
+        self._success, self._value = obj
+        callback = self._callback if self._success else self._error_callback
+        if callback:
+            callback(self._value)
+        self.done = True
+        del self._cache[self._job]
+        self._pool = None
 
     def _fail(self, error):
         if not self._completing:
@@ -427,6 +439,23 @@ class ApplyResult(_standard.ApplyResult):
         self._fail(CancelledError("the task was cancelled"))
 
 
+class _Arrival:
+    """Stands in for the threading.Event of the standard library's results."""
+
+    def __init__(self, result):
+        self._result = result
+
+    def set(self):
+        self._result.done = True
+
+    def is_set(self):
+        return self._result.ready()
+
+    def wait(self, timeout=None):
+        self._result.wait(timeout)
+        return self._result.done
+
+
 AsyncResult = ApplyResult
 
 
@@ -440,14 +469,14 @@ class MapResult(ApplyResult, _standard.MapResult):
         self._chunksize = chunksize
         self._number_left = self._chunks = -(-length // chunksize) if chunksize else 0
         if not self._chunks:
-            self._event.set()
+            self.done = True
             del self._cache[self._job]
 
     _set = _standard.MapResult._set
 
     def _cut(self, chunks, error):
         """Fail: the iterable gave no more than the first chunks."""
-        if not self._event.done:
+        if not self.done:
             self._number_left -= self._chunks - chunks - 1
             self._set(chunks, (False, error))
 
@@ -712,17 +741,19 @@ def _batch_size(iterable, chunksize):
     return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in _COLLECTIONS else 1
 
 
-def _are_plain(items):
-    """Whether all items are numbers, texts and the like, or tuples of them."""
+def _plain_size(items):
+    """How many bytes and characters are in items, all numbers, texts and the like, or tuples of them; None if not."""
+    size = 0
     while len(items) <= 16 * _BATCH_ITEMS:
         types = set(map(type, items))
-        if types <= _ATOMS:
-            return True
-        types.discard(tuple)
-        if not types <= _ATOMS:
-            return False
+        if not types <= _PLAIN:
+            return None
+        if not types.isdisjoint(_TEXTS):
+            size += sum(len(item) for item in items if type(item) in _TEXTS)
+        if tuple not in types:
+            return size
         items = [part for item in items if type(item) is tuple for part in item]
-    return False
+    return None
 
 
 def _checked_limit(name, seconds):

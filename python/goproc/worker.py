@@ -9,13 +9,12 @@ Started by pool.py as the target of a Process. A spawned worker imports this mod
 task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
 """
 
-import io
 import sys
-import threading
 from itertools import starmap
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
 from os import sysconf
+from pickle import PickleBuffer
 from types import FunctionType
 
 from . import _transport
@@ -78,47 +77,66 @@ def could_not_begin(channel, error):
     error.__traceback__ = traceback  # it goes on, and is printed
 
 
-class Encoder:
-    """Pickles calls and results, with large buffers left out of the stream (PEP 574).
-
-    Calling it with an object returns (stream, buffers): bytes, and None or a list of the buffers. It is faster than
-    ForkingPickler.dumps because it keeps its pickler.
-    """
+class _Pickler(ForkingPickler):
+    """A pickler that keeps what it writes, and the buffers that it leaves out."""
 
     def __init__(self):
-        self._lock = threading.Lock()
-        self._renew()
-
-    def _renew(self):
-        self._file = io.BytesIO()
-        self._buffers = []
-        self._pickler = ForkingPickler(self._file, 5, True, self._keep)
+        self.written: list[bytes] = []
+        self.buffers: list[PickleBuffer] = []
+        super().__init__(_Sink(self.written.append), 5, True, self._keep)
 
     def _keep(self, buffer):
         if memoryview(buffer).nbytes < _OUT_OF_BAND:
             return True  # in the stream
-        self._buffers.append(buffer)
+        self.buffers.append(buffer)
         return False
 
+
+class _Sink:
+    """A file to write to: the pickler writes a small pickle in one piece."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write):
+        self.write = write
+
+
+class Encoder:
+    """Pickles calls and results, with large buffers left out of the stream (PEP 574).
+
+    Calling it with an object returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list
+    of the buffers. It is faster than ForkingPickler.dumps because it keeps its pickler.
+    """
+
+    def __init__(self):
+        self._idle = [_Pickler()]  # one serves, unless several threads pickle, or pickling runs code that pickles
+
     def __call__(self, obj):
-        if not self._lock.acquire(False):  # another thread pickles, or pickling runs code that pickles
-            return Encoder()(obj)
         try:
-            self._pickler.dump(obj)
-            stream = self._file.getvalue()
-            buffers = self._buffers
-            if len(stream) > 1 << 16 or buffers:
-                self._renew()
-                return stream, buffers
-            self._pickler.clear_memo()
-            self._file.seek(0)
-            self._file.truncate()
-            return stream, None
-        except BaseException:
-            self._renew()
-            raise
-        finally:
-            self._lock.release()
+            pickler = self._idle.pop()
+        except IndexError:
+            pickler = _Pickler()
+        pickler.dump(obj)  # one that raises is not used again
+        pickler.clear_memo()
+        written = pickler.written
+        if len(written) == 1 and not pickler.buffers:
+            self._idle.append(pickler)
+            return written.pop(), None
+        buffers = pickler.buffers
+        pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
+        self._idle.append(_Pickler())  # it may have grown large
+        return written, buffers
+
+
+def outlined(values):
+    """Return the tuple or list values so that the large bytes objects in it are left out of the stream.
+
+    Copying such an object through the stream costs more than unpickling one from a buffer. Only a few values are looked
+    at, for looking costs time, too.
+    """
+    if len(values) <= 64 and bytes in map(type, values):
+        return [PickleBuffer(v) if type(v) is bytes and len(v) >= _OUT_OF_BAND else v for v in values]
+    return values
 
 
 #: No job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/transport/layout.h).
@@ -210,11 +228,13 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             if kwds is ITEM:
                 value = func(args)
             elif kwds is MAP:
-                value = list(map(func, args))
+                value = outlined(list(map(func, args)))
             elif kwds is STARMAP:
-                value = list(starmap(func, args))
+                value = outlined(list(starmap(func, args)))
             else:
                 value = func(*args, **kwds)
+            if type(value) is bytes and len(value) >= _OUT_OF_BAND:
+                value = PickleBuffer(value)
             failed = False
         except BaseException as error:
             value, failed = _failure(error, wrap_exception), True

@@ -219,6 +219,19 @@ class SlowToPickle(tuple):
         return tuple, ()
 
 
+def type_name(value):
+    return type(value).__name__
+
+
+def fill_and_sum(array):
+    array[:] = 1
+    return int(array.sum())
+
+
+class OwnBytes(bytes):
+    pass
+
+
 class OwnInt(int):
     """No int that pickling would take for a plain one."""
 
