@@ -209,10 +209,6 @@ class CountsPickling:
         return CountsPickling, (self.number,)
 
 
-def number_of(counts):
-    return counts.number
-
-
 class SlowToPickle(tuple):
     def __reduce__(self):
         time.sleep(0.5)
