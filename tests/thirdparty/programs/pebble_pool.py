@@ -23,19 +23,22 @@ def leave():
 
 def main():
     context = multiprocessing.get_context()
+    # Printed at the end: a worker that is forked while a line waits to be written would write it, too.
+    seen = []
     with ProcessPool(max_workers=2, context=context) as pool:
-        print(list(pool.map(square, range(20)).result()))
+        seen.append(list(pool.map(square, range(20)).result()))
         future = pool.schedule(sleep_forever, timeout=1)
         try:
             future.result()
         except TimeoutError as error:
-            print(type(error).__name__)
+            seen.append(type(error).__name__)
         try:
             pool.schedule(leave).result()
         except ProcessExpired as error:
-            print(type(error).__name__, error.exitcode)
-        print(pool.schedule(square, (7,)).result())
-    print(concurrent.process(square, context=context)(12).result())
+            seen.append((type(error).__name__, error.exitcode))
+        seen.append(pool.schedule(square, (7,)).result())
+    seen.append(concurrent.process(square, context=context)(12).result())
+    print(*seen, sep="\n")
 
 
 if __name__ == "__main__":
