@@ -8,6 +8,11 @@ PYTHON ?= python3
 VENV ?= .venv
 # further arguments of the program that a target runs, as in: make test-python ARGS="-k pool -x"
 ARGS ?=
+# of `make chaos`: for how long new rounds are begun, and what everything is drawn by lot from (a random one if empty)
+MINUTES ?= 1
+SEED ?=
+# of `make fuzz`: how long each target is fuzzed
+FUZZTIME ?= 30s
 # where goproc is installed beside the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -80,7 +85,27 @@ conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
 conformance-all: ## CPython's own suite, for every CPython on this machine
 	@sh build_support/each_python.sh conformance
 
+.PHONY: chaos
+chaos: install ## pools of all methods under a random killer (MINUTES=1, SEED=...), with an account of each task
+	$(RUN) tests/chaos/run.py --minutes $(MINUTES) $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
+.PHONY: fuzz
+fuzz: prerequisites ## fuzz all that decodes bytes of another process, each for FUZZTIME (30s)
+	@sh build_support/fuzz.sh "$(FUZZTIME)"
+
+.PHONY: sanitize
+sanitize: install-test ## pytest on process, transport and pools with the C code under ASan and UBSan
+	@sh build_support/sanitize.sh "$(RUN)" $(ARGS)
+
 ##@ To measure
+
+.PHONY: faults
+faults: ## the table of docs/reliability.md: faults in goproc and in five other libraries
+	$(MAKE) faults-run VENV="$(BENCH_VENV)"
+
+.PHONY: faults-run
+faults-run: install-bench
+	$(RUN) tests/faults/run.py --write docs/reliability.md $(ARGS)
 
 .PHONY: bench
 bench: ## goproc beside six other libraries, then the documentation's tables and plots: some 30 minutes

@@ -191,7 +191,7 @@ def _start(process):
         try:
             return process.start()
         except EOFError:
-            pass
+            process._goproc_worker.sent = False  # not to a worker
     process.start()
 
 

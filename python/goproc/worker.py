@@ -44,16 +44,16 @@ class ChannelEnd:
 
     def __init__(self, memory_fd, event_fd, slot, serial):
         self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
-        self._sent = False
+        self.sent = False
 
     def open(self):
         """Return the channel; the descriptors are its own from now on."""
         return _transport.Channel(self.memory_fd, self.event_fd, self.slot, self.serial)
 
     def __reduce__(self):
-        if self._sent:
+        if self.sent:
             return _arrived, ()
-        self._sent = True
+        self.sent = True
         return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial)
 
 

@@ -8,7 +8,6 @@ becomes of them. Prints a line of JSON with counts and with all that is wrong, a
 
 import faulthandler
 import gc
-import inspect
 import json
 import random
 import resource
@@ -25,16 +24,11 @@ from ledger import Ledger
 
 import goproc
 from goproc import forkserver
-from goproc.pool import Pool
 
 #: Seconds after which what has not come is a hang: the watchdog of run.py then prints where everything stands.
 PATIENCE = 90
 
 _own = (tasks.OwnError, tasks.OwnBaseError, SystemExit, KeyboardInterrupt)
-_pool_options = inspect.signature(Pool.__init__).parameters
-_apply_options = inspect.signature(Pool.apply_async).parameters
-_map_options = inspect.signature(Pool.map_async).parameters
-
 #: What a task may do, how often, and how it may end if nobody interferes.
 ACTIONS = {
     "value": (50, "result"),
@@ -59,14 +53,14 @@ class Stage:
 
     def __init__(self, arena, method, rng):
         self.arena, self.ledger, self.rng = arena, arena.ledger, rng
-        options = {"maxtasksperchild": rng.choice([None, None, None, 1, 5, 20])}
-        if "retries" in _pool_options:
-            options["retries"] = rng.choice([0, 0, 2])
-        if "max_memory_per_child" in _pool_options:
-            options["max_memory_per_child"] = rng.choice([None, None, 128 << 20])
+        options = {
+            "maxtasksperchild": rng.choice([None, None, None, 1, 5, 20]),
+            "max_memory_per_child": rng.choice([None, None, 64 << 20]),
+            "retries": rng.choice([0, 0, 2]),
+        }
         if rng.random() < 0.2:
             options.update(initializer=time.sleep, initargs=(0.05,))
-        self.tries = 1 + options.get("retries", 0)
+        self.tries = 1 + options["retries"]
         self.pool = goproc.get_context(method).Pool(rng.randint(1, 3), **options)
         self.unfinished = {}  # number: (result, whether its callbacks have been called)
         self.all_numbers = set()
@@ -93,11 +87,11 @@ class Stage:
             self.ledger.fault("the driver failed: " + traceback.format_exc())
 
     def _use(self, rng, end):
-        uses = [self._apply_async, self._many, self._apply, self._map, self._imap, self._take, self._huge]
-        weights = [30, 5, 10, 15, 15, 20, 3]
-        if hasattr(goproc.pool.AsyncResult, "cancel"):
-            uses.append(self._cancel)
-            weights.append(10)
+        uses = [
+            *(self._apply_async, self._many, self._apply, self._map),
+            *(self._imap, self._take, self._huge, self._cancel),
+        ]
+        weights = [30, 5, 10, 15, 15, 20, 3, 10]
         while time.monotonic() < end and not self.broken:
             rng.choices(uses, weights)[0](rng)
             if rng.random() < 0.1:
@@ -120,6 +114,11 @@ class Stage:
         data = rng.randbytes(rng.choice([100, 5000, 40_000])) if rng.random() < 0.1 else None
         return number, (self.arena.records, number, action, amount, data)
 
+    def _limit(self, rng, numbers):
+        """Return a limit of time for the tasks, in seconds."""
+        self.ledger.allow(numbers, "overdue")
+        return rng.choice([0.005, 0.05, PATIENCE])
+
     def _apply_async(self, rng):
         if len(self.unfinished) > 300:
             return self._take(rng)
@@ -127,10 +126,8 @@ class Stage:
         options, called = {}, []
         if rng.random() < 0.2:
             options.update(callback=lambda _: called.append("result"), error_callback=lambda _: called.append("error"))
-        if "timeout" in _apply_options and rng.random() < 0.1:
-            options["timeout"] = rng.choice([0.005, 0.05, 60])
-            self.ledger.allow([number], "overdue")
-            self.arena.interrupted.add(number)
+        if rng.random() < 0.25:
+            options["timeout"] = self._limit(rng, [number])
         result = self.pool.apply_async(tasks.run, args, **options)
         self.unfinished[number] = result, called if "callback" in options else None, args
 
@@ -156,7 +153,6 @@ class Stage:
         number = next(iter(self.unfinished), None)
         if number is not None and (entry := self.unfinished.get(number)):
             self.ledger.allow([number], "cancelled")
-            self.arena.interrupted.add(number)
             entry[0].cancel()
 
     def _apply(self, rng):
@@ -181,7 +177,7 @@ class Stage:
 
     def _failed(self, numbers, error):
         """Note how the task, or the map of tasks, has failed."""
-        if isinstance(error, goproc.WorkerLostError) and getattr(error, "births", None):
+        if isinstance(error, goproc.WorkerLostError) and error.args[3]:
             self.broken = True
             end = "given up"
         elif isinstance(error, goproc.WorkerLostError):
@@ -189,7 +185,7 @@ class Stage:
             self.arena.losses.append((error.pid, numbers[0]))
         elif isinstance(error, goproc.CancelledError):
             end = "cancelled"
-        elif isinstance(error, getattr(goproc, "TaskTimeoutError", ())):
+        elif isinstance(error, goproc.TaskTimeoutError):
             end = "overdue"
         elif isinstance(error, goproc.TimeoutError):
             self.ledger.fault(f"task {numbers[0]} has not ended within {PATIENCE} s")
@@ -217,10 +213,8 @@ class Stage:
         new = [self._new(rng, harmless) for _ in range(rng.choice([1, 3, 20, 100]))]
         numbers, calls = [number for number, _ in new], [args for _, args in new]
         options = {"chunksize": rng.choice([None, 1, 4])}
-        if "task_timeout" in _map_options and rng.random() < 0.1:
-            options["task_timeout"] = 0.05
-            self.ledger.allow(numbers, "overdue")
-            self.arena.interrupted.update(numbers)
+        if rng.random() < 0.1:
+            options["task_timeout"] = self._limit(rng, numbers)
         kind = rng.choice(["map_async", "starmap_async"])
         try:
             if kind == "map_async":
@@ -240,7 +234,8 @@ class Stage:
         numbers, calls = [number for number, _ in new], [args for _, args in new]
         ordered = rng.random() < 0.5
         imap = self.pool.imap if ordered else self.pool.imap_unordered
-        results = imap(tasks.run_one, calls if rng.random() < 0.5 else iter(calls))
+        options = {"task_timeout": self._limit(rng, numbers)} if rng.random() < 0.1 else {}
+        results = imap(tasks.run_one, calls if rng.random() < 0.5 else iter(calls), **options)
         left = dict(zip(numbers, calls, strict=True))
         unknown = []  # what is unordered, and does not tell of which task it is
         for turn in range(len(numbers)):
@@ -258,8 +253,8 @@ class Stage:
                     self._failed([error.args[0]], error)
                 else:
                     unknown.append(error)
-                if isinstance(error, goproc.TimeoutError) and not hasattr(error, "task"):
-                    return
+                if isinstance(error, goproc.TimeoutError) and not isinstance(error, goproc.TaskTimeoutError):
+                    return  # it hangs
             else:
                 if ordered and number != numbers[turn]:
                     self.ledger.fault(f"the result of task {number} came in the place of {numbers[turn]}")
@@ -282,8 +277,12 @@ class Stage:
     def _attribute(self, left, errors):
         """Note the ends of tasks that came without their numbers: those that may have ended so, first."""
         for error in errors:
-            lost = isinstance(error, goproc.WorkerLostError)
-            wanted = DEADLY if lost else {"no pickle", "bomb"}
+            if isinstance(error, goproc.WorkerLostError):
+                wanted = DEADLY
+            elif isinstance(error, goproc.TaskTimeoutError):
+                wanted = {"sleep", "loop"}
+            else:
+                wanted = {"no pickle", "bomb"}
             number = next((n for n, args in left.items() if args[2] in wanted), None)
             if number is None:
                 number = next(iter(left), None)
@@ -332,14 +331,13 @@ class Arena:
             Path(file).touch()
         self.ledger = Ledger()
         self.deadly = set()  # numbers of tasks that end their workers
-        self.interrupted = set()  # numbers of tasks that are cancelled, or have a limit of time
         self.losses = []  # (pid, number)
         self.failed_maps = {}
         self.stages = 0
 
     def run(self):
         """Play the round; return what there is to report."""
-        before = self._present()
+        before, begin = self._present(), time.monotonic()
         killer = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("killer.py"), str(self.seed), self.killed],
             stdin=subprocess.PIPE,
@@ -360,6 +358,7 @@ class Arena:
         wrong = self.ledger.check(records) + self._check_losses(records)
         return {
             "seed": self.seed,
+            "seconds": round(time.monotonic() - begin),
             "pools": self.stages,
             "tasks": len(self.ledger),
             "ends": dict(sorted(self.ledger.counts().items())),

@@ -55,7 +55,7 @@ def main():
         else:
             ends.update(report["ends"])
             total.update({key: report[key] for key in ("pools", "tasks", "killed", "stopped")})
-            print(f"chaos: round {number}: {described(report)}, {described(report['ends'])}", flush=True)
+            print(f"chaos: round {number}: {described(report)}; {described(report['ends'])}", flush=True)
             for text in report["wrong"]:
                 print(f"    {text}", flush=True)
             if report["wrong"]:

@@ -199,6 +199,24 @@ def test_joined_while_the_last_worker_is_replaced():
         bad.get(0)
 
 
+def test_the_fork_server_dies_while_a_pool_asks_for_workers(capfd):
+    from goproc.forkserver import _forkserver
+
+    context = goproc.get_context("forkserver")
+    first = context.Process(target=targets.nothing)
+    first.start()
+    first.join()
+    server = _forkserver._forkserver_pid
+    os.kill(server, signal.SIGSTOP)
+    killer = threading.Timer(0.2, os.kill, (server, signal.SIGKILL))
+    killer.start()
+    with context.Pool(2) as pool:  # it asks a server that does not answer, and then is no more
+        killer.join()
+        assert pool.map(targets.double, range(10)) == [2 * i for i in range(10)]
+    pool.join()
+    assert capfd.readouterr().err == ""  # no worker came up in vain
+
+
 def test_lost_with_maxtasksperchild(context):
     with context.Pool(2, maxtasksperchild=2) as pool:
         results = [pool.apply_async(targets.end_if, (i, targets.end_by_os_exit, 4)) for i in range(10)]

@@ -1,6 +1,7 @@
 """Process, with each start method: its life, its attributes, how it ends, and what is refused."""
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -140,6 +141,30 @@ def test_what_the_child_sees(context, method):
     assert seen["start_method"] == method
     assert seen["authkey"] == bytes(goproc.current_process().authkey)
     assert (seen["argv"], seen["cwd"], seen["stdin"]) == (sys.argv, os.getcwd(), "")
+
+
+def test_authentication_key(context):
+    """As with multiprocessing: a process has the key that it was made with, and a key is sent to children only."""
+    me = goproc.current_process()
+    with pytest.raises(TypeError, match="security reasons"):
+        pickle.dumps(me.authkey)
+    before = bytes(me.authkey)
+    ask(context, targets.describe_self)  # the fork server, if that is the method, runs from here on
+    me.authkey = b"the second key"
+    try:
+        receiver, sender = context.Pipe(duplex=False)
+        second = context.Process(target=targets.describe_self, args=(sender,))
+        third = context.Process(target=targets.describe_self, args=(sender,))
+        third.authkey = b"the third key"
+        me.authkey = before
+        for process, key in ((second, b"the second key"), (third, b"the third key")):
+            process.start()
+            assert receiver.recv()["authkey"] == key
+            process.join()
+    finally:
+        me.authkey = before
+        receiver.close()
+        sender.close()
 
 
 def test_default_process_uses_the_default_method():

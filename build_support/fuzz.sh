@@ -1,0 +1,10 @@
+# Fuzzes every Fuzz function of the engine, one after the other: sh build_support/fuzz.sh TIME
+# What an input has failed with is kept by go under testdata/fuzz beside the test, to be committed with the mending.
+set -eu
+time=$1
+for package in $(go list ./core/... ./capi/...); do
+    for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+        echo "fuzz $package $target for $time"
+        go test -run='^$' -fuzz="^$target\$" -fuzztime="$time" "$package"
+    done
+done

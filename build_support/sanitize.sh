@@ -1,0 +1,32 @@
+# Runs tests with _transport built under the address and the undefined behaviour sanitizer:
+#
+#   sh build_support/sanitize.sh PYTHON [PYTEST-ARGUMENT ...]
+#
+# PYTHON is an interpreter with goproc and what its tests need. A copy of the package with the other _transport is put
+# before it. The sanitizers end the process, parent or worker, that they find anything in, and the test fails.
+set -eu
+python=$1
+shift
+[ $# -gt 0 ] || set -- -m "not slow" tests/unit/test_transport.py tests/unit/test_process.py tests/unit/test_pool*.py
+
+compiler=${CC:-gcc}
+folder=$PWD/build/sanitize
+rm -rf "$folder"
+mkdir -p "$folder"
+cp -R "$("$python" -c 'import goproc; print(goproc.__path__[0])')" "$folder/goproc"
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+module=$("$python" -c 'import sysconfig; print("_transport" + sysconfig.get_config_var("EXT_SUFFIX"))')
+"$compiler" -std=c11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+    -fPIC -shared -fvisibility=hidden -Wall -Wextra -isystem "$include" -Icapi capi/transport/*.c \
+    -o "$folder/goproc/$module" -pthread -ldl
+
+preload=
+for library in libasan.so libubsan.so; do
+    file=$("$compiler" -print-file-name=$library)
+    [ -e "$file" ] || { echo "$compiler has no $library" >&2; exit 1; }
+    preload="$preload $file"
+done
+# The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak.
+exec env LD_PRELOAD="${preload# }" PYTHONMALLOC=malloc PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}" \
+    ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    "$python" -m pytest "$@"

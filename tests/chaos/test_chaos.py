@@ -1,0 +1,57 @@
+"""The account of tasks finds what is wrong, and a short round finds nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ledger import Ledger
+
+
+def ledger_with(*ends, allowed=("result", "lost"), tries=1):
+    ledger = Ledger()
+    number = ledger.add(*allowed, tries=tries)
+    for end in ends:
+        ledger.end(number, end)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    "ledger, begun",
+    [
+        (ledger_with("result"), 1),
+        (ledger_with("lost"), 1),
+        (ledger_with("lost"), 0),
+        (ledger_with("result", tries=3), 3),
+    ],
+)
+def test_what_is_right(ledger, begun):
+    assert ledger.check([(0, 1)] * begun) == []
+
+
+@pytest.mark.parametrize(
+    "ledger, begun, wrong",
+    [
+        (ledger_with(), 1, "task 0 has not ended; it was begun 1 times"),
+        (ledger_with("result", "result"), 1, "task 0 has ended more than once: ['result', 'result']"),
+        (ledger_with("cancelled"), 0, "task 0 may end as ['lost', 'result'], not as ['cancelled']"),
+        (ledger_with("result"), 2, "task 0 was begun 2 times"),
+        (ledger_with("lost", tries=2), 3, "task 0 was begun 3 times"),
+        (ledger_with("result"), 0, "task 0 has ended as ['result'] but was never begun"),
+    ],
+)
+def test_what_is_wrong(ledger, begun, wrong):
+    assert ledger.check([(0, 1)] * begun) == [wrong]
+
+
+def test_a_task_of_nobodys():
+    assert ledger_with("result").check([(0, 1), (7, 1)]) == ["task 7 was run, but never submitted"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_short_round(method):
+    command = [sys.executable, Path(__file__).with_name("run.py"), "--minutes", "0.03", "--methods", method]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout
+    assert "chaos: in all pools" in done.stdout
