@@ -69,20 +69,25 @@ class Crew:
         """Whether no worker is left."""
         return not self._by_pid and not self._noting
 
-    def repopulate(self):
-        """Start as many workers as are missing."""
+    def repopulate(self, all_or_none=False):
+        """Start as many workers as are missing.
+
+        all_or_none: if one cannot be started, give the others no work; the caller is to abandon() them.
+        """
         with self._populating:
             started = []
+            complete = False
             try:
                 for _ in range(self._processes - len(self._pool)):
                     if self.terminated:
                         break
                     started.append(self._start())
                     util.debug("added worker")
+                complete = True
             finally:  # those that could be started are put to work, if others could not
                 if self.terminated:
                     self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
-                else:
+                elif complete or not all_or_none:
                     for slot, process in started:
                         self._by_pid[process.pid] = process
                         engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)

@@ -133,7 +133,7 @@ class Pool(_standard.Pool):
             )
             self._dispatch = Dispatch(self._port, self._cache, self._crew)
             try:
-                self._crew.repopulate()
+                self._crew.repopulate(all_or_none=True)
             except BaseException:
                 self._crew.abandon()
                 self._port.close()
