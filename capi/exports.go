@@ -11,6 +11,7 @@ import (
 	"errors"
 	"unsafe"
 
+	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/pool"
 	"github.com/goproc/goproc/core/ring"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	abiVersion = 2       // GOPROC_ABI_VERSION
+	abiVersion = 3       // GOPROC_ABI_VERSION
 	ePoisoned  = -100000 // GOPROC_EPOISONED
 )
 
@@ -31,6 +32,19 @@ func goproc_fd_register(count *C.int32_t) *C.int32_t {
 	slots := sys.Register()
 	*count = C.int32_t(len(slots))
 	return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(slots)))
+}
+
+//export goproc_process_seats
+func goproc_process_seats() (seats unsafe.Pointer) {
+	err := guard.Check()
+	defer guard.Recover("goproc_process_seats", &err)
+	if err != nil {
+		return nil
+	}
+	if s, err := engine.Get().Table.Seats(); err == nil {
+		return unsafe.Pointer(s)
+	}
+	return nil
 }
 
 //export goproc_pool_submit

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/ring"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,10 @@ func TestLayout(t *testing.T) {
 		"current index": ring.OffCurrentIdx,
 		"started":       ring.OffStarted,
 	} {
+		assert.Equal(t, want[name], value, name)
+		delete(want, name)
+	}
+	for name, value := range process.SeatsLayout() {
 		assert.Equal(t, want[name], value, name)
 		delete(want, name)
 	}

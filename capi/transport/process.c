@@ -15,9 +15,14 @@
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +32,7 @@ static int engine_state = GOPROC_ENGINE_NONE;
 static void *engine_handle;     /* from dlopen; never closed, for a Go library cannot be unloaded */
 static int32_t *register_slots; /* the engine's open descriptors, each plus one; see goproc.h */
 static int32_t register_count;
+static goproc_seats *seats;       /* NULL until a process is started, and in a forked child */
 static struct rlimit saved_limit; /* RLIMIT_NOFILE before the engine was loaded */
 static int limit_saved;
 
@@ -81,6 +87,11 @@ static void touch_register(void) {
         (void)*(volatile int32_t *)(register_slots + i);
 }
 
+static int occupied(const goproc_seat *seat) {
+    int32_t state = __atomic_load_n(&seat->state, __ATOMIC_ACQUIRE);
+    return state == GOPROC_SEAT_RUNNING || state == GOPROC_SEAT_ENDED;
+}
+
 /* Runs in every forked child, before fork() returns there. Other threads of the parent may have held any lock at the
  * moment of the fork, so nothing here may allocate or lock. */
 static void in_forked_child(void) {
@@ -88,6 +99,11 @@ static void in_forked_child(void) {
         engine_state = GOPROC_ENGINE_INHERITED;
         for (int32_t first = 0; first < register_count; first += SLOTS_AT_ONCE)
             close_listed(register_slots + first);
+        for (int32_t i = 0; seats && i < seats->highest; i++) {
+            if (occupied(&seats->seats[i]))
+                close(seats->seats[i].pidfd);
+        }
+        seats = NULL;
     }
     for (int i = 0; i < child_hook_count; i++)
         child_hooks[i]();
@@ -193,17 +209,11 @@ static int interpreter_is_ending(void) {
 }
 #endif
 
-PyDoc_STRVAR(
-    fork_doc,
-    "fork() -> int\n\n"
-    "Fork as os.fork() does, with CPython's own handlers run around it: 0 in the child, its pid in the parent.\n\n"
-    "Raises OSError if the kernel refuses, RuntimeError in a subinterpreter or (from Python 3.12 on) while the\n"
-    "interpreter ends. From 3.12 on it warns, as os.fork() does, when several Python threads run.");
-
-static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. */
+static pid_t fork_process(void) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
-        return NULL;
+        return -1;
     }
 #if PY_VERSION_HEX >= 0x030C0000
     if (interpreter_is_ending()) {
@@ -212,30 +222,64 @@ static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
 #else
         PyErr_SetString(PyExc_RuntimeError, "can't fork at interpreter shutdown");
 #endif
-        return NULL;
+        return -1;
     }
     if (warn_about_threads() < 0)
-        return NULL;
+        return -1;
 #endif
     if (PySys_Audit("os.fork", NULL) < 0)
-        return NULL;
+        return -1;
 
     PyOS_BeforeFork();
     pid_t pid = fork();
     if (pid == 0) {
         PyOS_AfterFork_Child();
-        return PyLong_FromLong(0);
+        return 0;
     }
     int saved_errno = errno;
     PyOS_AfterFork_Parent();
     if (pid < 0) {
         errno = saved_errno;
-        return PyErr_SetFromErrno(PyExc_OSError);
+        PyErr_SetFromErrno(PyExc_OSError);
     }
-    return PyLong_FromLong((long)pid);
+    return pid;
+}
+
+PyDoc_STRVAR(
+    fork_doc,
+    "fork() -> int\n\n"
+    "Fork as os.fork() does, with CPython's own handlers run around it: 0 in the child, its pid in the parent.\n\n"
+    "Raises OSError if the kernel refuses, RuntimeError in a subinterpreter or (from Python 3.12 on) while the\n"
+    "interpreter ends. From 3.12 on it warns, as os.fork() does, when several Python threads run.");
+
+static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    pid_t pid = fork_process();
+    return pid < 0 ? NULL : PyLong_FromLong((long)pid);
 }
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
+
+/* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
+ * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
+static int open_lifeline(int fd) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* Has the kernel send this process signum when the parent is gone. Returns 0, or -1 with errno set. */
+static int arm_lifeline(int own, int signum) {
+    /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
+     * kernel. */
+    int flags = fcntl(own, F_GETFL);
+    if (flags < 0 || fcntl(own, F_SETOWN, getpid()) < 0 || fcntl(own, F_SETSIG, signum) < 0 ||
+        fcntl(own, F_SETFL, flags | O_ASYNC) < 0)
+        return -1;
+    struct pollfd hangup = {.fd = own, .events = POLLIN};
+    if (poll(&hangup, 1, 0) == 1)
+        kill(getpid(), signum);
+    return 0;
+}
 
 PyDoc_STRVAR(
     lifeline_doc,
@@ -248,28 +292,260 @@ static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, signum;
     if (!PyArg_ParseTuple(args, "ii:lifeline", &fd, &signum))
         return NULL;
-    /* The owner of the signal belongs to the open file description, which a forked child shares with its siblings: so
-     * each child needs one of its own. */
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int own = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    int own = open_lifeline(fd);
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (signum > 0) {
-        /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
-         * kernel. */
-        int flags = fcntl(own, F_GETFL);
-        if (flags < 0 || fcntl(own, F_SETOWN, getpid()) < 0 || fcntl(own, F_SETSIG, signum) < 0 ||
-            fcntl(own, F_SETFL, flags | O_ASYNC) < 0) {
-            PyErr_SetFromErrno(PyExc_OSError);
-            close(own);
-            return NULL;
-        }
-        struct pollfd hangup = {.fd = own, .events = POLLIN};
-        if (poll(&hangup, 1, 0) == 1)
-            kill(getpid(), signum);
+    if (signum > 0 && arm_lifeline(own, signum) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        close(own);
+        return NULL;
     }
     return PyLong_FromLong(own);
+}
+
+/* ---- forked children, in seats ------------------------------------------------------------------------------------
+ *
+ * The whole of starting, joining and giving up a forked child, without a call into Go: see goproc.h. */
+
+static void lock_seat(goproc_seat *seat) {
+    uint32_t free_lock = 0;
+    while (!__atomic_compare_exchange_n(&seat->lock, &free_lock, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        free_lock = 0;
+        sched_yield(); /* the engine is in a system call that does not wait */
+    }
+}
+
+static void unlock_seat(goproc_seat *seat) {
+    __atomic_store_n(&seat->lock, 0, __ATOMIC_RELEASE);
+}
+
+/* Returns the seat of the id, locked, or NULL if the engine must be asked, because it has an entry for it or because
+ * nobody sits there any more. */
+static goproc_seat *acquire_seat(long long id) {
+    if (id >= 0 || !seats || engine_state != GOPROC_ENGINE_LIVE)
+        return NULL;
+    goproc_seat *seat = &seats->seats[(-1 - id) % GOPROC_SEAT_COUNT];
+    lock_seat(seat);
+    if (seat->generation == (uint32_t)((-1 - id) / GOPROC_SEAT_COUNT) && !seat->adopted && occupied(seat))
+        return seat;
+    unlock_seat(seat);
+    return NULL;
+}
+
+static void watch_seat(goproc_seat *seat, int operation) {
+    struct epoll_event event = {.events = EPOLLIN};
+    event.data.u64 = (uint64_t)(-1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + (seat - seats->seats)));
+    int epoll = __atomic_load_n(&seats->epoll, __ATOMIC_RELAXED);
+    if (epoll >= 0)
+        epoll_ctl(epoll, operation, seat->pidfd, &event);
+}
+
+/* Reaps the child if it has ended, and returns whether it has. The seat is locked. A status that somebody else has taken
+ * is unknown: "still running" would make join() wait for ever. */
+static int look_at_seat(goproc_seat *seat) {
+    if (seat->state != GOPROC_SEAT_RUNNING)
+        return 1;
+    siginfo_t info = {.si_pid = 0};
+    int failed;
+    while ((failed = waitid((idtype_t)P_PIDFD, (id_t)seat->pidfd, &info, WEXITED | WNOHANG) < 0) && errno == EINTR)
+        ;
+    if (failed)
+        seat->status = GOPROC_STATUS_UNKNOWN;
+    else if (info.si_pid == 0)
+        return 0;
+    else
+        seat->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    watch_seat(seat, EPOLL_CTL_DEL);
+    __atomic_store_n(&seat->state, GOPROC_SEAT_ENDED, __ATOMIC_RELEASE);
+    return 1;
+}
+
+static int move_above_streams(int fd) {
+    if (fd < 0 || fd > 2)
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return moved;
+}
+
+static goproc_seat *free_seat(void) {
+    static int32_t next;
+    for (int32_t tried = 0; tried < GOPROC_SEAT_COUNT; tried++, next++) {
+        /* The low ones first, so that a child has few to look at. */
+        if (next >= GOPROC_SEAT_COUNT || tried == 0)
+            next = 0;
+        goproc_seat *seat = &seats->seats[next];
+        if (__atomic_load_n(&seat->state, __ATOMIC_ACQUIRE) == GOPROC_SEAT_FREE)
+            return seat;
+    }
+    return NULL;
+}
+
+/* Opens the pidfd of a child that has just been forked. The reserve is closed if that gives it room. A child that has
+ * ended and been reaped by somebody else has none: what stands in for it is always readable. */
+static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        close(*reserve);
+        *reserve = -1;
+        fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    }
+    *reaped = fd < 0 && errno == ESRCH;
+    if (*reaped)
+        fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    return move_above_streams(fd);
+}
+
+PyDoc_STRVAR(
+    start_doc,
+    "start(daemon, record) -> bool\n\n"
+    "Fork a child of the engine. In the parent, append its id, its pid and its sentinel to record; in the child,\n"
+    "0, 0 and the child's descriptor of the lifeline. A daemonic child is killed when its parent is gone.\n"
+    "False: nothing was done, for the engine refuses, or has no seat left.\n\n"
+    "record is filled before a signal handler can run, so that whatever that raises the child is known. Raises\n"
+    "what fork() raises, and OSError when there is no descriptor left: then there is no child.");
+
+static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
+    int daemon;
+    PyObject *record;
+    if (!PyArg_ParseTuple(args, "pO!:start", &daemon, &PyList_Type, &record))
+        return NULL;
+    if (!seats) {
+        goproc_process_seats_fn process_seats = (goproc_process_seats_fn)goproc_symbol("goproc_process_seats");
+        if (!process_seats)
+            return NULL;
+        seats = process_seats();
+    }
+    goproc_seat *seat;
+    if (!seats || __atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
+        Py_RETURN_FALSE;
+    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
+    int signum = daemon ? SIGKILL : 0;
+    int own = move_above_streams(open_lifeline(seats->lifeline));
+    if (own < 0 && (errno == EACCES || errno == EPERM)) {
+        /* This process has changed its user since its engine was loaded: the pipe belongs to the old user. Watching
+         * needs only a duplicate; being killed would need a description of one's own. */
+        own = fcntl(seats->lifeline, F_DUPFD_CLOEXEC, 3);
+        signum = 0;
+    }
+    if (own < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+
+    /* Other threads may run before the fork, and start a process, too. */
+    __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
+    pid_t pid = fork_process();
+    if (pid < 0) {
+        close(own);
+        __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+        return NULL;
+    }
+    long long id = 0, sentinel = own;
+    if (pid == 0) {
+        /* The child must not go on as its parent, whatever fails. */
+        if (signum && arm_lifeline(own, signum) < 0)
+            _exit(1);
+    } else {
+        int reaped, pidfd = open_pidfd(pid, &own, &reaped);
+        int error = errno;
+        if (own >= 0)
+            close(own);
+        if (pidfd < 0) {
+            kill(pid, SIGKILL);
+            while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+            __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+            errno = error;
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        lock_seat(seat);
+        seat->generation++;
+        seat->pid = (int32_t)pid;
+        seat->pidfd = pidfd;
+        seat->adopted = 0;
+        seat->status = GOPROC_STATUS_UNKNOWN;
+        int32_t index = (int32_t)(seat - seats->seats);
+        if (index >= seats->highest)
+            __atomic_store_n(&seats->highest, index + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
+        if (!reaped)
+            watch_seat(seat, EPOLL_CTL_ADD);
+        unlock_seat(seat);
+        __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
+        id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
+        sentinel = pidfd;
+    }
+    PyObject *known = Py_BuildValue("(LlL)", id, (long)pid, sentinel);
+    int failed = !known || PyList_SetSlice(record, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, known) < 0;
+    Py_XDECREF(known);
+    if (failed) {
+        if (!pid)
+            _exit(1);
+        kill(pid, SIGKILL); /* nobody will know of it; the reaper waits for it */
+        return NULL;
+    }
+    Py_RETURN_TRUE;
+}
+
+PyDoc_STRVAR(
+    exit_code_doc,
+    "exit_code(id) -> int | None | NotImplemented\n\n"
+    "The exit code of a child that start() started, or minus the number of the signal that ended it; None while "
+    "it\nruns; NotImplemented if the engine must be asked.");
+
+static PyObject *process_exit_code(PyObject *Py_UNUSED(module), PyObject *arg) {
+    long long id = PyLong_AsLongLong(arg);
+    if (id == -1 && PyErr_Occurred())
+        return NULL;
+    goproc_seat *seat = acquire_seat(id);
+    if (!seat)
+        Py_RETURN_NOTIMPLEMENTED;
+    int ended = look_at_seat(seat), status = seat->status;
+    unlock_seat(seat);
+    if (!ended)
+        Py_RETURN_NONE;
+    return PyLong_FromLong(status);
+}
+
+PyDoc_STRVAR(forget_doc,
+             "forget(id) -> bool\n\n"
+             "Give back what start() took, pidfd included, if the child has ended. False: the engine must be "
+             "told.");
+
+static PyObject *process_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
+    long long id = PyLong_AsLongLong(arg);
+    if (id == -1 && PyErr_Occurred())
+        return NULL;
+    goproc_seat *seat = acquire_seat(id);
+    if (!seat)
+        Py_RETURN_FALSE;
+    int ended = look_at_seat(seat);
+    if (ended) {
+        close(seat->pidfd);
+        __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+    }
+    unlock_seat(seat);
+    return PyBool_FromLong(ended);
+}
+
+PyDoc_STRVAR(watch_doc,
+             "watch(id, reaper) -> None\n\n"
+             "Say who waits for a child that start() started: the engine's reaper (True, as at first), or the\n"
+             "caller, so that the reaper need not wake up for it (False).");
+
+static PyObject *process_watch(PyObject *Py_UNUSED(module), PyObject *args) {
+    long long id;
+    int reaper;
+    if (!PyArg_ParseTuple(args, "Lp:watch", &id, &reaper))
+        return NULL;
+    goproc_seat *seat = acquire_seat(id);
+    if (seat) {
+        if (seat->state == GOPROC_SEAT_RUNNING)
+            watch_seat(seat, reaper ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+        unlock_seat(seat);
+    }
+    Py_RETURN_NONE;
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
@@ -353,6 +629,10 @@ PyMethodDef goproc_process_methods[] = {
     {"attach", process_attach, METH_O, attach_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
+    {"start", process_start, METH_VARARGS, start_doc},
+    {"exit_code", process_exit_code, METH_O, exit_code_doc},
+    {"forget", process_forget, METH_O, forget_doc},
+    {"watch", process_watch, METH_VARARGS, watch_doc},
     {"wait_readable", process_wait_readable, METH_VARARGS, wait_readable_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 )
 
@@ -17,6 +18,21 @@ import (
 var ErrPoisoned = errors.New("the goproc engine is poisoned by an internal error")
 
 var poison atomic.Pointer[string]
+
+var watchers struct {
+	sync.Mutex
+	list []func()
+}
+
+// OnPoison has f called when the engine is poisoned, or now if it is already. f must do nothing that could panic or wait.
+func OnPoison(f func()) {
+	watchers.Lock()
+	defer watchers.Unlock()
+	watchers.list = append(watchers.list, f)
+	if poison.Load() != nil {
+		f()
+	}
+}
 
 // Check returns nil, or an error wrapping [ErrPoisoned] that says what poisoned the engine.
 func Check() error {
@@ -45,6 +61,11 @@ func Goroutine(where string) {
 func record(where string, v any) {
 	by := fmt.Sprintf("panic in %s: %v", where, v)
 	if poison.CompareAndSwap(nil, &by) {
+		watchers.Lock()
+		for _, f := range watchers.list {
+			f()
+		}
+		watchers.Unlock()
 		fmt.Fprintf(os.Stderr, "goproc: %s\n%s", by, debug.Stack())
 	}
 }

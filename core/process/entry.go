@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/goproc/goproc/core/sys"
@@ -35,6 +36,7 @@ type entry struct {
 	watched   bool // the pidfd is in the reaper's poller
 	settled   bool // the reaper has seen the end
 	onExit    []func(status int)
+	seat      *seat // nil for an entry that is not a seat's
 }
 
 // mustHaveStarted refuses an entry without a process. The entry is locked.
@@ -64,6 +66,16 @@ func (e *entry) check() {
 		}
 		return
 	}
+	if e.seat != nil {
+		for !e.seat.lock.CompareAndSwap(0, 1) {
+			runtime.Gosched()
+		}
+		if e.seat.look() {
+			e.end(int(e.seat.status))
+		}
+		e.seat.release()
+		return
+	}
 	status, done, err := sys.PidfdWait(e.pidfd)
 	switch {
 	case err != nil:
@@ -89,5 +101,6 @@ func (e *entry) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.state = closed
+	e.unseat()
 	return errors.Join(e.pidfd.Close(), e.reserve.Close())
 }

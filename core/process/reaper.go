@@ -67,7 +67,7 @@ func (r *reaper) run() {
 		}
 		for _, id := range ids {
 			// An entry dropped meanwhile is not found; ids are never used again.
-			if e, err := r.table.entry(id); err == nil {
+			if e := r.table.known(id); e != nil {
 				r.look(e)
 			}
 		}
@@ -106,6 +106,7 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 		e.settled = true
 		subscribers, e.onExit = e.onExit, nil
 		if e.forgotten {
+			e.unseat()
 			_ = e.pidfd.Close()
 		}
 		return e.status, subscribers, e.forgotten

@@ -64,6 +64,7 @@ type Table struct {
 	entries  map[int]*entry
 	reaper   *reaper  // nil until the first entry
 	lifeline lifeline // opened at first use
+	seats    *Seats   // nil until C asks for it
 }
 
 // NewTable makes an empty table.
@@ -74,23 +75,28 @@ func NewTable() *Table { return &Table{entries: map[int]*entry{}} }
 func (t *Table) add(m Method, s state) (*entry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		return nil, ErrClosed
-	}
-	if t.reaper == nil {
-		r, err := startReaper(t)
-		if err != nil {
-			return nil, err
-		}
-		t.reaper = r
-	}
-	if err := t.lifeline.open(); err != nil {
+	if err := t.ready(); err != nil {
 		return nil, err
 	}
 	t.nextID++
 	e := &entry{id: t.nextID, method: m, state: s}
 	t.entries[e.id] = e
 	return e, nil
+}
+
+// ready sees to it that there are a reaper and a lifeline. t is locked.
+func (t *Table) ready() error {
+	if t.closed {
+		return ErrClosed
+	}
+	if t.reaper == nil {
+		r, err := startReaper(t)
+		if err != nil {
+			return err
+		}
+		t.reaper = r
+	}
+	return t.lifeline.open()
 }
 
 // entry looks an id up.
@@ -100,10 +106,28 @@ func (t *Table) entry(id int) (*entry, error) {
 	if t.closed {
 		return nil, ErrClosed
 	}
-	if e := t.entries[id]; e != nil {
+	e := t.entries[id]
+	if e == nil && id < 0 {
+		e = t.adopt(id)
+	}
+	if e != nil {
 		return e, nil
 	}
 	return nil, fmt.Errorf("%w: there is no process entry %d", ErrInvalid, id)
+}
+
+// known is the entry that the reaper has been woken for. A seat that nothing in Go knows is settled here.
+func (t *Table) known(id int) *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	e := t.entries[id]
+	if e == nil && id < 0 {
+		t.settleSeat(id)
+	}
+	return e
 }
 
 // with calls f on the entry, locked.
@@ -203,7 +227,15 @@ func (t *Table) Forget(id int) {
 }
 
 // Started is how many processes were started by the method.
-func (t *Table) Started(m Method) int64 { return t.started[m].Load() }
+func (t *Table) Started(m Method) int64 {
+	n := t.started[m].Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m == Fork && t.seats != nil {
+		n += atomic.LoadInt64(&t.seats.started)
+	}
+	return n
+}
 
 // Running is how many processes of the program have not ended, as far as is known.
 func (t *Table) Running() int {
@@ -212,8 +244,8 @@ func (t *Table) Running() int {
 	for _, e := range t.entries {
 		entries = append(entries, e)
 	}
+	n := t.seated()
 	t.mu.Unlock()
-	n := 0
 	for _, e := range entries {
 		e.mu.Lock()
 		if e.state == running && e.method != Server {
@@ -235,6 +267,11 @@ func (t *Table) Close() error {
 	t.closed = true
 	entries, r := t.entries, t.reaper
 	t.entries = nil
+	if t.seats != nil {
+		// C goes on with those that have no entry, without the reaper.
+		t.seats.refused.Store(1)
+		atomic.StoreInt32(&t.seats.epoll, -1)
+	}
 	t.mu.Unlock()
 
 	var errs []error

@@ -49,10 +49,13 @@ const (
 // PidfdWait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the
 // signal that ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else
 // has reaped it.
-func PidfdWait(pidfd *FD) (status int, ended bool, err error) {
+func PidfdWait(pidfd *FD) (status int, ended bool, err error) { return WaitPidfd(pidfd.Int()) }
+
+// WaitPidfd is PidfdWait for a descriptor that C owns.
+func WaitPidfd(pidfd int) (status int, ended bool, err error) {
 	var info childSiginfo
 	_, err = retry(func() (struct{}, error) {
-		return struct{}{}, unix.Waitid(unix.P_PIDFD, pidfd.Int(), (*unix.Siginfo)(unsafe.Pointer(&info)),
+		return struct{}{}, unix.Waitid(unix.P_PIDFD, pidfd, (*unix.Siginfo)(unsafe.Pointer(&info)),
 			unix.WEXITED|unix.WNOHANG, nil)
 	})
 	if err != nil {

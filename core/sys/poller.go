@@ -50,12 +50,18 @@ func (p *Poller) Add(f *FD, id int) error {
 
 // Remove undoes Add. It must come before f is closed: a closed descriptor of which a forked child still holds a copy
 // stays in the epoll set and could not be removed any more.
-func (p *Poller) Remove(f *FD) error {
-	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_DEL, f.Int(), nil); err != nil {
+func (p *Poller) Remove(f *FD) error { return p.RemoveNumber(f.Int()) }
+
+// RemoveNumber is Remove for a descriptor that C owns and has added.
+func (p *Poller) RemoveNumber(fd int) error {
+	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_DEL, fd, nil); err != nil {
 		return fmt.Errorf("epoll_ctl del: %w", err)
 	}
 	return nil
 }
+
+// Int is the number of the epoll descriptor, for C to add to.
+func (p *Poller) Int() int { return p.epoll.Int() }
 
 // Wait appends to ids those whose descriptors are readable, and waits until there is at least one or until Wake.
 func (p *Poller) Wait(ids []int) ([]int, error) {

@@ -1,8 +1,10 @@
 """Starts a process by fork, and watches processes however they were started. Mirrors multiprocessing/popen_fork.py.
 
-    Popen._launch:  ForkPrepare (Go) ──▶ _transport.fork() (C) ─┬─ parent ──▶ ForkCommit (Go): the pid is watched, the
-                                                                │             sentinel is its pidfd
-                                                                └─ child ───▶ process_obj._bootstrap()
+    Popen._launch:  _transport.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
+                                                    │             engine's reaper watches
+                                                    └─ child ───▶ process_obj._bootstrap()
+
+    When no seat is left:  ForkPrepare (Go) ──▶ _transport.fork() (C) ──▶ ForkCommit (Go)
 
 Called by context.py. The spawn and forkserver variants derive from this class, as in the standard library.
 """
@@ -58,7 +60,23 @@ class Popen:
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not _transport.wait_readable(self.sentinel, timeout):
+        process_id = self._id
+        if process_id < 0:
+            code = _transport.exit_code(process_id)
+            if code is not None and code is not NotImplemented:
+                self.returncode = code
+                return code
+            # This thread waits, the engine's reaper need not.
+            _transport.watch(process_id, False)
+            try:
+                if not _transport.wait_readable(self.sentinel, timeout):
+                    return None
+                if self.poll() is not None:
+                    return self.returncode
+            finally:
+                if self.returncode is None:
+                    _transport.watch(process_id, True)
+        elif not _transport.wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -98,6 +116,10 @@ class Popen:
             _signal_without_engine(self.sentinel, sig)
 
     def _ended_with(self):
+        if self._id < 0:
+            code = _transport.exit_code(self._id)
+            if code is not NotImplemented:
+                return code
         try:
             code = engine.call("ExitCode", self._id)
         except EngineError:
@@ -124,6 +146,23 @@ class Popen:
         self.finalizer = util.Finalize(self, _forget, (process_id,))
 
     def _launch(self, process_obj):
+        engine.load()
+        child: list = []
+        try:
+            if not _transport.start(process_obj.daemon, child):
+                return self._launch_by_engine(process_obj)
+            self._id, self.pid, self.sentinel = child
+            if not self.pid:
+                self._run_child(process_obj, self.sentinel)
+            self.finalizer = util.Finalize(self, _forget, (self._id,))
+        except BaseException:
+            if child:
+                if not child[1]:
+                    os._exit(1)  # Ctrl-C in the child: it must not go on as its parent
+                _end_unknown(*child)
+            raise
+
+    def _launch_by_engine(self, process_obj):
         process_id = engine.call("ForkPrepare")
         lifeline = pid = None
         try:
@@ -131,7 +170,7 @@ class Popen:
             lifeline = os.dup(engine.lifeline_fd())
             pid = _transport.fork()
             if pid == 0:
-                self._run_child(process_obj, lifeline)
+                self._run_child(process_obj, None, lifeline)
             self._watch(process_id, pid, engine.call("ForkCommit", process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -140,14 +179,15 @@ class Popen:
             if lifeline is not None:
                 os.close(lifeline)
 
-    def _run_child(self, process_obj, inherited_lifeline):
+    def _run_child(self, process_obj, parent_sentinel, inherited_lifeline=None):
         code = 1
         try:
+            if parent_sentinel is None:
+                parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
             if sys.version_info >= (3, 13):
                 # From 3.13 on a child runs the exit functions that it registers itself.
                 atexit._clear()
                 atexit.register(util._exit_function)
-            parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
             code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
         finally:
             if sys.version_info >= (3, 13):
@@ -156,10 +196,19 @@ class Popen:
 
 
 def _forget(process_id):
+    if process_id < 0 and _transport.forget(process_id):
+        return
     try:
         engine.call("Forget", process_id)
     except EngineError:
         pass
+
+
+def _end_unknown(process_id, pid, sentinel):
+    """End a child whose Popen could not be completed: Ctrl-C in between."""
+    _signal_without_engine(sentinel, signal.SIGKILL)
+    _transport.wait_readable(sentinel, None)
+    _forget(process_id)
 
 
 def _end_unwatched(process_id, pid):

@@ -379,6 +379,87 @@ def test_many(context, method):
             assert process.exitcode == number
 
 
+def is_gone(pid):
+    """Whether the process has ended and has been waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("given_up", ["at once", "by nobody", "after a join that timed out"])
+def test_a_process_that_nobody_joins_is_reaped(context, given_up):
+    process = start(context, targets.sleep)
+    pid = process.pid
+    if given_up == "after a join that timed out":
+        process.join(0.01)
+    os.kill(pid, signal.SIGKILL)
+    if given_up == "at once":
+        goproc.process._children.discard(process)
+        del process
+    wait_until(lambda: is_gone(pid))
+    if given_up != "at once":
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+
+def test_the_status_is_kept_once_whoever_waits(context):
+    """Joined by many threads, polled by others, and reaped by the engine, all at the same time."""
+    for status in range(10):
+        process = start(context, targets.exit_with, status)
+        seen = []
+
+        def ask(process=process, seen=seen):
+            wait([process.sentinel])
+            process.is_alive()
+            process.join()
+            seen.append(process.exitcode)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == [status] * 6
+
+
+def test_more_processes_than_there_are_seats(monkeypatch):
+    """Then the engine's own functions start them; a process of either kind is as good."""
+    from goproc import _transport
+
+    context = goproc.get_context("fork")
+    first = start(context, targets.sleep)
+    monkeypatch.setattr(_transport, "start", lambda daemon, record: False)
+    second = start(context, targets.exit_with, 5)
+    second.join()
+    assert second.exitcode == 5
+    assert first.is_alive()
+    first.terminate()
+    first.join()
+    assert first.exitcode == -signal.SIGTERM
+
+
+def test_seats_are_used_again():
+    """The numbers of descriptors and of processes stay as they are, whatever has been started before."""
+    context = goproc.get_context("fork")
+    for _ in range(3):
+        before = len(os.listdir("/proc/self/fd"))
+        processes = [start(context, targets.exit_with, 0) for _ in range(20)]
+        assert len(os.listdir("/proc/self/fd")) == before + 20
+        for process in processes:
+            process.join()
+            process.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_fork_server_dies():
     from goproc.forkserver import _forkserver
 

@@ -1,0 +1,187 @@
+package process
+
+import (
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Seats is memory shared with C in which the children forked there are listed, so that starting, joining and giving up
+// a process takes no call into Go: a call that comes while the runtime is idle wakes its threads, and writes to memory
+// that has just been shared with the child, which has to be copied for that. goproc.h describes it.
+//
+// A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. Go reaps what C has not
+// reaped yet when the pidfd becomes readable, and adopts a seat, that is, makes an entry of it, when one of the
+// Table's methods is called with its id: from then on the seat is Go's.
+type Seats struct {
+	refused  atomic.Int32 // not 0: C takes no further seats
+	epoll    int32        // of the reaper, -1 once it is closed
+	lifeline int32        // its read end
+	highest  int32        // no seat from here on has ever been taken
+	started  int64        // how many processes
+	seats    [SeatCount]seat
+}
+
+// SeatCount is how many processes can be in seats at a time; further ones are started through Prepare and Commit.
+const SeatCount = 1024
+
+// seat is one process. Its fields are read and written by whoever holds its lock.
+type seat struct {
+	lock       atomic.Uint32 // held for moments only
+	state      atomic.Int32  // read without the lock by C when it looks for a free one
+	generation uint32        // how often the seat has been taken
+	pid        int32
+	pidfd      int32
+	status     int32
+	adopted    int32 // Go has an entry for it
+	_          int32
+}
+
+// The states of a seat.
+const (
+	seatFree = iota
+	seatRunning
+	seatEnded
+	seatTaken // the child is being forked
+)
+
+// acquire takes the seat's lock and reports whether it is still that of the id; if not, the lock is free.
+func (s *Seats) acquire(id int) *seat {
+	n := -1 - id
+	seat := &s.seats[n%SeatCount]
+	for !seat.lock.CompareAndSwap(0, 1) {
+		runtime.Gosched()
+	}
+	if int(seat.generation) != n/SeatCount || !seat.occupied() {
+		seat.lock.Store(0)
+		return nil
+	}
+	return seat
+}
+
+func (s *seat) occupied() bool {
+	state := s.state.Load()
+	return state == seatRunning || state == seatEnded
+}
+
+func (s *seat) release() { s.lock.Store(0) }
+
+// look reaps the process if it has ended. The seat is locked.
+func (s *seat) look() (ended bool) {
+	if s.state.Load() == seatRunning {
+		status, done, err := sys.WaitPidfd(int(s.pidfd))
+		if err != nil {
+			status, done = Unknown, true // see entry.check
+		}
+		if done {
+			s.status = int32(status)
+			s.state.Store(seatEnded)
+		}
+	}
+	return s.state.Load() == seatEnded
+}
+
+// Seats makes the shared memory ready for C, with the reaper and the lifeline.
+func (t *Table) Seats() (*Seats, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.ready(); err != nil {
+		return nil, err
+	}
+	if t.seats == nil {
+		mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(Seats{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return nil, err
+		}
+		s := (*Seats)(unsafe.Pointer(unsafe.SliceData(mem)))
+		s.epoll, s.lifeline = int32(t.reaper.poller.Int()), int32(t.lifeline.read.Int())
+		guard.OnPoison(func() { s.refused.Store(1) })
+		t.seats = s
+	}
+	return t.seats, nil
+}
+
+// settleSeat reaps a process that nothing in Go knows. t is locked.
+func (t *Table) settleSeat(id int) {
+	if s := t.seats.acquire(id); s != nil {
+		if s.look() {
+			_ = t.reaper.poller.RemoveNumber(int(s.pidfd))
+		}
+		s.release()
+	}
+}
+
+// adopt makes an entry of a seat. It returns nil if nobody sits there any more. t is locked.
+func (t *Table) adopt(id int) *entry {
+	if t.seats == nil {
+		return nil
+	}
+	s := t.seats.acquire(id)
+	if s == nil {
+		return nil
+	}
+	defer s.release()
+	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewFD(int(s.pidfd), "pidfd"), seat: s, watched: true}
+	s.adopted = 1
+	t.entries[id] = e
+	if s.state.Load() == seatEnded {
+		t.reaper.settle(id)
+	}
+	return e
+}
+
+// unseat gives the entry's seat back, if it has one, before its descriptor is closed. The entry is locked.
+func (e *entry) unseat() {
+	if e.seat == nil {
+		return
+	}
+	for !e.seat.lock.CompareAndSwap(0, 1) {
+		runtime.Gosched()
+	}
+	e.seat.state.Store(seatFree)
+	e.seat.release()
+	e.seat = nil
+}
+
+// seated counts the processes in seats that have not ended as far as is known and have no entry. t is locked.
+func (t *Table) seated() (n int) {
+	if t.seats == nil {
+		return 0
+	}
+	for i := range t.seats.seats[:atomic.LoadInt32(&t.seats.highest)] {
+		if s := &t.seats.seats[i]; s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// SeatsLayout is what C must agree with: a test in package capi compares it with goproc.h.
+func SeatsLayout() map[string]int64 {
+	var s Seats
+	return map[string]int64{
+		"seat size":       int64(unsafe.Sizeof(s.seats[0])),
+		"seats":           int64(unsafe.Offsetof(s.seats)),
+		"seats refused":   int64(unsafe.Offsetof(s.refused)),
+		"seats epoll":     int64(unsafe.Offsetof(s.epoll)),
+		"seats lifeline":  int64(unsafe.Offsetof(s.lifeline)),
+		"seats highest":   int64(unsafe.Offsetof(s.highest)),
+		"seats started":   int64(unsafe.Offsetof(s.started)),
+		"seat count":      SeatCount,
+		"seat state":      int64(unsafe.Offsetof(s.seats[0].state)),
+		"seat generation": int64(unsafe.Offsetof(s.seats[0].generation)),
+		"seat pid":        int64(unsafe.Offsetof(s.seats[0].pid)),
+		"seat pidfd":      int64(unsafe.Offsetof(s.seats[0].pidfd)),
+		"seat status":     int64(unsafe.Offsetof(s.seats[0].status)),
+		"seat adopted":    int64(unsafe.Offsetof(s.seats[0].adopted)),
+		"seat free":       seatFree,
+		"seat running":    seatRunning,
+		"seat ended":      seatEnded,
+		"seat taken":      seatTaken,
+		"status unknown":  Unknown,
+	}
+}
