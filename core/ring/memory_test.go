@@ -30,6 +30,17 @@ func TestMemoryIsSparse(t *testing.T) {
 	assert.LessOrEqual(t, stat.Blocks*512, int64(ring.PageSize))
 }
 
+// A worker that made it smaller would have its parent crash.
+func TestSizeOfMemoryIsFixed(t *testing.T) {
+	memory := newMemory(t)
+	fd := memory.FD().Int()
+	require.ErrorIs(t, unix.Ftruncate(fd, ring.PageSize), unix.EPERM)
+	require.ErrorIs(t, unix.Ftruncate(fd, ring.MemorySize+1), unix.EPERM)
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+	require.ErrorIs(t, err, unix.EPERM)
+	require.NoError(t, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, ring.PageSize))
+}
+
 func TestClosedMemoryLeavesNothing(t *testing.T) {
 	memory, err := ring.NewMemory()
 	require.NoError(t, err)

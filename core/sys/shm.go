@@ -9,14 +9,14 @@ import (
 )
 
 // SharedMemory is a sparse file in memory (memfd_create(2)): it has no name, needs no room in /dev/shm, and is gone
-// with its last holder.
+// with its last holder. Nobody can change its size: else whoever shares it could have others crash by making it smaller.
 type SharedMemory struct {
 	fd *FD
 }
 
 // NewSharedMemory makes a sparse memory file of the given size; pages cost nothing until they are touched.
 func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
-	fd, err := unix.MemfdCreate("goproc-"+what, unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("goproc-"+what, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
@@ -24,6 +24,10 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	if err := unix.Ftruncate(fd, size); err != nil {
 		_ = m.Close()
 		return nil, fmt.Errorf("ftruncate of shared memory: %w", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		_ = m.Close()
+		return nil, fmt.Errorf("seal shared memory: %w", err)
 	}
 	return m, nil
 }
