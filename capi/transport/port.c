@@ -256,8 +256,9 @@ static void wait_for_doorbell(Port *self, uint32_t seen, int64_t ns) {
 
 PyDoc_STRVAR(
     collect_doc,
-    "collect(timeout=None)\n--\n\n"
+    "collect(timeout=None, take=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
+    "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
     "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
     "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
     "engine made, with a text. The list is empty, too, after wake(). Signal handlers run while it waits.");
@@ -265,11 +266,11 @@ PyDoc_STRVAR(
 static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Port *self = (Port *)object;
     double timeout = -1;
-    if (count > 1) {
-        PyErr_SetString(PyExc_TypeError, "collect() takes at most 1 argument");
+    if (count > 2) {
+        PyErr_SetString(PyExc_TypeError, "collect() takes at most 2 arguments");
         return NULL;
     }
-    if (count == 1 && args[0] != Py_None) {
+    if (count >= 1 && args[0] != Py_None) {
         timeout = PyFloat_AsDouble(args[0]);
         if (PyErr_Occurred())
             return NULL;
@@ -290,6 +291,10 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         int64_t used = self->collect(self->number, self->buffer, BUFFER_SIZE);
         if (used != 0) {
             result = used > 0 ? completions(self, used) : raise_result(self, used);
+            PyObject *taken = result && count > 1 ? PyObject_CallOneArg(args[1], result) : Py_NewRef(Py_None);
+            if (taken == NULL)
+                Py_CLEAR(result);
+            Py_XDECREF(taken);
             break;
         }
         int64_t ns = SLEEP_NS;

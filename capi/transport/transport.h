@@ -7,6 +7,7 @@
  *   process.c  fork, the lifeline, waiting on a descriptor, and the link to the engine
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
+ *   signals.c  what a Python signal handler that raises cannot break
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H
@@ -43,5 +44,6 @@ extern PyMethodDef goproc_process_methods[];
 int goproc_init_process(PyObject *module);
 int goproc_init_channel(PyObject *module) __attribute__((weak));
 int goproc_init_port(PyObject *module) __attribute__((weak));
+int goproc_init_signals(PyObject *module);
 
 #endif

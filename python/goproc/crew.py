@@ -6,13 +6,14 @@ pool. The engine decides what they do; see core/pool.
 
 import itertools
 import os
+import signal
 import threading
 import time
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import wait
 from traceback import format_exception_only
 
-from . import engine
+from . import _transport, engine
 from .errors import EngineError, WorkerLostError
 from .worker import ChannelEnd, worker
 
@@ -58,7 +59,6 @@ class Crew:
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
-        self._noting = 0  # how many workers' ends are being noted: one that will be replaced is not the last
         self._reason = None  # what kept the last of them from it, as far as it could tell
         self.closing = False  # no further tasks will come
         self.terminated = False
@@ -67,14 +67,14 @@ class Crew:
     @property
     def done(self):
         """Whether no worker is left."""
-        return not self._by_pid and not self._noting
+        return not self._by_pid
 
     def repopulate(self, all_or_none=False):
-        """Start as many workers as are missing.
+        """Start as many workers as are missing. Signal handlers are called when that is done.
 
         all_or_none: if one cannot be started, give the others no work; the caller is to abandon() them.
         """
-        with self._populating:
+        with self._populating, _transport.held_signals:
             started = []
             complete = False
             try:
@@ -95,26 +95,21 @@ class Crew:
     def exited(self, pid, exitcode, served):
         """Note that a worker has ended, and replace it if there may be work for another.
 
-        served: whether it had taken a task. Returns None, or the exception that all that is pending must fail with.
+        served: whether it had taken a task. Returns None, or the exception that all that is pending must fail with. It
+        may be called again for the same end, should a signal handler have raised in it.
         """
-        self._noting += 1
-        try:
-            return self._note_end(pid, exitcode, served)
-        finally:
-            self._noting -= 1
-
-    def _note_end(self, pid, exitcode, served):
-        process = self._by_pid.pop(pid, None)
+        process = self._by_pid.get(pid)
         if process is None or self.terminated:
             return None
         process.join()
-        self._pool.remove(process)
-        util.debug("cleaning up worker %d" % pid)
-        self._stillborn = 0 if served else self._stillborn + 1
-        if self._stillborn > 2 + self._processes:
+        if process in self._pool:
+            self._pool.remove(process)
+            util.debug("cleaning up worker %d" % pid)
+        stillborn = 0 if served else self._stillborn + 1
+        if stillborn > 2 + self._processes:
             reason = self._reason
             shown = None if reason is None else format_exception_only(type(reason), reason)[-1].strip()
-            self.broken = WorkerLostError(pid, exitcode, births=self._stillborn, reason=shown)
+            self.broken = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             self.broken.__cause__ = reason
         elif not self.closing or self._cache:
             try:
@@ -122,6 +117,11 @@ class Crew:
             except Exception as error:
                 if not self._pool:
                     self.broken = error
+        # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
+        mine = self._by_pid.get(pid) is process
+        self._stillborn = stillborn
+        if mine:
+            del self._by_pid[pid]
         return self.broken
 
     def could_not_begin(self, error):
@@ -179,7 +179,7 @@ class Crew:
             process._goproc_worker = end
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
-            _start(process)
+            _start(process, end, self._context.get_start_method())
         except BaseException:
             _ignoring_poison("PoolDrop", self.number, slot)
             raise
@@ -190,14 +190,22 @@ class Crew:
         return slot, process
 
 
-def _start(process):
+def _start(process, end, method):
     """Start the process. A fork server that dies meanwhile is another's fault: the next one is asked again."""
-    for _ in range(2):
-        try:
-            return process.start()
-        except EOFError:
-            process._goproc_worker.sent = False  # not to a worker
-    process.start()
+    # Ctrl-C is not for workers: one that is about to come up must not die of it. It inherits this thread's mask.
+    if method != "fork":
+        resource_tracker.getfd()  # starting the tracker would unblock the signal
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    end.interruptible = signal.SIGINT not in blocked
+    try:
+        for _ in range(2):
+            try:
+                return process.start()
+            except EOFError:
+                end.sent = False  # not to a worker
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _ignoring_poison(*call):

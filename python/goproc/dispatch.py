@@ -10,9 +10,11 @@ started then and not before: callbacks, which multiprocessing calls while the ma
 replacing workers that end after maxtasksperchild tasks, since a fork needs a Python thread. Used by pool.py.
 """
 
+import signal
 import threading
 import time
 from collections import deque
+from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 
 from . import _transport
@@ -20,6 +22,9 @@ from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostErr
 from .worker import NO_JOB, decode
 
 __all__ = ["Dispatch"]
+
+#: Seconds after which a thread that waits for the collector looks by itself how things are.
+_PATIENCE = 0.5
 
 _RESULT, _FAILURE = _transport.RESULT, _transport.FAILURE
 
@@ -35,8 +40,10 @@ class Dispatch:
         self._port = port
         self._cache = cache
         self._crew = crew
-        self.lock = threading.RLock()  # held by the collector, who alone completes results
+        self._turn = _transport.Turn()  # the collector's, who alone completes results
         self._pending: deque = deque()  # collected, or given to run(), not yet handed on
+        self._handing = 0  # how many of these are being handed on, by calls within each other
+        self._interrupted = None  # the one whose unpickling a signal handler has ended
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
         self._thread = None
         self._starting = threading.Lock()
@@ -45,13 +52,11 @@ class Dispatch:
 
     def poll(self):
         """Hand on what has completed, without waiting. Does nothing when another thread is the collector."""
-        if self._may_collect() and self.lock.acquire(False):
-            try:
-                if self._may_collect():
-                    self._hand_on(self._port.collect(0))
-            finally:
-                self.lock.release()
-            if self._followers:
+        if self._may_collect():
+            with self._turn as depth:
+                if depth and self._may_collect():
+                    self._collect(0, depth)
+            if depth and self._followers:
                 self._wake(1)
 
     def wait(self, waiter, timeout=None):
@@ -67,13 +72,13 @@ class Dispatch:
                     if waiter is _Never:
                         return
                     time.sleep(0.001)  # its callback, in another thread, has ended the pool, and goes on
-                elif self._may_collect() and self.lock.acquire(False):
-                    try:
-                        if not waiter.done and self._may_collect():
-                            self._hand_on(self._port.collect(left))
-                    finally:
-                        self.lock.release()
-                    if not self._may_collect():
+                elif self._may_collect():
+                    with self._turn as depth:
+                        if depth and not waiter.done and self._may_collect():
+                            self._collect(left, depth)
+                    if not depth:
+                        self._follow(waiter, left)
+                    elif not self._may_collect():
                         self._wake(len(self._followers))  # the pool's thread, which collects from now on, is among them
                 else:
                     self._follow(waiter, left)
@@ -82,6 +87,11 @@ class Dispatch:
         finally:
             if self._followers:
                 self._wake(1)  # one of them is the collector from now on, if this thread was, or was to be
+        if self._crew.terminated and util.is_exiting() and threading.current_thread() is not threading.main_thread():
+            # A daemonic thread, at the end of the program, which has terminated the pool: what it would raise would be
+            # the last thing that is printed, and is nobody's error.
+            while True:
+                time.sleep(3600)
 
     def serve(self):
         """Start the thread that collects from now on, if there is none yet."""
@@ -113,22 +123,32 @@ class Dispatch:
         """Hand on what the engine completed when the pool was terminated, and cancel what it did not know of."""
         thread = self._thread
         self._closing = True
-        self._port.wake()
-        with self.lock:
-            if self.closed:
-                return
-            self._port.collect(0)  # a wake() that nobody has seen comes first
-            while frames := self._port.collect(0):
-                self._hand_on(frames)
-            self.closed = True
-            self.fail_all(CancelledError("the pool was terminated before the task was done"))
-            self._port.close()
+        while True:
+            with self._turn as depth:
+                if depth:
+                    self._finish(depth)
+                    break
+            self._port.wake()
+            time.sleep(0.0005)  # another thread is the collector, and leaves
         self._wake(len(self._followers))
         if thread not in (None, threading.current_thread()):
             thread.join()
 
+    def _finish(self, depth):
+        if self.closed:
+            return
+        self._collect(0, depth)  # a wake() that nobody has seen comes first
+        while self._collect(0, depth):
+            pass
+        self.closed = True
+        self.fail_all(CancelledError("the pool was terminated before the task was done"))
+        self._port.close()
+
     def run(self, function):
         """Have the collector call function: it completes a result by other means than collecting."""
+        if self.closed:
+            function()  # nobody collects any more
+            return
         self._pending.append((None, None, None, function))
         self._port.wake()
         self.poll()
@@ -142,14 +162,17 @@ class Dispatch:
         gate = threading.Lock()
         gate.acquire()
         follower = (waiter, gate)
-        self._followers.append(follower)
         try:
-            # The collector looks for followers when it has let go of the lock: either it sees this one, or the lock is
+            self._followers.append(follower)
+            # The collector looks for followers when it has let go of the turn: either it sees this one, or the turn is
             # free.
-            if self._may_collect() and self.lock.acquire(False):
-                self.lock.release()
-            elif not self.closed:
-                gate.acquire(timeout=-1 if timeout is None else timeout)
+            free = False
+            if self._may_collect():
+                with self._turn as depth:
+                    free = depth > 0
+            if not free and not self.closed:
+                # What would wake it may be kept from it, by a signal handler that raises in the collector.
+                gate.acquire(timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE))
         finally:
             try:
                 self._followers.remove(follower)
@@ -169,48 +192,68 @@ class Dispatch:
                 continue  # it has left by itself
             follower[1].release()
 
-    def _hand_on(self, frames):
-        # A callback may wait for another result, and so come here again: what it needs may be in this very list.
+    def _collect(self, timeout, depth):
+        """Collect and hand on; depth is how often this thread has the turn. Return whether anything was collected."""
         pending = self._pending
-        pending.extend(frames)
+        frames = self._port.collect(timeout, pending.extend)
+        if pending:
+            # A callback, or what is unpickled, may wait for another result, and so come here again: what it needs may
+            # be behind the one that is being handed on.
+            at = self._handing if depth > 1 else 0
+            self._handing = at + 1
+            try:
+                self._hand_on(pending, at)
+            finally:
+                self._handing = at
+        if self._followers:
+            self._wake(0)
+        return bool(frames)
+
+    def _hand_on(self, pending, at):
+        """Hand on what is pending from there on.
+
+        A signal handler may raise anywhere in here. So each item stays where it is until it has been handed on, and to
+        hand it on again, from the beginning, changes nothing.
+        """
         cache, loads = self._cache, ForkingPickler.loads
-        while pending:
-            job, index, kind, payload = pending.popleft()
+        while len(pending) > at:
+            item = pending[at]
+            job, index, kind, payload = item
             if kind is None:
                 payload()
+                del pending[at]
                 continue
+            result = cache.get(job)
             if kind == _RESULT or kind == _FAILURE:
+                if result is None and job != NO_JOB:
+                    del pending[at]
+                    continue
                 success = kind == _RESULT
                 try:
                     value = loads(payload) if type(payload) is bytes else decode(payload)
-                except KeyboardInterrupt:
-                    pending.appendleft(
-                        (job, index, kind, payload)
-                    )  # Ctrl-C is the program's; the result is still to come
-                    raise
                 except BaseException as error:
+                    if self._interrupted is not item and _is_of_a_signal(error):
+                        self._interrupted = item  # should it raise that again, it is the payload itself that does
+                        raise
                     success, value = False, _undecodable(error, payload)
                 if not success and not isinstance(value, BaseException):
                     value = TypeError(f"a task failed with {value!r}, which is no exception")
-                payload = None
             elif kind == _transport.EXITED:
                 pid, exitcode, served = map(int, payload.split())
                 if reason := self._crew.exited(pid, exitcode, bool(served)):
                     self.fail_all(reason)
+                del pending[at]
                 continue
             elif kind == _transport.LOST or kind == _transport.TIMEOUT:
-                success, value = False, _ended(kind, payload, cache.get(job))
+                success, value = False, _ended(kind, payload, result)
             else:
                 success, value = False, CancelledError("the task was cancelled")
-            result = cache.get(job)
-            if result is None:
-                if job == NO_JOB and kind == _FAILURE:
-                    self._crew.could_not_begin(value)
-                continue
-            result._set(index, (success, value))
-            result = value = None
-        if self._followers:
-            self._wake(0)
+            if result is not None:
+                result._set(index, (success, value))
+            elif job == NO_JOB and kind == _FAILURE:
+                self._crew.could_not_begin(value)
+            del pending[at]
+            item = payload = result = value = None
 
 
 class _Never:
@@ -227,6 +270,20 @@ def _ended(kind, payload, result):
     if kind == _transport.TIMEOUT and result is not None:
         return TaskTimeoutError(pid, result._limit, name)
     return WorkerLostError(pid, exitcode, name)
+
+
+def _is_of_a_signal(error):
+    """Whether the exception seems to have been raised by a signal handler, not by the code that it came out of."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers} - {None}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _undecodable(error, payload):

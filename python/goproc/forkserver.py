@@ -75,10 +75,13 @@ class ForkServer:
         if engine.call("ForkserverPid"):
             return
         data_fd = self._dump_preload_data()
+        blocked = None
         try:
             lifeline_fd = engine.lifeline_fd()
             numbers = data_fd, tracker_fd, lifeline_fd
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
+            # Until it ignores it, Ctrl-C would end the server.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             engine.call(
                 "ForkserverEnsure",
                 engine.encode_texts([*command, _SOCKET_PLACEHOLDER]),
@@ -87,6 +90,8 @@ class ForkServer:
                 _SOCKET_PLACEHOLDER,
             )
         finally:
+            if blocked is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(data_fd)
 
     def connect_to_new_process(self, fds, data_fd):
@@ -102,6 +107,8 @@ class ForkServer:
             sentinel = 0
             while not sentinel:
                 sentinel = engine.call("ForkserverReply", process_id, _REPLY_SLICE_MS)
+                if not sentinel:
+                    _transport.held_signals.check()
         except BaseException as error:
             popen_fork._forget(process_id)
             if isinstance(error, ProcessLookupError):
@@ -157,6 +164,7 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     """Run the fork server: its interpreter's main function. All four descriptors are inherited. Does not return."""
     # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     resource_tracker._resource_tracker._fd = tracker_fd
     with open(data_fd, "rb") as file:
         data, modules = pickle.load(file)
@@ -288,9 +296,8 @@ class _Server:
             self._epoll.close()
             for pidfd in self._children:
                 os.close(pidfd)
-            signal.signal(signal.SIGINT, self._interrupt_handler)
             data_fd, resource_tracker._resource_tracker._fd, *_forkserver._inherited_fds = fds
-            code = spawn.main(data_fd, self._lifeline_fd)
+            code = spawn.main(data_fd, self._lifeline_fd, self._interrupt_handler)
         except Exception:
             sys.excepthook(*sys.exc_info())
             util._flush_std_streams()

@@ -11,7 +11,6 @@ import itertools
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from multiprocessing import util
 from multiprocessing.context import BaseContext
@@ -184,7 +183,11 @@ class Pool(_standard.Pool):
         result = ApplyResult(self, callback, error_callback, func)
         if limit is not None:
             self._limit(result, 0, limit)
-        self._submit(result, 0, (by_name(func), outlined(args), kwds))
+        try:
+            self._submit(result, 0, (by_name(func), outlined(args), kwds))
+        except BaseException:
+            self._forget(result)
+            raise
         return result
 
     def map(self, func, iterable, chunksize=None, *, task_timeout=None):
@@ -241,6 +244,9 @@ class Pool(_standard.Pool):
         except Exception as reason:
             error = reason
             self._dispatch.run(lambda: result._cut(index, error))
+        except BaseException:
+            self._forget(result)
+            raise
         else:
             if index < result._chunks:
                 error = ValueError(f"the iterable gave fewer than the {length} items of its length")
@@ -351,6 +357,11 @@ class Pool(_standard.Pool):
             self._unlooked = 0
             self._dispatch.poll()
 
+    def _forget(self, result):
+        """Drop a result that nobody gets, since making it was ended by a signal handler or the end of the pool."""
+        self._cache.pop(result._job, None)
+        self._cancel(result)
+
     def _limit(self, result, index, seconds):
         """Limit how long a task may run that is about to be submitted."""
         result._limit = seconds
@@ -409,14 +420,20 @@ class ApplyResult(_standard.ApplyResult):
     def _event(self):
         return _Arrival(self)
 
+    # A signal handler may raise anywhere in here, and then it is done again from the beginning (dispatch.py). Between
+    # stores that follow each other, without a call or a jump, none is called.
+
     def _set(self, i, obj):
-        self._completing = True
         self._success, self._value = obj
+        self._complete()
+
+    def _complete(self):
         callback = self._callback if self._success else self._error_callback
-        if callback:
+        if callback is not None and not self._completing:  # in the pool's thread, where no signal handler is called
+            self._completing = True
             callback(self._value)
         self.done = True
-        del self._cache[self._job]
+        self._cache.pop(self._job, None)
         self._pool = None
 
     def _fail(self, error):
@@ -468,26 +485,37 @@ class MapResult(ApplyResult, _standard.MapResult):
         self._value = [None] * length
         self._chunksize = chunksize
         self._number_left = self._chunks = -(-length // chunksize) if chunksize else 0
+        self._handed = bytearray(self._chunks)  # which of them have come
         if not self._chunks:
             self.done = True
             del self._cache[self._job]
 
-    _set = _standard.MapResult._set
+    def _set(self, i, success_result):
+        if not self._handed[i]:
+            success, value = success_result
+            if not success:
+                if self._success:  # only the first exception is kept
+                    self._success, self._value = False, value
+            elif self._success:
+                self._value[i * self._chunksize : (i + 1) * self._chunksize] = value
+            self._handed[i] = 1
+            self._number_left -= 1
+        if not self._number_left:
+            self._complete()
 
     def _cut(self, chunks, error):
         """Fail: the iterable gave no more than the first chunks."""
-        if not self.done:
-            self._number_left -= self._chunks - chunks - 1
-            self._set(chunks, (False, error))
+        for i in range(chunks, self._chunks):
+            self._set(i, (False, error))
 
     def _fail(self, error):
+        if self._completing:
+            return
         if self._number_left:
-            self._number_left = 1
-            self._set(0, (False, error))
-
-    def _cancelled(self):
-        self._success = True  # should a task have failed already, it is not that which get() raises
-        super()._cancelled()
+            self._value = error
+            self._success = False
+            self._number_left = 0
+        self._complete()
 
 
 class IMapIterator(_standard.IMapIterator):
@@ -507,43 +535,56 @@ class IMapIterator(_standard.IMapIterator):
         self._how = how  # how func is called on an item; see worker.py
         self._batch = batch  # how many items are read before they are submitted
         self._cache = pool._cache
-        self._items: deque = deque()
-        self._index = 0  # how many results have been put into _items
+        self._ready: dict = {}  # results that have come, and have not been taken
+        self._come = 0  # how many have come
+        self._last = None  # which one has come last
         self._length = None  # how many there will be, when that is known
-        self._unsorted = {}
         self._prefetch = prefetch
         self._limit = limit
         self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
-        self._feeding = threading.Lock()
+        self._feeding = _transport.Turn()
+        self._read_ahead: list = []  # items that have been read, and are to be submitted
         self._room: threading.Event | None = None
-        self._cache[self._job] = self
-        pool._feeders.add(self)
-        if hasattr(iterable, "__len__"):
-            self._feed()
-        else:
-            self._room = threading.Event()
-            self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
-            self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
-            self._reader.start()
+        sized = hasattr(iterable, "__len__")
+        with _transport.held_signals:
+            self._cache[self._job] = self
+            pool._feeders.add(self)
+            if not sized:
+                self._room = threading.Event()
+                self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
+                self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
+                self._reader.start()
+        if sized:
+            try:
+                self._feed()
+            except BaseException:
+                self._iterator = None
+                pool._feeders.discard(self)
+                pool._forget(self)
+                raise
 
     @property
     def done(self):
         """Whether next() has something to return or to raise."""
-        return bool(self._items) or self._index == self._length
+        return self._next_index() is not None or self._taken == self._length
+
+    def _next_index(self):
+        """Return which result can be taken next, None if it has not come."""
+        return self._taken if self._taken in self._ready else None
 
     def next(self, timeout=None):
         """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
-        items = self._items
-        if not items:
-            if self._index != self._length:
+        index = self._next_index()
+        if index is None:
+            if self._taken != self._length:
                 self._owner._dispatch.wait(self, timeout)
-            if not items:
-                if self._index == self._length:
+            index = self._next_index()
+            if index is None:
+                if self._taken == self._length:
                     self._pool = None
                     raise StopIteration from None
                 raise TimeoutError from None
-        success, value = items.popleft()
-        self._taken += 1
+        success, value = self._take(index)
         if self._iterator is not None and self._fed - self._taken <= self._prefetch // 2:
             if self._room is None:
                 self._feed()
@@ -564,7 +605,7 @@ class IMapIterator(_standard.IMapIterator):
         pool = self._owner
         pool._dispatch.poll()
         read = self._length is not None
-        if self._index == self._length:
+        if self._come == self._length:
             return False
         if not read:
             self._cancelling = True  # what another thread submits just now is withdrawn by it
@@ -575,72 +616,84 @@ class IMapIterator(_standard.IMapIterator):
         return True
 
     def _cancelled(self):
-        if self._index != self._length:
+        if self._come != self._length:
             self._fail(CancelledError("the iteration was cancelled"))
-            self._owner._close_when_fed()
+        self._owner._close_when_fed()
+
+    # As in ApplyResult: what a signal handler has ended is done again.
+
+    def _take(self, index):
+        result = self._ready[index]
+        self._taken += 1
+        del self._ready[index]
+        return result
 
     def _set(self, i, obj):
-        if i == self._index:
-            self._items.append(obj)
-            self._index += 1
-            while self._index in self._unsorted:
-                self._items.append(self._unsorted.pop(self._index))
-                self._index += 1
-        else:
-            self._unsorted[i] = obj
-        if self._index == self._length:
+        if i >= self._taken and i not in self._ready:
+            self._ready[i] = obj
+            self._come += 1
+        if self._come == self._length:
             self._complete()
 
     def _complete(self):
-        if self._index == self._length and self._cache.pop(self._job, None) is not None:
+        if self._come == self._length and self._cache.pop(self._job, None) is not None:
             self._pool = None
 
     def _fail(self, error):
         self._iterator = None
-        self._owner._feeders.discard(self)
-        self._items.append((False, error))
-        self._index += 1
-        self._length = self._index
+        if self._come != self._length:
+            last = self._taken
+            while last in self._ready:
+                last += 1
+            self._fail_at(last, last + 1, error)
         self._complete()
+        self._owner._feeders.discard(self)
         if self._room is not None:
             self._room.set()
 
+    def _fail_at(self, index, length, error):
+        """End with an exception, as the result of that index; there are so many results then."""
+        self._ready[index] = (False, error)
+        self._length = self._come = length
+
     def _feed(self):
         """Read and submit until enough is on its way."""
-        if not self._feeding.acquire(False):
-            return
-        try:
-            pool, func, how = self._owner, by_name(self._func), self._how
-            while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
-                size = min(self._batch, room)
-                items: list = []
-                error = None
-                try:
-                    items.extend(itertools.islice(iterator, size))
-                except BaseException as reason:
-                    error = reason
-                index = self._fed
-                self._fed += len(items)
-                if size > 1:
-                    pool._submit_batch(self, index, func, items, how)
+        with self._feeding as depth:
+            if depth != 1:
+                return
+            try:
+                self._feed_in_turn()
+            except ValueError:
+                if not self._owner._crew.terminated:  # else it is being cancelled
+                    raise
+
+    def _feed_in_turn(self):
+        pool, func, how = self._owner, by_name(self._func), self._how
+        items = self._read_ahead
+        while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
+            size = min(self._batch, room)
+            error = None
+            try:
+                items.extend(itertools.islice(iterator, max(0, size - len(items))))
+            except BaseException as reason:
+                if self._room is None and not isinstance(reason, Exception):
+                    raise  # Ctrl-C, in the thread that takes the results
+                error = reason
+            ended = error is not None or len(items) < size
+            with _transport.held_signals:  # what is submitted is noted
+                if self._batch > 1:
+                    pool._submit_batch(self, self._fed, func, items[:], how)
                 elif items:
                     if self._limit is not None:
-                        pool._limit(self, index, self._limit)
-                    pool._submit(self, index, (func, items[0], how))
-                if error is not None:
-                    if self._room is None and not isinstance(error, Exception):
-                        raise error  # Ctrl-C, in the thread that takes the results
-                    self._end(error)
-                elif len(items) < size:
-                    self._end(None)
-                items, error = [], None
-            if self._cancelling:
-                pool._cancel(self)
-        except ValueError:
-            if not self._owner._crew.terminated:  # else it is being cancelled
-                raise
-        finally:
-            self._feeding.release()
+                        pool._limit(self, self._fed, self._limit)
+                    pool._submit(self, self._fed, (func, items[0], how))
+                self._fed += len(items)
+                items.clear()
+            if ended:
+                self._end(error)
+            error = None
+        if self._cancelling:
+            pool._cancel(self)
 
     def _end(self, error):
         """Note that there is no more input: it has come to its end, or reading it has raised an error."""
@@ -651,13 +704,13 @@ class IMapIterator(_standard.IMapIterator):
         pool = self._owner
         if self not in pool._feeders:
             return
-        pool._feeders.remove(self)
-        if error is not None:
-            self._fed += 1
-        self._length = self._fed
-        if error is not None:
-            self._set(self._fed - 1, (False, error))
+        if error is None:
+            self._length = self._fed
+        else:
+            self._length = self._fed + 1
+            self._set(self._fed, (False, error))
         self._complete()
+        pool._feeders.discard(self)
         pool._close_when_fed()
 
     def _read(self):
@@ -683,11 +736,23 @@ class IMapIterator(_standard.IMapIterator):
 class IMapUnorderedIterator(IMapIterator):
     """What imap_unordered returns. Source: multiprocessing.pool.IMapUnorderedIterator."""
 
+    def _next_index(self):
+        for index in self._ready:
+            return index
+        return None
+
     def _set(self, i, obj):
-        self._items.append(obj)
-        self._index += 1
-        if self._index == self._length:
+        if i != self._last:
+            self._ready[i] = obj
+            self._last = i
+            self._come += 1
+        if self._come == self._length:
             self._complete()
+
+    def _fail(self, error):
+        if self._come != self._length:
+            self._fail_at(-1, self._taken + len(self._ready) + 1, error)
+        super()._fail(error)
 
 
 class _Items:

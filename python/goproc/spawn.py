@@ -8,6 +8,7 @@ too. A memfd instead of its pipe: nothing can fill up, so a child that dies earl
 """
 
 import os
+import signal
 import sys
 from _pickle import load  # package pickle's, without the parts in Python that a child does not need
 from io import open_code
@@ -224,12 +225,17 @@ def spawn_main(data_fd, tracker_fd, lifeline_fd):
     sys.exit(main(data_fd, lifeline_fd))
 
 
-def main(data_fd, lifeline_fd):
-    """Run the process object that data_fd holds and return its exit status. Both descriptors are inherited."""
+def main(data_fd, lifeline_fd, interrupt_handler=None):
+    """Run the process object that data_fd holds and return its exit status. Both descriptors are inherited.
+
+    interrupt_handler: what SIGINT shall do, if it is ignored so far; a pool's worker sees to that itself.
+    """
     with os.fdopen(data_fd, "rb") as file:
         process.current_process()._inheriting = True
         try:
             data = load(file)
+            if interrupt_handler is not None:
+                _handle_interrupts(interrupt_handler, data["goproc"].get("worker"))
             # Before anything that may take long: from here on a daemon ends with its parent.
             parent_sentinel = open_lifeline(lifeline_fd, data["goproc"]["daemon"])
             try:
@@ -244,3 +250,11 @@ def main(data_fd, lifeline_fd):
         finally:
             del process.current_process()._inheriting
     return process_obj._bootstrap(parent_sentinel)
+
+
+def _handle_interrupts(handler, worker_end):
+    if worker_end is not None and handler is signal.default_int_handler:
+        from .worker import leave_interrupts
+
+        handler = leave_interrupts
+    signal.signal(signal.SIGINT, handler)

@@ -9,6 +9,7 @@ Started by pool.py as the target of a Process. A spawned worker imports this mod
 task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
 """
 
+import signal
 import sys
 from itertools import starmap
 from multiprocessing import util
@@ -44,6 +45,7 @@ class ChannelEnd:
 
     def __init__(self, memory_fd, event_fd, slot, serial):
         self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
+        self.interruptible = True  # whether SIGINT is blocked only until the worker has come up
         self.sent = False
 
     def open(self):
@@ -54,16 +56,24 @@ class ChannelEnd:
         if self.sent:
             return _arrived, ()
         self.sent = True
-        return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial)
+        return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial, self.interruptible)
 
 
-def _rebuild(memory, event, slot, serial):
-    ChannelEnd._arrived = ChannelEnd(memory.detach(), event.detach(), slot, serial)
-    return ChannelEnd._arrived
+def _rebuild(memory, event, slot, serial, interruptible):
+    end = ChannelEnd._arrived = ChannelEnd(memory.detach(), event.detach(), slot, serial)
+    end.interruptible = interruptible
+    return end
 
 
 def _arrived():
     return ChannelEnd._arrived
+
+
+def leave_interrupts(signum, frame):
+    """Do nothing: Ctrl-C reaches every process of the terminal, and it is the main program that decides what it means.
+
+    It is a handler, not SIG_IGN, so that programs that tasks start are interrupted as ever.
+    """
 
 
 def could_not_begin(channel, error):
@@ -185,6 +195,10 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave_interrupts)
+    if end.interruptible:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     channel = end.open()
     if initializer is not None:
         try:
@@ -208,7 +222,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             try:
                 task = recv()
             except KeyboardInterrupt:
-                continue  # Ctrl-C reaches every process of the terminal; the main program decides what it means
+                continue  # by a handler of the program's own; it is the same with Ctrl-C
             if task is None:
                 util.debug("worker got sentinel -- exiting")
                 break

@@ -172,7 +172,7 @@ def test_callback_of_a_timeout():
 
 def test_limits_while_closing(context):
     pool = context.Pool(2)
-    results = [pool.apply_async(targets.sleep, (LONG if i % 3 == 0 else 0, i), timeout=0.2) for i in range(9)]
+    results = [pool.apply_async(targets.sleep, (LONG if i % 3 == 0 else 0, i), timeout=2) for i in range(6)]
     pool.close()
     pool.join()
     for i, result in enumerate(results):

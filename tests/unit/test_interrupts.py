@@ -1,0 +1,298 @@
+"""Ctrl-C in every call that blocks, signal handlers that raise at any moment, programs that leave with pools open."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pool_targets as targets
+import pytest
+
+import goproc
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+SOON = 30
+CALLS = [
+    "get",
+    "get with a timeout",
+    "wait",
+    "apply",
+    "map",
+    "imap",
+    "imap of an iterator",
+    "callback",
+    "join",
+]
+
+
+def start(*arguments, **options):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, env=environment, cwd=SCRIPTS, start_new_session=True, text=True, **options)
+
+
+def wait_until_gone(pids):
+    """Wait until none of the processes runs; one that nobody reaps here does not count."""
+    deadline = time.monotonic() + SOON
+    for pid in pids:
+        while Path(f"/proc/{pid}/stat").exists() and time.monotonic() < deadline:
+            try:
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    break
+            except (FileNotFoundError, ProcessLookupError):
+                break
+            time.sleep(0.005)
+        else:
+            if Path(f"/proc/{pid}").exists():
+                pytest.fail(f"process {pid} is left")
+
+
+def group(leader):
+    """The processes of the session that the process leads."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.getsid(int(entry.name)) == leader:
+                    members.append(int(entry.name))
+            except ProcessLookupError:
+                pass
+    return members
+
+
+def interrupt_when_blocked(program):
+    """Press Ctrl-C: the whole foreground group gets the signal."""
+    assert program.stdout.readline() == "started\n"
+    time.sleep(0.15)  # so that it blocks, and tasks run; sooner is no error, but another test
+    members = group(program.pid)
+    os.killpg(program.pid, signal.SIGINT)
+    try:
+        output, errors = program.communicate(timeout=SOON)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        output, errors = program.communicate()
+        pytest.fail(f"the program hangs; it has printed {output!r} and {errors!r}")
+    wait_until_gone(members)
+    return output, errors
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("busy", ["sleeping", "computing"])
+def test_ctrl_c(method, call, busy):
+    program = start("blocking.py", method, call, busy, "raise", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = interrupt_when_blocked(program)
+    assert errors.count("Traceback") == 1 and errors.count("KeyboardInterrupt") == 1, errors
+    assert (output, program.returncode) == ("", -signal.SIGINT)
+
+
+@pytest.mark.parametrize("how", ["with", "catch"])
+def test_ctrl_c_that_is_caught(method, how):
+    program = start("blocking.py", method, "map", "computing", how, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert interrupt_when_blocked(program) == ("interrupts: 1\n", "")
+    assert program.returncode == 0
+
+
+@pytest.mark.parametrize("call", ["get", "map", "imap", "apply", "callback"])
+def test_the_pool_works_after_ctrl_c(method, call):
+    program = start("blocking.py", method, call, "sleeping", "go on", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert interrupt_when_blocked(program) == ("interrupts: 1\nworks: 2\n", "")
+    assert program.returncode == 0
+
+
+def test_ctrl_c_in_process_join(method):
+    program = start("blocking.py", method, "Process.join", "computing", "catch", stdout=subprocess.PIPE)
+    assert interrupt_when_blocked(program)[0] == "interrupts: 1\n"
+    assert program.returncode == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_workers_come_up(method):
+    """At any moment of it: one KeyboardInterrupt, nothing from the workers, nothing left."""
+    code = (
+        f"import goproc\nif __name__ == '__main__':\n    context = goproc.get_context({method!r})\n"
+        "    print('started', flush=True)\n    pool = context.Pool(6)\n    pool.map(abs, range(4))\n"
+        "    print('up', flush=True)\n    pool.apply(input)\n"
+    )
+    for delay in range(0, 120, 8):
+        program = start("-c", code, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        assert program.stdout.readline() == "started\n"
+        time.sleep(delay / 1000)
+        members = group(program.pid)
+        os.killpg(program.pid, signal.SIGINT)
+        output, errors = program.communicate(timeout=SOON)
+        wait_until_gone([pid for pid in members if pid != program.pid])
+        assert errors.count("KeyboardInterrupt") <= 1 or "EOFError" in errors, (delay, errors)
+        assert "PoolWorker" not in errors, (delay, errors)
+
+
+def test_ctrl_c_at_a_terminal(method):
+    leader, follower = pty.openpty()
+    try:
+        code = (
+            "import fcntl, sys, termios, runpy; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            f"sys.argv = ['blocking.py', {method!r}, 'map', 'sleeping', 'with'];"
+            "runpy.run_path('blocking.py', run_name='__main__')"
+        )
+        program = start("-c", code, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert program.stdout.readline() == "started\n"
+        time.sleep(0.15)
+        os.write(leader, b"\x03")
+        assert program.communicate(timeout=SOON) == ("interrupts: 1\n", "")
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+class Raised(Exception):
+    pass
+
+
+class Alarms:
+    """Raises from a signal handler, again and again, wherever in a call that it makes the program happens to be."""
+
+    def __init__(self):
+        self.raised = 0
+        self._armed = False
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGUSR1, self._handle)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        signal.signal(signal.SIGUSR1, self._before)
+
+    def _send(self):
+        while not self._stop.wait(0.0002):
+            signal.raise_signal(signal.SIGUSR1)
+
+    def _handle(self, signum, frame):
+        if self._armed:
+            self._armed = False
+            raise Raised
+
+    def call(self, function, *arguments):
+        """Call the function until it returns."""
+        while True:
+            try:
+                self._armed = True
+                try:
+                    return function(*arguments)
+                finally:
+                    self._armed = False
+            except Raised:
+                self.raised += 1
+
+
+def _iterate(alarms, results):
+    got = []
+    while True:
+        try:
+            got.append(alarms.call(results.next, SOON))
+        except StopIteration:
+            return got
+
+
+ROUNDS = {
+    "apply_async": lambda alarms, pool: [
+        alarms.call(result.get, SOON)
+        for result in [alarms.call(pool.apply_async, targets.double, (i,)) for i in range(400)]
+    ],
+    "map": lambda alarms, pool: alarms.call(alarms.call(pool.map_async, targets.double, range(400), 1).get, SOON),
+    "imap": lambda alarms, pool: _iterate(alarms, alarms.call(pool.imap, targets.double, range(400))),
+    "imap_unordered": lambda alarms, pool: _iterate(
+        alarms, alarms.call(pool.imap_unordered, targets.double, range(400))
+    ),
+    "imap of an iterator": lambda alarms, pool: _iterate(
+        alarms, alarms.call(lambda: pool.imap(targets.double, iter(range(400))))
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ROUNDS)
+def test_a_handler_that_raises_at_any_moment(kind):
+    """No result is lost, doubled, or anybody else's; no other thread is left waiting; the pool goes on."""
+    stop, counts, failures = threading.Event(), [0], []
+    pool = goproc.Pool(2)
+
+    def other():
+        try:
+            while not stop.is_set():
+                assert pool.apply_async(targets.double, (counts[0],)).get(SOON) == 2 * counts[0]
+                counts[0] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        expected = [2 * i for i in range(400)]
+        with Alarms() as alarms:
+            for _ in range(40):
+                before = alarms.raised
+                got = ROUNDS[kind](alarms, pool)
+                if "imap" in kind:
+                    # next() may be ended when it has taken a result already, as any iterator's: that one is gone.
+                    assert len(got) == len(set(got)) and set(got) <= set(expected)
+                    assert kind == "imap_unordered" or got == sorted(got)
+                    assert len(got) >= 400 - (alarms.raised - before)
+                else:
+                    assert got == expected
+        assert alarms.raised and counts[0]
+    finally:
+        stop.set()
+        thread.join(SOON)
+        waits = thread.is_alive()
+        if failures or waits:
+            pool.terminate()
+    assert not waits and not failures
+    assert pool.map(targets.double, range(100)) == [2 * i for i in range(100)]
+    pool.close()
+    pool.join()
+
+
+LEAVINGS = {
+    "idle": 0,
+    "busy": 0,
+    "sys.exit": 3,
+    "sys.exit in with": 3,
+    "sys.exit in a thread": 0,
+    "exception": 4,
+    "dropped": 0,
+    "dropped while busy": 0,
+    "closed": 0,
+    "imap": 0,
+    "endless imap": 0,
+    "imap of a blocked iterator": 0,
+    "imap in a thread": 0,
+    "get in a thread": 0,
+    "maxtasksperchild": 0,
+    "SIGTERM": -signal.SIGTERM,
+    "SIGTERM with a handler": 5,
+}
+
+
+@pytest.mark.parametrize("how", LEAVINGS)
+def test_leaving(method, how):
+    """No hang, nothing on stderr, and no process is left."""
+    program = start("leaving.py", method, how, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = program.communicate(timeout=SOON)
+    assert (errors, program.returncode) == ("", LEAVINGS[how])
+    wait_until_gone([*map(int, output.split()), *group(program.pid)])
+
+
+def test_exit_functions(method, run_script):
+    """Those registered after the pool was made find it usable; before it, the exit of multiprocessing has ended it."""
+    done = run_script("leaving.py", method, "atexit after the pool")
+    assert done.stdout.splitlines()[1:] == ["at exit: [0, 2, 4]"] and done.stderr == ""
+    done = run_script("leaving.py", method, "atexit before the pool", status=None)
+    assert "Traceback" not in done.stderr or "ValueError: Pool not running" in done.stderr
