@@ -77,14 +77,22 @@ class Crew:
         with self._populating, _transport.held_signals:
             started = []
             complete = False
+            fds = []
             try:
+                if len(self._pool) < self._processes:
+                    # The engine's own descriptors are closed in a forked child.
+                    fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
+                    fds.append(os.dup(engine.call("PoolEventFD", self.number)))
                 for _ in range(self._processes - len(self._pool)):
                     if self.terminated:
                         break
-                    started.append(self._start())
+                    started.append(self._start(*fds))
                     util.debug("added worker")
                 complete = True
-            finally:  # those that could be started are put to work, if others could not
+            finally:
+                for fd in fds:
+                    os.close(fd)
+                # those that could be started are put to work, if others could not
                 if self.terminated:
                     self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
                 elif complete or not all_or_none:
@@ -156,14 +164,10 @@ class Crew:
             process.join()
         self._by_pid.clear()
 
-    def _start(self):
+    def _start(self, memory_fd, event_fd):
         slot = engine.call("PoolSlot", self.number)
-        fds = []
         try:
-            # The engine's own descriptors are closed in a forked child.
-            fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
-            fds.append(os.dup(engine.call("PoolEventFD", self.number)))
-            end = ChannelEnd(fds[0], fds[1], slot, next(self._serials))
+            end = ChannelEnd(memory_fd, event_fd, slot, next(self._serials))
             process = self._make_process(
                 self._context,
                 target=worker,
@@ -183,9 +187,6 @@ class Crew:
         except BaseException:
             _ignoring_poison("PoolDrop", self.number, slot)
             raise
-        finally:
-            for fd in fds:
-                os.close(fd)
         self._pool.append(process)
         return slot, process
 

@@ -1,21 +1,34 @@
 """Keeps a spawned child from importing what it does not need; a third of its start would go into that.
 
-`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors; a child that
-runs a plain function uses none of them. Here two modules are put into sys.modules empty, and filled when the first of
-their names is asked for. Any import statement and any attribute works as ever, only later.
+`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors, and
+multiprocessing.spawn imports runpy; a child that runs a plain function uses none of them. Here they are put into
+sys.modules empty, and filled when the first of their names is asked for. Any import statement and any attribute works
+as ever, only later.
 
 Imported by __init__.py in a spawned child, before multiprocessing. Nothing else in goproc knows of it.
 """
 
+import gc
 import sys
 import threading
-from importlib.machinery import ModuleSpec, PathFinder
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import PathFinder
 from types import ModuleType
 
-__all__ = ["import_util", "tracker_fd"]
+__all__ = ["collect_garbage_again", "import_util", "tracker_fd"]
 
 #: The resource tracker's pipe that the child has inherited, for when the tracker is first used.
 tracker_fd: "int | None" = None
+
+# What is imported stays: looking through it for garbage would be in vain.
+_collecting = gc.isenabled()
+gc.disable()
+
+
+def collect_garbage_again():
+    """Let the collector be as it was before goproc was imported; to be called before anything of the user's runs."""
+    if _collecting:
+        gc.enable()
 
 
 class _DeferredModule(ModuleType):
@@ -65,6 +78,7 @@ def _use_inherited_tracker(resource_tracker):
 
 
 _MODULES = {
+    "runpy": lambda module: None,
     "multiprocessing.reduction": lambda module: None,
     "multiprocessing.resource_tracker": _use_inherited_tracker,
 }

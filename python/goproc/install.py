@@ -11,10 +11,10 @@ The package `multiprocessing` is changed in place, and in four ways, so that the
 Classes that were imported before keep their identity, so instances of them can still be pickled.
 """
 
-import importlib
 import multiprocessing
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import PathFinder
 from multiprocessing import context as _standard_context
 
 from . import context
@@ -30,6 +30,11 @@ _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 
 _standard_modules: dict = {}  # those that have been replaced, or are used by the replacement
 _installed = False
+
+
+def _import_module(name):
+    __import__(name)
+    return sys.modules[name]
 
 
 def is_installed() -> bool:
@@ -60,7 +65,7 @@ def standard_module(name: str):
     It is the same one each time, and the one that the program has imported before install(), if it has.
     """
     name = "multiprocessing." + name
-    module = sys.modules.get(name) if _installed else importlib.import_module(name)
+    module = sys.modules.get(name) if _installed else _import_module(name)
     if module is None or module.__name__ != name:
         module = _standard_modules.get(name)
     if module is None:
@@ -88,7 +93,7 @@ def _replace_contexts() -> None:
 def _replace_modules() -> None:
     for theirs, ours in _REPLACED_MODULES.items():
         if theirs in sys.modules:
-            _put_in_place(theirs, importlib.import_module(ours))
+            _put_in_place(theirs, _import_module(ours))
     sys.meta_path.insert(0, _ModuleReplacer)
 
 
@@ -129,7 +134,7 @@ class _AliasLoader:
 
     @staticmethod
     def create_module(spec):
-        module = importlib.import_module(_REPLACED_MODULES[spec.name])
+        module = _import_module(_REPLACED_MODULES[spec.name])
         spec.loader_state = module.__spec__
         return module
 

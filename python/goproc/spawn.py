@@ -239,6 +239,8 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
             # Before anything that may take long: from here on a daemon ends with its parent.
             parent_sentinel = open_lifeline(lifeline_fd, data["goproc"]["daemon"])
             try:
+                if deferred_imports is not None:
+                    deferred_imports.collect_garbage_again()
                 prepare(data)
                 process_obj = load(file)
             except BaseException as error:

@@ -1,5 +1,6 @@
 """What the tests' processes run. A module of its own, for spawned children import it by its name."""
 
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,13 @@ def ignore_sigterm(connection):
 
 def wait_for(event):
     event.wait(60)
+
+
+collecting_when_imported = gc.isenabled()
+
+
+def send_collecting(connection):
+    connection.send((collecting_when_imported, gc.isenabled()))
 
 
 def sleep():

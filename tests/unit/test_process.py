@@ -357,6 +357,10 @@ def test_environment_of_a_spawned_child(monkeypatch):
     assert ask(goproc.get_context("spawn"), targets.send_environment, b"GOPROC_TEST_\xff") == b"\xfe=\n\"'"
 
 
+def test_the_garbage_collector_is_on(context):
+    assert ask(context, targets.send_collecting) == (True, True)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_limits_are_the_programs(method):
     import resource
