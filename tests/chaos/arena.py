@@ -26,7 +26,7 @@ import goproc
 from goproc import forkserver
 
 #: Seconds after which what has not come is a hang: the watchdog of run.py then prints where everything stands.
-PATIENCE = 90
+PATIENCE = 40
 
 _own = (tasks.OwnError, tasks.OwnBaseError, SystemExit, KeyboardInterrupt)
 #: What a task may do, how often, and how it may end if nobody interferes.
@@ -346,9 +346,11 @@ class Arena:
         threads = [threading.Thread(target=self._play, args=(method, end)) for method in self.methods]
         for thread in threads:
             thread.start()
+        time.sleep(max(end - time.monotonic(), 0))
+        # It ends, and lets go of whom it has stopped. What is left to do must come to its end without a worker's death.
+        killer.communicate()
         for thread in threads:
             thread.join()
-        killer.communicate()  # it ends, and lets go of whom it has stopped
         if killer.returncode:
             self.ledger.fault(f"the killer ended with {killer.returncode}")
         forkserver._forkserver._stop()

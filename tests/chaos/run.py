@@ -47,8 +47,9 @@ def main():
     if options.round is not None:
         number, end = options.round, 0
     while True:
+        seconds = ROUND if options.round is not None else min(ROUND, max(end - time.monotonic(), 1))
         try:
-            report = play(f"{seed}:{number}", min(ROUND, max(end - time.monotonic(), 1)), options.methods)
+            report = play(f"{seed}:{number}", seconds, options.methods)
         except Failure as failure:
             failed.append(number)
             print(f"chaos: round {number}: {failure}", flush=True)
