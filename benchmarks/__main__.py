@@ -18,12 +18,6 @@ RESULTS = ROOT / "build" / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "build" / "bench" / "quick.json"
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PLOTS = ROOT / "docs" / "plots"
-#: What measures where the time goes: the module and its function.
-PARTS = {
-    "round-trip": ("breakdown", "round_trip"),
-    "stream": ("breakdown", "stream"),
-    "channels": ("channels", "measure"),
-}
 QUICK_PEERS = ("goproc", "multiprocessing")
 
 
@@ -45,7 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parts = commands.add_parser("parts", help="measure where the time goes: in a pool's task, in Pipe and Queue")
     parts.add_argument("--repetitions", type=int, default=7)
     parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the figures are kept")
-    parts.add_argument("--only", choices=PARTS, help="only these")
+    parts.add_argument("--only", choices=report.PARTS, help="only these")
     write = commands.add_parser("report", help="write the documentation's tables and plots from the figures")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     return parser.parse_args(arguments)
@@ -100,7 +94,7 @@ def measure(options: argparse.Namespace) -> int:
         able = [library for library in libraries if row.can(library) and growth.affordable(row, library, results)]
         rounds, repetitions = row.rounds or options.rounds, row.repetitions or options.repetitions
         outcome = alternate(row.name, able, rounds, repetitions, row.limit, tell(row))
-        results.put(row.name, outcome.measured, outcome.failed, versions)
+        results.put(row.name, row.title, outcome.measured, outcome.failed, versions)
         print(report.line(row, results, libraries), flush=True)
         for library, why in outcome.failed.items():
             print(f"    {library} failed: {why}")
@@ -111,8 +105,8 @@ def measure(options: argparse.Namespace) -> int:
 def take_apart(options: argparse.Namespace) -> int:
     """Measure the parts of a pool's task, and of what goes through a channel."""
     results = Results(options.results, machine.describe())
-    for name in [options.only] if options.only else PARTS:
-        module, function = PARTS[name]
+    for name in [options.only] if options.only else report.PARTS:
+        module, function = report.PARTS[name]
         measure = getattr(importlib.import_module(f"benchmarks.{module}"), function)
         results.put_parts(name, measure(options.repetitions))
         print(f"{name}\n{report.parts_lines(name, results)}\n")
@@ -126,6 +120,9 @@ def write(path: Path) -> int:
     if not path.exists():
         sys.exit(f"no figures in {path}: measure first (make bench)")
     results = Results(path, {})
+    outdated = results.keep({row.name: row.title for row in [*work.ROWS.values(), *growth.ROWS.values()]})
+    if outdated:
+        print(f"of other work than these rows are now, so left out: {', '.join(outdated)}")
     count = report.write(results, DOCUMENTS)
     drawn = plots.write(results, PLOTS)
     print(f"{count} tables in {', '.join(file.name for file in DOCUMENTS)}")

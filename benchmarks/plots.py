@@ -88,20 +88,19 @@ def speed(results: Results, folder: Path) -> Path | None:
             if ours:
                 spans = [(ratio.low, ratio.high) for ratio in ratios]
                 axis.hlines(places, *zip(*spans, strict=True), color=colour, linewidth=1.5, zorder=4)
-                for place, median in zip(places, medians, strict=True):
-                    offset, side = ((9, 0), "left") if median >= 1 else ((-9, 0), "right")
+                for place, ratio in zip(places, ratios, strict=True):
+                    faster = ratio.median >= 1
                     axis.annotate(
-                        f"{median:.3g}×",
-                        (median, place),
-                        offset,
+                        f"{ratio.median:.3g}×",
+                        (ratio.high if faster else ratio.low, place),
+                        (8, 0) if faster else (-8, 0),
                         textcoords="offset points",
-                        ha=side,
+                        ha="left" if faster else "right",
                         va="center",
                         color=colour,
                         fontsize=9,
                         fontweight="bold",
                         zorder=6,
-                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75},
                     )
             axis.plot(
                 medians,

@@ -16,6 +16,13 @@ BASE = "multiprocessing"
 UNITS = {"us": 1e6, "ms": 1e3}
 WRITTEN = {"us": "µs", "ms": "ms"}
 
+#: What measures where the time goes: the module, and its function.
+PARTS = {
+    "round-trip": ("breakdown", "round_trip"),
+    "stream": ("breakdown", "stream"),
+    "channels": ("channels", "measure"),
+}
+
 #: The rows that README.md shows.
 SUMMARY = (
     "apply",
@@ -221,7 +228,7 @@ def write(results: Results, files: list[Path]) -> int:
         "workers": partial(table, list(growth.BY_WORKERS.values()), results),
         "memory": partial(memory, results),
     }
-    for name in results.parts:
+    for name in PARTS:
         texts[name] = partial(parts, name, results)
     for group, rows in GROUPS.items():
         texts[slug(group)] = partial(table, rows, results)

@@ -62,9 +62,11 @@ class Results:
         self.parts[name] = measured
         self._write()
 
-    def put(self, row: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]) -> None:
-        """Keep a row's figures, in the place of those it had, and write the file."""
-        self.rows[row] = {"measured": measured, "failed": failed}
+    def put(
+        self, row: str, title: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]
+    ) -> None:
+        """Keep a row's figures, in the place of those it had, and write the file. The title says what the work was."""
+        self.rows[row] = {"title": title, "measured": measured, "failed": failed}
         self.versions.update(versions)
         self._write()
 
@@ -73,6 +75,13 @@ class Results:
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(self._content, indent=1))
         os.replace(temporary, self._path)
+
+    def keep(self, titles: dict[str, str]) -> list[str]:
+        """Forget the rows that do not have these titles any more, and return their names. The file stays as it is."""
+        outdated = [name for name, row in self.rows.items() if row["title"] != titles.get(name)]
+        for name in outdated:
+            del self.rows[name]
+        return outdated
 
     def libraries(self, row: str) -> list[str]:
         """Return those that have figures at a row."""

@@ -65,7 +65,7 @@ def test_says_which_rows_there_are():
 
 
 def test_ratios_are_taken_repetition_by_repetition(results):
-    results.put("apply", {"goproc": measured(1, 2, None, 1), "billiard": measured(2, 8, 100, 3)}, {}, {})
+    results.put("apply", "title", {"goproc": measured(1, 2, None, 1), "billiard": measured(2, 8, 100, 3)}, {}, {})
     ratio = results.ratio("apply", "goproc", "billiard")
     assert (ratio.low, ratio.median, ratio.high) == (2.5, 3, 3.5)
     assert results.ratio("apply", "goproc", "mpire") is None
@@ -75,12 +75,14 @@ def test_ratios_are_taken_repetition_by_repetition(results):
 def test_a_row_takes_the_place_of_the_one_before(results, tmp_path):
     from benchmarks.results import OtherMachine, Results
 
-    results.put("apply", {"goproc": measured(1)}, {}, {"goproc": "1"})
-    results.put("imap", {"goproc": measured(2)}, {"mpire": "not done after 60 s"}, {})
-    results.put("apply", {"goproc": measured(3)}, {}, {})
+    results.put("apply", "title", {"goproc": measured(1)}, {}, {"goproc": "1"})
+    results.put("imap", "title", {"goproc": measured(2)}, {"mpire": "not done after 60 s"}, {})
+    results.put("apply", "title", {"goproc": measured(3)}, {}, {})
     again = Results(tmp_path / "results.json", {"cores": "2"})
     assert again.spread("apply", "goproc").median == 3
     assert again.failed("imap") == {"mpire": "not done after 60 s"}
+    assert again.keep({"apply": "title", "imap": "another title"}) == ["imap"]
+    assert again.libraries("imap") == [] and again.libraries("apply") == ["goproc"]
     with pytest.raises(OtherMachine):
         Results(tmp_path / "results.json", {"cores": "64"})
 
@@ -95,7 +97,7 @@ def test_report_writes_between_its_marks_only(results, tmp_path):
     }
     figures["billiard"] = measured(0.0005, 0.0005)
     versions = dict.fromkeys(figures, "1")
-    results.put("pool_fork", figures, {}, versions)
+    results.put("pool_fork", "title", figures, {}, versions)
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- figures: starting -->\nold\n<!-- end of figures -->\nafter\n")
     assert report.write(results, [page]) == 1
