@@ -135,11 +135,12 @@ func TestFrameAsCSeesIt(t *testing.T) {
 	le.PutUint64(result[c["frame's job"]:], job)
 	le.PutUint64(result[c["frame's index"]:], index)
 	le.PutUint32(result[c["frame's busy"]:], 99)
+	le.PutUint32(result[c["frame's claim"]:], 5)
 	copy(result[c["header size"]:], "result")
 	le.PutUint64(mem[c["result tail"]:], frameSpaceOfC(6))
 	f, payload, ok, err := slot.Result()
 	require.NoError(t, err)
 	require.True(t, ok)
-	assert.Equal(t, ring.Frame{Kind: ring.KindFailure, Job: job, Index: index, Busy: 99}, f)
+	assert.Equal(t, ring.Frame{Kind: ring.KindFailure, Job: job, Index: index, Busy: 99, End: 5}, f)
 	assert.Equal(t, "result", string(payload))
 }

@@ -22,6 +22,7 @@ typedef struct {
     uint64_t task_head, result_tail;
     goproc_frame *frame; /* whose task runs, NULL when none does */
     uint64_t after;      /* the position behind it */
+    uint32_t begun;      /* how many tasks have been begun and not answered */
     goproc_spinner spinner;
     goproc_arena out, in;
     unsigned fork_depth; /* of the process that owns it */
@@ -147,14 +148,30 @@ static int wait_for_task(Channel *self) {
     return 0;
 }
 
-/* Begins the next task of the frame. Returns its number, or -1 when none is left: it has been begun or taken back. */
-static int64_t begin(goproc_slot *slot, goproc_frame *frame) {
-    uint32_t claim = atomic_load(&frame->claim);
+/* Begins the next tasks of the frame, at most so many. Returns how many, which are none when all have been begun or taken
+ * back, and sets *first to the number of the first. */
+static uint32_t claim_tasks(goproc_frame *frame, uint32_t most, uint32_t *first) {
+    uint32_t claim = atomic_load(&frame->claim), count;
     do {
-        if (goproc_claim_next(claim) >= goproc_claim_end(claim))
-            return -1;
-    } while (!atomic_compare_exchange_weak(&frame->claim, &claim, claim + 1));
-    uint32_t number = goproc_claim_next(claim);
+        *first = goproc_claim_next(claim);
+        uint32_t end = goproc_claim_end(claim);
+        count = *first < end ? end - *first : 0;
+        if (count > most)
+            count = most;
+        if (count == 0)
+            return 0;
+    } while (!atomic_compare_exchange_weak(&frame->claim, &claim, claim + count));
+    return count;
+}
+
+/* Begins the next task of the frame. Returns its number, or -1 when none is left. */
+static int64_t begin(Channel *self) {
+    goproc_slot *slot = self->slot;
+    goproc_frame *frame = self->frame;
+    uint32_t number;
+    if (claim_tasks(frame, 1, &number) == 0)
+        return -1;
+    self->begun = 1;
     atomic_store_explicit(&slot->current_job, frame->job, memory_order_relaxed);
     atomic_store_explicit(&slot->current_index, frame->index + number, memory_order_relaxed);
     atomic_store_explicit(&slot->started_ns, goproc_now_ns(), memory_order_release);
@@ -201,7 +218,7 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
         }
         self->frame = frame;
         self->after = self->task_head + goproc_frame_space(frame->size);
-        int64_t number = begin(slot, frame);
+        int64_t number = begin(self);
         PyObject *payload = number < 0 ? NULL : goproc_payload_unpack(&self->in, frame + 1, frame->size, frame->flags);
         leave(self);
         if (number < 0)
@@ -210,6 +227,24 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
             return NULL;
         return Py_BuildValue("LN", (long long)number, payload);
     }
+}
+
+PyDoc_STRVAR(more_doc, "more(most)\n--\n\n"
+                       "Begin further tasks of the batch, those that follow, at most so many.\n\n"
+                       "Returns how many. The next send() answers all that have been begun, together.");
+
+static PyObject *channel_more(PyObject *object, PyObject *argument) {
+    Channel *self = (Channel *)object;
+    unsigned long most = PyLong_AsUnsignedLong(argument);
+    if (PyErr_Occurred() || check_owner(self) < 0)
+        return NULL;
+    uint32_t first, count = 0;
+    if (self->frame != NULL && self->begun > 0) {
+        count = claim_tasks(self->frame, most < UINT16_MAX ? (uint32_t)most : UINT16_MAX, &first);
+        self->begun += count;
+        leave(self);
+    }
+    return PyLong_FromUnsignedLong(count);
 }
 
 /* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an exception. */
@@ -233,13 +268,15 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
     return (goproc_frame *)(self->results + self->result_tail % GOPROC_RING_SIZE);
 }
 
-PyDoc_STRVAR(send_doc, "send(failed, stream, buffers=None, last=False)\n--\n\n"
-                       "Deliver the result of the task that has been begun, and begin the next one of its batch.\n\n"
-                       "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
-                       "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
-                       "number of the next task in the batch, -1 when there is none: recv() comes next. When last is\n"
-                       "true, none is begun: this worker is about to end. When no task has been begun yet, it is the\n"
-                       "failure of no task: the worker says why it cannot begin any.");
+PyDoc_STRVAR(send_doc,
+             "send(failed, stream, buffers=None, last=False)\n--\n\n"
+             "Deliver the result of the task that has been begun, or of all that have been, and begin the next\n"
+             "one of its batch.\n\n"
+             "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
+             "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
+             "number of the next task in the batch, -1 when there is none: recv() comes next. When last is\n"
+             "true, none is begun: this worker is about to end. When no task has been begun yet, it is the\n"
+             "failure of no task: the worker says why it cannot begin any.");
 
 static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Channel *self = (Channel *)object;
@@ -268,6 +305,8 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     frame->flags = (uint16_t)payload.flags;
     frame->job = started ? atomic_load_explicit(&slot->current_job, memory_order_relaxed) : GOPROC_NO_JOB;
     frame->index = atomic_load_explicit(&slot->current_index, memory_order_relaxed);
+    atomic_store_explicit(&frame->claim, self->begun ? self->begun : 1, memory_order_relaxed);
+    self->begun = 0;
     frame->busy_us = busy_us < 1 ? 1 : busy_us > UINT32_MAX ? UINT32_MAX : (uint32_t)busy_us;
     memcpy(frame + 1, payload.bytes, payload.size);
     goproc_payload_done(&payload);
@@ -277,7 +316,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     atomic_fetch_add(&self->control->doorbell, 1);
     int64_t next = -1;
     if (self->frame != NULL && !last) {
-        next = begin(slot, self->frame);
+        next = begin(self);
         leave(self);
     }
     int dry = next < 0 && atomic_load(&slot->task_tail) == self->task_head;
@@ -288,6 +327,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
 
 static PyMethodDef channel_methods[] = {
     {"recv", channel_recv, METH_NOARGS, recv_doc},
+    {"more", channel_more, METH_O, more_doc},
     {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL, send_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -82,9 +82,9 @@ typedef struct {
     uint16_t kind;
     uint16_t flags;
     uint64_t job;
-    uint64_t index; /* of the payload's task number 0 */
-    _Atomic uint32_t claim;
-    uint32_t busy_us; /* of a result: how long the task took */
+    uint64_t index;         /* of the payload's task number 0 */
+    _Atomic uint32_t claim; /* of a result: how many tasks it answers, this and those that follow */
+    uint32_t busy_us;       /* of a result: how long the task took */
 } goproc_frame;
 
 /* Where a payload lies that is too large for a ring. */

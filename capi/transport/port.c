@@ -197,7 +197,7 @@ static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* One completion as a tuple (job, index, kind, payload). */
+/* One completion as a tuple (job, index, kind, payload). The index of a result that answers several tasks is (first, count). */
 static PyObject *completion(Port *self, const goproc_frame *frame) {
     const uint8_t *bytes = (const uint8_t *)(frame + 1);
     uint64_t size = frame->size;
@@ -224,6 +224,10 @@ static PyObject *completion(Port *self, const goproc_frame *frame) {
     }
     if (payload == NULL)
         return NULL;
+    uint32_t count = atomic_load_explicit(&frame->claim, memory_order_relaxed);
+    if (count > 1)
+        return Py_BuildValue("K(KI)iN", (unsigned long long)frame->job, (unsigned long long)frame->index,
+                             (unsigned int)count, (int)frame->kind, payload);
     return Py_BuildValue("KKiN", (unsigned long long)frame->job, (unsigned long long)frame->index, (int)frame->kind,
                          payload);
 }

@@ -118,7 +118,7 @@ func spin() uint32 {
 	if runtime.NumCPU() < 2 {
 		return 0
 	}
-	return 50_000
+	return 100_000
 }
 
 // MemoryFD and EventFD are the descriptors that a worker inherits. The pool owns them.
@@ -400,7 +400,7 @@ func encode(b []byte, f ring.Frame, payload []byte) int {
 	b = le.AppendUint16(b, f.Flags)
 	b = le.AppendUint64(b, f.Job)
 	b = le.AppendUint64(b, f.Index)
-	b = le.AppendUint32(b, 0)
+	b = le.AppendUint32(b, uint32(f.Tasks()))
 	b = le.AppendUint32(b, f.Busy)
 	_ = append(b, payload...)
 	return int(ring.Space(len(payload)))

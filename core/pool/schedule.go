@@ -163,17 +163,20 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 		}
 		w.slot.Release()
 		w.served = true
-		p.finish(&w.flights[0])
-		w.delivered()
+		for range f.Tasks() {
+			p.finish(&w.flights[0])
+			w.delivered()
+		}
 		if f.Busy > 0 {
+			busy := float64(f.Busy) / float64(f.Tasks())
 			if p.busy == 0 {
-				p.busy = float64(f.Busy)
+				p.busy = busy
 			} else {
-				p.busy += (float64(f.Busy) - p.busy) / 8
+				p.busy += (busy - p.busy) / 8
 			}
 		}
 		if p.counters != nil {
-			p.counters.AddTasks(1)
+			p.counters.AddTasks(int64(f.Tasks()))
 		}
 	}
 	return true

@@ -3,6 +3,7 @@ package pool
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,6 +246,55 @@ func TestWorkerDiesInABatch(t *testing.T) {
 	assert.Equal(t, []uint64{3, 4}, hire(t, p, 0).indexes(t, 2))
 	assert.Len(t, collect(p), 2)
 	assertEmpty(t, p)
+}
+
+// A worker may begin several tasks of a batch at once, and answer them together. When it dies, it loses them together.
+func TestTasksAnsweredTogether(t *testing.T) {
+	p, counters := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 0)
+	batch(t, p, 0, 20)
+	task, ok := h.Claim()
+	require.True(t, ok)
+	assert.EqualValues(t, 7, h.More(7))
+	result := resultOf(task)
+	result.End = 8
+	result.Busy = 80
+	require.NoError(t, h.TrySend(result, []byte("eight")))
+	used := make([]byte, 128<<10)
+	completed := ringtest.Decode(used[:p.Collect(used)])
+	require.Len(t, completed, 1)
+	assert.EqualValues(t, 8, completed[0].Tasks())
+	assert.Equal(t, 12, p.Pending())
+	assert.EqualValues(t, 8, counters.tasks.Load())
+	task, ok = h.Claim()
+	require.True(t, ok)
+	assert.EqualValues(t, 8, task.Index)
+	assert.EqualValues(t, 2, h.More(2))
+	h.exit(-9)
+	assert.Equal(t, []string{"lost 1.8", "lost 1.9", "lost 1.10"}, trimmed(collect(p))[:3])
+	next := hire(t, p, 0)
+	task, ok = next.Claim()
+	require.True(t, ok)
+	assert.EqualValues(t, 11, task.Index)
+	assert.EqualValues(t, 8, next.More(100), "no more are left")
+	next.Advance()
+	result = resultOf(task)
+	result.End = 10
+	require.NoError(t, next.TrySend(result, nil))
+	collect(p)
+	assert.EqualValues(t, 1, next.kills.Load(), "more than it has begun")
+	next.exit(-9)
+	assert.Len(t, collect(p), 9+1)
+	assertEmpty(t, p)
+}
+
+// trimmed are the first two words of each description.
+func trimmed(descriptions []string) []string {
+	for i, text := range descriptions {
+		descriptions[i] = strings.Join(strings.Fields(text)[:2], " ")
+	}
+	return descriptions
 }
 
 // Of a batch, a worker gets no more tasks than it may be given.

@@ -93,13 +93,13 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 	return task{f, payload, tries}, true
 }
 
-// owes tells whether the result is that of the task whose result comes next.
+// owes tells whether the result is that of the task whose result comes next, and of no more than the worker has begun.
 func (w *worker) owes(f ring.Frame) bool {
 	if len(w.flights) == 0 {
 		return false
 	}
 	first := w.flights[0].frame
-	return first.Job == f.Job && first.Index+uint64(first.First) == f.Index
+	return first.Job == f.Job && first.Index+uint64(first.First) == f.Index && f.Tasks() <= first.Tasks()
 }
 
 // delivered notes that the result of the first task has come.

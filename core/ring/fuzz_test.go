@@ -14,7 +14,9 @@ func FuzzResult(f *testing.F) {
 		b := le.AppendUint32(nil, size)
 		b = le.AppendUint16(b, uint16(kind))
 		b = le.AppendUint16(b, flags)
-		return append(b, make([]byte, 24+min(size, 64))...)
+		b = append(b, make([]byte, 24+min(size, 64))...)
+		b[24] = 1
+		return b
 	}
 	f.Add(uint64(0), uint64(64), frame(32, ring.KindResult, 0))
 	f.Add(uint64(0), uint64(56), frame(24, ring.KindFailure, ring.FlagExtent))

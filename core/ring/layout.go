@@ -60,7 +60,7 @@ const (
 	offFlags = 6  // uint16
 	offJob   = 8  // uint64
 	offIndex = 16 // uint64
-	offClaim = 24 // uint32
+	offClaim = 24 // uint32; of a result: how many tasks it answers
 	offBusy  = 28 // uint32
 )
 
@@ -122,7 +122,8 @@ type Frame struct {
 	Index uint64 // which task of it; of a batch: which one its first call is
 	Busy  uint32 // of a result: microseconds the task ran, saturating
 
-	// Which calls of the payload the frame asks for: from First up to End, which is not among them.
+	// Which calls of the payload the frame asks for: from First up to End, which is not among them. Of a result: First is
+	// 0, and End how many tasks, that of the frame's index and those that follow, it answers together.
 	First, End uint32
 }
 

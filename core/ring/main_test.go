@@ -48,7 +48,7 @@ func task(job, index uint64) ring.Frame {
 
 // result is the header of a result.
 func result(job, index uint64) ring.Frame {
-	return ring.Frame{Kind: ring.KindResult, Job: job, Index: index, Busy: 7}
+	return ring.Frame{Kind: ring.KindResult, Job: job, Index: index, Busy: 7, End: 1}
 }
 
 // take takes the next result, which must be there.

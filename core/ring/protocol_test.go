@@ -20,6 +20,7 @@ func header(worker *ringtest.Worker, at int, size uint32, kind ring.Kind, flags 
 	le.PutUint32(h, size)
 	le.PutUint16(h[4:], uint16(kind))
 	le.PutUint16(h[6:], flags)
+	le.PutUint32(h[24:], 1)
 }
 
 // resultTail sets the position up to which the worker says it has written results.
@@ -101,6 +102,17 @@ func TestImpossibleResults(t *testing.T) {
 			require.ErrorIs(t, err, ring.ErrProtocol)
 			assert.False(t, ok)
 		})
+	}
+}
+
+func TestResultOfAnImpossibleNumberOfTasks(t *testing.T) {
+	for _, tasks := range []uint32{0, ring.MaxBatch + 1, 1<<32 - 1} {
+		slot, worker := newSlot(t, newMemory(t), 0)
+		header(worker, 0, 0, ring.KindResult, 0)
+		le.PutUint32(worker.Memory[resultsStart+24:], tasks)
+		resultTail(worker, 32)
+		_, _, _, err := slot.Result()
+		require.ErrorIs(t, err, ring.ErrProtocol, "%d", tasks)
 	}
 }
 

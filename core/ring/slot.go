@@ -179,6 +179,10 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 			Job:   *word64(h, offJob),
 			Index: *word64(h, offIndex),
 			Busy:  *word32(h, offBusy),
+			End:   *word32(h, offClaim),
+		}
+		if f.End < 1 || f.End > MaxBatch {
+			return Frame{}, nil, false, fmt.Errorf("%w: a result of %d tasks", ErrProtocol, f.End)
 		}
 		if kind != KindResult && kind != KindFailure || f.Flags&^FlagExtent != 0 || f.Flags&FlagExtent != 0 && size != ExtentSize {
 			return Frame{}, nil, false, fmt.Errorf("%w: a result of kind %d, flags %d, %d bytes", ErrProtocol, kind, f.Flags, size)

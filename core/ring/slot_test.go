@@ -55,7 +55,7 @@ func TestTaskAndResult(t *testing.T) {
 
 func TestFailureWithExtent(t *testing.T) {
 	slot, worker := newSlot(t, newMemory(t), 0)
-	f := ring.Frame{Kind: ring.KindFailure, Flags: ring.FlagExtent, Job: 1, Index: 2, Busy: 3}
+	f := ring.Frame{Kind: ring.KindFailure, Flags: ring.FlagExtent, Job: 1, Index: 2, Busy: 3, End: 4}
 	require.NoError(t, worker.TrySend(f, make([]byte, ring.ExtentSize)))
 	got, payload := take(t, slot)
 	assert.Equal(t, f, got)

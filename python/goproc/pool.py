@@ -49,6 +49,9 @@ _LOOK_EVERY = 64
 #: How many items a batch has at most, and how many bytes its pickle. Several workers may copy and unpickle it.
 _BATCH_ITEMS, _BATCH_BYTES = 32, 4096
 
+#: The same of a chunk of a map that may be divided.
+_CHUNK_ITEMS, _CHUNK_BYTES = 4096, 16384
+
 #: Iterables whose iterators neither wait nor run anybody's code: items can be collected before they are submitted.
 _COLLECTIONS = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
@@ -217,21 +220,27 @@ class Pool(_standard.Pool):
             chunksize = 1
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
-        length = len(iterable)
+        length, items = len(iterable), None
         if chunksize is None:
             chunksize, extra = divmod(length, self._processes * 4)
             if extra:
                 chunksize += 1
+            items = self._divisible(func, iterable, chunksize)
         elif chunksize < 1:
             raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
         if length == 0:
             chunksize = 0
-        result = MapResult(self, chunksize, length, callback, error_callback, func)
+        result = MapResult(self, chunksize if items is None else 1, length, callback, error_callback, func)
         index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
         chunks = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
         size = _batch_size(iterable, chunksize) if limit is None else 1
         try:
-            if size == 1:
+            if items is not None:
+                while index < length:
+                    chunk = items[index : index + chunksize]
+                    self._submit_batch(result, index, name, chunk, how, True)
+                    index += len(chunk)
+            elif size == 1:
                 for chunk in chunks:
                     if limit is not None:
                         self._limit(result, index, limit)
@@ -252,6 +261,22 @@ class Pool(_standard.Pool):
                 error = ValueError(f"the iterable gave fewer than the {length} items of its length")
                 self._dispatch.run(lambda: result._cut(index, error))
         return result
+
+    def _divisible(self, func, iterable, chunksize):
+        """Return the items of a map as a list, if its chunks, whose size nobody asked for, may be divided; else None.
+
+        Then workers that have nothing to do take a part of what a slow one has still before it.
+        """
+        if type(iterable) not in _COLLECTIONS or not 1 < chunksize <= _CHUNK_ITEMS:
+            return None
+        if self._maxtasksperchild is not None or type(by_name(func)) is not str:
+            return None  # how many tasks it is, or how often func is pickled, would show
+        items = list(iterable)
+        for some in items[:8], items:  # mostly, a few tell enough
+            size = _plain_size(some, len(some))
+            if size is None or size * chunksize > _CHUNK_BYTES * len(some):
+                return None
+        return items
 
     def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None):
         """Return an iterator over func(item) for each item of iterable, in order.
@@ -333,25 +358,29 @@ class Pool(_standard.Pool):
             self._unlooked = 0
             self._dispatch.poll()
 
-    def _submit_batch(self, result, index, func, items, how):
+    def _submit_batch(self, result, index, func, items, how, together=False):
         """Hand in the tasks (func, item, how) of a result: in one payload, if they are few bytes.
 
         They must be immutable for that, and of the simplest types: the tasks of a payload may share objects, and
-        several workers may unpickle it. Each is scheduled, and answered, as if it had come alone.
+        several workers may unpickle it. Each is scheduled, and answered, as if it had come alone; or, if together is
+        true, with as many that follow as are short enough.
         """
-        size = _plain_size(items) if len(items) > 1 and type(func) is str and self._crew.broken is None else None
+        most = _CHUNK_BYTES if together else _BATCH_BYTES
+        size = None
+        if len(items) > 1 and type(func) is str and self._crew.broken is None:
+            size = 0 if together else _plain_size(items, _BATCH_ITEMS)
         if size is not None:
-            stream = self._encode((func, items, how, None))[0] if size <= _BATCH_BYTES else None
-            if type(stream) is bytes and len(stream) <= _BATCH_BYTES:
+            stream = self._encode((func, items, how, together))[0] if size <= most else None
+            if type(stream) is bytes and len(stream) <= most:
                 self._port.submit(result._job, index, stream, None, len(items))
                 self._unlooked += len(items)
             else:
                 half = len(items) // 2
-                self._submit_batch(result, index, func, items[:half], how)
-                self._submit_batch(result, index + half, func, items[half:], how)
+                self._submit_batch(result, index, func, items[:half], how, together)
+                self._submit_batch(result, index + half, func, items[half:], how, together)
         else:
             for item in items:
-                self._submit(result, index, (func, item, how))
+                self._submit(result, index, (func, (item,) if together else item, how))
                 index += 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
@@ -491,15 +520,16 @@ class MapResult(ApplyResult, _standard.MapResult):
             del self._cache[self._job]
 
     def _set(self, i, success_result):
+        i, count = i if type(i) is tuple else (i, 1)  # of a divided chunk, several tasks are answered together
         if not self._handed[i]:
             success, value = success_result
             if not success:
                 if self._success:  # only the first exception is kept
                     self._success, self._value = False, value
             elif self._success:
-                self._value[i * self._chunksize : (i + 1) * self._chunksize] = value
-            self._handed[i] = 1
-            self._number_left -= 1
+                self._value[i * self._chunksize : (i + count) * self._chunksize] = value
+            self._handed[i : i + count] = b"\1" * count
+            self._number_left -= count
         if not self._number_left:
             self._complete()
 
@@ -806,10 +836,13 @@ def _batch_size(iterable, chunksize):
     return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in _COLLECTIONS else 1
 
 
-def _plain_size(items):
-    """How many bytes and characters are in items, all numbers, texts and the like, or tuples of them; None if not."""
+def _plain_size(items, most):
+    """How many bytes and characters are in items, all numbers, texts and the like, or tuples of them; None if not.
+
+    None, too, if there are many times more than most of them.
+    """
     size = 0
-    while len(items) <= 16 * _BATCH_ITEMS:
+    while len(items) <= 16 * most:
         types = set(map(type, items))
         if not types <= _PLAIN:
             return None

@@ -3,7 +3,9 @@
     channel.recv() ──▶ unpickle ──▶ func(*args, **kwds) ──▶ pickle ──▶ channel.send()
 
 A task is a tuple (func, args, kwds). Short ones travel in batches, of which each task is begun and answered by itself:
-(func, items, kwds, None), where the args of task number n are items[n].
+(func, items, kwds, False), where the args of task number n are items[n]. When its last element is True, a batch is a
+chunk of a map whose size nobody asked for: as many of its tasks as take about a millisecond are begun, and answered,
+together.
 
 Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little. Whatever a
 task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
@@ -16,6 +18,7 @@ from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
 from os import sysconf
 from pickle import PickleBuffer
+from time import perf_counter
 from types import FunctionType
 
 from . import _transport
@@ -212,11 +215,12 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     args: Any
     kwds: Any
     items: Any
+    together: Any
     task: Any
     payload: Any
     recv, send = channel.recv, channel.send
     completed, number = 0, -1
-    func = args = kwds = items = task = payload = None
+    func = args = kwds = items = together = task = payload = None
     while maxtasks is None or completed < maxtasks:
         if number < 0:
             try:
@@ -233,13 +237,15 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
                 if len(task) == 3:
                     func, args, kwds = task
                 else:
-                    func, items, kwds, _ = task
+                    func, items, kwds, together = task
                 if type(func) is str:
                     func = function_named(func)
                 task = payload = None
             if items is not None:
                 args = items[number]
-            if kwds is ITEM:
+            if together:
+                value = outlined(_together(channel.more, func, items, number, map if kwds is MAP else starmap))
+            elif kwds is ITEM:
                 value = func(args)
             elif kwds is MAP:
                 value = outlined(list(map(func, args)))
@@ -262,12 +268,24 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         last = max_memory is not None and own_memory() > max_memory
         number = send(failed, stream, buffers, last)
         if number < 0:
-            func = kwds = items = task = payload = None
+            func = kwds = items = together = task = payload = None
         stream = buffers = None
         completed += 1
         if last:
             break
     util.debug("worker exiting after %d tasks" % completed)
+
+
+def _together(more, func, items, number, apply):
+    """Run tasks of a batch from the given number on, until a millisecond is over; return their results as a list."""
+    results: list[object] = []
+    until = perf_counter() + 1e-3
+    count = 1
+    while count:
+        results += apply(func, items[number : number + count])
+        number += count
+        count = more(4 * len(results)) if perf_counter() < until else 0
+    return results
 
 
 def own_memory():

@@ -136,6 +136,31 @@ def test_workers_are_replaced_after_as_many_tasks_as_they_may_run():
         assert max(map(pids.count, pids)) <= 7
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 1000, 5000])
+def test_map_of_no_given_chunksize(pool, count):
+    for items in (range(count), list(map(str, range(count))), [(n, n) for n in range(count)]):
+        assert pool.map(targets.identity, items) == list(items)
+    assert pool.starmap(divmod, [(n, 7) for n in range(count)]) == [divmod(n, 7) for n in range(count)]
+    assert pool.starmap(targets.add, [(n, 7) for n in range(count)]) == [n + 7 for n in range(count)]
+    with pytest.raises(ZeroDivisionError):
+        pool.map(targets.reciprocal, range(count))
+
+
+def test_a_chunk_is_divided_when_a_task_is_slow(pool, tmp_path):
+    release = tmp_path / "release"
+    items = [str(release)] + [os.devnull] * 78 + [str(tmp_path / "releaser")]
+    assert pool.map(targets.release_or_wait, items) == items
+
+
+def test_a_worker_that_is_killed_fails_the_map(context):
+    with context.Pool(2) as pool:
+        for _ in range(3):
+            with pytest.raises(goproc.WorkerLostError):
+                pool.map(targets.killed_at_50, range(200))
+            assert pool.map(targets.identity, range(200)) == list(range(200))
+    pool.join()
+
+
 def test_callback():
     done: list = []
     with goproc.Pool(2) as pool:

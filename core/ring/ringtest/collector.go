@@ -30,6 +30,7 @@ func Decode(buf []byte) []Completion {
 				Job:   le.Uint64(buf[8:]),
 				Index: le.Uint64(buf[16:]),
 				Busy:  le.Uint32(buf[28:]),
+				End:   le.Uint32(buf[24:]),
 			},
 			Payload: append([]byte(nil), buf[headerSize:headerSize+size]...),
 		})

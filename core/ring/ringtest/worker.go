@@ -181,6 +181,18 @@ func (w *Worker) Claim() (Task, bool) {
 	return Task{}, false
 }
 
+// More begins so many more tasks of the frame that the worker is in, as far as there are so many, and returns how many.
+func (w *Worker) More(most uint32) uint32 {
+	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
+	for {
+		word := f.claim.Load()
+		count := min(most, f.left())
+		if f.claim.CompareAndSwap(word, word+count) {
+			return count
+		}
+	}
+}
+
 // left is how many tasks of the frame have not been begun.
 func (f *frame) left() uint32 {
 	word := f.claim.Load()
@@ -230,6 +242,7 @@ func (w *Worker) TrySend(f ring.Frame, payload []byte) error {
 	}
 	h := (*frame)(unsafe.Pointer(&w.results[at]))
 	h.size, h.kind, h.flags, h.job, h.index, h.busy = uint32(len(payload)), uint16(f.Kind), f.Flags, f.Job, f.Index, f.Busy
+	h.claim.Store(max(1, f.End))
 	if f.Busy == 0 {
 		h.busy = uint32(max(1, (now()-w.slot.started.Load())/1000))
 	}
