@@ -90,8 +90,8 @@ def round_trip(repetitions: int) -> dict[str, list[float]]:
             port.submit(*arguments)
             stamps[SUBMITTED] = now()
 
-        def collect(timeout):
-            frames = port.collect(timeout)
+        def collect(*arguments):
+            frames = port.collect(*arguments)
             stamps[COLLECTED] = now()
             return frames
 

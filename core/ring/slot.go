@@ -68,8 +68,11 @@ func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
 }
 
 // Publish shows the worker what was pushed, and wakes it if it sleeps.
+//
+// The worker says that it sleeps, and then looks at the tail; here it is the other way round. So neither may look before the
+// other can see what it wrote. Under the race detector a store does not see to that, only a swap does.
 func (s *Slot) Publish() {
-	atomic.StoreUint64(word64(s.mem, OffTaskTail), s.taskTail)
+	atomic.SwapUint64(word64(s.mem, OffTaskTail), s.taskTail)
 	s.Wake()
 }
 
@@ -88,7 +91,7 @@ func (s *Slot) Sleeping() bool { return atomic.LoadUint32(word32(s.mem, OffSleep
 
 // Stop tells the worker to end when it has no task left.
 func (s *Slot) Stop() {
-	atomic.StoreUint32(word32(s.mem, OffStop), 1)
+	atomic.SwapUint32(word32(s.mem, OffStop), 1) // not a store, as in Publish
 	s.Wake()
 }
 
@@ -196,7 +199,7 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 func (s *Slot) Release() {
 	s.resultHead += s.resultSpace
 	s.resultSpace = 0
-	atomic.StoreUint64(word64(s.mem, OffResultHead), s.resultHead)
+	atomic.SwapUint64(word64(s.mem, OffResultHead), s.resultHead) // not a store, as in Publish
 	if atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepRoom {
 		s.Wake()
 	}

@@ -292,7 +292,7 @@ func (w *Worker) poke(dry, full bool) {
 func (w *Worker) sleepUntil(reason uint32, rung func() bool) {
 	for {
 		bell := w.slot.bell.Load()
-		w.slot.sleeping.Store(reason)
+		w.slot.sleeping.Swap(reason) // not a store: see ring.Slot.Publish
 		if rung() || w.killed.Load() {
 			break
 		}
