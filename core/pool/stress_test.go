@@ -217,7 +217,7 @@ func (f *factory) run(workers int) {
 func (f *factory) check(total int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	require.Len(f.t, f.outcome, total)
+	require.Equal(f.t, total, len(f.outcome), "tasks that have completed")
 	kinds := map[ring.Kind]int{}
 	for task, kind := range f.outcome {
 		kinds[kind]++
