@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	if _, err := Pid(1); err == nil || !strings.HasPrefix(err.Error(), "goproc:CLOSED:0:") {
 		panic(err)
 	}
-	if left := leakcheck.Left(); len(left) > 0 {
-		panic(left)
+	if left := leakcheck.Settled(); len(left) > 0 {
+		panic(strings.Join(left, "\n"))
 	}
 	os.Exit(code)
 }

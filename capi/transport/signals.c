@@ -87,9 +87,11 @@ static void hold(void) {
     }
 }
 
+/* What a handler that runs in held_enter() or held_check() has set meanwhile stays. */
 static void restore(void) {
+    struct sigaction now;
     for (int i = 0; i < HELD_COUNT; i++)
-        if (held.replaced[i])
+        if (held.replaced[i] && sigaction(HELD[i], NULL, &now) == 0 && now.sa_handler == note)
             sigaction(HELD[i], &held.saved[i], NULL);
 }
 
@@ -110,8 +112,15 @@ static void abandon_held(void) {
 
 static PyObject *held_enter(PyObject *object, PyObject *unused) {
     (void)unused;
-    if (PyThread_get_thread_ident() == held.main_thread && held.depth++ == 0)
+    if (PyThread_get_thread_ident() == held.main_thread && held.depth++ == 0) {
         hold();
+        /* Python may only have noted one that came before, to call its handler a few instructions later. */
+        if (PyErr_CheckSignals() < 0) {
+            held.depth = 0;
+            deliver();
+            return NULL;
+        }
+    }
     Py_INCREF(object);
     return object;
 }
@@ -131,8 +140,8 @@ static PyObject *held_check(PyObject *object, PyObject *unused) {
         deliver();
         int failed = PyErr_CheckSignals() < 0;
         hold();
-        if (failed)
-            return NULL;
+        if (failed || PyErr_CheckSignals() < 0)
+            return NULL; /* still held: the with statement lets go of them */
     }
     Py_RETURN_NONE;
 }

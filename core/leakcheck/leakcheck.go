@@ -21,17 +21,20 @@ const patience = 2 * time.Second
 // Main runs the tests and returns the exit code, 1 also when something is left.
 func Main(m *testing.M) int {
 	code := m.Run()
-	var left []string
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		if left = Left(); len(left) == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
-	if len(left) > 0 {
+	if left := Settled(); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "left behind by the tests:\n%s\n", strings.Join(left, "\n"))
 		return 1
 	}
 	return code
+}
+
+// Settled is what is still left when all that was told to end has had the time to do so.
+func Settled() []string {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if left := Left(); len(left) == 0 || time.Now().After(deadline) {
+			return left
+		}
+	}
 }
 
 // Left lists what there is now: the engine's open descriptors, goroutines other than the caller's and the testing

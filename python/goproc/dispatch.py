@@ -10,6 +10,7 @@ started then and not before: callbacks, which multiprocessing calls while the ma
 replacing workers that end after maxtasksperchild tasks, since a fork needs a Python thread. Used by pool.py.
 """
 
+import functools
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from . import _transport
 from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from .worker import NO_JOB, decode
 
-__all__ = ["Dispatch"]
+__all__ = ["Dispatch", "interrupts"]
 
 #: Seconds after which a thread that waits for the collector looks by itself how things are.
 _PATIENCE = 0.5
@@ -195,11 +196,12 @@ class Dispatch:
     def _collect(self, timeout, depth):
         """Collect and hand on; depth is how often this thread has the turn. Return whether anything was collected."""
         pending = self._pending
-        frames = self._port.collect(timeout, pending.extend)
+        # A callback, or what is unpickled, may wait for another result, and so come here again: what it needs may be
+        # behind the one that is being handed on.
+        at = self._handing if depth > 1 else 0
+        # What a signal handler has kept from being handed on is there already.
+        frames = self._port.collect(timeout if len(pending) <= at else 0, pending.extend)
         if pending:
-            # A callback, or what is unpickled, may wait for another result, and so come here again: what it needs may
-            # be behind the one that is being handed on.
-            at = self._handing if depth > 1 else 0
             self._handing = at + 1
             try:
                 self._hand_on(pending, at)
@@ -232,7 +234,9 @@ class Dispatch:
                 try:
                     value = loads(payload) if type(payload) is bytes else decode(payload)
                 except BaseException as error:
-                    if self._interrupted is not item and _is_of_a_signal(error):
+                    if _raised_by_handler(error):
+                        raise
+                    if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
                         self._interrupted = item  # should it raise that again, it is the payload itself that does
                         raise
                     success, value = False, _undecodable(error, payload)
@@ -272,18 +276,31 @@ def _ended(kind, payload, result):
     return WorkerLostError(pid, exitcode, name)
 
 
-def _is_of_a_signal(error):
-    """Whether the exception seems to have been raised by a signal handler, not by the code that it came out of."""
-    if isinstance(error, KeyboardInterrupt):
-        return True
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    codes = {getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers} - {None}
+def interrupts(error):
+    """Whether an exception out of a caller's code is the caller's own: no error of that code, but Ctrl-C or the like."""
+    return not isinstance(error, Exception) or _raised_by_handler(error)
+
+
+def _raised_by_handler(error):
+    """Whether a signal handler that is written in Python has raised the exception, not the code that it came out of."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     traceback = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code in codes:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def _code_of(handler):
+    """Return the code object of a signal handler, None if it has none."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
+        handler = getattr(type(handler), "__call__", None)
+    return getattr(getattr(handler, "__func__", handler), "__code__", None)
 
 
 def _undecodable(error, payload):

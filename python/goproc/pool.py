@@ -19,7 +19,7 @@ from typing import Any
 from . import _transport, engine
 from . import context as _context
 from .crew import Crew
-from .dispatch import Dispatch
+from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
 from .worker import ITEM, MAP, STARMAP, Encoder, by_name, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
@@ -250,12 +250,12 @@ class Pool(_standard.Pool):
                 while batch := list(itertools.islice(chunks, size)):
                     self._submit_batch(result, index, name, batch, how)
                     index += len(batch)
-        except Exception as reason:
+        except BaseException as reason:
+            if interrupts(reason):
+                self._forget(result)
+                raise
             error = reason
             self._dispatch.run(lambda: result._cut(index, error))
-        except BaseException:
-            self._forget(result)
-            raise
         else:
             if index < result._chunks:
                 error = ValueError(f"the iterable gave fewer than the {length} items of its length")
@@ -345,7 +345,9 @@ class Pool(_standard.Pool):
         if error is None:
             try:
                 stream, buffers = self._encode(call)
-            except Exception as reason:
+            except BaseException as reason:
+                if interrupts(reason):
+                    raise
                 error = reason
         if error is not None:
             if result._limit is not None:
@@ -706,8 +708,8 @@ class IMapIterator(_standard.IMapIterator):
             try:
                 items.extend(itertools.islice(iterator, max(0, size - len(items))))
             except BaseException as reason:
-                if self._room is None and not isinstance(reason, Exception):
-                    raise  # Ctrl-C, in the thread that takes the results
+                if self._room is None and interrupts(reason):
+                    raise  # in the thread that takes the results
                 error = reason
             ended = error is not None or len(items) < size
             with _transport.held_signals:  # what is submitted is noted

@@ -1,5 +1,6 @@
 """Ctrl-C in every call that blocks, signal handlers that raise at any moment, programs that leave with pools open."""
 
+import functools
 import os
 import pty
 import signal
@@ -258,6 +259,91 @@ def test_a_handler_that_raises_at_any_moment(kind):
     assert pool.map(targets.double, range(100)) == [2 * i for i in range(100)]
     pool.close()
     pool.join()
+
+
+class Signalling:
+    """Its pickling, and that of what it is part of, has a signal arrive."""
+
+    def __reduce__(self):
+        signal.raise_signal(signal.SIGUSR1)
+        return int, (5,)
+
+
+def signalling_items():
+    yield 1
+    signal.raise_signal(signal.SIGUSR1)
+    yield 2
+
+
+class SignallingItems(list):
+    def __iter__(self):
+        return signalling_items()
+
+
+class Handler:
+    """A signal handler that raises, once."""
+
+    armed = True
+
+    def __call__(self, signum, frame):
+        if self.armed:
+            self.armed = False
+            raise Raised
+
+
+@pytest.mark.parametrize("handler", [Handler().__call__, Handler(), functools.partial(Handler())], ids=type)
+@pytest.mark.parametrize(
+    "submit",
+    {
+        "apply_async": lambda pool: pool.apply_async(abs, (Signalling(),)),
+        "map_async": lambda pool: pool.map_async(abs, [1, Signalling()], 1),
+        "map_async of a generator": lambda pool: pool.map_async(abs, signalling_items()),
+        "map_async of a sequence": lambda pool: pool.map_async(abs, SignallingItems([1, 2]), 1),
+        "imap": lambda pool: pool.imap(abs, [1, Signalling()]),
+        "imap of a sequence": lambda pool: pool.imap(abs, SignallingItems([1, 2])),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_handler_that_raises_while_a_call_is_made(submit, handler):
+    """It is the caller's exception, not that of the task."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    getattr(handler, "__self__", getattr(handler, "func", handler)).armed = True
+    try:
+        with goproc.Pool(1) as pool:
+            with pytest.raises(Raised):
+                submit[1](pool)
+            assert pool.apply(abs, (-3,)) == 3 and not pool._cache
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+class Unpickled:
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGUSR1,)
+
+
+def make_unpickled():
+    return Unpickled()
+
+
+def test_a_handler_that_raises_again_and_again_while_a_result_is_unpickled():
+    raised = []
+
+    def handle(signum, frame):
+        if len(raised) < 4:
+            raised.append(signum)
+            raise Raised
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with goproc.Pool(1) as pool:
+            result = pool.apply_async(make_unpickled)
+            for _ in range(4):
+                with pytest.raises(Raised):
+                    result.get(SOON)
+            assert result.get(SOON) is None
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 LEAVINGS = {
