@@ -8,6 +8,12 @@
 //	Reply   ◄──STARTED id pid + pidfd──    │                │
 //	table   ◄──EXITED id pid status──── waits for it ◄──────┘
 //
+// The server forks some ahead. While there is one that stands by, a start needs no answer from the server:
+//
+//	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which waits
+//	Request ──descriptors────────────────────────────────────► it, goes on
+//	        ──TAKEN id pid──► server, which forks another one
+//
 // One goroutine a server reads the socket. When the server is gone, requests it has not answered fail, and processes
 // whose status it has not sent get process.Unknown when they end.
 package forkserver

@@ -160,6 +160,82 @@ func TestManyAtOnce(t *testing.T) {
 	asking.Wait()
 }
 
+// standsBy waits until so many stand by, and returns their numbers.
+func (f *fixture) standsBy(count int) (pids []int) {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool {
+		s := f.current()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		pids = nil
+		for _, b := range s.standbys {
+			pids = append(pids, b.pid)
+		}
+		return len(pids) == count
+	}, patience, time.Millisecond)
+	return pids
+}
+
+func TestProcessesThatStoodBy(t *testing.T) {
+	f := setUp(t)
+	f.ensure("standbys")
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -9 $$": -9} {
+		next := f.standsBy(2)[0]
+		id := f.start(script)
+		pid, err := f.table.Pid(id)
+		require.NoError(t, err)
+		assert.Equal(t, next, pid)
+		assert.Equal(t, want, f.exitOf(id), script)
+	}
+	assert.EqualValues(t, 3, f.table.Started(process.Forkserver))
+}
+
+func TestMoreAtOnceThanStandBy(t *testing.T) {
+	f := setUp(t)
+	f.ensure("standbys")
+	var ids []int
+	for i := range 20 {
+		ids = append(ids, f.start(fmt.Sprintf("exit %d", i)))
+	}
+	for i, id := range ids {
+		assert.Equal(t, i, f.exitOf(id))
+	}
+}
+
+func TestStandbyThatHasBeenKilled(t *testing.T) {
+	f := setUp(t)
+	f.ensure("standbys")
+	for _, pid := range f.standsBy(2) {
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+		require.Eventually(t, func() bool { return unix.Kill(pid, 0) == unix.ESRCH }, patience, time.Microsecond)
+	}
+	assert.Equal(t, 7, f.exitOf(f.start("exit 7")), "whether or not we know of it by now")
+	f.standsBy(0)
+	assert.Equal(t, 8, f.exitOf(f.start("exit 8")))
+}
+
+func TestStandbysEndWithTheirServer(t *testing.T) {
+	f := setUp(t)
+	server := f.ensure("standbys")
+	pids := f.standsBy(2)
+	running := f.start("exec sleep 1000")
+	require.NoError(t, unix.Kill(server, unix.SIGKILL))
+	f.gone()
+	require.Eventually(t, func() bool { return unix.Kill(pids[1], 0) == unix.ESRCH }, patience, time.Millisecond)
+	require.NoError(t, f.table.Signal(running, int(unix.SIGKILL)))
+	assert.Equal(t, process.Unknown, f.exitOf(running))
+}
+
+func TestStandbyStaysWhenItCannotBeSentAnything(t *testing.T) {
+	f := setUp(t)
+	f.ensure("standbys")
+	f.standsBy(2)
+	_, err := f.Request([]int{19999})
+	require.ErrorIs(t, err, unix.EBADF)
+	f.standsBy(2)
+	assert.Equal(t, 7, f.exitOf(f.start("exit 7")))
+}
+
 func TestReplyLosesPatience(t *testing.T) {
 	f := setUp(t)
 	f.ensure("mute")
@@ -249,7 +325,7 @@ func TestEnsureSeesADeadServerAtOnce(t *testing.T) {
 }
 
 func TestProtocolErrorsLoseTheServer(t *testing.T) {
-	for _, manners := range []string{"garbage", "without-pidfd", "unasked", "twice"} {
+	for _, manners := range []string{"garbage", "without-pidfd", "unasked", "twice", "standbys,repeated"} {
 		t.Run(manners, func(t *testing.T) {
 			f := setUp(t)
 			pid := f.ensure(manners)
@@ -257,7 +333,7 @@ func TestProtocolErrorsLoseTheServer(t *testing.T) {
 			if err == nil {
 				_, err = f.Reply(id, patience)
 			}
-			if manners != "twice" {
+			if manners != "twice" && manners != "standbys,repeated" {
 				require.ErrorIs(t, err, ErrGone)
 				assert.ErrorContains(t, err, errProtocol.Error())
 			}

@@ -6,14 +6,16 @@ import (
 	"fmt"
 )
 
-// The messages, one a packet, in little-endian 32-bit words. To the server: {request, id}, where START carries
-// descriptors by SCM_RIGHTS. From the server: {kind, id, pid, value}, where STARTED carries the child's pidfd.
+// The messages, one a packet, in little-endian 32-bit words. To the server: {request, id, pid}, where START carries
+// descriptors by SCM_RIGHTS. From the server: {kind, id, pid, value}, where STARTED carries the child's pidfd, and
+// STANDBY that and a socket.
 const (
 	requestStart = 1
 	requestPing  = 2
 	requestStop  = 3
+	requestTaken = 4 // the process id is what stood by as pid: it has been sent its descriptors
 
-	requestSize = 8
+	requestSize = 12
 	messageSize = 16
 )
 
@@ -26,13 +28,15 @@ const (
 	Pong    Kind = 2 // answers the ping ID
 	Exited  Kind = 3 // the process ID has ended with Status
 	Failed  Kind = 4 // the process ID was not started, because of Errno
+	Standby Kind = 5 // PID stands by for descriptors; its pidfd comes along, and a socket to it
+	Gone    Kind = 6 // PID has ended, which stood by
 )
 
 // Message is what the fork server says.
 type Message struct {
 	Kind   Kind
 	ID     int
-	PID    int // of Started and Exited
+	PID    int // of Started, Exited, Standby and Gone
 	Status int // of Exited: an exit code, or the negative number of a signal
 	Errno  int // of Failed
 }
@@ -55,9 +59,9 @@ func Decode(packet []byte) (Message, error) {
 	m := Message{Kind: Kind(word(0)), ID: int(word(1))}
 	pid, value := int(int32(word(2))), int(int32(word(3)))
 	switch m.Kind {
-	case Started:
+	case Started, Standby, Gone:
 		if pid <= 0 {
-			return Message{}, fmt.Errorf("%w: started a process with number %d", errProtocol, pid)
+			return Message{}, fmt.Errorf("%w: a process with number %d", errProtocol, pid)
 		}
 		m.PID = pid
 	case Pong:
@@ -78,8 +82,10 @@ func Decode(packet []byte) (Message, error) {
 }
 
 // encodeRequest makes a packet for the server.
-func encodeRequest(request uint32, id int) []byte {
+func encodeRequest(request uint32, id, pid int) []byte {
 	packet := make([]byte, 0, requestSize)
-	packet = binary.LittleEndian.AppendUint32(packet, request)
-	return binary.LittleEndian.AppendUint32(packet, uint32(id))
+	for _, word := range []uint32{request, uint32(id), uint32(pid)} {
+		packet = binary.LittleEndian.AppendUint32(packet, word)
+	}
+	return packet
 }

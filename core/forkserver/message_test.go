@@ -28,6 +28,8 @@ func TestDecode(t *testing.T) {
 		{packet(3, 7, 123, 255), Message{Kind: Exited, ID: 7, PID: 123, Status: 255}},
 		{packet(3, 7, 123, -9), Message{Kind: Exited, ID: 7, PID: 123, Status: -9}},
 		{packet(4, 7, 0, 11), Message{Kind: Failed, ID: 7, Errno: 11}},
+		{packet(5, 0, 123, 0), Message{Kind: Standby, PID: 123}},
+		{packet(6, 0, 123, 0), Message{Kind: Gone, PID: 123}},
 	} {
 		got, err := Decode(c.packet)
 		require.NoError(t, err)
@@ -41,7 +43,9 @@ func TestDecodeRefuses(t *testing.T) {
 		packet(1, 7, 123, 0)[:15],
 		append(packet(1, 7, 123, 0), 0),
 		packet(0, 7, 123, 0),
-		packet(5, 7, 123, 0),
+		packet(7, 7, 123, 0),
+		packet(5, 7, 0, 0),
+		packet(6, 7, -1, 0),
 		packet(1, 7, 0, 0),
 		packet(1, 7, -1, 0),
 		packet(3, 7, 123, 256),
@@ -61,6 +65,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(packet(1, 7, 123, 0))
 	f.Add(packet(3, 7, 123, -9))
 	f.Add(packet(4, 1<<31, -1, 11))
+	f.Add(packet(5, 0, 123, 0))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := Decode(p)
 		if err != nil {
@@ -69,8 +74,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if len(p) != messageSize || m.ID < 0 || m.Kind < Started || m.Kind > Failed ||
-			m.Kind == Started && m.PID <= 0 || m.Kind == Failed && m.Errno <= 0 ||
+		if len(p) != messageSize || m.ID < 0 || m.Kind < Started || m.Kind > Gone ||
+			m.PID <= 0 && (m.Kind == Started || m.Kind >= Standby) || m.Kind == Failed && m.Errno <= 0 ||
 			m.Status < -maxSignal || m.Status > 255 {
 			t.Fatal(m)
 		}

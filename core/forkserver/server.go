@@ -3,6 +3,7 @@ package forkserver
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -33,7 +34,17 @@ type server struct {
 	requests map[int]*request      // not yet answered
 	children map[int]struct{}      // started, status not yet in
 	pings    map[int]chan struct{} // not yet answered
+	standbys []*standby            // the oldest first
 }
+
+// standby is a process that the server has forked ahead. It waits for its descriptors, which make it what is asked for.
+type standby struct {
+	pid           int
+	pidfd, socket *sys.FD
+}
+
+// maxStandbys is how many a server can have: it never comes near that.
+const maxStandbys = 64
 
 func newServer(c *Client, id, pid int, socket *sys.FD) *server {
 	return &server{
@@ -74,12 +85,57 @@ func (s *server) lose(why error) {
 	}
 }
 
-// request sends a request for the process id.
+// request has the process id started: by one that stands by, or else by the server.
 func (s *server) request(id int, r *request, fds []int) error {
+	for {
+		b, err := s.takeStandby(id)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return s.requestStart(id, r, fds)
+		}
+		err = sys.Send(b.socket, []byte{0}, fds, 0)
+		if err == nil {
+			r.answer(s.client.table.Adopt(id, b.pid, b.pidfd))
+			// If the server cannot be told, it is gone. Then whoever notices that lets the process go on without it.
+			_ = s.send(requestTaken, id, b.pid, nil)
+			return b.socket.Close()
+		}
+		// If somebody has ended it, the next one will do. If it cannot be sent the descriptors, nobody can.
+		ended := errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
+		lost := s.unlessLost(func() {
+			delete(s.children, id)
+			if !ended {
+				s.standbys = append(s.standbys, b)
+			}
+		})
+		if ended || lost != nil {
+			_ = b.close()
+		}
+		if !ended {
+			return err
+		}
+	}
+}
+
+// takeStandby takes one that stands by for the process id, nil if there is none.
+func (s *server) takeStandby(id int) (b *standby, err error) {
+	err = s.unlessLost(func() {
+		if len(s.standbys) > 0 {
+			b, s.standbys = s.standbys[0], s.standbys[1:]
+			s.children[id] = struct{}{}
+		}
+	})
+	return b, err
+}
+
+// requestStart asks the server to start the process id.
+func (s *server) requestStart(id int, r *request, fds []int) error {
 	if err := s.unlessLost(func() { s.requests[id] = r }); err != nil {
 		return err
 	}
-	err := s.send(requestStart, id, fds)
+	err := s.send(requestStart, id, 0, fds)
 	if err != nil {
 		_ = s.unlessLost(func() { delete(s.requests, id) })
 	}
@@ -98,10 +154,10 @@ func (s *server) unlessLost(change func()) error {
 }
 
 // send sends a message to the server.
-func (s *server) send(request uint32, id int, fds []int) error {
+func (s *server) send(request uint32, id, pid int, fds []int) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	err := sys.Send(s.socket, encodeRequest(request, id), fds, sendPatience)
+	err := sys.Send(s.socket, encodeRequest(request, id, pid), fds, sendPatience)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EBADF) && s.socket.Int() < 0 {
 		return fmt.Errorf("%w: the fork server (process %d) has ended", ErrGone, s.pid)
 	}
@@ -114,7 +170,7 @@ func (s *server) ping(id int, patience time.Duration) error {
 	if err := s.unlessLost(func() { s.pings[id] = answered }); err != nil {
 		return err
 	}
-	if err := s.send(requestPing, id, nil); err != nil {
+	if err := s.send(requestPing, id, 0, nil); err != nil {
 		_ = s.unlessLost(func() { delete(s.pings, id) })
 		return err
 	}
@@ -134,7 +190,7 @@ func (s *server) ping(id int, patience time.Duration) error {
 // stop ends the server and waits until it is gone.
 func (s *server) stop() error {
 	if err := s.unlessLost(func() { s.stopping = true }); err == nil {
-		_ = s.send(requestStop, 0, nil) // the end of the socket says it too
+		_ = s.send(requestStop, 0, 0, nil) // the end of the socket says it too
 	}
 	s.lose(errors.New("it was stopped"))
 	<-s.done
@@ -195,7 +251,10 @@ func (s *server) cleanUp() {
 	for id := range s.children {
 		s.client.table.Orphan(id)
 	}
-	s.requests, s.children = nil, nil
+	for _, b := range s.standbys {
+		_ = b.close() // that ends it
+	}
+	s.requests, s.children, s.standbys = nil, nil, nil
 	if !s.stopping {
 		// Whatever it was, it must not go on forking.
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
@@ -203,12 +262,15 @@ func (s *server) cleanUp() {
 	s.client.table.Forget(s.id)
 }
 
+// descriptors is how many come with a message.
+var descriptors = map[Kind]int{Started: 1, Standby: 2}
+
 // take takes in one message, and the descriptors that came with it. truncated says that some of it is missing.
 func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	m, err := Decode(packet)
-	expected := 0
-	if m.Kind == Started && !truncated {
-		expected = 1
+	expected := descriptors[m.Kind]
+	if truncated {
+		expected = len(passed)
 	}
 	if err == nil && len(passed) != expected {
 		err = fmt.Errorf("%w: %d descriptors with a message of kind %d", errProtocol, len(passed), m.Kind)
@@ -227,6 +289,7 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 		delete(s.requests, m.ID)
 		s.children[m.ID] = struct{}{}
 		if truncated {
+			_ = closeAll(passed)
 			// The kernel drops a descriptor when this process may open no more. The server may have reaped the
 			// process by now, but its number is not given out again so soon.
 			_ = unix.Kill(m.PID, unix.SIGKILL)
@@ -246,8 +309,24 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	case Pong:
 		close(s.pings[m.ID])
 		delete(s.pings, m.ID)
+	case Standby:
+		if truncated {
+			return closeAll(passed) // without a socket it ends
+		}
+		s.standbys = append(s.standbys, &standby{m.PID, passed[0], passed[1]})
+	case Gone:
+		if i := s.standby(m.PID); i >= 0 { // else it was taken, and then it is said to have exited
+			b := s.standbys[i]
+			s.standbys = slices.Delete(s.standbys, i, i+1)
+			return b.close()
+		}
 	}
 	return nil
+}
+
+// standby is the index of the one with that number, -1 if there is none.
+func (s *server) standby(pid int) int {
+	return slices.IndexFunc(s.standbys, func(b *standby) bool { return b.pid == pid })
 }
 
 // open reports whether the message is about something that the server was asked for. s is locked.
@@ -259,6 +338,10 @@ func (s *server) open(m Message) (ok bool) {
 		_, ok = s.children[m.ID]
 	case Pong:
 		_, ok = s.pings[m.ID]
+	case Standby:
+		ok = len(s.standbys) < maxStandbys && s.standby(m.PID) < 0
+	case Gone:
+		ok = true
 	}
 	return ok
 }
@@ -268,6 +351,8 @@ func (r *request) answer(sentinel int, err error) {
 	r.sentinel, r.err = sentinel, err
 	close(r.answered)
 }
+
+func (b *standby) close() error { return errors.Join(b.pidfd.Close(), b.socket.Close()) }
 
 func closeAll(fds []*sys.FD) error {
 	var errs []error

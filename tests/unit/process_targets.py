@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+import goproc
+
 
 def nothing():
     pass
@@ -136,3 +138,11 @@ def ask_about(process, connection):
         except AssertionError as error:
             answers.append(str(error))
     connection.send(answers)
+
+
+def send_surroundings(connection):
+    current = goproc.current_process()
+    child = goproc.Process()  # not started: only numbered
+    connection.send(
+        (os.getcwd(), sys.argv, current.name, current._identity, goproc.active_children(), child._identity[-1])
+    )

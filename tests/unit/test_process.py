@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from multiprocessing.connection import wait
+from pathlib import Path
 
 import process_targets as targets
 import pytest
@@ -479,6 +480,57 @@ def test_the_fork_server_dies():
     second.join()
     assert second.exitcode == 3
     assert _forkserver._forkserver_pid not in (None, server)
+
+
+def standing_by(server):
+    """The pids of the children that the fork server has forked ahead, once all of them are there."""
+    from goproc.forkserver import STANDBYS
+
+    deadline = time.monotonic() + 30
+    while True:
+        pids = [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        if len(pids) == STANDBYS:
+            return pids
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.005)
+
+
+def test_children_that_stand_by():
+    """They are what is started next; it does not matter when one is killed; they end with the server."""
+    from goproc.forkserver import _forkserver
+
+    context = goproc.get_context("forkserver")
+    first = start(context, targets.nothing)
+    first.join()
+    server = _forkserver._forkserver_pid
+    pids = standing_by(server)
+    process = start(context, targets.exit_with, 3)
+    process.join()
+    assert process.pid in pids and process.exitcode == 3
+    for pid in (pids := standing_by(server)):
+        os.kill(pid, signal.SIGKILL)
+    while set(pids) & set(standing_by(server)):
+        time.sleep(0.005)
+    process = start(context, targets.exit_with, 4)
+    process.join()
+    assert process.exitcode == 4
+    pids = standing_by(server)
+    _forkserver._stop()
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_child_that_stood_by_is_as_if_started_now(tmp_path, monkeypatch):
+    """The working folder, the arguments and the name are those of the moment of its start."""
+    context = goproc.get_context("forkserver")
+    start(context, targets.nothing).join()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["here", "now"])
+    folder, arguments, name, identity, children, number = ask(context, targets.send_surroundings)
+    assert (folder, arguments, name) == (str(tmp_path), ["here", "now"], f"ForkServerProcess-{identity[0]}")
+    assert len(identity) == 1 and children == [] and number == 1
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="forking warns about threads from Python 3.12 on")
