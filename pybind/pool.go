@@ -3,6 +3,8 @@ package pybind
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,9 +46,24 @@ func PoolEventFD(number int) (int, error) {
 	return withPool("PoolEventFD", number, func(p *pool.Pool) (int, error) { return p.EventFD(), nil })
 }
 
-// PoolSlot prepares a slot for a worker about to be started and returns its number. PoolAdd or PoolDrop must follow.
-func PoolSlot(number int) (int, error) {
-	return withPool("PoolSlot", number, func(p *pool.Pool) (int, error) { return p.Slot() })
+// PoolSlots prepares slots for so many workers about to be started, and returns their numbers with spaces between.
+// PoolAdd or PoolDrop must follow for each.
+func PoolSlots(number, count int) (string, error) {
+	return withPool("PoolSlots", number, func(p *pool.Pool) (string, error) {
+		var slots []string
+		for range count {
+			slot, err := p.Slot()
+			if err != nil {
+				for _, text := range slots {
+					prepared, _ := strconv.Atoi(text)
+					p.Drop(prepared)
+				}
+				return "", err
+			}
+			slots = append(slots, strconv.Itoa(slot))
+		}
+		return strings.Join(slots, " "), nil
+	})
 }
 
 // PoolAdd puts the worker in the slot to work: it is the process with entry id. maxTasks is after how many tasks it ends
@@ -116,11 +133,12 @@ func PoolDestroy(number int) (int, error) {
 	})
 }
 
-func withPool(where string, number int, f func(p *pool.Pool) (int, error)) (int, error) {
-	return call(where, func(*engine.Engine) (int, error) {
+func withPool[T any](where string, number int, f func(p *pool.Pool) (T, error)) (T, error) {
+	return call(where, func(*engine.Engine) (T, error) {
 		p, err := pool.Pools.Get(int64(number))
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", process.ErrInvalid, err)
+			var none T
+			return none, fmt.Errorf("%w: %w", process.ErrInvalid, err)
 		}
 		result, err := f(p)
 		if errors.Is(err, pool.ErrClosed) {

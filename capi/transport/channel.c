@@ -55,7 +55,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     goproc_arena_init(&self->out, memory_fd, serial);
     goproc_arena_init(&self->in, memory_fd, 0);
     goproc_arena_enlist(&self->in);
-    self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
+    self->spinner.budget_ns = 0; /* at first: a pool's workers come up together, and need the processors for that */
     self->memory_fd = memory_fd;
     self->event_fd = event_fd;
     return (PyObject *)self;

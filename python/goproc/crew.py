@@ -77,21 +77,26 @@ class Crew:
         with self._populating, _transport.held_signals:
             started = []
             complete = False
-            fds = []
+            fds, slots = [], []
             try:
                 if len(self._pool) < self._processes:
                     # The engine's own descriptors are closed in a forked child.
                     fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
                     fds.append(os.dup(engine.call("PoolEventFD", self.number)))
-                for _ in range(self._processes - len(self._pool)):
-                    if self.terminated:
-                        break
-                    started.append(self._start(*fds))
+                    # All at once: a call between two forks would wake threads of the engine, whose pages the fork
+                    # before has made to be copied.
+                    missing = self._processes - len(self._pool)
+                    slots += map(int, engine.call("PoolSlots", self.number, missing).split())
+                while slots and not self.terminated:
+                    started.append(self._start(slots[0], *fds))
+                    del slots[0]
                     util.debug("added worker")
                 complete = True
             finally:
                 for fd in fds:
                     os.close(fd)
+                for slot in slots:
+                    _ignoring_poison("PoolDrop", self.number, slot)
                 # those that could be started are put to work, if others could not
                 if self.terminated:
                     self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
@@ -164,29 +169,24 @@ class Crew:
             process.join()
         self._by_pid.clear()
 
-    def _start(self, memory_fd, event_fd):
-        slot = engine.call("PoolSlot", self.number)
-        try:
-            end = ChannelEnd(memory_fd, event_fd, slot, next(self._serials))
-            process = self._make_process(
-                self._context,
-                target=worker,
-                args=(
-                    end,
-                    self._initializer,
-                    self._initargs,
-                    self._maxtasks,
-                    self._wrap_exception,
-                    self._max_memory,
-                ),
-            )
-            process._goproc_worker = end
-            process.name = process.name.replace("Process", "PoolWorker")
-            process.daemon = True
-            _start(process, end, self._context.get_start_method())
-        except BaseException:
-            _ignoring_poison("PoolDrop", self.number, slot)
-            raise
+    def _start(self, slot, memory_fd, event_fd):
+        end = ChannelEnd(memory_fd, event_fd, slot, next(self._serials))
+        process = self._make_process(
+            self._context,
+            target=worker,
+            args=(
+                end,
+                self._initializer,
+                self._initargs,
+                self._maxtasks,
+                self._wrap_exception,
+                self._max_memory,
+            ),
+        )
+        process._goproc_worker = end
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        _start(process, end, self._context.get_start_method())
         self._pool.append(process)
         return slot, process
 
