@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 enum { SMALLEST = 64 << 10 };
 
 void goproc_arena_init(goproc_arena *arena, int fd, uint64_t range) {
@@ -52,7 +56,7 @@ static goproc_mapping *map(goproc_arena *arena, uint64_t offset, uint64_t size) 
         free(mapping);
         return NULL;
     }
-    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory};
+    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory, .fd = arena->fd};
     arena->mappings[arena->count++] = mapping;
     return mapping;
 }
@@ -62,7 +66,7 @@ static void unmap(goproc_mapping *mapping) {
     free(mapping);
 }
 
-void *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent) {
+goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent) {
     if (length > GOPROC_EXTENT_RANGE / 2) {
         errno = ENOMEM;
         return NULL;
@@ -87,7 +91,18 @@ void *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent 
     header->size = size;
     atomic_store_explicit(&header->owner, ++arena->serial, memory_order_release);
     *extent = (goproc_extent){.offset = mapping->offset, .length = length, .serial = arena->serial};
-    return goproc_extent_payload(header);
+    return mapping;
+}
+
+void goproc_mapping_provide(goproc_mapping *mapping, uint64_t length) {
+    uint64_t begin = mapping->touched & ~(uint64_t)(GOPROC_PAGE_SIZE - 1);
+    uint64_t end = length + sizeof(goproc_extent_header);
+    if (end <= mapping->touched)
+        return;
+    /* What fails here, for a signal or on an old kernel, is done by page faults. */
+    if (fallocate(mapping->fd, FALLOC_FL_KEEP_SIZE, (off_t)(mapping->offset + begin), (off_t)(end - begin)) == 0)
+        (void)madvise((uint8_t *)mapping->header + begin, end - begin, MADV_POPULATE_READ);
+    mapping->touched = end;
 }
 
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent) {
@@ -108,6 +123,36 @@ static bool is_possible(const goproc_extent *extent) {
     return true;
 }
 
+/* Maps pages of an extent privately: nobody but who looks into the mapping writes to them. */
+static bool make_private(const goproc_mapping *mapping, size_t page, size_t count) {
+    return mmap((uint8_t *)mapping->header + page * GOPROC_PAGE_SIZE, count * GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_FIXED, mapping->fd, (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
+}
+
+/* Drops what this process has written to its private pages, so that they show what the producer has written since. */
+static bool renew(goproc_mapping *mapping) {
+    if (mapping->owned_count == GOPROC_MOST_OWNED) { /* payloads of many layouts have been here */
+        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mapping->fd,
+                 (off_t)mapping->offset) == MAP_FAILED)
+            return false;
+        mapping->owned_count = 0;
+    }
+    for (uint32_t i = 0; i < mapping->owned_count; i++)
+        if (madvise((uint8_t *)mapping->header + (size_t)mapping->owned[i] * GOPROC_PAGE_SIZE, GOPROC_PAGE_SIZE,
+                    MADV_DONTNEED) < 0)
+            return false;
+    return true;
+}
+
+static void sort(uint32_t *numbers, uint32_t count) {
+    for (uint32_t i = 1; i < count; i++)
+        for (uint32_t j = i; j > 0 && numbers[j] < numbers[j - 1]; j--) {
+            uint32_t number = numbers[j];
+            numbers[j] = numbers[j - 1];
+            numbers[j - 1] = number;
+        }
+}
+
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
     if (!is_possible(extent))
         return NULL;
@@ -116,11 +161,31 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
     goproc_mapping *mapping = find(arena, extent->offset);
     if (mapping == NULL)
         mapping = map(arena, extent->offset, size);
-    else if (mapping->size != size || mapping->viewed) {
+    else if (mapping->size != size || mapping->uses > 0) {
         errno = EPROTO;
         return NULL;
+    } else if (!renew(mapping))
+        return NULL;
+    if (mapping != NULL) {
+        mapping->uses = 1;
+        mapping->serial = extent->serial;
     }
     return mapping;
+}
+
+bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset) {
+    uint32_t page = (uint32_t)(offset / GOPROC_PAGE_SIZE);
+    if (mapping->fd < 0)
+        return true;
+    if (page == 0)
+        return false; /* the word that frees the extent is there */
+    for (uint32_t i = 0; i < mapping->owned_count; i++)
+        if (mapping->owned[i] == page)
+            return true;
+    if (mapping->owned_count == GOPROC_MOST_OWNED || !make_private(mapping, page, 1))
+        return false;
+    mapping->owned[mapping->owned_count++] = page;
+    return true;
 }
 
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent) {
@@ -135,7 +200,8 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
         free(copy);
         return NULL;
     }
-    *copy = (goproc_mapping){.size = size, .header = memory, .detached = true};
+    *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1, .fd = -1};
+    (void)madvise(memory, size, MADV_HUGEPAGE); /* where there are none, it is only slower */
     void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, arena->fd, (off_t)extent->offset);
     if (original == MAP_FAILED) {
         unmap(copy);
@@ -146,27 +212,35 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
     return copy;
 }
 
-/* Replaces a mapping by a private one of the same pages: nobody writes to them but who looks into the mapping. */
-static bool make_private(const goproc_arena *arena, goproc_mapping *mapping) {
-    return mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, arena->fd,
-                (off_t)mapping->offset) != MAP_FAILED;
+/* Detaches a mapping, private as a whole from now on. */
+static bool detach(goproc_mapping *mapping) {
+    size_t page = 0, pages = mapping->size / GOPROC_PAGE_SIZE;
+    sort(mapping->owned, mapping->owned_count);
+    for (uint32_t i = 0; i <= mapping->owned_count; i++) { /* up to each page that is private, and has been written to */
+        size_t end = i < mapping->owned_count ? mapping->owned[i] : pages;
+        if (end > page && !make_private(mapping, page, end - page))
+            return false;
+        page = end + 1;
+    }
+    mapping->fd = -1;
+    return true;
 }
 
 void goproc_arena_before_fork(goproc_arena *arena) {
     size_t kept = 0;
     for (size_t i = 0; i < arena->count; i++) {
         goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->viewed && make_private(arena, mapping))
-            mapping->detached = true;
-        else
+        if (mapping->uses == 0 || !detach(mapping))
             arena->mappings[kept++] = mapping;
     }
     arena->count = kept;
 }
 
-void goproc_mapping_release(goproc_mapping *mapping, uint64_t serial) {
-    mapping->viewed = false;
-    if (mapping->detached)
+void goproc_mapping_release(goproc_mapping *mapping) {
+    uint64_t serial = mapping->serial;
+    if (--mapping->uses > 0)
+        return;
+    if (mapping->fd < 0)
         unmap(mapping);
     else
         atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
@@ -175,16 +249,18 @@ void goproc_mapping_release(goproc_mapping *mapping, uint64_t serial) {
 void goproc_arena_trim(goproc_arena *arena) {
     for (size_t i = 0; i < arena->count; i++) {
         goproc_mapping *mapping = arena->mappings[i];
-        if (atomic_load(&mapping->header->owner) == 0)
+        if (atomic_load(&mapping->header->owner) == 0) {
             fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)mapping->offset,
                       (off_t)mapping->size);
+            mapping->touched = 0;
+        }
     }
 }
 
 void goproc_arena_abandon(goproc_arena *arena) {
     size_t kept = 0;
     for (size_t i = 0; i < arena->count; i++) {
-        if (arena->mappings[i]->viewed)
+        if (arena->mappings[i]->uses > 0)
             arena->mappings[kept++] = arena->mappings[i];
         else
             munmap(arena->mappings[i]->header, arena->mappings[i]->size);
@@ -195,11 +271,10 @@ void goproc_arena_abandon(goproc_arena *arena) {
 
 void goproc_arena_clear(goproc_arena *arena) {
     for (size_t i = 0; i < arena->count; i++) {
-        if (arena->mappings[i]->viewed) {
-            make_private(arena, arena->mappings[i]); /* no fork will find it in the arena any more */
-            arena->mappings[i]->detached = true;
-        } else
+        if (arena->mappings[i]->uses == 0)
             unmap(arena->mappings[i]);
+        else if (!detach(arena->mappings[i])) /* no fork will find it in the arena any more */
+            arena->mappings[i]->fd = -1;
     }
     free(arena->mappings);
     arena->mappings = NULL;

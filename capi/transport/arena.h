@@ -13,13 +13,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* How many pages of an extent a consumer has for itself at most. */
+enum { GOPROC_MOST_OWNED = 32 };
+
 /* One mapped extent. */
 typedef struct {
     uint64_t offset;
     size_t size;
     goproc_extent_header *header;
-    bool viewed;   /* consumer: an object looks into it */
-    bool detached; /* no arena lists it: the object that looks into it unmaps it */
+    uint64_t touched; /* producer: so many bytes are there; behind them there may be no memory yet */
+    uint64_t serial;  /* consumer: of the use that is looked into */
+    size_t uses;      /* consumer: how many objects look into it */
+    int fd;           /* -1: no arena lists it, its pages are private, and the last object that looks into it unmaps it */
+    uint32_t owned[GOPROC_MOST_OWNED]; /* consumer: which pages are mapped privately */
+    uint32_t owned_count;
 } goproc_mapping;
 
 /* The mappings of one side: of the producer's own extents, or of those that a consumer has been told of. */
@@ -27,6 +34,7 @@ typedef struct {
     int fd;
     uint64_t next, limit; /* the producer's range; next is the first offset never used */
     uint64_t serial;
+    uint64_t most_placed; /* a consumer's: so many bytes of objects may lie in extents instead of being copied */
     goproc_mapping **mappings;
     size_t count, capacity;
 } goproc_arena;
@@ -34,18 +42,22 @@ typedef struct {
 /* Makes an arena over the memory file fd, which stays the caller's. range numbers the producer; a consumer passes any. */
 void goproc_arena_init(goproc_arena *arena, int fd, uint64_t range);
 
-/* Allocates an extent for length bytes and describes it. Returns where the payload goes, or NULL with errno set. */
-void *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);
+/* Allocates an extent for length bytes and describes it. Returns its mapping, or NULL with errno set. */
+goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);
+
+/* Has the kernel provide the memory for length bytes of an allocated extent at once, where it has not: a fault for each page
+ * costs twice as much. May be called without the GIL. */
+void goproc_mapping_provide(goproc_mapping *mapping, uint64_t length);
 
 /* Frees an extent that this producer allocated, unless it has been freed, or used again, meanwhile. */
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);
 
-/* Maps an extent that another producer described, or finds its mapping. Returns NULL with errno set: EPROTO when the
- * description is impossible. */
+/* Maps an extent that another producer described, or finds its mapping, and uses it. Returns NULL with errno set: EPROTO
+ * when the description is impossible. */
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent);
 
-/* Copies what lies in an extent that another producer described, and goes on to own it, into memory of this process alone.
- * The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
+/* Copies what lies in an extent that another producer described, and goes on to own it, into memory of this process alone,
+ * and uses that. The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
 
 /* Before a fork: makes every mapping that is looked into private to each of the two processes, as other memory is, and
@@ -61,8 +73,17 @@ void goproc_arena_clear(goproc_arena *arena);
 /* In a forked child: unmaps everything that nothing looks into, and forgets the file. Allocates and frees nothing. */
 void goproc_arena_abandon(goproc_arena *arena);
 
-/* Ends the view of a mapping that was used under the given serial: frees the extent, or unmaps what is detached. */
-void goproc_mapping_release(goproc_mapping *mapping, uint64_t serial);
+/* Makes the page at offset of a used mapping private, not the first one: what is written there the producer never sees, and
+ * what it writes there later, in another use, this process sees. Returns whether that succeeded. */
+bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset);
+
+/* Notes that a further object looks into a mapping. */
+static inline void goproc_mapping_use(goproc_mapping *mapping) {
+    mapping->uses++;
+}
+
+/* Notes that an object looks into a mapping no more. The last one frees the extent, or unmaps what no arena lists. */
+void goproc_mapping_release(goproc_mapping *mapping);
 
 static inline void *goproc_extent_payload(goproc_extent_header *header) {
     return header + 1;

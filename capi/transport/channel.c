@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "payload.h"
+#include "placed.h"
 #include "transport.h"
 #include "wake.h"
 
@@ -55,6 +56,8 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     goproc_arena_init(&self->out, memory_fd, serial);
     goproc_arena_init(&self->in, memory_fd, 0);
     goproc_arena_enlist(&self->in);
+    goproc_placed_prepare();
+    self->in.most_placed = UINT64_MAX; /* what a function receives is mostly gone when it returns */
     self->spinner.budget_ns = 0; /* at first: a pool's workers come up together, and need the processors for that */
     self->memory_fd = memory_fd;
     self->event_fd = event_fd;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "payload.h"
 
+#include "placed.h"
 #include "transport.h"
 
 #include <errno.h>
@@ -45,7 +46,6 @@ void goproc_arena_delist(goproc_arena *arena) {
 typedef struct {
     PyObject_HEAD
     goproc_mapping *mapping;
-    uint64_t serial;
     Py_ssize_t length;
 } Extent;
 
@@ -56,7 +56,7 @@ static int extent_getbuffer(PyObject *self, Py_buffer *view, int flags) {
 
 static void extent_dealloc(PyObject *self) {
     Extent *extent = (Extent *)self;
-    goproc_mapping_release(extent->mapping, extent->serial);
+    goproc_mapping_release(extent->mapping);
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -73,6 +73,31 @@ static PyTypeObject ExtentType = {
 
 static uint64_t aligned(uint64_t size) {
     return (size + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
+}
+
+/* Whether a bytes object may be placed where the part lies whose size is written so. */
+static bool is_placeable(uint64_t written) {
+    return written & OF_BYTES && (written & ~OF_BYTES) >= GOPROC_PLACED_LEAST;
+}
+
+/* Where a part begins whose size is written so, when all before it ends at end, both counted from the payload's beginning. */
+static uint64_t part_begin(uint64_t end, uint64_t written) {
+    if (!is_placeable(written))
+        return aligned(end);
+    uint64_t least = sizeof(goproc_extent_header) + end + GOPROC_PLACED_ROOM;
+    if (least <= GOPROC_PAGE_SIZE) /* the page before it is to be the receiver's own, which the first cannot be */
+        least = GOPROC_PAGE_SIZE + 1;
+    return (least + GOPROC_PAGE_SIZE - 1) / GOPROC_PAGE_SIZE * GOPROC_PAGE_SIZE - sizeof(goproc_extent_header);
+}
+
+/* How much room a part takes: contents of bytes objects are followed by a 0. */
+static uint64_t part_room(uint64_t written) {
+    return written & OF_BYTES ? (written & ~OF_BYTES) + 1 : written;
+}
+
+/* How the size of a buffer is written. */
+static uint64_t part_written(const Py_buffer *buffer) {
+    return (uint64_t)buffer->len | (PyBytes_CheckExact(buffer->obj) ? OF_BYTES : 0);
 }
 
 /* What is copied into an extent: the pieces of the stream, then the buffers. */
@@ -107,30 +132,35 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, const parts
     uint64_t stream = 0;
     for (Py_ssize_t i = 0; i < parts->pieces; i++)
         stream += (uint64_t)parts->items[i].len;
-    uint64_t total = table + aligned(stream);
-    for (Py_ssize_t i = parts->pieces; i < parts->count; i++)
-        total += aligned((uint64_t)parts->items[i].len);
-    uint8_t *to = goproc_arena_allocate(arena, total, &payload->extent);
-    if (to == NULL) {
+    uint64_t total = table + stream;
+    for (Py_ssize_t i = parts->pieces; i < parts->count; i++) {
+        uint64_t written = part_written(&parts->items[i]);
+        total = part_begin(total, written) + part_room(written);
+    }
+    goproc_mapping *mapping = goproc_arena_allocate(arena, total, &payload->extent);
+    if (mapping == NULL) {
         if (errno == ENOMEM)
             PyErr_Format(PyExc_MemoryError, "no shared memory for a payload of %llu bytes", (unsigned long long)total);
         else
             PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
+    PyThreadState *released = total >= LARGE_COPY ? PyEval_SaveThread() : NULL;
+    goproc_mapping_provide(mapping, total);
+    uint8_t *to = goproc_extent_payload(mapping->header);
     uint64_t *sizes = (uint64_t *)to;
     *sizes++ = (uint64_t)count;
     *sizes++ = stream;
-    PyThreadState *released = total >= LARGE_COPY ? PyEval_SaveThread() : NULL;
-    uint64_t at = table;
+    uint64_t end = table;
     for (Py_ssize_t i = 0; i < parts->count; i++) {
         const Py_buffer *part = &parts->items[i];
+        uint64_t at = end, written = (uint64_t)part->len;
+        if (i >= parts->pieces) {
+            *sizes++ = written = part_written(part);
+            at = part_begin(end, written);
+        }
         memcpy(to + at, part->buf, (size_t)part->len);
-        at += (uint64_t)part->len;
-        if (i + 1 >= parts->pieces)
-            at = aligned(at);
-        if (i >= parts->pieces)
-            *sizes++ = (uint64_t)part->len | (PyBytes_CheckExact(part->obj) ? OF_BYTES : 0);
+        end = at + part_room(written);
     }
     if (released != NULL)
         PyEval_RestoreThread(released);
@@ -190,7 +220,7 @@ static PyObject *part(PyObject *whole, uint64_t at, uint64_t size) {
 
 /* A bytes object with the contents. Fresh memory of that size is touched for the first time here: huge pages make that
  * cost a fraction. */
-static PyObject *bytes_of(const uint8_t *from, uint64_t size) {
+static PyObject *bytes_copied(const uint8_t *from, uint64_t size) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (bytes == NULL)
         return NULL;
@@ -209,6 +239,20 @@ static PyObject *bytes_of(const uint8_t *from, uint64_t size) {
     return bytes;
 }
 
+/* A bytes object with the contents, which lie in the extent, or a copy of them. */
+static PyObject *bytes_of(const goproc_arena *arena, const Extent *extent, uint64_t at, uint64_t written) {
+    uint64_t size = written & ~OF_BYTES;
+    uint8_t *contents = (uint8_t *)goproc_extent_payload(extent->mapping->header) + at;
+    /* What keeps an extent is not to be much less than what it holds. */
+    if (is_placeable(written) && (arena->most_placed == UINT64_MAX || size >= (uint64_t)extent->length / 2) &&
+        goproc_placed_total() <= arena->most_placed && size <= arena->most_placed - goproc_placed_total()) {
+        PyObject *bytes = goproc_bytes_placed(extent->mapping, contents, size);
+        if (bytes != NULL)
+            return bytes;
+    }
+    return bytes_copied(contents, size);
+}
+
 static PyObject *broken(void) {
     PyErr_SetString(PyExc_OSError, "goproc: the other process delivered an impossible payload");
     return NULL;
@@ -220,11 +264,11 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
     if (mapping == NULL)
         return errno == EPROTO ? broken() : PyErr_SetFromErrno(PyExc_OSError);
     Extent *extent = PyObject_New(Extent, &ExtentType);
-    if (extent == NULL)
+    if (extent == NULL) {
+        goproc_mapping_release(mapping);
         return NULL;
-    mapping->viewed = true;
+    }
     extent->mapping = mapping;
-    extent->serial = description->serial;
     extent->length = (Py_ssize_t)description->length;
     PyObject *whole = PyMemoryView_FromObject((PyObject *)extent);
     Py_DECREF(extent);
@@ -234,8 +278,8 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
     PyObject *result = NULL, *stream = NULL, *buffers = NULL;
     const uint64_t *sizes = goproc_extent_payload(mapping->header);
     uint64_t count = description->length >= sizeof *sizes ? sizes[0] : 0;
-    uint64_t at = aligned(sizeof *sizes * (count + 1));
-    if (count < 1 || count > MAX_PARTS || at > description->length) {
+    uint64_t end = aligned(sizeof *sizes * (count + 1));
+    if (count < 1 || count > MAX_PARTS || end > description->length) {
         broken();
         goto done;
     }
@@ -243,21 +287,21 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
     if (buffers == NULL)
         goto done;
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t size = sizes[i + 1] & ~OF_BYTES;
-        if (size > description->length - at || aligned(size) > description->length - at) {
+        uint64_t written = *(const volatile uint64_t *)&sizes[i + 1]; /* once: what is checked is what is used */
+        uint64_t at = i == 0 ? end : part_begin(end, written);
+        if (at > description->length || part_room(written) > description->length - at) {
             broken();
             goto done;
         }
-        PyObject *view = sizes[i + 1] & OF_BYTES
-                             ? bytes_of((const uint8_t *)goproc_extent_payload(mapping->header) + at, size)
-                             : part(whole, at, size);
+        PyObject *view =
+            written & OF_BYTES ? bytes_of(arena, extent, at, written) : part(whole, at, written);
         if (view == NULL)
             goto done;
         if (i == 0)
             stream = view;
         else
             PyTuple_SET_ITEM(buffers, (Py_ssize_t)i - 1, view);
-        at += aligned(size);
+        end = at + part_room(written);
     }
     result = PyTuple_Pack(2, stream, buffers);
 done:

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "payload.h"
+#include "placed.h"
 #include "transport.h"
 #include "wake.h"
 
@@ -14,6 +15,9 @@
 
 enum {
     BUFFER_SIZE = 128 << 10,
+    /* A result that is kept keeps its worker from using warm memory again, and filling fresh shared memory takes longer
+     * than a copy: so this is for programs that drop results as they come, or keep a few. */
+    MOST_PLACED = 256 << 20,
     /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
     SLEEP_NS = 200000000,
 };
@@ -94,6 +98,8 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     goproc_arena_init(&self->out, memory_fd, 0);
     goproc_arena_init(&self->in, memory_fd, 0);
     goproc_arena_enlist(&self->in);
+    goproc_placed_prepare();
+    self->in.most_placed = MOST_PLACED;
     enlist(self);
     self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
     return (PyObject *)self;
