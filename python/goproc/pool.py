@@ -244,7 +244,7 @@ class Pool(_standard.Pool):
                 for chunk in chunks:
                     if limit is not None:
                         self._limit(result, index, limit)
-                    self._submit(result, index, (name, outlined(chunk), how))
+                    self._submit(result, index, _call(name, chunk, how))
                     index += 1
             else:
                 while batch := list(itertools.islice(chunks, size)):
@@ -382,7 +382,7 @@ class Pool(_standard.Pool):
                 self._submit_batch(result, index + half, func, items[half:], how, together)
         else:
             for item in items:
-                self._submit(result, index, (func, (item,) if together else item, how))
+                self._submit(result, index, _call(func, (item,) if together else item, how))
                 index += 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
@@ -718,7 +718,7 @@ class IMapIterator(_standard.IMapIterator):
                 elif items:
                     if self._limit is not None:
                         pool._limit(self, self._fed, self._limit)
-                    pool._submit(self, self._fed, (func, items[0], how))
+                    pool._submit(self, self._fed, _call(func, items[0], how))
                 self._fed += len(items)
                 items.clear()
             if ended:
@@ -831,6 +831,11 @@ class _Chunks:
 class _SizedChunks(_Chunks):
     def __len__(self):
         return -(-len(self._items) // self._size)
+
+
+def _call(func, items, how):
+    """Return what to pickle for a call of func on each of the items, or, if how is ITEM, on items itself."""
+    return func, outlined((items,))[0] if how is ITEM else outlined(items), how
 
 
 def _batch_size(iterable, chunksize):
