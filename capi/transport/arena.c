@@ -169,6 +169,7 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
     if (mapping != NULL) {
         mapping->uses = 1;
         mapping->serial = extent->serial;
+        mapping->length = extent->length;
     }
     return mapping;
 }
@@ -216,7 +217,8 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
 static bool detach(goproc_mapping *mapping) {
     size_t page = 0, pages = mapping->size / GOPROC_PAGE_SIZE;
     sort(mapping->owned, mapping->owned_count);
-    for (uint32_t i = 0; i <= mapping->owned_count; i++) { /* up to each page that is private, and has been written to */
+    for (uint32_t i = 0; i <= mapping->owned_count;
+         i++) { /* up to each page that is private, and has been written to */
         size_t end = i < mapping->owned_count ? mapping->owned[i] : pages;
         if (end > page && !make_private(mapping, page, end - page))
             return false;
@@ -226,14 +228,58 @@ static bool detach(goproc_mapping *mapping) {
     return true;
 }
 
+/* Moves what lies in a mapping that is only read to memory of this process alone, at the same addresses, and frees the extent.
+ * Threads that read it meanwhile, without the GIL, wait in a page fault at most. */
+static bool move_out(goproc_mapping *mapping) {
+    size_t size =
+        (sizeof(goproc_extent_header) + mapping->length + GOPROC_PAGE_SIZE - 1) & ~(size_t)(GOPROC_PAGE_SIZE - 1);
+    goproc_extent_header *shared =
+        mmap(NULL, GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, mapping->fd, (off_t)mapping->offset);
+    if (shared == MAP_FAILED)
+        return false;
+    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool moved = copy != MAP_FAILED;
+    if (moved) {
+        (void)madvise(copy, size, MADV_HUGEPAGE);
+        memcpy(copy, mapping->header, size);
+        moved = mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, mapping->header) != MAP_FAILED;
+        if (!moved)
+            munmap(copy, size);
+    }
+    if (moved) {
+        if (mapping->size > size)
+            munmap((uint8_t *)mapping->header + size, mapping->size - size);
+        mapping->size = size;
+        mapping->fd = -1;
+        uint64_t serial = mapping->serial;
+        atomic_compare_exchange_strong(&shared->owner, &serial, 0);
+    }
+    munmap(shared, GOPROC_PAGE_SIZE);
+    return moved;
+}
+
+static bool make_ours(goproc_mapping *mapping) {
+    return (mapping->readers == mapping->uses && move_out(mapping)) || detach(mapping);
+}
+
 void goproc_arena_before_fork(goproc_arena *arena) {
     size_t kept = 0;
     for (size_t i = 0; i < arena->count; i++) {
         goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->uses == 0 || !detach(mapping))
+        if (mapping->uses == 0 || !make_ours(mapping))
             arena->mappings[kept++] = mapping;
     }
     arena->count = kept;
+}
+
+void goproc_mapping_read(goproc_mapping *mapping) {
+    mapping->uses++;
+    mapping->readers++;
+}
+
+void goproc_mapping_release_reader(goproc_mapping *mapping) {
+    mapping->readers--;
+    goproc_mapping_release(mapping);
 }
 
 void goproc_mapping_release(goproc_mapping *mapping) {
@@ -246,23 +292,29 @@ void goproc_mapping_release(goproc_mapping *mapping) {
         atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
 }
 
-void goproc_arena_trim(goproc_arena *arena) {
+bool goproc_arena_trim(goproc_arena *arena) {
+    bool left = false;
     for (size_t i = 0; i < arena->count; i++) {
         goproc_mapping *mapping = arena->mappings[i];
+        if (mapping->touched == 0) /* looking would provide a page */
+            continue;
         if (atomic_load(&mapping->header->owner) == 0) {
             fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)mapping->offset,
                       (off_t)mapping->size);
             mapping->touched = 0;
-        }
+        } else
+            left = true;
     }
+    return left;
 }
 
 void goproc_arena_abandon(goproc_arena *arena) {
     size_t kept = 0;
     for (size_t i = 0; i < arena->count; i++) {
-        if (arena->mappings[i]->uses > 0)
+        if (arena->mappings[i]->uses > 0) {
+            arena->mappings[i]->fd = -1;
             arena->mappings[kept++] = arena->mappings[i];
-        else
+        } else
             munmap(arena->mappings[i]->header, arena->mappings[i]->size);
     }
     arena->count = kept;
@@ -273,7 +325,7 @@ void goproc_arena_clear(goproc_arena *arena) {
     for (size_t i = 0; i < arena->count; i++) {
         if (arena->mappings[i]->uses == 0)
             unmap(arena->mappings[i]);
-        else if (!detach(arena->mappings[i])) /* no fork will find it in the arena any more */
+        else if (!make_ours(arena->mappings[i])) /* no fork will find it in the arena any more */
             arena->mappings[i]->fd = -1;
     }
     free(arena->mappings);

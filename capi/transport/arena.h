@@ -23,8 +23,10 @@ typedef struct {
     goproc_extent_header *header;
     uint64_t touched; /* producer: so many bytes are there; behind them there may be no memory yet */
     uint64_t serial;  /* consumer: of the use that is looked into */
+    uint64_t length;  /* consumer: of its payload */
     size_t uses;      /* consumer: how many objects look into it */
-    int fd;           /* -1: no arena lists it, its pages are private, and the last object that looks into it unmaps it */
+    size_t readers;   /* consumer: how many of them never write there */
+    int fd; /* -1: no arena lists it, its pages are private, and the last object that looks into it unmaps it */
     uint32_t owned[GOPROC_MOST_OWNED]; /* consumer: which pages are mapped privately */
     uint32_t owned_count;
 } goproc_mapping;
@@ -60,14 +62,15 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
  * and uses that. The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
 
-/* Before a fork: makes every mapping that is looked into private to each of the two processes, as other memory is, and
- * keeps its extent from being used again (the other process may look into it for as long as it likes). */
+/* Before a fork: makes every mapping that is looked into private to each of the two processes, as other memory is. What is
+ * only read is copied for that. The extents of all else are kept from being used again: the other process may look into
+ * them for as long as it likes. */
 void goproc_arena_before_fork(goproc_arena *arena);
 
-/* Gives the memory of free extents back to the system. */
-void goproc_arena_trim(goproc_arena *arena);
+/* Gives the memory of free extents back to the system. Returns whether there are others. */
+bool goproc_arena_trim(goproc_arena *arena);
 
-/* Unmaps everything that nothing looks into, and detaches the rest. */
+/* Unmaps everything that nothing looks into, and makes the rest private, as before a fork. */
 void goproc_arena_clear(goproc_arena *arena);
 
 /* In a forked child: unmaps everything that nothing looks into, and forgets the file. Allocates and frees nothing. */
@@ -77,13 +80,13 @@ void goproc_arena_abandon(goproc_arena *arena);
  * what it writes there later, in another use, this process sees. Returns whether that succeeded. */
 bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset);
 
-/* Notes that a further object looks into a mapping. */
-static inline void goproc_mapping_use(goproc_mapping *mapping) {
-    mapping->uses++;
-}
+/* Notes that a further object looks into a mapping, which never writes there. */
+void goproc_mapping_read(goproc_mapping *mapping);
 
-/* Notes that an object looks into a mapping no more. The last one frees the extent, or unmaps what no arena lists. */
+/* Notes that an object, or such a reader, looks into a mapping no more. The last one frees the extent, or unmaps what no
+ * arena lists. */
 void goproc_mapping_release(goproc_mapping *mapping);
+void goproc_mapping_release_reader(goproc_mapping *mapping);
 
 static inline void *goproc_extent_payload(goproc_extent_header *header) {
     return header + 1;

@@ -128,8 +128,7 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         error = goproc_futex_wait(&slot->bell, bell, ns);
         Py_END_ALLOW_THREADS;
         if (error == ETIMEDOUT && ns >= 0) {
-            goproc_arena_trim(&self->out);
-            ns = -1;
+            ns = goproc_arena_trim(&self->out) ? IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
             atomic_store(&slot->sleeping, 0);
             return -1;

@@ -293,8 +293,7 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
             broken();
             goto done;
         }
-        PyObject *view =
-            written & OF_BYTES ? bytes_of(arena, extent, at, written) : part(whole, at, written);
+        PyObject *view = written & OF_BYTES ? bytes_of(arena, extent, at, written) : part(whole, at, written);
         if (view == NULL)
             goto done;
         if (i == 0)

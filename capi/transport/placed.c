@@ -62,7 +62,7 @@ static void give_back(place *place) {
     goproc_mapping *mapping = place->mapping;
     total -= place->contents;
     atomic_store_explicit(&place->address, 0, memory_order_relaxed);
-    goproc_mapping_release(mapping);
+    goproc_mapping_release_reader(mapping);
 }
 
 static void *allocate(void *context, size_t size) {
@@ -144,7 +144,7 @@ PyObject *goproc_bytes_placed(goproc_mapping *mapping, uint8_t *contents, uint64
     place->contents = size;
     place->mapping = mapping;
     atomic_store_explicit(&place->address, (uintptr_t)at, memory_order_relaxed);
-    goproc_mapping_use(mapping);
+    goproc_mapping_read(mapping);
     total += size;
     return bytes;
 }

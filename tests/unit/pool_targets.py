@@ -450,3 +450,37 @@ class PoolDerivedFromIt(PoolWithQueues):
 
 def number_of(handle):
     return handle.number
+
+
+def lies_in_pools_memory(value):
+    """Whether the middle of a bytes object is in memory that a pool shares with its workers."""
+    middle = id(value) + len(value) // 2
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            begin, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
+            if begin <= middle < end:
+                return "/memfd:" in line
+    raise AssertionError("it lies nowhere")
+
+
+def where_all_lie(*values):
+    return [lies_in_pools_memory(value) for value in values]
+
+
+def fork_and_look(value):
+    """Fork; return what the child and this process see of the value, as sums."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(send, str(sum(value)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    with open(receive, "rb", buffering=0) as file:
+        seen = int(file.read(32))
+    os.close(send)
+    return seen, sum(value)
+
+
+def lose_worker_once(path, value):
+    lose_worker(path, 1)
+    return value

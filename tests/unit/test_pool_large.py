@@ -2,12 +2,16 @@
 
 import mmap
 import os
+import random
+import subprocess
+import sys
 
 import numpy as np
 import pool_targets as targets
 import pytest
 
 import goproc
+from goproc import engine
 
 SIZES = [0, 1, 32 << 10, (64 << 10) + 1, 100_000, 3 << 20, 20 << 20]
 
@@ -84,3 +88,152 @@ def test_memory_is_not_lost_to_results(pool):
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+# Large bytes objects lie where they arrive, if nobody has wrapped Python's allocator and it is the usual one.
+
+PLACED = not os.environ.get("PYTHONMALLOC") and not sys.flags.dev_mode
+needs_placing = pytest.mark.skipif(not PLACED, reason="Python's objects come from another allocator")
+
+
+def filled(number, size):
+    return bytes([number % 251]) * size
+
+
+@needs_placing
+def test_bytes_are_not_copied_where_they_arrive(pool):
+    assert all(pool.apply(targets.where_all_lie, [filled(n, 100_000) for n in range(10)]))
+    assert all(pool.map(targets.lies_in_pools_memory, [filled(n, 100_000) for n in range(50)]))
+    assert pool.apply(targets.where_all_lie, (b"x" * 40_000,)) == [False]
+    assert targets.lies_in_pools_memory(pool.apply(targets.make_bytes, (1 << 20, 1)))
+
+
+def test_bytes_of_any_layout_in_the_same_extents(pool):
+    """What is private to a receiver in one use of an extent is not what it sees in the next."""
+    chance = random.Random(3)
+    kept = []
+    for number in range(300):
+        values = [
+            chance.choice([filled, filled_array])(number + n, chance.choice([65_536, 70_000, 80_001, 123_456]))
+            for n in range(chance.randint(1, 4))
+        ]
+        results = pool.apply(targets.identity, (values,))
+        for value, result in zip(values, results, strict=True):
+            assert same(value, result)
+            if type(result) is np.ndarray:
+                result += 1  # nobody else sees that
+        kept = [*kept[-5:], (number, results)] if chance.random() < 0.5 else kept
+        for number, results in kept:
+            for n, result in enumerate(results):
+                expected = (number + n) % 251
+                assert all(
+                    part in (expected, expected + 1) for part in (result[0], result[len(result) // 2], result[-1])
+                )
+
+
+def filled_array(number, size):
+    return np.full(size, number % 251, np.uint8)
+
+
+def test_more_bytes_than_can_be_placed(pool):
+    values = [filled(n, 66_000) for n in range(64)]
+    assert pool.apply(targets.identity, values[:1]) == values[0]
+    assert pool.map(targets.identity, values, chunksize=64) == values
+
+
+@needs_placing
+def test_kept_bytes_do_not_keep_much_more_memory():
+    """A result that is a small part of what came with it is copied, and so are those beyond some 256 MiB."""
+    with goproc.get_context("fork").Pool(1) as pool:
+        assert not any(
+            map(targets.lies_in_pools_memory, pool.apply(targets.identity, ([filled(n, 70_000) for n in range(9)],)))
+        )
+        size = 48 << 20
+        kept = [pool.apply(targets.make_bytes, (size, n)) for n in range(7)]
+        assert [targets.lies_in_pools_memory(value) for value in kept] == [True] * 5 + [False] * 2
+        assert all(value == bytes([n]) * size for n, value in enumerate(kept))
+        del kept[:]
+        assert targets.lies_in_pools_memory(pool.apply(targets.make_bytes, (size, 1)))
+
+
+def test_bytes_outlive_their_pool():
+    with goproc.get_context("fork").Pool(1) as pool:
+        value = pool.apply(targets.make_bytes, (1 << 20, 7))
+    pool.join()
+    assert value == b"\7" * (1 << 20)
+    del pool
+    value += b"x"  # in the place of the old one, if there is room
+    assert value == b"\7" * (1 << 20) + b"x"
+
+
+def test_bytes_that_grow(pool):
+    for _ in range(3):
+        value = pool.apply(targets.make_bytes, (100_000, 7))
+        value += b"x"
+        assert value == b"\7" * 100_000 + b"x"
+
+
+def test_bytes_live_through_forks(pool):
+    """Both processes keep them, and their extent is used again."""
+    assert pool.apply(targets.fork_and_look, (b"\1" * 100_000,)) == (100_000, 100_000)
+    value = pool.apply(targets.make_bytes, (100_000, 3))
+    assert targets.fork_and_look(value) == (300_000, 300_000)
+    for number in range(20):
+        assert pool.apply(targets.make_bytes, (100_000, number)) == bytes([number]) * 100_000
+    assert value == b"\3" * 100_000
+    assert not targets.lies_in_pools_memory(value)
+
+
+def test_forks_cost_no_shared_memory():
+    with goproc.get_context("fork").Pool(1) as pool:
+        for number in range(12):
+            value = pool.apply(targets.make_bytes, (1 << 20, number))
+            assert targets.fork_and_look(value) == (number << 20,) * 2
+            if number == 3:
+                before = shared_memory(pool)
+        assert shared_memory(pool) <= before
+
+
+def test_bytes_of_a_task_that_is_run_again(tmp_path):
+    value = filled(5, 300_000)
+    with goproc.get_context("fork").Pool(1, retries=2) as pool:
+        for number in range(3):
+            assert pool.apply(targets.lose_worker_once, (str(tmp_path / str(number)), value)) == value
+
+
+ALLOCATORS = """
+import tracemalloc
+import goproc
+import pool_targets as targets
+
+def there_and_back():
+    for size in 70_000, 1 << 20, 70_001:
+        assert pool.apply(targets.identity, (b"x" * size,)) == b"x" * size
+    return pool.apply(targets.make_bytes, (1 << 20, 1))
+
+if {before}:
+    tracemalloc.start()
+with goproc.get_context("fork").Pool(1) as pool:
+    first = there_and_back()
+    tracemalloc.start()
+    second = there_and_back()
+    tracemalloc.stop()
+    third = there_and_back()
+    assert targets.where_all_lie(first, second, third) == [{placed}] * 3
+    assert first == second == third
+    del first, second, third
+"""
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("allocator", ["pymalloc", "malloc", "debug"])
+def test_with_other_allocators(before, allocator):
+    """tracemalloc may be started and stopped at any time, and puts back the allocator that it found."""
+    program = ALLOCATORS.format(before=before, placed=allocator == "pymalloc" and not before)
+    environment = {**os.environ, "PYTHONMALLOC": allocator, "PYTHONPATH": os.path.dirname(targets.__file__)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+
+
+def shared_memory(pool):
+    """How many bytes of memory a pool shares with its workers."""
+    return os.fstat(engine.call("PoolMemoryFD", pool._crew.number)).st_blocks * 512

@@ -51,6 +51,7 @@ def test_a_worker_sleeps_before_it_calls():
 #: A task's frame: size, kind, flags, job, index, claim, busy; and what describes an extent: offset, length, serial.
 FRAME, TASK, EXTENT, ONE_TASK = struct.Struct("<IHHQQII"), 1, 1, 1 << 16
 DESCRIPTION, EXTENTS_START, EXTENT_HEADER = struct.Struct("<QQQ"), 1 << 40, 64
+OF_BYTES = 1 << 63
 TASK_TAIL, TASKS = SLOT, SLOT + PAGE
 
 
@@ -68,6 +69,7 @@ def test_impossible_payloads_are_refused():
             if chance.random() < 0.1:
                 offset = chance.choice([0, 4096, offset + 64, 1 << 61, (1 << 64) - (1 << 16), chance.getrandbits(64)])
             numbers = [0, 1, 2, 3, 8, 63, 64, 65, 100_000, 1 << 61, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - 8]
+            numbers += [OF_BYTES | 70_000, OF_BYTES | 91_000, OF_BYTES | 65_536]
             header = [chance.choice(numbers) for _ in range(chance.randint(1, 20))]
             if EXTENTS_START <= offset < 1 << 62:
                 os.pwrite(memory_fd, struct.pack(f"<{len(header)}Q", *header), offset + EXTENT_HEADER)
