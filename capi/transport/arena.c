@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -94,14 +95,27 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     return mapping;
 }
 
-void goproc_mapping_provide(goproc_mapping *mapping, uint64_t length) {
+void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size) {
+    const uint8_t *bytes = from;
+    uint64_t offset = sizeof(goproc_extent_header) + at;
+    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->touched) {
+        ssize_t written;
+        while (size > 0 && (written = pwrite(mapping->fd, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
+            bytes += written;
+            offset += (uint64_t)written;
+            size -= (size_t)written;
+        }
+    }
+    memcpy((uint8_t *)mapping->header + offset, bytes, size); /* what is left, if it could not be written */
+}
+
+void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
     uint64_t begin = mapping->touched & ~(uint64_t)(GOPROC_PAGE_SIZE - 1);
-    uint64_t end = length + sizeof(goproc_extent_header);
+    uint64_t end = sizeof(goproc_extent_header) + length;
     if (end <= mapping->touched)
         return;
-    /* What fails here, for a signal or on an old kernel, is done by page faults. */
-    if (fallocate(mapping->fd, FALLOC_FL_KEEP_SIZE, (off_t)(mapping->offset + begin), (off_t)(end - begin)) == 0)
-        (void)madvise((uint8_t *)mapping->header + begin, end - begin, MADV_POPULATE_READ);
+    (void)madvise((uint8_t *)mapping->header + begin, end - begin,
+                  MADV_POPULATE_READ); /* else the next use has the faults */
     mapping->touched = end;
 }
 

@@ -21,7 +21,7 @@ typedef struct {
     uint64_t offset;
     size_t size;
     goproc_extent_header *header;
-    uint64_t touched; /* producer: so many bytes are there; behind them there may be no memory yet */
+    uint64_t touched; /* producer: so many bytes have memory that is mapped; the others may not */
     uint64_t serial;  /* consumer: of the use that is looked into */
     uint64_t length;  /* consumer: of its payload */
     size_t uses;      /* consumer: how many objects look into it */
@@ -47,9 +47,12 @@ void goproc_arena_init(goproc_arena *arena, int fd, uint64_t range);
 /* Allocates an extent for length bytes and describes it. Returns its mapping, or NULL with errno set. */
 goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);
 
-/* Has the kernel provide the memory for length bytes of an allocated extent at once, where it has not: a fault for each page
- * costs twice as much. May be called without the GIL. */
-void goproc_mapping_provide(goproc_mapping *mapping, uint64_t length);
+/* Copies size bytes to where they belong in the payload of an allocated extent. Fresh memory is filled by a system call: a
+ * fault for each page, which clears it first, takes more than twice as long. May be called without the GIL. */
+void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size);
+
+/* Maps what has been filled, for the next use. length: of the payload. */
+void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length);
 
 /* Frees an extent that this producer allocated, unless it has been freed, or used again, meanwhile. */
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);

@@ -146,9 +146,7 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, const parts
         return -1;
     }
     PyThreadState *released = total >= LARGE_COPY ? PyEval_SaveThread() : NULL;
-    goproc_mapping_provide(mapping, total);
-    uint8_t *to = goproc_extent_payload(mapping->header);
-    uint64_t *sizes = (uint64_t *)to;
+    uint64_t *sizes = goproc_extent_payload(mapping->header);
     *sizes++ = (uint64_t)count;
     *sizes++ = stream;
     uint64_t end = table;
@@ -159,9 +157,10 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, const parts
             *sizes++ = written = part_written(part);
             at = part_begin(end, written);
         }
-        memcpy(to + at, part->buf, (size_t)part->len);
+        goproc_mapping_fill(mapping, at, part->buf, (size_t)part->len);
         end = at + part_room(written);
     }
+    goproc_mapping_filled(mapping, total);
     if (released != NULL)
         PyEval_RestoreThread(released);
     payload->bytes = &payload->extent;
