@@ -272,15 +272,63 @@ static bool move_out(goproc_mapping *mapping) {
     return moved;
 }
 
-static bool make_ours(goproc_mapping *mapping) {
-    return (mapping->readers == mapping->uses && move_out(mapping)) || detach(mapping);
+static void punch(int fd, uint64_t begin, uint64_t end) {
+    if (begin < end)
+        (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin));
+}
+
+static bool make_ours(goproc_arena *arena, goproc_mapping *mapping) {
+    uint64_t begin = mapping->offset, end = begin + mapping->size;
+    if (mapping->readers == mapping->uses && move_out(mapping)) {
+        if (mapping->orphaned)
+            punch(arena->fd, begin, end);
+        return true;
+    }
+    goproc_piece *grown = realloc(arena->inherited, (arena->inherited_count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return false;
+    arena->inherited = grown;
+    grown[arena->inherited_count++] = (goproc_piece){mapping->offset, mapping->size};
+    return detach(mapping);
+}
+
+/* The first piece at or behind begin that may be looked into; one of no size at end if there is none. */
+static goproc_piece next_kept(const goproc_arena *arena, uint64_t begin, uint64_t end) {
+    goproc_piece first = {end, 0};
+    for (size_t i = 0; i < arena->inherited_count; i++)
+        if (arena->inherited[i].offset >= begin && arena->inherited[i].offset < first.offset)
+            first = arena->inherited[i];
+    for (size_t i = 0; i < arena->count; i++)
+        if (arena->mappings[i]->offset >= begin && arena->mappings[i]->offset < first.offset)
+            first = (goproc_piece){arena->mappings[i]->offset, arena->mappings[i]->size};
+    return first;
+}
+
+void goproc_arena_forget(goproc_arena *arena, uint64_t range) {
+    uint64_t begin = GOPROC_EXTENTS_START + range * GOPROC_EXTENT_RANGE, end = begin + GOPROC_EXTENT_RANGE;
+    size_t kept = 0;
+    for (size_t i = 0; i < arena->count; i++) {
+        goproc_mapping *mapping = arena->mappings[i];
+        if (mapping->offset >= begin && mapping->offset < end)
+            mapping->orphaned = true;
+        if (mapping->orphaned && mapping->uses == 0)
+            unmap(mapping);
+        else
+            arena->mappings[kept++] = mapping;
+    }
+    arena->count = kept;
+    while (begin < end) {
+        goproc_piece next = next_kept(arena, begin, end);
+        punch(arena->fd, begin, next.offset);
+        begin = next.offset + next.size;
+    }
 }
 
 void goproc_arena_before_fork(goproc_arena *arena) {
     size_t kept = 0;
     for (size_t i = 0; i < arena->count; i++) {
         goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->uses == 0 || !make_ours(mapping))
+        if (mapping->uses == 0 || !make_ours(arena, mapping))
             arena->mappings[kept++] = mapping;
     }
     arena->count = kept;
@@ -302,6 +350,8 @@ void goproc_mapping_release(goproc_mapping *mapping) {
         return;
     if (mapping->fd < 0)
         unmap(mapping);
+    else if (mapping->orphaned)
+        punch(mapping->fd, mapping->offset, mapping->offset + mapping->size);
     else
         atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
 }
@@ -313,8 +363,7 @@ bool goproc_arena_trim(goproc_arena *arena) {
         if (mapping->touched == 0) /* looking would provide a page */
             continue;
         if (atomic_load(&mapping->header->owner) == 0) {
-            fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)mapping->offset,
-                      (off_t)mapping->size);
+            punch(arena->fd, mapping->offset, mapping->offset + mapping->size);
             mapping->touched = 0;
         } else
             left = true;
@@ -339,10 +388,13 @@ void goproc_arena_clear(goproc_arena *arena) {
     for (size_t i = 0; i < arena->count; i++) {
         if (arena->mappings[i]->uses == 0)
             unmap(arena->mappings[i]);
-        else if (!make_ours(arena->mappings[i])) /* no fork will find it in the arena any more */
+        else if (!make_ours(arena, arena->mappings[i])) /* no fork will find it in the arena any more */
             arena->mappings[i]->fd = -1;
     }
     free(arena->mappings);
+    free(arena->inherited);
     arena->mappings = NULL;
+    arena->inherited = NULL;
+    arena->inherited_count = 0;
     arena->count = arena->capacity = 0;
 }

@@ -29,7 +29,13 @@ typedef struct {
     int fd; /* -1: no arena lists it, its pages are private, and the last object that looks into it unmaps it */
     uint32_t owned[GOPROC_MOST_OWNED]; /* consumer: which pages are mapped privately */
     uint32_t owned_count;
+    bool orphaned; /* consumer: its producer has ended, so nobody uses the extent again */
 } goproc_mapping;
+
+/* A piece of the memory file. */
+typedef struct {
+    uint64_t offset, size;
+} goproc_piece;
 
 /* The mappings of one side: of the producer's own extents, or of those that a consumer has been told of. */
 typedef struct {
@@ -39,6 +45,8 @@ typedef struct {
     uint64_t most_placed; /* a consumer's: so many bytes of objects may lie in extents instead of being copied */
     goproc_mapping **mappings;
     size_t count, capacity;
+    goproc_piece *inherited; /* a consumer's: extents that forked children may look into */
+    size_t inherited_count;
 } goproc_arena;
 
 /* Makes an arena over the memory file fd, which stays the caller's. range numbers the producer; a consumer passes any. */
@@ -72,6 +80,9 @@ void goproc_arena_before_fork(goproc_arena *arena);
 
 /* Gives the memory of free extents back to the system. Returns whether there are others. */
 bool goproc_arena_trim(goproc_arena *arena);
+
+/* Gives back the memory of a producer that has ended, but for what this process, or one forked from it, may look into. */
+void goproc_arena_forget(goproc_arena *arena, uint64_t range);
 
 /* Unmaps everything that nothing looks into, and makes the rest private, as before a fork. */
 void goproc_arena_clear(goproc_arena *arena);

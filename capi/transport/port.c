@@ -347,6 +347,21 @@ static PyObject *port_wake(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(forget_doc,
+             "forget(serial)\n--\n\n"
+             "Give back the memory of the worker of that serial, which has ended, and whose results have been\n"
+             "collected.");
+
+static PyObject *port_forget(PyObject *object, PyObject *argument) {
+    Port *self = (Port *)object;
+    unsigned long long serial = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!self->closed && self->fork_depth == goproc_fork_depth)
+        goproc_arena_forget(&self->in, serial);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(close_doc, "close()\n--\n\n"
                         "Give the memory back. Objects that look into it keep theirs.");
 
@@ -361,6 +376,7 @@ static PyMethodDef port_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))port_submit, METH_FASTCALL, submit_doc},
     {"collect", (PyCFunction)(void (*)(void))port_collect, METH_FASTCALL, collect_doc},
     {"wake", port_wake, METH_NOARGS, wake_doc},
+    {"forget", port_forget, METH_O, forget_doc},
     {"close", port_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},
 };

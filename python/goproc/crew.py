@@ -105,6 +105,11 @@ class Crew:
                         self._by_pid[process.pid] = process
                         engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
 
+    def serial(self, pid):
+        """Return the serial of the worker, None if its end has been noted."""
+        process = self._by_pid.get(pid)
+        return None if process is None else process._goproc_worker.serial
+
     def exited(self, pid, exitcode, served):
         """Note that a worker has ended, and replace it if there may be work for another.
 

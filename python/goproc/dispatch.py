@@ -244,8 +244,11 @@ class Dispatch:
                     value = TypeError(f"a task failed with {value!r}, which is no exception")
             elif kind == _transport.EXITED:
                 pid, exitcode, served = map(int, payload.split())
+                serial = self._crew.serial(pid)
                 if reason := self._crew.exited(pid, exitcode, bool(served)):
                     self.fail_all(reason)
+                if serial is not None:
+                    self._port.forget(serial)
                 del pending[at]
                 continue
             elif kind == _transport.LOST or kind == _transport.TIMEOUT:

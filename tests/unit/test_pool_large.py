@@ -237,3 +237,15 @@ def test_with_other_allocators(before, allocator):
 def shared_memory(pool):
     """How many bytes of memory a pool shares with its workers."""
     return os.fstat(engine.call("PoolMemoryFD", pool._crew.number)).st_blocks * 512
+
+
+@pytest.mark.parametrize("make", [targets.make_bytes, targets.make_array])
+def test_workers_that_have_ended_keep_no_memory(make):
+    with goproc.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        for number in range(12):
+            assert len(pool.apply(make, (8 << 20, number)))
+        kept = pool.apply(make, (8 << 20, 77))
+        for _ in range(3):
+            pool.apply(targets.nothing)
+        assert kept[0] == kept[-1] == 77
+        assert shared_memory(pool) < 40 << 20
