@@ -240,8 +240,8 @@ class Dispatch:
                         self._interrupted = item  # should it raise that again, it is the payload itself that does
                         raise
                     success, value = False, _undecodable(error, payload)
-                if not success and not isinstance(value, BaseException):
-                    value = TypeError(f"a task failed with {value!r}, which is no exception")
+                if not success and not issubclass(type(value), BaseException):
+                    value = TypeError(f"a task failed with {_shown(value)}, which is no exception")
             elif kind == _transport.EXITED:
                 pid, exitcode, served = map(int, payload.split())
                 serial = self._crew.serial(pid)
@@ -273,10 +273,31 @@ def _ended(kind, payload, result):
     """Return the exception for a task whose worker has ended."""
     pid, exitcode = map(int, payload.split())
     func = getattr(result, "_func", None)
-    name = None if func is None else getattr(func, "__qualname__", None) or type(func).__qualname__
+    name = None if func is None else _name_of(func)
     if kind == _transport.TIMEOUT and result is not None:
         return TaskTimeoutError(pid, result._limit, name)
     return WorkerLostError(pid, exitcode, name)
+
+
+def _name_of(func):
+    """Return a name for what a task calls, which may be any object: what it raises, or answers, is not to matter."""
+    try:
+        name = func.__qualname__
+    except BaseException as error:
+        if _raised_by_handler(error) or isinstance(error, KeyboardInterrupt):
+            raise
+        name = None
+    return name if name and type(name) is str else type(func).__qualname__
+
+
+def _shown(value):
+    """Return repr(value), or something in its place if that cannot be had."""
+    try:
+        return repr(value)
+    except BaseException as error:
+        if _raised_by_handler(error) or isinstance(error, KeyboardInterrupt):
+            raise
+        return f"<{type(value).__qualname__} object>"
 
 
 def interrupts(error):
@@ -312,6 +333,11 @@ def _undecodable(error, payload):
     if isinstance(payload, BaseException):
         return payload
     size = len(payload[0]) if type(payload) is tuple else len(payload)
-    wrapped = MaybeEncodingError(error, f"a pickle of {size} bytes")
+    try:
+        wrapped = MaybeEncodingError(error, f"a pickle of {size} bytes")
+    except BaseException as reason:  # it cannot even be shown
+        if _raised_by_handler(reason) or isinstance(reason, KeyboardInterrupt):
+            raise
+        wrapped = MaybeEncodingError(type(error).__name__, f"a pickle of {size} bytes")
     wrapped.__cause__ = error
     return wrapped

@@ -329,6 +329,65 @@ def return_bad_repr(value=None):
 # --- large payloads
 
 
+class Unshowable(Exception):
+    """Neither str() nor repr() of it can be had."""
+
+    def __repr__(self):
+        raise OwnError("cannot be shown")
+
+    __str__ = __repr__
+
+
+class NoException:
+    def __init__(self, *_):
+        pass
+
+    def __repr__(self):
+        raise OwnError("cannot be shown")
+
+
+class RebuiltAs(Exception):
+    """Rebuilding it calls the function that it was given."""
+
+    def __init__(self, function, *args):
+        super().__init__()
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def return_unshowable_bomb(value=None):
+    return RebuiltAs(raise_, Unshowable)
+
+
+def raise_unshowable_bomb(value=None):
+    raise RebuiltAs(raise_, Unshowable)
+
+
+def raise_no_exception(value=None):
+    raise RebuiltAs(NoException)
+
+
+class Nameless:
+    """A function of which nothing can be asked; it ends its worker."""
+
+    def __call__(self, *_):
+        os._exit(3)
+
+    def __getattr__(self, name):
+        if name == "__qualname__":
+            raise KeyError(name)
+        raise AttributeError(name)
+
+
+class OddlyNamed(Nameless):
+    def __getattr__(self, name):
+        if name == "__qualname__":
+            return 5
+        raise AttributeError(name)
+
+
 def describe(buffer):
     """Return type, length, whether it can be written to, and the first and last item."""
     if hasattr(buffer, "flags"):

@@ -418,6 +418,32 @@ def test_an_iterable_shorter_than_its_length():
         assert list(pool.imap(targets.double, Short([1, 2, 3]))) == [2, 4, 6]
 
 
+UNSHOWABLE = {
+    "result that cannot be rebuilt": (targets.return_unshowable_bomb, MaybeEncodingError),
+    "exception that cannot be rebuilt": (targets.raise_unshowable_bomb, MaybeEncodingError),
+    "failure that is no exception": (targets.raise_no_exception, TypeError),
+    "function without a name": (targets.Nameless(), WorkerLostError),
+    "function with an odd name": (targets.OddlyNamed(), WorkerLostError),
+}
+
+
+@pytest.mark.parametrize("fault", UNSHOWABLE)
+def test_what_cannot_be_shown(fault):
+    """What describes a fault raises itself, in the parent: it is that result's fault, too, and no other's."""
+    function, expected = UNSHOWABLE[fault]
+    with goproc.Pool(2) as pool:
+        for call in (
+            lambda: pool.apply_async(function).get(SOON),
+            lambda: pool.map_async(function, [1, 2]).get(SOON),
+            lambda: pool.imap(function, [1]).next(SOON),
+        ):
+            with pytest.raises(expected) as caught:
+                call()
+            assert str(caught.value)
+            assert pool.map_async(targets.double, range(10)).get(SOON) == [2 * i for i in range(10)]
+    pool.join()
+
+
 @pytest.mark.parametrize("chunksize", [1, 5])
 def test_a_map_with_a_bad_item(context, chunksize):
     """It raises that item's exception, and not before all of its chunks are done."""
