@@ -8,6 +8,7 @@ library's, with another way to wait; ThreadPool is the standard library's own.
 """
 
 import itertools
+import operator
 import os
 import sys
 import threading
@@ -22,7 +23,7 @@ from .crew import Crew
 from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
-from .worker import ITEM, MAP, STARMAP, Encoder, by_name, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
+from .worker import ITEM, MAP, STARMAP, Encoder, by_name, called, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -184,6 +185,8 @@ class Pool(_standard.Pool):
         self._check_running()
         limit = _checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
+        if type(kwds) is not dict and (kwds is None or type(kwds) is bool):  # as a map's task has in this place
+            func, args, kwds = called, (func, args, kwds), {}
         if limit is not None:
             self._limit(result, 0, limit)
         try:
@@ -226,13 +229,16 @@ class Pool(_standard.Pool):
             if extra:
                 chunksize += 1
             items = self._divisible(func, iterable, chunksize)
-        elif chunksize < 1:
-            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        else:
+            chunksize = operator.index(chunksize)
+            if chunksize < 1 and length:
+                raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
         if length == 0:
             chunksize = 0
         result = MapResult(self, chunksize if items is None else 1, length, callback, error_callback, func)
         index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
-        chunks = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
+        chunks: Any = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
+        chunks = itertools.islice(chunks, result._chunks)  # its iterator may give more than its length
         size = _batch_size(iterable, chunksize) if limit is None else 1
         try:
             if items is not None:
@@ -560,7 +566,7 @@ class IMapIterator(_standard.IMapIterator):
     _cancelling = False
 
     def __init__(self, pool, func, iterable, prefetch, how=ITEM, batch=1, limit=None):
-        self._iterator = iter(iterable)
+        self._iterator = _iterator_of(iterable)
         self._pool = self._owner = pool
         self._job = next(job_counter)
         self._func = func
@@ -836,6 +842,21 @@ class _SizedChunks(_Chunks):
 def _call(func, items, how):
     """Return what to pickle for a call of func on each of the items, or, if how is ITEM, on items itself."""
     return func, outlined((items,))[0] if how is ITEM else outlined(items), how
+
+
+def _iterator_of(iterable):
+    """Return iter(iterable). What that raises is raised at the first result's turn, as by multiprocessing."""
+    try:
+        return iter(iterable)
+    except Exception as error:
+        if interrupts(error):
+            raise
+        return _raising(error)
+
+
+def _raising(error):
+    raise error
+    yield
 
 
 def _batch_size(iterable, chunksize):

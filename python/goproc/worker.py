@@ -145,9 +145,10 @@ def outlined(values):
     """Return the tuple or list values so that the large bytes objects in it are left out of the stream.
 
     Copying such an object through the stream costs more than unpickling one from a buffer. Only a few values are looked
-    at, for looking costs time, too.
+    at, for looking costs time, too. Anything else is returned as it is.
     """
-    if len(values) <= 64 and bytes in map(type, values):
+    kind = type(values)
+    if (kind is tuple or kind is list) and len(values) <= 64 and bytes in map(type, values):
         return [PickleBuffer(v) if type(v) is bytes and len(v) >= _OUT_OF_BAND else v for v in values]
     return values
 
@@ -173,14 +174,24 @@ def by_name(func):
 
 
 def function_named(text):
-    """Return the function that by_name gave the text for. Raises what unpickling its name would."""
-    module, name = text.split("\0")
+    """Return the function that by_name gave the text for. Raises what unpickling its name would.
+
+    Any other text is returned as it is: somebody has handed it in as a function, and calling it raises what it should.
+    """
+    module, separator, name = text.partition("\0")
+    if not separator:
+        return text
     if module not in sys.modules:
         __import__(module)
     try:
         return getattr(sys.modules[module], name)
     except AttributeError:
         raise AttributeError(f"Can't get attribute {name!r} on {sys.modules[module]!r}") from None
+
+
+def called(func, args, kwds):
+    """Return func(*args, **kwds): for kwds that mean something else in a task."""
+    return func(*args, **kwds)
 
 
 def decode(payload):

@@ -35,6 +35,13 @@ def collect_arguments(*args, **kwds):
     return args, kwds
 
 
+class OneAndTwo:
+    """Arguments of a call that can be iterated over, and nothing else."""
+
+    def __iter__(self):
+        return iter((1, 2))
+
+
 def identity(value):
     return value
 

@@ -57,6 +57,57 @@ def test_chunksizes(chunksize):
             assert sorted(pool.imap_unordered(targets.double, iter(range(100)), chunksize)) == doubled
 
 
+def test_chunksizes_that_are_none():
+    with goproc.Pool(1) as pool:
+        assert pool.map(targets.double, [], 0) == [] == pool.map(targets.double, (), -1)
+        for chunksize in (0, -1):
+            with pytest.raises(ValueError, match=f"Chunksize must be 1\\+, not {chunksize}"):
+                pool.map(targets.double, [1], chunksize)
+        for chunksize in (2.0, "2"):
+            with pytest.raises(TypeError):
+                pool.map(targets.double, [1, 2], chunksize)
+        assert pool._cache == {}
+        pool.close()
+        pool.join()
+
+
+def test_arguments_that_are_none(pool):
+    """The call is what it would be here, and fails as it would here."""
+    for kwds, name in ((None, "NoneType"), (True, "bool"), (False, "bool"), (5, "int"), ([1], "list")):
+        with pytest.raises(TypeError, match=rf"argument after \*\* must be a mapping, not {name}"):
+            pool.apply(targets.add, (1,), kwds)
+    with pytest.raises(TypeError, match=r"argument after \* must be an iterable, not int"):
+        pool.apply_async(targets.add, 5).get(30)
+    with pytest.raises(TypeError, match="cannot pickle 'generator' object"):
+        pool.apply_async(targets.add, (i for i in (1, 2))).get(30)
+    assert pool.apply(targets.add, targets.OneAndTwo()) == 3
+
+
+@pytest.mark.parametrize("func", ["abs", 5, None, [abs]])
+def test_functions_that_are_none(pool, func):
+    for call in (
+        lambda: pool.apply(func, (1,)),
+        lambda: pool.map(func, [1, 2]),
+        lambda: pool.starmap(func, [(1,)], 1),
+        lambda: next(pool.imap(func, [1, 2])),
+    ):
+        with pytest.raises(TypeError, match=f"'{type(func).__name__}' object is not callable"):
+            call()
+
+
+def test_iterables_that_are_none():
+    with goproc.Pool(1) as pool:
+        for call in (pool.map, pool.starmap):
+            with pytest.raises(TypeError, match="'int' object is not iterable"):
+                call(targets.double, 5)
+        for imap in (pool.imap, pool.imap_unordered):
+            for chunksize in (1, 2):
+                results = imap(targets.double, 5, chunksize)
+                with pytest.raises(TypeError, match="'int' object is not iterable"):
+                    next(results)
+                assert list(results) == []
+
+
 def test_a_chunk_runs_in_one_worker():
     with goproc.Pool(4) as pool:
         pids = pool.map(targets.pid, range(40), chunksize=10)

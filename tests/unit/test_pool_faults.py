@@ -418,6 +418,21 @@ def test_an_iterable_shorter_than_its_length():
         assert list(pool.imap(targets.double, Short([1, 2, 3]))) == [2, 4, 6]
 
 
+def test_an_iterable_longer_than_its_length():
+    class Long(list):
+        def __len__(self):
+            return 3
+
+    items = Long(range(50))
+    with goproc.Pool(2) as pool:
+        for chunksize in (1, 3, None):
+            assert pool.map(targets.double, items, chunksize) == [0, 2, 4]
+        assert pool.starmap_async(targets.add, Long((i, i) for i in range(50))).get(SOON) == [0, 2, 4]
+        assert list(pool.imap(targets.double, items)) == [2 * i for i in range(50)]
+        assert pool.apply(targets.double, (1,)) == 2
+    pool.join()
+
+
 UNSHOWABLE = {
     "result that cannot be rebuilt": (targets.return_unshowable_bomb, MaybeEncodingError),
     "exception that cannot be rebuilt": (targets.raise_unshowable_bomb, MaybeEncodingError),
