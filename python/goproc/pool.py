@@ -90,7 +90,7 @@ class Pool(_standard.Pool):
         self._pool: list = []
         self._state = INIT
         self._ctx = _engines_context(context)
-        self._cache: dict = {}
+        self._results: dict = {}  # those that are not complete, by job
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -127,14 +127,14 @@ class Pool(_standard.Pool):
                 number,
                 processes,
                 self._pool,
-                self._cache,
+                self._results,
                 initializer,
                 initargs,
                 maxtasksperchild,
                 self._wrap_exception,
                 max_memory_per_child,
             )
-            self._dispatch = Dispatch(self._port, self._cache, self._crew)
+            self._dispatch = Dispatch(self._port, self._results, self._crew)
             try:
                 self._crew.repopulate(all_or_none=True)
             except BaseException:
@@ -160,6 +160,12 @@ class Pool(_standard.Pool):
     def __del__(self, *args, **kwargs):
         self._change_notifier = None
         super().__del__(*args, **kwargs)
+
+    @property
+    def _cache(self):
+        """The results that are not complete, as of now: programs look into it for the progress that has been made."""
+        self._dispatch.poll()
+        return self._results
 
     def _repopulate_pool(self):
         self._dispatch.poll()
@@ -396,7 +402,7 @@ class Pool(_standard.Pool):
 
     def _forget(self, result):
         """Drop a result that nobody gets, since making it was ended by a signal handler or the end of the pool."""
-        self._cache.pop(result._job, None)
+        self._results.pop(result._job, None)
         self._cancel(result)
 
     def _limit(self, result, index, seconds):
@@ -425,7 +431,7 @@ class ApplyResult(_standard.ApplyResult):
         self._pool = pool
         self._dispatch = pool._dispatch
         self._func = func
-        self._cache = cache = pool._cache
+        self._cache = cache = pool._results
         self._job = job = next(job_counter)
         if callback or error_callback:
             self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
@@ -521,11 +527,17 @@ class MapResult(ApplyResult, _standard.MapResult):
         self._success = True
         self._value = [None] * length
         self._chunksize = chunksize
-        self._number_left = self._chunks = -(-length // chunksize) if chunksize else 0
+        self._left = self._chunks = -(-length // chunksize) if chunksize else 0
         self._handed = bytearray(self._chunks)  # which of them have come
         if not self._chunks:
             self.done = True
             del self._cache[self._job]
+
+    @property
+    def _number_left(self):
+        """How many tasks are not complete, as of now: programs look at it for the progress that has been made."""
+        self.ready()
+        return self._left
 
     def _set(self, i, success_result):
         i, count = i if type(i) is tuple else (i, 1)  # of a divided chunk, several tasks are answered together
@@ -537,8 +549,8 @@ class MapResult(ApplyResult, _standard.MapResult):
             elif self._success:
                 self._value[i * self._chunksize : (i + count) * self._chunksize] = value
             self._handed[i : i + count] = b"\1" * count
-            self._number_left -= count
-        if not self._number_left:
+            self._left -= count
+        if not self._left:
             self._complete()
 
     def _cut(self, chunks, error):
@@ -549,10 +561,10 @@ class MapResult(ApplyResult, _standard.MapResult):
     def _fail(self, error):
         if self._completing:
             return
-        if self._number_left:
+        if self._left:
             self._value = error
             self._success = False
-            self._number_left = 0
+            self._left = 0
         self._complete()
 
 
@@ -572,7 +584,7 @@ class IMapIterator(_standard.IMapIterator):
         self._func = func
         self._how = how  # how func is called on an item; see worker.py
         self._batch = batch  # how many items are read before they are submitted
-        self._cache = pool._cache
+        self._cache = pool._results
         self._ready: dict = {}  # results that have come, and have not been taken
         self._come = 0  # how many have come
         self._last = None  # which one has come last

@@ -33,6 +33,7 @@ class QueuePool(pool.Pool):
 
     locals().update(_inherited())
     Process: Any
+    _cache: Any = None  # an attribute of the instance, as in the standard library
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
         context = pool._engines_context(context)

@@ -66,7 +66,7 @@ def test_chunksizes_that_are_none():
         for chunksize in (2.0, "2"):
             with pytest.raises(TypeError):
                 pool.map(targets.double, [1, 2], chunksize)
-        assert pool._cache == {}
+        assert not pool._cache
         pool.close()
         pool.join()
 
@@ -106,6 +106,22 @@ def test_iterables_that_are_none():
                 with pytest.raises(TypeError, match="'int' object is not iterable"):
                     next(results)
                 assert list(results) == []
+
+
+def test_progress_that_is_read_from_private_attributes(pool):
+    """As many programs do. Nobody waits for a result meanwhile."""
+
+    def ends(count):
+        deadline = time.monotonic() + 30
+        while count() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return count() == 0
+
+    mapped = pool.map_async(targets.double, range(100), chunksize=1)
+    assert ends(lambda: mapped._number_left)
+    results = [pool.apply_async(targets.double, (i,)) for i in range(10)]
+    assert ends(lambda: len(pool._cache))
+    assert [result.get(0) for result in results] == [2 * i for i in range(10)]
 
 
 def test_a_chunk_runs_in_one_worker():
