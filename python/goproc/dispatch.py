@@ -301,7 +301,7 @@ def _shown(value):
 
 
 def interrupts(error):
-    """Whether an exception out of a caller's code is the caller's own: no error of that code, but Ctrl-C or the like."""
+    """Whether an exception out of a caller's code is no error of that code, but Ctrl-C or the like."""
     return not isinstance(error, Exception) or _raised_by_handler(error)
 
 
@@ -322,8 +322,10 @@ def _code_of(handler):
     """Return the code object of a signal handler, None if it has none."""
     while isinstance(handler, functools.partial):
         handler = handler.func
+    if not callable(handler):
+        return None  # SIG_DFL is a member of an Enum, whose class can be called
     if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
-        handler = getattr(type(handler), "__call__", None)
+        handler = type(handler).__call__
     return getattr(getattr(handler, "__func__", handler), "__code__", None)
 
 

@@ -3,6 +3,7 @@
 import array
 import copyreg
 import ctypes
+import enum
 import functools
 import io
 import multiprocessing.pool
@@ -374,6 +375,14 @@ def raise_unshowable_bomb(value=None):
 
 def raise_no_exception(value=None):
     raise RebuiltAs(NoException)
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+def return_no_member(value=None):
+    return RebuiltAs(Color, 99)
 
 
 class Nameless:

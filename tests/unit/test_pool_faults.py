@@ -31,6 +31,7 @@ BAD_VALUES = {
     "exception that cannot be rebuilt": (targets.raise_unbuildable, MaybeEncodingError),
     "exception that cannot be pickled": (targets.raise_unpicklable, MaybeEncodingError),
     "result that cannot be rebuilt": (targets.return_bomb, MaybeEncodingError),
+    "result that is no member of its Enum": (targets.return_no_member, MaybeEncodingError),
     "result that raises a BaseException": (targets.return_base_bomb, MaybeEncodingError),
     "result that exits": (targets.return_exiting_bomb, MaybeEncodingError),
     "lambda": (targets.return_lambda, MaybeEncodingError),
