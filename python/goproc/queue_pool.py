@@ -15,11 +15,12 @@ from . import pool
 __all__ = ["QueuePool", "worker"]
 
 _standard = pool._standard
+_worker = _standard.worker  # install() puts the one below in its place
 
 
 def worker(*args, **kwds):
     """Run tasks from a queue: the standard library's worker, under a name by which a spawned child finds it."""
-    return _standard.worker(*args, **kwds)
+    return _worker(*args, **kwds)
 
 
 def _inherited():

@@ -55,6 +55,28 @@ def test_a_start_method_that_is_set_stays(run_script):
     assert run_script("-c", code + "print(goproc.get_start_method())").stdout == "spawn\n"
 
 
+@pytest.mark.parametrize("before", ["", "import goproc.pool", "import goproc.queue_pool"])
+def test_a_pool_class_that_was_imported_before(run_script, method, before):
+    """It stays the standard library's, and works, on the engine's processes."""
+    code = f"""
+from multiprocessing.pool import Pool
+{before}
+import goproc, goproc.engine
+goproc.install()
+goproc.set_start_method({method!r})
+with Pool(2, maxtasksperchild=2) as pool:
+    print(pool.map(abs, [-1, -2, -3]), [pool.apply(abs, (-i,)) for i in range(4)])
+try:
+    with Pool(1) as pool:
+        pool.apply(int, ("x",))
+except ValueError as error:
+    print(type(error.__cause__).__name__)
+print(type(pool).__module__, goproc.engine.stats()["started"][{method!r}] >= 3)
+"""
+    expected = "[1, 2, 3] [0, 1, 2, 3]\nRemoteTraceback\nmultiprocessing.pool True\n"
+    assert run_script("-c", code, timeout=20).stdout == expected
+
+
 def test_importing_goproc_leaves_multiprocessing_alone(run_script):
     code = """
 import multiprocessing, goproc, goproc.pool, goproc.spawn
