@@ -173,8 +173,8 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
 
 #if PY_VERSION_HEX >= 0x030C0000
 /* From 3.12 on os.fork() warns when the process has several threads. The engine's are not the user's and do not count:
- * their state is never used in the child. So only Python's own threads are looked at, and before the fork, so that a
- * warning that is turned into an exception leaves no child behind. */
+ * their state is never used in the child. So only Python's own threads are looked at. A warning that is turned into an
+ * exception is dropped, as by os.fork(). */
 static int warn_about_threads(void) {
     PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
     if (!threading)
@@ -195,9 +195,14 @@ static int warn_about_threads(void) {
     Py_DECREF(threading);
     if (threads <= 1)
         return 0;
-    return PyErr_WarnFormat(
-        PyExc_DeprecationWarning, 1,
-        "This process (pid=%ld) is multi-threaded, use of fork() may lead to deadlocks in the child.", (long)getpid());
+    if (PyErr_WarnFormat(PyExc_DeprecationWarning, 1,
+                         "This process (pid=%ld) is multi-threaded, use of fork() may lead to deadlocks in the child.",
+                         (long)getpid()) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_DeprecationWarning))
+            return -1; /* of a signal handler, say */
+        PyErr_Clear();
+    }
+    return 0;
 }
 
 static int interpreter_is_ending(void) {

@@ -191,6 +191,14 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
+// Kept reports whether something has completed that the pump has taken in, or a worker has ended, and nobody has
+// collected since.
+func (p *Pool) Kept() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.readyAt < len(p.ready)
+}
+
 // Close refuses further tasks; workers stop when nothing is queued or in flight.
 func (p *Pool) Close() {
 	p.mu.Lock()

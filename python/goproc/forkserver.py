@@ -44,8 +44,7 @@ MAXFDS_TO_SEND = 253
 STANDBYS = 2
 
 _SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
-#: Seconds: a program that starts several processes in a row shall not have to share the processors with the forking ahead.
-_BETWEEN_STARTS = 0.002
+_BETWEEN_STARTS = 0.002  # seconds: forking ahead waits until a program has started all that it starts in a row
 
 _REPLY_SLICE_MS = 50  # how long one call into the engine may wait: signal handlers run in between
 
@@ -387,9 +386,7 @@ class _Server:
             sys.excepthook(*sys.exc_info())
             util._flush_std_streams()
         finally:
-            if sys.version_info >= (3, 13):
-                atexit._run_exitfuncs()
-            os._exit(code)
+            popen_fork.leave(code)
 
 
 def _nothing():

@@ -366,8 +366,8 @@ class Pool(_standard.Pool):
                 engine.call("PoolLimit", self._crew.number, result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
-        self._port.submit(result._job, index, stream, buffers)
-        self._unlooked += 1
+        urgent = self._port.submit(result._job, index, stream, buffers)
+        self._unlooked += _LOOK_EVERY if urgent else 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
             self._dispatch.poll()
@@ -386,8 +386,8 @@ class Pool(_standard.Pool):
         if size is not None:
             stream = self._encode((func, items, how, together))[0] if size <= most else None
             if type(stream) is bytes and len(stream) <= most:
-                self._port.submit(result._job, index, stream, None, len(items))
-                self._unlooked += len(items)
+                urgent = self._port.submit(result._job, index, stream, None, len(items))
+                self._unlooked += _LOOK_EVERY if urgent else len(items)
             else:
                 half = len(items) // 2
                 self._submit_batch(result, index, func, items[:half], how, together)

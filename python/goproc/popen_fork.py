@@ -20,7 +20,7 @@ from . import _transport, engine
 from .errors import EngineError
 from .lifeline import open_lifeline
 
-__all__ = ["Popen"]
+__all__ = ["Popen", "leave"]
 
 
 class Popen:
@@ -190,9 +190,19 @@ class Popen:
                 atexit.register(util._exit_function)
             code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
         finally:
-            if sys.version_info >= (3, 13):
-                atexit._run_exitfuncs()
-            os._exit(code)
+            leave(code)
+
+
+def leave(code):
+    """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
+    if sys.version_info >= (3, 13):
+        atexit._run_exitfuncs()
+    try:
+        os._exit(code)
+    except OverflowError:
+        sys.excepthook(*sys.exc_info())
+        util._flush_std_streams()
+        os._exit(1)
 
 
 def _forget(process_id):

@@ -3,6 +3,7 @@
 import array
 import copyreg
 import ctypes
+import faulthandler
 import enum
 import functools
 import io
@@ -61,6 +62,10 @@ def wait_for_file(name, value=None):
     while not os.path.exists(name):
         time.sleep(0.002)
     return value
+
+
+def touch(name):
+    open(name, "w").close()
 
 
 def sleep(seconds, value=None):
@@ -266,6 +271,7 @@ def end_by_sigkill(value=None):
 
 
 def end_by_sigsegv(value=None):
+    faulthandler.disable()  # pytest's: what it prints says nothing here
     ctypes.string_at(0)
 
 

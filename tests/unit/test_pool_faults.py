@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import wait
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 from pathlib import Path
 
@@ -216,6 +217,23 @@ def test_the_fork_server_dies_while_a_pool_asks_for_workers(capfd):
         assert pool.map(targets.double, range(10)) == [2 * i for i in range(10)]
     pool.join()
     assert capfd.readouterr().err == ""  # no worker came up in vain
+
+
+def test_all_workers_are_lost_while_nobody_waits(context, tmp_path):
+    """Handing in a task is enough for others to be started: nobody need ask for a result."""
+    with context.Pool(2) as pool:
+        pool.map(targets.double, range(10))
+        for worker in pool._pool:
+            os.kill(worker.pid, signal.SIGKILL)
+            wait([worker.sentinel], SOON)
+        deadline = time.monotonic() + SOON
+        number = 0
+        while not (tmp_path / "0").exists():
+            pool.apply_async(targets.touch, (str(tmp_path / str(number)),))
+            number += 1
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    pool.join()
 
 
 def test_lost_with_maxtasksperchild(context):

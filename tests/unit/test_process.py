@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_exit_codes(context, target, argument, exitcode, capfd):
     if target is targets.raise_value_error:
         error = capfd.readouterr().err
         assert f"Process {process.name}:" in error and "ValueError: the text" in error
+
+
+def test_exit_code_that_is_too_large(method, capfd):
+    """As with multiprocessing: an error of os._exit() in a forked child, the interpreter's own answer in another."""
+    process = start(goproc.get_context(method), targets.exit_with, 1 << 70)
+    process.join()
+    error = capfd.readouterr().err
+    assert (process.exitcode, "OverflowError" in error) == ((255, False) if method == "spawn" else (1, True))
 
 
 def test_exit_code_is_kept_whoever_asks(context):
@@ -534,18 +543,20 @@ def test_a_child_that_stood_by_is_as_if_started_now(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="forking warns about threads from Python 3.12 on")
-def test_warns_about_python_threads_before_forking():
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_warns_about_python_threads(action):
+    """As os.fork() does, which drops a warning that is turned into an exception."""
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
     process = goproc.get_context("fork").Process(target=targets.nothing)
     try:
-        with pytest.raises(DeprecationWarning, match="is multi-threaded"):  # the tests turn warnings into errors
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter(action)
             process.start()
-        assert process.pid is None
+        process.join()
+        assert process.exitcode == 0
+        assert ["is multi-threaded" in str(warning.message) for warning in caught] == [True] * (action == "always")
     finally:
         done.set()
         thread.join()
-    process.start()
-    process.join()
-    assert process.exitcode == 0
