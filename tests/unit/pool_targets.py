@@ -3,8 +3,8 @@
 import array
 import copyreg
 import ctypes
-import faulthandler
 import enum
+import faulthandler
 import functools
 import io
 import multiprocessing.pool
