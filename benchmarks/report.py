@@ -21,6 +21,7 @@ PARTS = {
     "round-trip": ("breakdown", "round_trip"),
     "stream": ("breakdown", "stream"),
     "channels": ("channels", "measure"),
+    "start": ("starting", "starting"),
 }
 
 #: The rows that README.md shows.

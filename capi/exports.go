@@ -50,9 +50,9 @@ func goproc_process_seats() (seats unsafe.Pointer) {
 //export goproc_pool_submit
 func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
 	err := guard.Check()
-	kept := false
+	urgent := false
 	defer func() {
-		if result = C.int32_t(code(err)); kept && result == 0 {
+		if result = C.int32_t(code(err)); urgent && result == 0 {
 			result = 1
 		}
 	}()
@@ -63,7 +63,7 @@ func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.
 	p, err2 := pool.Pools.Get(int64(number))
 	if err = err2; err == nil {
 		err = p.Submit(ring.Frame{Flags: uint16(flags), Job: uint64(job), Index: uint64(index), End: uint32(count)}, unsafe.Slice((*byte)(payload), int(size)))
-		kept = p.Kept()
+		urgent = p.Urgent()
 	}
 	return
 }

@@ -68,9 +68,8 @@ typedef goproc_seats *(*goproc_process_seats_fn)(void);
  * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is
  * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it,
  * which a batch may not do. Never waits: what no worker can take yet is queued.
- * Returns 0, or 1 when there is something to collect that may be urgent, such as the end of a worker, which is to be
- * replaced; -EPIPE when the pool is closed or gone; -EMSGSIZE when the payload is too large; -EINVAL for an impossible
- * batch. */
+ * Returns 0, or 1 when the end of a worker is to be collected, which may have to be replaced; -EPIPE when the pool is
+ * closed or gone; -EMSGSIZE when the payload is too large; -EINVAL for an impossible batch. */
 typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
                                          const void *payload, uint64_t size);
 

@@ -168,7 +168,7 @@ static PyObject *raise_result(Port *self, int64_t result) {
 PyDoc_STRVAR(
     submit_doc,
     "submit(job, index, stream, buffers=None, count=1)\n--\n\n"
-    "Hand a task to the pool; never waits. Returns whether to collect soon: a worker may have to be replaced.\n\n"
+    "Hand a task to the pool; never waits. Returns whether to collect soon: a worker has ended.\n\n"
     "stream is the pickled call and buffers are the buffers that pickling left out of it. count greater than 1\n"
     "makes it a batch: that many calls, which have index and those that follow. Raises ValueError when the\n"
     "pool is closed, MemoryError when there is no memory for a large payload.");

@@ -64,6 +64,7 @@ type Pool struct {
 	queue   queue     // tasks that no worker has yet
 	ready   []byte    // encoded completions that nobody has collected yet, from readyAt on
 	readyAt int
+	exits   bool    // whether the end of a worker is among them
 	retries int     // how often a task is run again that is lost with its worker
 	busy    float64 // what a task takes, in microseconds: a moving average; 0 when unknown
 
@@ -174,6 +175,7 @@ func (p *Pool) Collect(buf []byte) int {
 		p.readyAt += size
 		used += size
 	}
+	p.exits = false
 	if len(p.ready) > 0 {
 		p.readyAt = 0
 		if p.ready = p.ready[:0]; cap(p.ready) > 1<<20 {
@@ -191,12 +193,11 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
-// Kept reports whether something has completed that the pump has taken in, or a worker has ended, and nobody has
-// collected since.
-func (p *Pool) Kept() bool {
+// Urgent reports whether a worker has ended and nobody has collected that yet, who might replace it.
+func (p *Pool) Urgent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.readyAt < len(p.ready)
+	return p.exits
 }
 
 // Close refuses further tasks; workers stop when nothing is queued or in flight.
@@ -389,6 +390,7 @@ func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string
 
 // keep stores a completion until somebody collects it.
 func (p *Pool) keep(f ring.Frame, payload []byte) bool {
+	p.exits = p.exits || f.Kind == ring.KindExited
 	at, size := len(p.ready), int(ring.Space(len(payload)))
 	if cap(p.ready)-at < size {
 		left := p.ready[p.readyAt:] // what has been collected is not kept
