@@ -15,15 +15,6 @@ def fork():
     os.waitpid(pid, 0)
 
 
-def fork_beside_threads():
-    import threading
-    import time
-
-    for _ in range(4):
-        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
-    return fork
-
-
 def fork_with_engine():
     from goproc import engine
 
@@ -68,9 +59,7 @@ NEEDED = "import threading, signal, weakref, _pickle"
 IN_A_CHILD = "import sys; sys.argv = ['-c', '--multiprocessing-fork']; import goproc.spawn"
 
 PARTS = {
-    "`os.fork`, `os._exit`, `os.waitpid`": lambda: fork,
-    "the same beside four threads that sleep": fork_beside_threads,
-    "the same with an engine loaded": fork_with_engine,
+    "`os.fork`, `os._exit`, `os.waitpid`, with an engine loaded": fork_with_engine,
     "fork: start and join, multiprocessing": process("multiprocessing", "fork"),
     "fork: start and join, goproc": process("goproc", "fork"),
     "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define IDLE_NS INT64_C(10000000000) /* after this long without work, memory is given back */
+#define IDLE_NS INT64_C(30000000000) /* after this long without work, memory is given back */
 
 typedef struct {
     PyObject_HEAD
