@@ -1,7 +1,7 @@
 """What starting a process costs, and what it cannot cost less than: python -m benchmarks parts --only start
 
-Each part is measured in a program of its own (python -m benchmarks.starting NUMBER), for what a fork costs depends on what
-the process has in its memory. As the children of spawn import this module again, it imports little at its top.
+Each part is measured in a program of its own (python -m benchmarks.starting NUMBER), for what a fork costs depends on
+what the process has in its memory. As the children of spawn import this module again, it imports little at its top.
 """
 
 import os
