@@ -77,7 +77,8 @@ class Crew:
         with self._populating, _transport.held_signals:
             started = []
             complete = False
-            fds, slots = [], []
+            fds: list[int] = []
+            slots: list[int] = []
             try:
                 if len(self._pool) < self._processes:
                     # The engine's own descriptors are closed in a forked child.
