@@ -239,7 +239,10 @@ class _Server:
         self._standbys = {}  # pid: pidfd
         self._gone = {}  # pid: exit status, of the last ones that have ended while they stood by
         self._forking_ahead = True
-        self._rehearsal = spawn.dump(context.ForkServerProcess(target=_nothing), self)
+        try:
+            self._rehearsal = spawn.dump(context.ForkServerProcess(target=_nothing), self)
+        except Exception:  # the working folder is gone, say: then there is none
+            self._rehearsal = os.memfd_create("goproc-rehearsal")
 
     def run(self):
         """Serve until the client closes its end or asks to stop."""
@@ -339,7 +342,9 @@ class _Server:
         if self._standbys.pop(pid, None) is None:
             self._socket.send(_REPLY.pack(_EXITED, process_id, pid, status))
             return
-        # The client may have taken it: then it will say so, or has.
+        # The client may have taken it: then it will say so, or has. If something keeps children from standing by, others
+        # are not forked in vain.
+        self._forking_ahead = False
         self._gone[pid] = status
         while len(self._gone) > 64:
             del self._gone[next(iter(self._gone))]
@@ -366,8 +371,10 @@ class _Server:
 
         What it writes to is copied then: reference counts are everywhere, so those are some hundred pages.
         """
-        with open(f"/proc/self/fd/{self._rehearsal}", "rb") as file:
-            spawn.prepare(pickle.load(file))
+        with contextlib.suppress(Exception), open(f"/proc/self/fd/{self._rehearsal}", "rb") as file:
+            data = pickle.load(file)
+            del data["dir"], data["log_to_stderr"]  # the folder may be gone by now; one handler more would be a trace
+            spawn.prepare(data)
             pickle.load(file).run()
         util._flush_std_streams()
 

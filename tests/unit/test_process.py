@@ -518,12 +518,12 @@ def test_children_that_stand_by():
     assert process.pid in pids and process.exitcode == 3
     for pid in (pids := standing_by(server)):
         os.kill(pid, signal.SIGKILL)
-    while set(pids) & set(standing_by(server)):
-        time.sleep(0.005)
+        while os.path.exists(f"/proc/{pid}"):
+            time.sleep(0.005)
     process = start(context, targets.exit_with, 4)
     process.join()
     assert process.exitcode == 4
-    pids = standing_by(server)
+    assert not set(pids) & set(pids := standing_by(server))
     _forkserver._stop()
     deadline = time.monotonic() + 30
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
@@ -540,6 +540,47 @@ def test_a_child_that_stood_by_is_as_if_started_now(tmp_path, monkeypatch):
     folder, arguments, name, identity, children, number = ask(context, targets.send_surroundings)
     assert (folder, arguments, name) == (str(tmp_path), ["here", "now"], f"ForkServerProcess-{identity[0]}")
     assert len(identity) == 1 and children == [] and number == 1
+
+
+def test_the_folder_of_the_fork_server_is_removed(tmp_path, monkeypatch, capfd):
+    from goproc.forkserver import _forkserver
+
+    _forkserver._stop()
+    context = goproc.get_context("forkserver")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    start(context, targets.nothing).join()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").rmdir()
+    for _ in range(5):
+        process = start(context, targets.exit_with, 3)
+        process.join()
+        assert process.exitcode == 3
+    standing_by(_forkserver._forkserver_pid)
+    assert capfd.readouterr().err == ""
+
+
+LOGGING = """
+import logging
+import multiprocessing
+
+multiprocessing.log_to_stderr(logging.INFO)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("forkserver").Process(name="only")
+    process.start()
+    process.join()
+"""
+
+
+def test_what_a_forkserver_child_logs(run_script, tmp_path):
+    """As much as with multiprocessing, whose children have two handlers when the main module sets one."""
+    (tmp_path / "program.py").write_text(LOGGING)
+    said = [
+        run_script(*how, str(tmp_path / "program.py")).stderr.count("child process calling self.run()")
+        for how in ([], ["-m", "goproc"])
+    ]
+    assert said[0] == said[1] > 0
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="forking warns about threads from Python 3.12 on")
