@@ -342,8 +342,8 @@ class _Server:
         if self._standbys.pop(pid, None) is None:
             self._socket.send(_REPLY.pack(_EXITED, process_id, pid, status))
             return
-        # The client may have taken it: then it will say so, or has. If something keeps children from standing by, no others
-        # are forked in vain.
+        # The client may have taken it: then it will say so, or has. If something keeps children from standing by, more
+        # would be forked in vain.
         self._forking_ahead = False
         self._gone[pid] = status
         while len(self._gone) > 64:
