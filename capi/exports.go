@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	abiVersion = 3       // GOPROC_ABI_VERSION
+	abiVersion = 4       // GOPROC_ABI_VERSION
 	ePoisoned  = -100000 // GOPROC_EPOISONED
 )
 

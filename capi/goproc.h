@@ -13,13 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GOPROC_ABI_VERSION 3
+#define GOPROC_ABI_VERSION 4
 
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
 
-/* The register of the engine's open descriptors: an array of *count int32_t, each a descriptor plus one, or 0. It lies
- * outside the Go heap and stays readable in a forked child, which closes what is listed. */
+/* The register of the engine's open descriptors: an array of *count int32_t, each a descriptor plus one, or 0; and one
+ * more, which says how many of these, the first ones, have ever been used. It lies outside the Go heap and stays readable
+ * in a forked child, which closes what is listed. */
 typedef int32_t *(*goproc_fd_register_fn)(int32_t *count);
 
 /* One forked child, in memory that the engine and C share (core/process/seats.go). Whoever reads or writes it holds the

@@ -62,31 +62,6 @@ int goproc_on_fork_child(goproc_child_hook hook) {
     return 0;
 }
 
-/* Nearly all of the register is empty, and it is looked through at every fork: many slots at once. */
-enum { SLOTS_AT_ONCE = 32 };
-
-static void close_listed(int32_t *slots) {
-    int32_t any = 0;
-    for (int i = 0; i < SLOTS_AT_ONCE; i++)
-        any |= slots[i];
-    if (!any)
-        return;
-    for (int i = 0; i < SLOTS_AT_ONCE; i++) {
-        if (slots[i]) {
-            close(slots[i] - 1);
-            /* The number will be reused: a child of this child must not close it again. */
-            slots[i] = 0;
-        }
-    }
-}
-
-/* A page that has never been touched costs each child a page fault; once touched here, it is mapped in all of them. */
-static void touch_register(void) {
-    long page = sysconf(_SC_PAGESIZE) / (long)sizeof *register_slots;
-    for (long i = 0; i < register_count; i += page)
-        (void)*(volatile int32_t *)(register_slots + i);
-}
-
 static int occupied(const goproc_seat *seat) {
     int32_t state = __atomic_load_n(&seat->state, __ATOMIC_ACQUIRE);
     return state == GOPROC_SEAT_RUNNING || state == GOPROC_SEAT_ENDED;
@@ -97,8 +72,11 @@ static int occupied(const goproc_seat *seat) {
 static void in_forked_child(void) {
     if (engine_state == GOPROC_ENGINE_LIVE) {
         engine_state = GOPROC_ENGINE_INHERITED;
-        for (int32_t first = 0; first < register_count; first += SLOTS_AT_ONCE)
-            close_listed(register_slots + first);
+        for (int32_t i = 0; i < register_slots[register_count]; i++)
+            if (register_slots[i]) {
+                close(register_slots[i] - 1);
+                register_slots[i] = 0; /* the number will be used again: a child of this child must not close it */
+            }
         for (int32_t i = 0; seats && i < seats->highest; i++) {
             if (occupied(&seats->seats[i]))
                 close(seats->seats[i].pidfd);
@@ -163,8 +141,6 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
                             (int)version, GOPROC_ABI_VERSION);
     engine_handle = handle;
     register_slots = fd_register(&register_count);
-    register_count -= register_count % SLOTS_AT_ONCE;
-    touch_register();
     engine_state = GOPROC_ENGINE_LIVE;
     Py_RETURN_NONE;
 }

@@ -67,19 +67,21 @@ const RegisterSize = 1 << 16
 type fdRegister struct {
 	mu    sync.Mutex
 	slots []int32 // fd+1, 0 for none; outside the Go heap
+	used  *int32  // how many slots, the first ones, have ever been used; behind them
 	what  map[int]string
 	free  []int
-	next  int
 }
 
 var register = newRegister()
 
 func newRegister() *fdRegister {
-	mem, err := unix.Mmap(-1, 0, RegisterSize*4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	const size = (RegisterSize + 1) * 4
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		panic(fmt.Errorf("no memory for the descriptor register: %w", err))
 	}
-	return &fdRegister{slots: int32s(mem), what: map[int]string{}}
+	words := int32s(mem)
+	return &fdRegister{slots: words[:RegisterSize], used: &words[RegisterSize], what: map[int]string{}}
 }
 
 // add lists a descriptor; what is empty for one that is open as long as the process lives.
@@ -89,9 +91,9 @@ func (r *fdRegister) add(fd int, what string) int {
 	slot := -1
 	if n := len(r.free); n > 0 {
 		slot, r.free = r.free[n-1], r.free[:n-1]
-	} else if r.next < RegisterSize {
-		slot = r.next
-		r.next++
+	} else if *r.used < RegisterSize {
+		slot = int(*r.used)
+		atomic.AddInt32(r.used, 1) // before the slot is: a process may be forked in between
 	} else {
 		return -1
 	}
@@ -114,7 +116,7 @@ func (r *fdRegister) remove(slot int) {
 }
 
 // Register is the memory in which the open descriptors are listed: RegisterSize int32s, each a descriptor plus one,
-// or 0. A forked child reads it from C.
+// or 0. Behind it is an int32 that says how many of them, the first ones, have ever been used. A forked child reads it from C.
 func Register() []int32 { return register.slots }
 
 // Open lists the engine's open descriptors, as "what (number)"; tests compare it with nothing.
