@@ -101,6 +101,13 @@ class ForkProcess(_EngineProcess, _standard.ForkProcess):
 
         return Popen(process_obj)
 
+    @staticmethod
+    def _after_fork():
+        from .popen_fork import collect_again
+
+        _standard.ForkProcess._after_fork()
+        collect_again()
+
 
 class SpawnProcess(_EngineProcess, _standard.SpawnProcess):
     """A process started as a fresh interpreter."""

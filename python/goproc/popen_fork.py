@@ -10,6 +10,7 @@ Called by context.py. The spawn and forkserver variants derive from this class, 
 """
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from . import _transport, engine
 from .errors import EngineError
 from .lifeline import open_lifeline
 
-__all__ = ["Popen", "leave"]
+__all__ = ["Popen", "collect_again", "leave"]
 
 
 class Popen:
@@ -182,6 +183,7 @@ class Popen:
     def _run_child(self, process_obj, parent_sentinel, inherited_lifeline=None):
         code = 1
         try:
+            put_off_collecting()
             if parent_sentinel is None:
                 parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
             if sys.version_info >= (3, 13):
@@ -191,6 +193,22 @@ class Popen:
             code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
         finally:
             leave(code)
+
+
+_collecting = False  # whether garbage is to be collected again
+
+
+def put_off_collecting():
+    """Collect no garbage until the process's own code runs: what would be looked at, and copied by that, is old."""
+    global _collecting
+    _collecting = gc.isenabled()
+    gc.disable()
+
+
+def collect_again():
+    """Let the collector be as it was before put_off_collecting()."""
+    if _collecting:
+        gc.enable()
 
 
 def leave(code):

@@ -146,3 +146,7 @@ def send_surroundings(connection):
     connection.send(
         (os.getcwd(), sys.argv, current.name, current._identity, goproc.active_children(), child._identity[-1])
     )
+
+
+def send_whether_collecting(connection):
+    connection.send(gc.isenabled())

@@ -1,5 +1,6 @@
 """Process, with each start method: its life, its attributes, how it ends, and what is refused."""
 
+import gc
 import os
 import pickle
 import signal
@@ -540,6 +541,15 @@ def test_a_child_that_stood_by_is_as_if_started_now(tmp_path, monkeypatch):
     folder, arguments, name, identity, children, number = ask(context, targets.send_surroundings)
     assert (folder, arguments, name) == (str(tmp_path), ["here", "now"], f"ForkServerProcess-{identity[0]}")
     assert len(identity) == 1 and children == [] and number == 1
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_forked_child_collects_garbage_as_its_parent_does(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert ask(goproc.get_context("fork"), targets.send_whether_collecting) is enabled
+    finally:
+        gc.enable()
 
 
 def test_the_folder_of_the_fork_server_is_removed(tmp_path, monkeypatch, capfd):
