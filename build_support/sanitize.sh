@@ -28,7 +28,7 @@ for library in libasan.so libubsan.so; do
 done
 sanitized() {
     env LD_PRELOAD="${preload# }" PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}" \
-        ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 "$@"
+        ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
 # The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak. But then no
 # object is placed in an extent: so what does that runs with the usual allocator as well.

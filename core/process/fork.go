@@ -19,6 +19,9 @@ func (t *Table) prepare(m Method) (id int, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.state == closed {
+		return 0, ErrClosed // the table has been closed since: nobody would close what is opened now
+	}
 	if e.reserve, err = sys.AlwaysReadable("reserve"); err != nil {
 		t.drop(e.id)
 		return 0, err
