@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,6 +13,11 @@ import pytest
 # What is being looked for is gone within milliseconds when it goes at all: a child that is being reaped, a thread that
 # has finished its work.
 PATIENCE = 5
+
+
+# Programs that the tests interrupt inherit it from here, where a shell may have had it ignored: `make test &`.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
