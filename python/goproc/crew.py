@@ -134,7 +134,7 @@ class Crew:
             try:
                 self.repopulate()
             except Exception as error:
-                if not self._pool:
+                if not self._pool and not self.terminated:  # else the engine refuses to prepare any
                     self.broken = error
         # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
         mine = self._by_pid.get(pid) is process
