@@ -190,8 +190,9 @@ static int interpreter_is_ending(void) {
 }
 #endif
 
-/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. */
-static pid_t fork_process(void) {
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. If pidfd is not NULL, the child is
+ * this process's parent's, and its pidfd is put there. */
+static pid_t fork_process(int *pidfd) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
         return -1;
@@ -212,7 +213,7 @@ static pid_t fork_process(void) {
         return -1;
 
     PyOS_BeforeFork();
-    pid_t pid = fork();
+    pid_t pid = pidfd ? goproc_fork_sibling(pidfd) : fork();
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return 0;
@@ -234,8 +235,21 @@ PyDoc_STRVAR(
     "interpreter ends. From 3.12 on it warns, as os.fork() does, when several Python threads run.");
 
 static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
-    pid_t pid = fork_process();
+    pid_t pid = fork_process(NULL);
     return pid < 0 ? NULL : PyLong_FromLong((long)pid);
+}
+
+PyDoc_STRVAR(
+    fork_sibling_doc,
+    "fork_sibling() -> (int, int)\n\n"
+    "Fork this process, which must have one thread, so that the child is a child of its parent: (pid, pidfd), and in\n"
+    "the child (0, -1). Handlers of pthread_atfork() do not run, CPython's do. Raises as fork() does, and\n"
+    "OSError(ENOSYS) where the C library cannot be told of it.");
+
+static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    int pidfd = -1;
+    pid_t pid = fork_process(&pidfd);
+    return pid < 0 ? NULL : Py_BuildValue("(li)", (long)pid, pidfd);
 }
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
@@ -416,7 +430,7 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
 
     /* Other threads may run before the fork, and start a process, too. */
     __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
-    pid_t pid = fork_process();
+    pid_t pid = fork_process(NULL);
     if (pid < 0) {
         close(own);
         __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
@@ -609,6 +623,7 @@ PyMethodDef goproc_process_methods[] = {
     {"save_limits", process_save_limits, METH_NOARGS, save_limits_doc},
     {"attach", process_attach, METH_O, attach_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
+    {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},
     {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
     {"start", process_start, METH_VARARGS, start_doc},
     {"exit_code", process_exit_code, METH_O, exit_code_doc},

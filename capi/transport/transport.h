@@ -8,6 +8,7 @@
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
+ *   sibling.c  a fork whose child is its parent's
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H
@@ -37,6 +38,12 @@ void *goproc_symbol(const char *name);
  * Returns 0, or -1 when the table of hooks is full. */
 typedef void (*goproc_child_hook)(void);
 int goproc_on_fork_child(goproc_child_hook hook);
+
+/* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns as
+ * fork() does; pidfd, if not NULL, is set to a pidfd of the child, in the caller. No handlers of pthread_atfork() run. -1 with
+ * errno ENOSYS where it cannot be done, which goproc_can_fork_sibling() tells beforehand. */
+pid_t goproc_fork_sibling(int *pidfd);
+int goproc_can_fork_sibling(void);
 
 /* Each part's methods, and the functions that add a part's types to the module (0, or -1 with an exception set). A
  * part that is not linked in is left out. */
