@@ -94,8 +94,8 @@ func ForkserverStop() (int, error) {
 	return do("ForkserverStop", func(e *engine.Engine) error { return e.Forkserver.Stop() })
 }
 
-// ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns its
-// entry's id at once.
+// ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns the
+// request's number at once.
 func ForkserverRequest(fdsJSON string) (int, error) {
 	return call("ForkserverRequest", func(e *engine.Engine) (int, error) {
 		fds, err := decodeFDs(fdsJSON)
@@ -106,12 +106,63 @@ func ForkserverRequest(fdsJSON string) (int, error) {
 	})
 }
 
-// ForkserverReply waits up to timeoutMs milliseconds for the answer to a request. It returns the sentinel of the
-// process, or 0 when there is no answer yet. After an error the entry is gone.
-func ForkserverReply(id, timeoutMs int) (int, error) {
+// ForkserverReply waits up to timeoutMs milliseconds for the answer to a request. It returns the id of the process's entry,
+// or 0 when there is no answer yet. After an error there is no process.
+func ForkserverReply(request, timeoutMs int) (int, error) {
 	return call("ForkserverReply", func(e *engine.Engine) (int, error) {
-		return e.Forkserver.Reply(id, milliseconds(timeoutMs))
+		return e.Forkserver.Reply(request, milliseconds(timeoutMs))
 	})
+}
+
+// ForkserverAbandon says that nobody will ask for the reply: the process is ended, should there be one.
+func ForkserverAbandon(request int) (int, error) {
+	return do("ForkserverAbandon", func(e *engine.Engine) error {
+		e.Forkserver.Abandon(request)
+		return nil
+	})
+}
+
+// SpawnerRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers, besides 0,
+// 1 and 2, and returns the request's number at once. The server is started by the command, and if it was by another one, or
+// something else that a program inherits has changed since, it is replaced. argvJSON, envJSON and socketPlaceholder are as
+// for ForkserverEnsure.
+func SpawnerRequest(argvJSON, envJSON, socketPlaceholder, fdsJSON string) (int, error) {
+	return call("SpawnerRequest", func(e *engine.Engine) (int, error) {
+		command, err := decodeCommand(argvJSON, envJSON, "[]")
+		if err != nil {
+			return 0, err
+		}
+		fds, err := decodeFDs(fdsJSON)
+		if err != nil {
+			return 0, err
+		}
+		return e.Spawner.RequestAlike(command, socketPlaceholder, fds)
+	})
+}
+
+// SpawnerReply is ForkserverReply for the spawn server.
+func SpawnerReply(request, timeoutMs int) (int, error) {
+	return call("SpawnerReply", func(e *engine.Engine) (int, error) {
+		return e.Spawner.Reply(request, milliseconds(timeoutMs))
+	})
+}
+
+// SpawnerAbandon is ForkserverAbandon for the spawn server.
+func SpawnerAbandon(request int) (int, error) {
+	return do("SpawnerAbandon", func(e *engine.Engine) error {
+		e.Spawner.Abandon(request)
+		return nil
+	})
+}
+
+// SpawnerPid is the spawn server's process number, 0 when none runs.
+func SpawnerPid() (int, error) {
+	return call("SpawnerPid", func(e *engine.Engine) (int, error) { return e.Spawner.Pid(), nil })
+}
+
+// SpawnerStop is ForkserverStop for the spawn server.
+func SpawnerStop() (int, error) {
+	return do("SpawnerStop", func(e *engine.Engine) error { return e.Spawner.Stop() })
 }
 
 // Pid is the process number of the entry.
@@ -137,7 +188,7 @@ func Signal(id, sig int) (int, error) {
 // Forget says that nobody will ask about the entry any more: it is dropped when its process has ended.
 func Forget(id int) (int, error) {
 	return do("Forget", func(e *engine.Engine) error {
-		e.Forget(id)
+		e.Table.Forget(id)
 		return nil
 	})
 }

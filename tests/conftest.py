@@ -47,7 +47,7 @@ def nothing_left_behind(request):
         left = [what for what in _present() if what not in before]
         if not left:
             return
-        _stop_fork_server()
+        _stop_servers()
         gc.collect()
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + ", ".join(sorted(left)))
@@ -78,7 +78,8 @@ def _command(pid):
         return "ended"
 
 
-def _stop_fork_server():
-    forkserver = sys.modules.get("goproc.forkserver")
-    if forkserver is not None:
+def _stop_servers():
+    if (forkserver := sys.modules.get("goproc.forkserver")) is not None:
         forkserver._forkserver._stop()
+    if (spawning := sys.modules.get("goproc.popen_spawn_posix")) is not None:
+        spawning.stop_server()

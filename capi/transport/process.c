@@ -190,9 +190,8 @@ static int interpreter_is_ending(void) {
 }
 #endif
 
-/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. If pidfd is not NULL, the child is
- * this process's parent's, and its pidfd is put there. */
-static pid_t fork_process(int *pidfd) {
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. make is fork(), or like it. */
+static pid_t fork_process(pid_t (*make)(void)) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
         return -1;
@@ -213,7 +212,7 @@ static pid_t fork_process(int *pidfd) {
         return -1;
 
     PyOS_BeforeFork();
-    pid_t pid = pidfd ? goproc_fork_sibling(pidfd) : fork();
+    pid_t pid = make();
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return 0;
@@ -235,21 +234,24 @@ PyDoc_STRVAR(
     "interpreter ends. From 3.12 on it warns, as os.fork() does, when several Python threads run.");
 
 static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
-    pid_t pid = fork_process(NULL);
+    pid_t pid = fork_process(fork);
     return pid < 0 ? NULL : PyLong_FromLong((long)pid);
 }
 
 PyDoc_STRVAR(
     fork_sibling_doc,
-    "fork_sibling() -> (int, int)\n\n"
-    "Fork this process, which must have one thread, so that the child is a child of its parent: (pid, pidfd), and in\n"
-    "the child (0, -1). Handlers of pthread_atfork() do not run, CPython's do. Raises as fork() does, and\n"
-    "OSError(ENOSYS) where the C library cannot be told of it.");
+    "fork_sibling() -> int\n\n"
+    "Fork this process, which must have one thread, so that the child is a child of its parent: the child's pid, and 0 in\n"
+    "the child. Handlers of pthread_atfork() do not run, CPython's do. Raises as fork() does, and OSError(ENOSYS) where\n"
+    "the C library cannot be told of it.");
+
+static pid_t fork_sibling(void) {
+    return goproc_fork_sibling(NULL);
+}
 
 static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
-    int pidfd = -1;
-    pid_t pid = fork_process(&pidfd);
-    return pid < 0 ? NULL : Py_BuildValue("(li)", (long)pid, pidfd);
+    pid_t pid = fork_process(fork_sibling);
+    return pid < 0 ? NULL : PyLong_FromLong((long)pid);
 }
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
@@ -430,7 +432,7 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
 
     /* Other threads may run before the fork, and start a process, too. */
     __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
-    pid_t pid = fork_process(NULL);
+    pid_t pid = fork_process(fork);
     if (pid < 0) {
         close(own);
         __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);

@@ -1,4 +1,5 @@
-// Package engine holds the one engine of this process: the process table, the fork server's client, and the counters.
+// Package engine holds the one engine of this process: the process table, the clients of the fork server and the spawn server, and
+// the counters.
 // Packages pybind and capi call it; everything that lives as long as the engine is reached, and closed, through it.
 package engine
 
@@ -16,6 +17,7 @@ import (
 type Engine struct {
 	Table      *process.Table
 	Forkserver *forkserver.Client
+	Spawner    *forkserver.Client // of the spawn server
 
 	tasks, lost atomic.Int64
 
@@ -27,7 +29,11 @@ type Engine struct {
 // New makes an engine. A process has one, see [Get]; tests make their own.
 func New() *Engine {
 	table := process.NewTable()
-	return &Engine{Table: table, Forkserver: forkserver.New(table)}
+	return &Engine{
+		Table:      table,
+		Forkserver: forkserver.New(table, process.Forkserver),
+		Spawner:    forkserver.New(table, process.Spawn),
+	}
 }
 
 // Get is the engine of this process, made at the first call. Once it is closed it stays so.
@@ -38,12 +44,6 @@ func (e *Engine) AddTasks(n int64) { e.tasks.Add(n) }
 
 // AddLost counts workers that pools have lost.
 func (e *Engine) AddLost(n int64) { e.lost.Add(n) }
-
-// Forget says that nobody will ask about the process's entry any more.
-func (e *Engine) Forget(id int) {
-	e.Forkserver.Forget(id)
-	e.Table.Forget(id)
-}
 
 // Stats is what the engine has done.
 type Stats struct {
@@ -76,7 +76,7 @@ func (e *Engine) OnClose(f func() error) error {
 }
 
 // Close stops all that the engine runs and closes all that it has open. Processes of the program that still run go on,
-// except those that watch the lifeline, and the fork server. Closing again does nothing.
+// except those that watch the lifeline, and the servers that fork. Closing again does nothing.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	closers := e.closers
@@ -87,5 +87,5 @@ func (e *Engine) Close() error {
 	for _, f := range slices.Backward(closers) {
 		errs = append(errs, f())
 	}
-	return errors.Join(append(errs, e.Forkserver.Stop(), e.Table.Close())...)
+	return errors.Join(append(errs, e.Forkserver.Stop(), e.Spawner.Stop(), e.Table.Close())...)
 }

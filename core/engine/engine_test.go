@@ -40,7 +40,7 @@ func TestStats(t *testing.T) {
 	require.NoError(t, e.Table.Signal(id, 9))
 	assert.Equal(t, -9, <-ended)
 	assert.Zero(t, e.Stats().Running)
-	e.Forget(id)
+	e.Table.Forget(id)
 	require.NoError(t, e.Close())
 }
 

@@ -1,30 +1,30 @@
-// Package forkserver is the client of the fork server: it starts the server, asks it for processes, takes in what it
-// says, and stops it. Package pybind calls it through core/engine; python/goproc/forkserver.py is the server.
+// Package forkserver is the client of the servers that fork: it starts a server, takes in the processes that it forks, gives
+// them to who asks for one, and stops it. Package pybind calls it through core/engine; python/goproc/server.py is the other side.
 //
-// The server is a Python process without Go and with one thread, that forks when asked. It has one end of a private
-// socket pair; no one else can connect, and it ends when the socket does.
-//
-//	Request ──START id + descriptors──► server ──fork──► process
-//	Reply   ◄──STARTED id pid + pidfd──    │                │
-//	table   ◄──EXITED id pid status──── waits for it ◄──────┘
-//
-// The server forks some ahead. While there is one that stands by, a start needs no answer from the server:
+// A server is a Python process without Go and with one thread. It has one end of a private socket pair; no one else can
+// connect, and it ends when the socket does. It forks processes ahead of need:
 //
 //	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which waits
-//	Request ──descriptors────────────────────────────────────► it, goes on
-//	        ──TAKEN id pid──► server, which forks another one
+//	Request ──order + descriptors────────────────────────────► it, goes on
+//	        ──TAKEN──► server, which forks another one
 //
-// One goroutine a server reads the socket. When the server is gone, requests it has not answered fail, and processes
-// whose status it has not sent get process.Unknown when they end.
+// If none stands by, FORK asks for one, and the request is given the next that does. So a process never runs unless
+// the client knows it: what the server has forked ends by itself when nobody has the other end of its socket.
+//
+// There are two kinds of server. The processes of the fork server are its children, and it says how they have ended (EXITED).
+// Those of the spawn server are made children of this process, as they would be had it executed their interpreter.
+//
+// One goroutine a server reads the socket. When the server is gone, requests that have no process fail, and the fork server's
+// processes whose status has not been sent get process.Unknown when they end.
 package forkserver
 
 import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,19 +32,22 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// ErrGone is wrapped by errors that say that the fork server is not there, or was lost.
-var ErrGone = errors.New("there is no fork server")
+// ErrGone is wrapped by errors that say that the server is not there, or was lost.
+var ErrGone = errors.New("there is no server")
 
 // How long the server may take.
 const (
-	sendPatience = 10 * time.Second // to make room for a request: it is forking meanwhile, or stopped
-	stopPatience = 2 * time.Second  // to end when it is told to, before it is killed
-	killPatience = 2 * time.Second  // to be gone after that
+	sendPatience  = 10 * time.Second // to make room for a request: it is forking meanwhile, or stopped
+	leavePatience = time.Second      // to close the socket when it is told to end, or has
+	stopPatience  = time.Second      // to end after that, before it is killed
+	killPatience  = 2 * time.Second  // to be gone after that
 )
 
-// Client is the one fork server of an engine, if it has one. Its methods may be called from any goroutine.
+// Client is the one server of an engine for a start method, if it has one. Its methods may be called from any goroutine.
 type Client struct {
-	table *process.Table
+	table  *process.Table
+	method process.Method
+	name   string // of the server, in errors
 
 	changing sync.Mutex // held by Ensure and Stop: one at a time starts or stops a server
 
@@ -52,19 +55,24 @@ type Client struct {
 	server   *server          // nil if none runs
 	alive    map[*server]bool // whose processes have not ended, lost ones too
 	requests map[int]*request // started by Request, not yet told by Reply
+	tickets  int              // how many requests there were; they number them
 	pings    int              // how many there were; they number pings
 }
 
 // request is a process that was asked for.
 type request struct {
+	server   *server
+	order    []byte
+	fds      []int         // the caller's, or the request's own while it waits for a process
 	answered chan struct{} // closed when the rest holds
-	sentinel int
+	id       int           // of the process's entry
 	err      error
 }
 
-// New makes a client without a server.
-func New(table *process.Table) *Client {
-	return &Client{table: table, alive: map[*server]bool{}, requests: map[int]*request{}}
+// New makes a client without a server. The method is process.Forkserver or process.Spawn.
+func New(table *process.Table, method process.Method) *Client {
+	name := map[process.Method]string{process.Forkserver: "fork server", process.Spawn: "spawn server"}[method]
+	return &Client{table: table, method: method, name: name, alive: map[*server]bool{}, requests: map[int]*request{}}
 }
 
 // Ensure starts a server with the command, unless one runs, and returns the server's process number. Each element of
@@ -72,14 +80,24 @@ func New(table *process.Table) *Client {
 func (c *Client) Ensure(command process.Command, placeholder string) (pid int, err error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
+	return c.ensure(command, placeholder, "")
+}
+
+// ensure is Ensure for a server with these traits: one that has others is told to end. c.changing is held.
+func (c *Client) ensure(command process.Command, placeholder, traits string) (pid int, err error) {
 	if s := c.current(); s != nil {
-		if s.runs() {
+		switch {
+		case !s.runs():
+			s.lose(errors.New("it has ended"))
+			<-s.done
+		case s.traits == traits:
 			return s.pid, nil
+		default:
+			s.retire()
+			<-s.done
 		}
-		s.lose(errors.New("it has ended"))
-		<-s.done
 	}
-	ours, theirs, err := sys.Seqpacket("fork server socket")
+	ours, theirs, err := sys.Seqpacket(c.name + " socket")
 	if err != nil {
 		return 0, err
 	}
@@ -100,7 +118,7 @@ func (c *Client) Ensure(command process.Command, placeholder string) (pid int, e
 	if pid, err = c.table.Pid(id); err != nil {
 		return 0, errors.Join(err, ours.Close())
 	}
-	s := newServer(c, id, pid, ours)
+	s := newServer(c, id, pid, ours, traits)
 	c.mu.Lock()
 	c.server, c.alive[s] = s, true
 	c.mu.Unlock()
@@ -138,43 +156,64 @@ func (c *Client) Ping(patience time.Duration) error {
 	return s.ping(id, patience)
 }
 
-// Request asks the server for a process, which gets copies of the descriptors fds, and returns the process's entry at
-// once. Reply tells how it went.
-func (c *Client) Request(fds []int) (id int, err error) {
-	if len(fds) > sys.MaxPassed {
-		return 0, fmt.Errorf("%w: too many fds: a process can be given %d", process.ErrInvalid, sys.MaxPassed)
+// Request asks the server for a process, which gets copies of the descriptors fds, and returns the request's number at
+// once. Reply tells how it went, or Abandon must be called.
+func (c *Client) Request(fds []int) (ticket int, err error) {
+	s := c.current()
+	if s == nil {
+		return 0, ErrGone
+	}
+	return c.request(s, fds, encodeOrder(fds, false, 0))
+}
+
+// RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
+// descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask. The
+// server that runs serves for that if it was started by an equal command in equal circumstances; else it is replaced.
+func (c *Client) RequestAlike(command process.Command, placeholder string, fds []int) (ticket int, err error) {
+	now, err := sys.ReadCircumstances()
+	if err != nil {
+		return 0, err
+	}
+	const interrupt = 1 << 1 // SIGINT is 2
+	order := append(slices.Clone(fds), sys.StandardStreams()...)
+	ignored := now.Ignored &^ interrupt
+	traits := strings.Join(slices.Concat(command.Argv, []string{""}, command.Env, []string{now.Rest}), "\x00")
+
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if _, err := c.ensure(command, placeholder, fmt.Sprint(ignored, traits)); err != nil {
+		return 0, err
 	}
 	s := c.current()
 	if s == nil {
 		return 0, ErrGone
 	}
-	if id, err = c.table.Expect(); err != nil {
-		return 0, err
-	}
-	if id > math.MaxInt32 {
-		_ = c.table.Abort(id)
-		return 0, fmt.Errorf("%w: the fork server cannot number process %d", process.ErrInvalid, id)
-	}
-	r := &request{answered: make(chan struct{})}
-	c.mu.Lock()
-	c.requests[id] = r
-	c.mu.Unlock()
-	if err := s.request(id, r, fds); err != nil {
-		c.Forget(id)
-		_ = c.table.Abort(id)
-		return 0, err
-	}
-	return id, nil
+	return c.request(s, order, encodeOrder(order, now.Ignored&interrupt != 0, now.Blocked))
 }
 
-// Reply waits for the answer to a request, at most for patience, and returns the process's sentinel, 0 when there is
-// no answer yet. After an error the entry is gone; ErrGone says that the server ended before it answered.
-func (c *Client) Reply(id int, patience time.Duration) (sentinel int, err error) {
+func (c *Client) request(s *server, fds []int, order []byte) (ticket int, err error) {
+	if len(fds) > sys.MaxPassed {
+		return 0, fmt.Errorf("%w: too many fds: a process can be given %d", process.ErrInvalid, sys.MaxPassed)
+	}
+	r := &request{server: s, order: order, fds: fds, answered: make(chan struct{})}
+	if err := s.request(r); err != nil {
+		return 0, err
+	}
 	c.mu.Lock()
-	r := c.requests[id]
+	defer c.mu.Unlock()
+	c.tickets++
+	c.requests[c.tickets] = r
+	return c.tickets, nil
+}
+
+// Reply waits for the answer to a request, at most for patience, and returns the process's entry, 0 when there is
+// no answer yet. After an error there is no process; ErrGone says that the server ended before there was one.
+func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
+	c.mu.Lock()
+	r := c.requests[ticket]
 	c.mu.Unlock()
 	if r == nil {
-		return c.table.Sentinel(id)
+		return 0, fmt.Errorf("%w: there is no request %d", process.ErrInvalid, ticket)
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -187,15 +226,21 @@ func (c *Client) Reply(id int, patience time.Duration) (sentinel int, err error)
 			return 0, nil
 		}
 	}
-	c.Forget(id)
-	return r.sentinel, r.err
-}
-
-// Forget says that nobody will ask for the reply any more.
-func (c *Client) Forget(id int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.requests, id)
+	delete(c.requests, ticket)
+	return r.id, r.err
+}
+
+// Abandon says that nobody will ask for the reply any more: the process is ended, if there is one by now or later.
+func (c *Client) Abandon(ticket int) {
+	c.mu.Lock()
+	r := c.requests[ticket]
+	delete(c.requests, ticket)
+	c.mu.Unlock()
+	if r != nil {
+		r.server.abandon(r)
+	}
 }
 
 // Stop ends the server, if one runs, and returns when it is gone: after a while it is killed. Its processes go on.

@@ -2,6 +2,7 @@ package forkserver
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ type fixture struct {
 func setUp(t *testing.T) *fixture {
 	t.Helper()
 	table := process.NewTable()
-	f := &fixture{Client: New(table), t: t, table: table}
+	f := &fixture{Client: New(table, process.Forkserver), t: t, table: table}
 	t.Cleanup(func() {
 		require.NoError(t, f.Stop())
 		require.NoError(t, table.Close())
@@ -52,7 +53,7 @@ func (f *fixture) ensure(manners string) (pid int) {
 }
 
 // request asks for a process that runs the script.
-func (f *fixture) request(script string) (id int, err error) {
+func (f *fixture) request(script string) (ticket int, err error) {
 	f.t.Helper()
 	file, err := os.CreateTemp(f.t.TempDir(), "script")
 	require.NoError(f.t, err)
@@ -65,11 +66,11 @@ func (f *fixture) request(script string) (id int, err error) {
 // start asks for a process and waits for the reply.
 func (f *fixture) start(script string) (id int) {
 	f.t.Helper()
-	id, err := f.request(script)
+	ticket, err := f.request(script)
 	require.NoError(f.t, err)
-	sentinel, err := f.Reply(id, patience)
+	id, err = f.Reply(ticket, patience)
 	require.NoError(f.t, err)
-	require.Positive(f.t, sentinel)
+	require.Positive(f.t, id)
 	return id
 }
 
@@ -135,9 +136,7 @@ func TestProcesses(t *testing.T) {
 	assert.Equal(t, process.Running, code)
 	sentinel, err := f.table.Sentinel(id)
 	require.NoError(t, err)
-	again, err := f.Reply(id, 0)
-	require.NoError(t, err)
-	assert.Equal(t, sentinel, again, "a reply can be had again")
+	assert.Positive(t, sentinel)
 	require.NoError(t, f.table.Signal(id, int(unix.SIGTERM)))
 	assert.Equal(t, -15, f.exitOf(id))
 	assert.EqualValues(t, 4, f.table.Started(process.Forkserver))
@@ -169,7 +168,9 @@ func (f *fixture) standsBy(count int) (pids []int) {
 		defer s.mu.Unlock()
 		pids = nil
 		for _, b := range s.standbys {
-			pids = append(pids, b.pid)
+			if pid, err := f.table.Pid(b.id); err == nil {
+				pids = append(pids, pid)
+			}
 		}
 		return len(pids) == count
 	}, patience, time.Millisecond)
@@ -210,7 +211,7 @@ func TestStandbyThatHasBeenKilled(t *testing.T) {
 		require.Eventually(t, func() bool { return unix.Kill(pid, 0) == unix.ESRCH }, patience, time.Microsecond)
 	}
 	assert.Equal(t, 7, f.exitOf(f.start("exit 7")), "whether or not we know of it by now")
-	f.standsBy(0)
+	f.standsBy(2) // the server has been told
 	assert.Equal(t, 8, f.exitOf(f.start("exit 8")))
 }
 
@@ -246,8 +247,6 @@ func TestReplyLosesPatience(t *testing.T) {
 		require.NoError(t, err)
 		assert.Zero(t, sentinel)
 	}
-	_, err = f.table.ExitCode(id)
-	require.ErrorIs(t, err, process.ErrInvalid, "it has not started")
 	require.ErrorIs(t, f.Ping(time.Millisecond), unix.ETIMEDOUT)
 
 	require.NoError(t, f.Stop())
@@ -273,8 +272,6 @@ func TestRefusal(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Reply(id, patience)
 	require.ErrorIs(t, err, unix.EAGAIN)
-	_, err = f.table.Pid(id)
-	require.ErrorIs(t, err, process.ErrInvalid)
 	require.NoError(t, f.Ping(patience), "the server is as good as before")
 }
 
@@ -356,16 +353,107 @@ func TestStubbornServerIsKilled(t *testing.T) {
 func TestProcessNobodyWaitsForIsEnded(t *testing.T) {
 	f := setUp(t)
 	pid := f.ensure("")
+	for _, early := range []bool{true, false} {
+		require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+		ticket, err := f.request("exec sleep 1000")
+		require.NoError(t, err)
+		if early {
+			f.Abandon(ticket)
+		}
+		require.NoError(t, unix.Kill(pid, unix.SIGCONT))
+		if early {
+			f.standsBy(1) // it has been forked, and is there for the next one
+			continue
+		}
+		f.mu.Lock()
+		answered := f.requests[ticket].answered
+		f.mu.Unlock()
+		<-answered
+		f.Abandon(ticket)
+		require.Eventually(t, func() bool { return f.table.Running() == 0 }, patience, time.Millisecond)
+	}
+	f.Abandon(12345)
+}
+
+func TestRequestsThatWaitAreAnsweredInTurn(t *testing.T) {
+	f := setUp(t)
+	pid := f.ensure("")
 	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
-	id, err := f.request("exec sleep 1000")
-	require.NoError(t, err)
-	f.Forget(id)
-	f.table.Forget(id)
+	var tickets []int
+	for i := range 5 {
+		ticket, err := f.request(fmt.Sprintf("exit %d", i))
+		require.NoError(t, err)
+		id, err := f.Reply(ticket, 0)
+		require.NoError(t, err)
+		assert.Zero(t, id)
+		tickets = append(tickets, ticket)
+	}
 	require.NoError(t, unix.Kill(pid, unix.SIGCONT))
-	require.Eventually(t, func() bool {
-		_, err := f.table.Pid(id)
-		return err != nil && f.table.Started(process.Forkserver) == 1
-	}, patience, time.Millisecond)
+	for i, ticket := range tickets {
+		id, err := f.Reply(ticket, patience)
+		require.NoError(t, err)
+		assert.Equal(t, i, f.exitOf(id))
+	}
+}
+
+// A server that is killed after it has forked, and before it has said so, leaves nothing that runs what was asked for.
+func TestServerThatDiesBetweenForkAndReply(t *testing.T) {
+	f := setUp(t)
+	witness := t.TempDir() + "/ran"
+	for range 20 {
+		pid := f.ensure("")
+		ticket, err := f.request("echo >> " + witness)
+		require.NoError(t, err)
+		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+		id, err := f.Reply(ticket, patience)
+		if err == nil {
+			f.exitOf(id)
+			require.NoError(t, os.Remove(witness))
+		} else {
+			require.ErrorIs(t, err, ErrGone)
+		}
+		f.gone()
+	}
+	assert.NoFileExists(t, witness)
+}
+
+func TestRequestAlike(t *testing.T) {
+	table := process.NewTable()
+	c := New(table, process.Spawn)
+	f := &fixture{Client: c, t: t, table: table}
+	t.Cleanup(func() {
+		require.NoError(t, c.Stop())
+		require.NoError(t, table.Close())
+		assert.Empty(t, sys.Open())
+	})
+	start := func(variable string) (server int) {
+		script, err := os.Create(t.TempDir() + "/script")
+		require.NoError(t, err)
+		_, err = script.WriteString("exec sleep 1000")
+		require.NoError(t, err)
+		command := serverCommand("spawner")
+		command.Env = append(command.Env, variable)
+		ticket, err := c.RequestAlike(command, "SOCKET", []int{int(script.Fd())})
+		require.NoError(t, err)
+		require.NoError(t, script.Close(), "the request has its own")
+		server = c.current().pid
+		id, err := c.Reply(ticket, patience)
+		require.NoError(t, err)
+		require.NoError(t, table.Signal(id, 9))
+		f.exitOf(id)
+		return server
+	}
+	first := start("A=1")
+	assert.Equal(t, first, start("A=1"))
+	second := start("A=2")
+	assert.NotEqual(t, first, second, "another environment")
+	require.Eventually(t, func() bool { return unix.Kill(first, 0) == unix.ESRCH }, patience, time.Millisecond)
+	umask := unix.Umask(0o77)
+	third := start("A=2")
+	unix.Umask(umask)
+	assert.NotEqual(t, second, third, "another mask of file modes")
+	assert.EqualValues(t, 4, table.Started(process.Spawn))
 }
 
 func TestNoRoomForThePidfd(t *testing.T) {
@@ -373,21 +461,15 @@ func TestNoRoomForThePidfd(t *testing.T) {
 	pid := f.ensure("")
 	require.NoError(t, f.Ping(patience))
 	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
-	id, err := f.request("exec sleep 1000")
+	ticket, err := f.request("exec sleep 1000")
 	require.NoError(t, err)
 	var limit unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}))
 	require.NoError(t, unix.Kill(pid, unix.SIGCONT))
-	_, err = f.Reply(id, patience)
+	_, err = f.Reply(ticket, patience)
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	require.ErrorIs(t, err, unix.EMFILE)
-	require.Eventually(t, func() bool {
-		s := f.current()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.children) == 0
-	}, patience, time.Millisecond, "the process has been ended")
 	assert.Equal(t, 7, f.exitOf(f.start("exit 7")), "the server is as good as before")
 }
 
@@ -404,7 +486,7 @@ func TestTooManyDescriptors(t *testing.T) {
 
 func TestStopAfterTheTableIsClosed(t *testing.T) {
 	table := process.NewTable()
-	c := New(table)
+	c := New(table, process.Forkserver)
 	pid, err := c.Ensure(serverCommand(""), "SOCKET")
 	require.NoError(t, err)
 	server := c.current()

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,11 +35,11 @@ func standBy(number string) {
 	if err != nil {
 		panic(err)
 	}
-	n, passed, err := sys.Receive(sys.NewFD(socket, "socket"), make([]byte, 2))
+	n, passed, err := sys.Receive(sys.NewFD(socket, "socket"), make([]byte, 100))
 	if n == 0 && err == nil {
 		os.Exit(0)
 	}
-	if n != 1 || err != nil || len(passed) != 1 {
+	if err != nil || len(passed) == 0 {
 		panic(err)
 	}
 	script := fmt.Sprintf("/proc/self/fd/%d", passed[0].Int())
@@ -50,29 +49,19 @@ func standBy(number string) {
 	panic(unix.Exec("/bin/sh", []string{"sh", script}, os.Environ()))
 }
 
-// serve is a fork server as the client sees it. The one descriptor that comes with a request is a file with a shell script,
-// to be run as the process. How it behaves besides is in its manners, words with commas between.
+// serve is a server as the client sees it. The first descriptor that a process is sent is a file with a shell script, to be
+// run as the process. How it behaves besides is in its manners, words with commas between.
 func serve(socket *sys.FD, manners string) {
 	has := func(word string) bool { return strings.Contains(","+manners+",", ","+word+",") }
-	send := func(kind, id uint32, pid, value int, fds ...int) {
-		if err := sys.Send(socket, packet(kind, id, int32(pid), int32(value)), fds, time.Second); err != nil {
+	send := func(kind Kind, pid, value int, fds ...int) {
+		if err := sys.Send(socket, packet(uint32(kind), int32(pid), int32(value)), fds, time.Second); err != nil {
 			os.Exit(0)
 		}
 	}
 	if has("garbage") {
 		_ = sys.Send(socket, []byte("garbage"), nil, time.Second)
 	}
-	var reaping sync.Mutex // a status is sent after the start it belongs to
-	wait := func(pid int) int {
-		var status unix.WaitStatus
-		_, _ = unix.Wait4(pid, &status, 0, nil)
-		if status.Signaled() {
-			return -int(status.Signal())
-		}
-		return status.ExitStatus()
-	}
-	taken := map[int]chan uint32{} // the ids of those that stood by, once they are known
-	forkAhead := func() {
+	fork := func() {
 		ours, theirs, err := sys.Seqpacket("standby")
 		if err != nil {
 			panic(err)
@@ -86,26 +75,39 @@ func serve(socket *sys.FD, manners string) {
 			panic(err)
 		}
 		_ = theirs.Close()
-		id := make(chan uint32, 1)
-		taken[pid] = id
-		send(uint32(Standby), 0, pid, 0, pidfd.Int(), ours.Int())
+		if has("without-pidfd") {
+			send(Standby, pid, 0)
+		} else {
+			send(Standby, pid, 0, pidfd.Int(), ours.Int())
+		}
 		if has("repeated") {
-			send(uint32(Standby), 0, pid, 0, pidfd.Int(), ours.Int())
+			send(Standby, pid, 0, pidfd.Int(), ours.Int())
 		}
 		_ = ours.Close()
 		go func() {
-			status := wait(pid)
-			send(uint32(Gone), 0, pid, 0) // of one that was taken, too: it may have been just then
-			send(uint32(Exited), <-id, pid, status)
+			var status unix.WaitStatus
+			_, _ = unix.Wait4(pid, &status, 0, nil)
+			code := status.ExitStatus()
+			if status.Signaled() {
+				code = -int(status.Signal())
+			}
+			_ = pidfd.Close()
+			if has("spawner") {
+				return
+			}
+			send(Exited, pid, code)
+			if has("twice") {
+				send(Exited, pid, code)
+			}
 		}()
 	}
 	if has("standbys") {
-		forkAhead()
-		forkAhead()
+		fork()
+		fork()
 	}
 	buffer := make([]byte, requestSize+1)
 	for {
-		n, passed, err := sys.Receive(socket, buffer)
+		n, _, err := sys.Receive(socket, buffer)
 		if n == 0 && has("immortal") {
 			select {}
 		}
@@ -115,61 +117,32 @@ func serve(socket *sys.FD, manners string) {
 		if n != requestSize {
 			panic(n)
 		}
-		id := binary.LittleEndian.Uint32(buffer[4:])
+		value := int(binary.LittleEndian.Uint32(buffer[4:]))
 		switch binary.LittleEndian.Uint32(buffer) {
 		case requestPing:
 			if !has("mute") {
-				send(uint32(Pong), id, os.Getpid(), 0)
+				send(Pong, 0, value)
 			}
 		case requestTaken:
-			taken[int(binary.LittleEndian.Uint32(buffer[8:]))] <- id
-			forkAhead()
+			for range value {
+				fork()
+			}
 		case requestStop:
 			if !has("immortal") {
 				os.Exit(0)
 			}
-		case requestStart:
-			if has("die") {
-				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-			}
-			if has("mute") {
-				continue
-			}
-			if has("refuse") {
-				send(uint32(Failed), id, 0, int(unix.EAGAIN))
-				continue
-			}
-			script := fmt.Sprintf("/proc/self/fd/%d", passed[0].Int())
-			pid, err := sys.Execute("/bin/sh", []string{"sh", script}, nil, []int{passed[0].Int()})
-			if err != nil {
-				panic(err)
-			}
-			pidfd, err := sys.PidfdOpen(pid)
-			if err != nil {
-				panic(err)
-			}
-			reaping.Lock()
+		case requestFork:
 			switch {
-			case has("without-pidfd"):
-				send(uint32(Started), id, pid, 0)
+			case has("die"):
+				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			case has("mute"):
+			case has("refuse"):
+				send(Failed, 0, int(unix.EAGAIN))
 			case has("unasked"):
-				send(uint32(Started), id+1, pid, 0, pidfd.Int())
+				send(Exited, os.Getpid(), 0)
 			default:
-				send(uint32(Started), id, pid, 0, pidfd.Int())
+				fork()
 			}
-			reaping.Unlock()
-			go func() {
-				code := wait(pid)
-				reaping.Lock()
-				defer reaping.Unlock()
-				send(uint32(Exited), id, pid, code)
-				if has("twice") {
-					send(uint32(Exited), id, pid, code)
-				}
-			}()
-		}
-		for _, f := range passed {
-			_ = f.Close()
 		}
 	}
 }

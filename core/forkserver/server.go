@@ -14,14 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is one fork server, from its start until it is lost or stopped. There is never a second chance: a new one is
-// another server.
+// server is one server, from its start until it is lost or stopped. There is never a second chance: a new one is another
+// server.
 type server struct {
 	client *Client
 	id     int // its own entry in the table
 	pid    int
+	traits string        // see RequestAlike
 	exited chan struct{} // closed when its process has ended
 	done   chan struct{} // closed when the reading goroutine has ended, and every request has its answer
+
+	leaving []int // when done: the entries of those that stood by, and end now
 
 	// sending is held while the socket is written to, which can take a while, and to close it. mu must not be held
 	// for that: the server may be waiting for us to read.
@@ -31,26 +34,27 @@ type server struct {
 	mu       sync.Mutex
 	err      error // why it is lost; nil while it is not
 	stopping bool
-	requests map[int]*request      // not yet answered
-	children map[int]struct{}      // started, status not yet in
-	pings    map[int]chan struct{} // not yet answered
+	waiting  []*request            // for which there was none that stood by, the oldest first
 	standbys []*standby            // the oldest first
+	ended    int                   // how many have ended while they stood by; the server is told with the next request
+	children map[int]int           // the fork server's processes whose status is not yet in: from pids to entries
+	pings    map[int]chan struct{} // not yet answered
 }
 
-// standby is a process that the server has forked ahead. It waits for its descriptors, which make it what is asked for.
+// standby is a process that the server has forked ahead. It waits for its order, which makes it what is asked for.
 type standby struct {
-	pid           int
-	pidfd, socket *sys.FD
+	id     int // its entry
+	socket *sys.FD
 }
 
-// maxStandbys is how many a server can have: it never comes near that.
-const maxStandbys = 64
+// maxStandbys is how many there are at most: requests that are abandoned leave some over.
+const maxStandbys = 4
 
-func newServer(c *Client, id, pid int, socket *sys.FD) *server {
+func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
 	return &server{
-		client: c, id: id, pid: pid, socket: socket,
+		client: c, id: id, pid: pid, socket: socket, traits: traits,
 		exited: make(chan struct{}), done: make(chan struct{}),
-		requests: map[int]*request{}, children: map[int]struct{}{}, pings: map[int]chan struct{}{},
+		children: map[int]int{}, pings: map[int]chan struct{}{},
 	}
 }
 
@@ -61,7 +65,7 @@ func (s *server) start() error {
 	return s.client.table.OnExit(s.id, func(status int) {
 		close(s.exited)
 		s.client.ended(s)
-		s.lose(fmt.Errorf("it ended with exit code %d", status))
+		s.leave(fmt.Errorf("it ended with exit code %d", status))
 	})
 }
 
@@ -79,87 +83,141 @@ func (s *server) runs() bool {
 func (s *server) lose(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.giveUp(why)
+	sys.Shutdown(s.socket)
+}
+
+// leave gives the server up, but has the reader go on until the other end of the socket is closed: what the server forks
+// while it ends has yet to say who it is. It should not take long.
+func (s *server) leave(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveUp(why)
+	time.AfterFunc(leavePatience, func() { sys.Shutdown(s.socket) })
+}
+
+// giveUp keeps the reason, if it is the first. s is locked.
+func (s *server) giveUp(why error) {
 	if s.err == nil {
-		s.err = fmt.Errorf("%w: the fork server (process %d) was lost: %w", ErrGone, s.pid, why)
-		sys.Shutdown(s.socket)
+		s.err = fmt.Errorf("%w: the %s (process %d) was lost: %w", ErrGone, s.client.name, s.pid, why)
 	}
 }
 
-// request has the process id started: by one that stands by, or else by the server.
-func (s *server) request(id int, r *request, fds []int) error {
-	for {
-		b, err := s.takeStandby(id)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return s.requestStart(id, r, fds)
-		}
-		err = sys.Send(b.socket, []byte{0}, fds, 0)
-		if err == nil {
-			r.answer(s.client.table.Adopt(id, b.pid, b.pidfd))
-			// If the server cannot be told, it is gone. Then whoever notices that lets the process go on without it.
-			_ = s.send(requestTaken, id, b.pid, nil)
-			return b.socket.Close()
-		}
-		// If somebody has ended it, the next one will do. If it cannot be sent the descriptors, nobody can.
-		ended := errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
-		lost := s.unlessLost(func() {
-			delete(s.children, id)
-			if !ended {
-				s.standbys = append(s.standbys, b)
+// request gives the request a process that stands by, or else has it wait for the next one, which the server is told to fork.
+func (s *server) request(r *request) error {
+	var given bool
+	var ended int
+	err := s.unlessLost(func() error {
+		for !given && len(s.standbys) > 0 {
+			b := s.standbys[0]
+			s.standbys = s.standbys[1:]
+			if given = s.give(b, r); !given {
+				s.ended++
+				b.dismiss(s.client.table)
 			}
-		})
-		if ended || lost != nil {
-			_ = b.close()
 		}
-		if !ended {
-			return err
+		ended, s.ended = s.ended, 0
+		if given {
+			return r.err
 		}
-	}
-}
-
-// takeStandby takes one that stands by for the process id, nil if there is none.
-func (s *server) takeStandby(id int) (b *standby, err error) {
-	err = s.unlessLost(func() {
-		if len(s.standbys) > 0 {
-			b, s.standbys = s.standbys[0], s.standbys[1:]
-			s.children[id] = struct{}{}
-		}
+		return s.enqueue(r)
 	})
-	return b, err
-}
-
-// requestStart asks the server to start the process id.
-func (s *server) requestStart(id int, r *request, fds []int) error {
-	if err := s.unlessLost(func() { s.requests[id] = r }); err != nil {
+	if err != nil {
 		return err
 	}
-	err := s.send(requestStart, id, 0, fds)
+	// If the server cannot be told, it is gone. Then whoever notices that answers those that wait.
+	if !given {
+		err = s.send(requestFork, 0)
+	}
+	if taken := ended + map[bool]int{true: 1}[given]; taken > 0 && err == nil {
+		_ = s.send(requestTaken, taken)
+	}
 	if err != nil {
-		_ = s.unlessLost(func() { delete(s.requests, id) })
+		s.abandon(r)
 	}
 	return err
 }
 
+// enqueue has the request wait, with descriptors of its own: the caller may close its own meanwhile. s is locked.
+func (s *server) enqueue(r *request) error {
+	own := make([]int, 0, len(r.fds))
+	for _, fd := range r.fds {
+		duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			closeNumbers(own)
+			return fmt.Errorf("descriptor %d for a process: %w", fd, err)
+		}
+		own = append(own, duplicate)
+	}
+	r.fds = own
+	s.waiting = append(s.waiting, r)
+	return nil
+}
+
+// dequeue takes the oldest request out that waits, nil if there is none. s is locked.
+func (s *server) dequeue() (r *request) {
+	if len(s.waiting) > 0 {
+		r, s.waiting = s.waiting[0], s.waiting[1:]
+	}
+	return r
+}
+
+// give sends a process that stands by its order, and answers the request, unless the process has ended. s is locked: the order
+// is the first thing that the socket takes, so there is room for it.
+func (s *server) give(b *standby, r *request) (answered bool) {
+	err := sys.Send(b.socket, r.order, r.fds, 0)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return false
+	}
+	if err != nil {
+		// Nobody else can be sent these descriptors, and this one can be sent others.
+		s.standbys = slices.Insert(s.standbys, 0, b)
+		r.answer(0, err)
+		return true
+	}
+	s.employ(b, r)
+	return true
+}
+
+// employ answers the request with the process.
+func (s *server) employ(b *standby, r *request) {
+	_ = b.socket.Close()
+	r.answer(b.id, s.client.table.Employ(b.id, s.client.method))
+}
+
+// abandon takes the request out if it waits, and ends its process if it has one.
+func (s *server) abandon(r *request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waiting, r); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		closeNumbers(r.fds)
+		r.answer(0, ErrGone)
+		return
+	}
+	if r.id != 0 {
+		_ = s.client.table.Signal(r.id, int(unix.SIGKILL))
+		s.client.table.Forget(r.id)
+	}
+}
+
 // unlessLost changes what is open, or says why the server is lost.
-func (s *server) unlessLost(change func()) error {
+func (s *server) unlessLost(change func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
-	change()
-	return nil
+	return change()
 }
 
 // send sends a message to the server.
-func (s *server) send(request uint32, id, pid int, fds []int) error {
+func (s *server) send(request, value int) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	err := sys.Send(s.socket, encodeRequest(request, id, pid), fds, sendPatience)
+	err := sys.Send(s.socket, encodeRequest(request, value), nil, sendPatience)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EBADF) && s.socket.Int() < 0 {
-		return fmt.Errorf("%w: the fork server (process %d) has ended", ErrGone, s.pid)
+		return fmt.Errorf("%w: the %s (process %d) has ended", ErrGone, s.client.name, s.pid)
 	}
 	return err
 }
@@ -167,11 +225,11 @@ func (s *server) send(request uint32, id, pid int, fds []int) error {
 // ping asks for a sign of life, and waits for it.
 func (s *server) ping(id int, patience time.Duration) error {
 	answered := make(chan struct{})
-	if err := s.unlessLost(func() { s.pings[id] = answered }); err != nil {
+	if err := s.unlessLost(func() error { s.pings[id] = answered; return nil }); err != nil {
 		return err
 	}
-	if err := s.send(requestPing, id, 0, nil); err != nil {
-		_ = s.unlessLost(func() { delete(s.pings, id) })
+	if err := s.send(requestPing, id); err != nil {
+		_ = s.unlessLost(func() error { delete(s.pings, id); return nil })
 		return err
 	}
 	timer := time.NewTimer(patience)
@@ -180,26 +238,37 @@ func (s *server) ping(id int, patience time.Duration) error {
 	case <-answered:
 		return nil
 	case <-s.done:
-		return s.unlessLost(func() {})
+		return s.unlessLost(func() error { return nil })
 	case <-timer.C:
 		// The ping stays known: a late answer is still an answer to it.
-		return fmt.Errorf("the fork server (process %d) does not answer: %w", s.pid, unix.ETIMEDOUT)
+		return fmt.Errorf("the %s (process %d) does not answer: %w", s.client.name, s.pid, unix.ETIMEDOUT)
 	}
+}
+
+// retire tells the server to end.
+func (s *server) retire() {
+	if err := s.unlessLost(func() error { s.stopping = true; return nil }); err == nil {
+		_ = s.send(requestStop, 0) // the end of the socket says it too
+	}
+	s.leave(errors.New("it was stopped"))
 }
 
 // stop ends the server and waits until it is gone.
 func (s *server) stop() error {
-	if err := s.unlessLost(func() { s.stopping = true }); err == nil {
-		_ = s.send(requestStop, 0, 0, nil) // the end of the socket says it too
-	}
-	s.lose(errors.New("it was stopped"))
+	s.retire()
 	<-s.done
+	for _, id := range s.leaving {
+		left := make(chan struct{})
+		if s.client.table.OnExit(id, func(int) { close(left) }) == nil { // else it is gone
+			wait(left, killPatience)
+		}
+	}
 	if wait(s.exited, stopPatience) {
 		return nil
 	}
 	_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
 	if !wait(s.exited, killPatience) {
-		return fmt.Errorf("the fork server (process %d) does not end: %w", s.pid, unix.ETIMEDOUT)
+		return fmt.Errorf("the %s (process %d) does not end: %w", s.client.name, s.pid, unix.ETIMEDOUT)
 	}
 	return nil
 }
@@ -218,7 +287,7 @@ func wait(closed <-chan struct{}, patience time.Duration) bool {
 
 // read takes in what the server says, until it is lost.
 func (s *server) read() {
-	defer guard.Goroutine("the fork server's reader")
+	defer guard.Goroutine("the reader of a server that forks")
 	defer close(s.done)
 	defer s.cleanUp()
 	buffer := make([]byte, messageSize+1) // one more, to see a message that is too long
@@ -244,17 +313,18 @@ func (s *server) cleanUp() {
 	s.sending.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, r := range s.requests {
-		_ = s.client.table.Abort(id)
+	for r := s.dequeue(); r != nil; r = s.dequeue() {
+		closeNumbers(r.fds)
 		r.answer(0, s.err)
 	}
-	for id := range s.children {
+	for _, id := range s.children {
 		s.client.table.Orphan(id)
 	}
 	for _, b := range s.standbys {
-		_ = b.close() // that ends it
+		s.leaving = append(s.leaving, b.id)
+		b.dismiss(s.client.table)
 	}
-	s.requests, s.children, s.standbys = nil, nil, nil
+	s.children, s.standbys = nil, nil
 	if !s.stopping {
 		// Whatever it was, it must not go on forking.
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
@@ -262,97 +332,136 @@ func (s *server) cleanUp() {
 	s.client.table.Forget(s.id)
 }
 
-// descriptors is how many come with a message.
-var descriptors = map[Kind]int{Started: 1, Standby: 2}
-
 // take takes in one message, and the descriptors that came with it. truncated says that some of it is missing.
 func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	m, err := Decode(packet)
-	expected := descriptors[m.Kind]
-	if truncated {
-		expected = len(passed)
+	expected := 0
+	if m.Kind == Standby && !truncated {
+		expected = 2
 	}
-	if err == nil && len(passed) != expected {
+	if err == nil && len(passed) != expected && !truncated {
 		err = fmt.Errorf("%w: %d descriptors with a message of kind %d", errProtocol, len(passed), m.Kind)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && !s.open(m) {
-		err = fmt.Errorf("%w: a message of kind %d about %d, which is not open", errProtocol, m.Kind, m.ID)
+		err = fmt.Errorf("%w: a message of kind %d about %d, which is not open", errProtocol, m.Kind, max(m.PID, m.ID))
 	}
 	if err != nil {
 		return errors.Join(err, closeAll(passed))
 	}
 	switch m.Kind {
-	case Started:
-		r := s.requests[m.ID]
-		delete(s.requests, m.ID)
-		s.children[m.ID] = struct{}{}
+	case Standby:
 		if truncated {
-			_ = closeAll(passed)
-			// The kernel drops a descriptor when this process may open no more. The server may have reaped the
-			// process by now, but its number is not given out again so soon.
-			_ = unix.Kill(m.PID, unix.SIGKILL)
-			_ = s.client.table.Abort(m.ID)
-			r.answer(0, fmt.Errorf("receive the pidfd of process %d: %w", m.PID, unix.EMFILE))
-			break
+			s.refuse(m.PID, passed)
+		} else {
+			s.accept(m.PID, passed[0], passed[1])
 		}
-		r.answer(s.client.table.Adopt(m.ID, m.PID, passed[0]))
 	case Failed:
-		r := s.requests[m.ID]
-		delete(s.requests, m.ID)
-		_ = s.client.table.Abort(m.ID)
-		r.answer(0, fmt.Errorf("fork in the fork server: %w", syscall.Errno(m.Errno)))
+		if r := s.dequeue(); r != nil {
+			closeNumbers(r.fds)
+			r.answer(0, fmt.Errorf("fork in the %s: %w", s.client.name, syscall.Errno(m.Errno)))
+		}
 	case Exited:
-		delete(s.children, m.ID)
-		s.client.table.Exited(m.ID, m.Status)
+		id := s.children[m.PID]
+		delete(s.children, m.PID)
+		s.client.table.Exited(id, m.Status)
 	case Pong:
 		close(s.pings[m.ID])
 		delete(s.pings, m.ID)
-	case Standby:
-		if truncated {
-			return closeAll(passed) // without a socket it ends
-		}
-		s.standbys = append(s.standbys, &standby{m.PID, passed[0], passed[1]})
-	case Gone:
-		if i := s.standby(m.PID); i >= 0 { // else it was taken, and then it is said to have exited
-			b := s.standbys[i]
-			s.standbys = slices.Delete(s.standbys, i, i+1)
-			return b.close()
-		}
 	}
 	return nil
 }
 
-// standby is the index of the one with that number, -1 if there is none.
-func (s *server) standby(pid int) int {
-	return slices.IndexFunc(s.standbys, func(b *standby) bool { return b.pid == pid })
+// accept takes on a process that stands by, for the oldest request that waits, or for the next one. s is locked.
+func (s *server) accept(pid int, pidfd, socket *sys.FD) {
+	table, foreign := s.client.table, s.foreign()
+	id, err := table.Adopt(pid, pidfd, foreign)
+	if foreign {
+		s.children[pid] = id // 0 if it is not to live: the server will say how it has ended all the same
+	}
+	if err != nil {
+		_ = socket.Close()
+		if r := s.dequeue(); r != nil {
+			closeNumbers(r.fds)
+			r.answer(0, err)
+		}
+		return
+	}
+	b := &standby{id, socket}
+	_ = table.OnExit(id, func(int) { s.standbyEnded(b) })
+	if r := s.dequeue(); r != nil {
+		own := r.fds
+		if !s.give(b, r) {
+			s.employ(b, r) // it has ended before it could begin, as any process may
+		}
+		closeNumbers(own)
+		return
+	}
+	if len(s.standbys) == maxStandbys {
+		b.dismiss(table)
+		return
+	}
+	s.standbys = append(s.standbys, b)
 }
 
-// open reports whether the message is about something that the server was asked for. s is locked.
+// refuse ends a process whose descriptors the kernel has dropped, because this process may open no more. The server may have
+// reaped it by now, but its number is not given out again so soon. s is locked.
+func (s *server) refuse(pid int, passed []*sys.FD) {
+	_ = closeAll(passed)
+	if s.foreign() {
+		s.children[pid] = 0
+		_ = unix.Kill(pid, unix.SIGKILL)
+	} else {
+		sys.KillAndReap(pid)
+	}
+	if r := s.dequeue(); r != nil {
+		closeNumbers(r.fds)
+		r.answer(0, fmt.Errorf("receive the pidfd of process %d: %w", pid, unix.EMFILE))
+	}
+}
+
+// standbyEnded takes out one that has ended while it stood by.
+func (s *server) standbyEnded(b *standby) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.standbys, b); i >= 0 {
+		s.standbys = slices.Delete(s.standbys, i, i+1)
+		s.ended++
+		b.dismiss(s.client.table)
+	}
+}
+
+// foreign reports whether the processes are the server's children, not ours.
+func (s *server) foreign() bool { return s.client.method == process.Forkserver }
+
+// open reports whether the message is about something that the server knows of. s is locked.
 func (s *server) open(m Message) (ok bool) {
 	switch m.Kind {
-	case Started, Failed:
-		_, ok = s.requests[m.ID]
+	case Standby:
+		_, known := s.children[m.PID]
+		ok = !known
 	case Exited:
-		_, ok = s.children[m.ID]
+		_, ok = s.children[m.PID]
 	case Pong:
 		_, ok = s.pings[m.ID]
-	case Standby:
-		ok = len(s.standbys) < maxStandbys && s.standby(m.PID) < 0
-	case Gone:
-		ok = true
+	case Failed:
+		ok = true // the request may have been abandoned
 	}
 	return ok
 }
 
 // answer ends the wait for a reply.
-func (r *request) answer(sentinel int, err error) {
-	r.sentinel, r.err = sentinel, err
+func (r *request) answer(id int, err error) {
+	r.id, r.err = id, err
 	close(r.answered)
 }
 
-func (b *standby) close() error { return errors.Join(b.pidfd.Close(), b.socket.Close()) }
+// dismiss ends one that stands by, and waits for that in the table.
+func (b *standby) dismiss(table *process.Table) {
+	_ = b.socket.Close()
+	table.Forget(b.id)
+}
 
 func closeAll(fds []*sys.FD) error {
 	var errs []error
@@ -360,4 +469,10 @@ func closeAll(fds []*sys.FD) error {
 		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func closeNumbers(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
 }

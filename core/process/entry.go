@@ -14,7 +14,6 @@ type state int
 
 const (
 	prepared state = iota // room is made; the process may or may not exist yet, and is not known
-	expected              // the fork server has been asked for it
 	running
 	ended // status holds
 	closed
@@ -31,7 +30,8 @@ type entry struct {
 	pidfd     *sys.FD
 	reserve   *sys.FD // while prepared: a descriptor's room, given up when the table has none left for the pidfd
 	status    int
-	orphan    bool // a child of a fork server that is gone: nobody will send its status
+	foreign   bool // the fork server's child, not ours: the server sends its status
+	orphan    bool // foreign, and the server is gone: nobody will send its status
 	forgotten bool
 	watched   bool // the pidfd is in the reaper's poller
 	settled   bool // the reaper has seen the end
@@ -42,7 +42,7 @@ type entry struct {
 // mustHaveStarted refuses an entry without a process. The entry is locked.
 func (e *entry) mustHaveStarted() error {
 	switch e.state {
-	case prepared, expected:
+	case prepared:
 		return fmt.Errorf("%w: the process of entry %d has not started", ErrInvalid, e.id)
 	case closed:
 		return ErrClosed
@@ -56,8 +56,8 @@ func (e *entry) check() {
 	if e.state != running {
 		return
 	}
-	if e.method == Forkserver {
-		// Not our child: its parent, the fork server, sends the status; see Table.Exited. Without the server we can
+	if e.foreign {
+		// See Table.Exited. Without the server we can
 		// only see that it has ended.
 		if e.orphan {
 			if readable, err := sys.Readable(e.pidfd); readable || err != nil {

@@ -91,7 +91,7 @@ func (t *Table) takeOn(e *entry, pid int) (err error) {
 // Abort gives up an entry whose process was not started after all.
 func (t *Table) Abort(id int) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
-		if e.state != prepared && e.state != expected {
+		if e.state != prepared {
 			return struct{}{}, fmt.Errorf("%w: entry %d has a process", ErrInvalid, id)
 		}
 		e.state = closed

@@ -92,7 +92,7 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 	e.check()
 	switch e.state {
 	case running:
-		if e.method != Forkserver {
+		if !e.foreign {
 			return 0, nil, false
 		}
 		// It may have ended with its status still on the way: the pidfd would be reported again and again. What

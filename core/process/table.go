@@ -5,7 +5,7 @@
 //
 //	Prepare ──fork in C──► Commit ─┐
 //	Spawn ─────────────────────────┼─► running ──pidfd readable──► ended ──forgotten──► dropped
-//	Expect ──fork server──► Adopt ─┘
+//	Adopt ──Employ─────────────────┘
 //
 // A child is waited for by its pidfd: by the reaper goroutine, and inline by ExitCode, so that whoever asks just after
 // the sentinel became readable gets the answer. Both hold the entry's lock, and whoever comes first keeps the status.
@@ -214,8 +214,7 @@ func (t *Table) OnExit(id int, f func(status int)) error {
 }
 
 // Forget says that nobody will ask about the entry any more. It is dropped once the process has ended, which is still
-// waited for. A process that the fork server has been asked for but has not started yet is ended when it arrives: who
-// asked could neither join nor end it. Forgetting what is not there, or after Close, does nothing.
+// waited for. Forgetting what is not there, or after Close, does nothing.
 func (t *Table) Forget(id int) {
 	_, _ = with(t, id, func(e *entry) (struct{}, error) {
 		e.forgotten = true

@@ -19,8 +19,8 @@ import (
 //
 // The child inherits the standard streams, unless they are close-on-exec here, and the descriptors in keep, all under
 // the numbers that they have here: what is sent to the child names them. It inherits nothing else, whether
-// close-on-exec or not (as with close_fds=True in Python's _posixsubprocess.fork_exec). Its signal mask is that of the
-// calling thread, its limits and its working folder those of this process.
+// close-on-exec or not (as with close_fds=True in Python's _posixsubprocess.fork_exec). Its signal mask, its priority and
+// the processors that it may use are those of the calling thread, its limits and its working folder those of this process.
 //
 // Package syscall closes nothing in the child but what is close-on-exec, and to mark descriptors so in this process
 // would change it under the program's other threads, which open inheritable descriptors as they like. So the child is
@@ -36,12 +36,14 @@ func Execute(path string, argv, environ []string, keep []int) (pid int, err erro
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
 		return 0, fmt.Errorf("read the signal mask: %w", err)
 	}
+	own := readScheduling()
 	err = errNoPrivateTable
 	if privateTables {
 		err = onOwnThread(func() (started bool, err error) {
 			if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC); err != nil {
 				return false, errNoPrivateTable
 			}
+			own.apply() // on a thread that ends
 			pid, err = executePrivate(path, argv, environ, keep, &mask)
 			return true, err
 		})
@@ -147,13 +149,21 @@ const closed = ^uintptr(0)
 
 // standardStreams says what becomes of 0, 1 and 2 in a child: what is closed or close-on-exec here is closed there.
 func standardStreams() []uintptr {
-	files := []uintptr{0, 1, 2}
-	for i := range files {
-		if flags, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
-			files[i] = closed
-		}
+	files := []uintptr{closed, closed, closed}
+	for _, fd := range StandardStreams() {
+		files[fd] = uintptr(fd)
 	}
 	return files
+}
+
+// StandardStreams are those of 0, 1 and 2 that a program inherits.
+func StandardStreams() (inherited []int) {
+	for fd := range 3 {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			inherited = append(inherited, fd)
+		}
+	}
+	return inherited
 }
 
 // mainThread is the thread on which the Go runtime started: package initialisation runs there.

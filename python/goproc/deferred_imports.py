@@ -15,10 +15,9 @@ from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what 
 from _frozen_importlib_external import PathFinder
 from types import ModuleType
 
-__all__ = ["collect_garbage_again", "import_util", "tracker_fd"]
+__all__ = ["collect_garbage_again", "import_all", "import_util", "use_tracker"]
 
-#: The resource tracker's pipe that the child has inherited, for when the tracker is first used.
-tracker_fd: "int | None" = None
+_tracker_fd: "int | None" = None  # the resource tracker's pipe that the child has inherited
 
 # What is imported stays: looking through it for garbage would be in vain.
 _collecting = gc.isenabled()
@@ -72,9 +71,25 @@ class _DeferringFinder:
         module._deferred_loader = spec.loader
 
 
+def use_tracker(fd):
+    """Let the resource tracker, now or when it is first used, be the one that has the pipe fd."""
+    global _tracker_fd
+    _tracker_fd = fd
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    if module is not None and not isinstance(module, _DeferredModule):
+        _use_inherited_tracker(module)
+
+
+def import_all():
+    """Import all that has been put off."""
+    for name in _MODULES:
+        __import__(name)
+        getattr(sys.modules[name], "a name that it has not", None)
+
+
 def _use_inherited_tracker(resource_tracker):
-    if tracker_fd is not None:
-        resource_tracker._resource_tracker._fd = tracker_fd
+    if _tracker_fd is not None:
+        resource_tracker._resource_tracker._fd = _tracker_fd
 
 
 _MODULES = {

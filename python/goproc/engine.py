@@ -32,11 +32,14 @@ __all__ = [
     "is_loaded",
     "lifeline_fd",
     "load",
+    "request_process",
     "stats",
 ]
 
 #: What ExitCode answers while the process runs.
 RUNNING = 1 << 20
+
+_REPLY_SLICE_MS = 50  # how long one call may wait: signal handlers run in between
 
 _DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 
@@ -81,6 +84,22 @@ def call(function: str, *args):
         return getattr(module, "pybind_" + function)(*args)
     except RuntimeError as error:
         raise _translated(error) from None
+
+
+def request_process(server: str, *arguments) -> int:
+    """Ask a server for a process, and return the id of its entry. Signal handlers run meanwhile.
+
+    server: "Forkserver" or "Spawner", of whose Request function the arguments are. Raises ProcessLookupError if the server
+    has ended before there was a process, OSError if it could not fork.
+    """
+    request = call(server + "Request", *arguments)
+    try:
+        while not (process_id := call(server + "Reply", request, _REPLY_SLICE_MS)):
+            _transport.held_signals.check()
+        return process_id
+    except BaseException:
+        call(server + "Abandon", request)
+        raise
 
 
 def lifeline_fd() -> int:

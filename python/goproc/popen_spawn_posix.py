@@ -1,14 +1,17 @@
 """Starts a process as a fresh interpreter. Mirrors multiprocessing/popen_spawn_posix.py.
 
-Popen._launch:  spawn.dump() ─▶ memfd ─▶ Spawn (Go) execs the interpreter ─▶ spawn.spawn_main() in the child
+Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnerRequest (Go) ─▶ the spawn server (spawnserver.py) forks the child ──┐
+                                 └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
 """
 
+import errno
 import os
+import sys
 from multiprocessing import resource_tracker
 
 from . import engine, popen_fork, spawn
 
-__all__ = ["Popen"]
+__all__ = ["Popen", "stop_server"]
 
 
 class _DupFd:
@@ -40,12 +43,51 @@ class Popen(popen_fork.Popen):
         tracker_fd = resource_tracker.getfd()
         data_fd = spawn.dump(process_obj, self)
         try:
-            lifeline_fd = engine.lifeline_fd()
-            command = spawn.get_command_line("goproc.spawn:spawn_main", data_fd, tracker_fd, lifeline_fd)
-            self._fds += [data_fd, tracker_fd, lifeline_fd]
-            process_id = engine.call(
-                "Spawn", engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(self._fds)
-            )
+            fds = [data_fd, tracker_fd, engine.lifeline_fd(), *self._fds]
+            process_id = _ask_server(fds)
+            if process_id is None:
+                command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
+                process_id = engine.call(
+                    "Spawn", engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(fds)
+                )
         finally:
             os.close(data_fd)
         self._watch(process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id))
+
+
+_SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
+
+_server_refuses = False
+
+
+def stop_server():
+    """Stop the spawn server, if one runs, and wait for its end. The next process starts another."""
+    if engine.is_loaded():
+        engine.call("SpawnerStop")
+
+
+def _ask_server(fds):
+    """Return the engine's id of a process that the spawn server has forked, None if an interpreter must be executed.
+
+    What is in the way of the one is in the way of the other, too, and raises there.
+    """
+    global _server_refuses
+    interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
+    if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
+        return None  # a command line of the program's own is there to be executed each time
+    command = [*spawn.get_command_line("goproc.spawnserver:main"), _SOCKET_PLACEHOLDER]
+    arguments = (
+        engine.encode_texts(command),
+        engine.encode_environment(),
+        _SOCKET_PLACEHOLDER,
+        engine.encode_numbers(fds),
+    )
+    for _ in range(2):
+        try:
+            return engine.request_process("Spawner", *arguments)
+        except ProcessLookupError:
+            pass  # it has ended: another one takes its place
+        except (OSError, ValueError) as error:
+            _server_refuses = getattr(error, "errno", None) == errno.ENOSYS
+            break
+    return None

@@ -1,4 +1,4 @@
-"""What the spawn start method and the fork server share: the child's command line, the data it gets, its main function.
+"""What the spawn start method and the servers share: the child's command line, the data it gets, its main function.
 
     parent: get_preparation_data() ─▶ pickled with the process object into a memfd ─▶ get_command_line() ─▶ the engine
     child:  python -c "...; from goproc.spawn import spawn_main ..." ─▶ main() ─▶ process_obj._bootstrap()
@@ -62,11 +62,12 @@ def set_executable(executable):
 
 def get_executable():
     """Return the interpreter's path; of a command line, the program."""
-    command = _interpreter_command()
+    command = interpreter_command()
     return command[0]
 
 
-def _interpreter_command():
+def interpreter_command():
+    """Return the command line of a child's interpreter, without its options: a program, and what precedes its options."""
     current = _standard.get_executable()
     if current is _command_executable:
         if _command is not None:
@@ -112,7 +113,7 @@ def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
         f"from {module} import {name} as f; f(*map(int, sys.argv[2:]))"
     )
     options = util._args_from_interpreter_flags()
-    return [*_interpreter_command(), *options, "-c", program, flag, *words]
+    return [*interpreter_command(), *options, "-c", program, flag, *words]
 
 
 def freeze_support():
@@ -214,10 +215,41 @@ def dump(process_obj, popen):
     return fd
 
 
+class Rehearsal:
+    """What a process that stands by does: what it will do with what it is sent, as far as that leaves no trace.
+
+    What it writes to is copied then: reference counts are everywhere, so those are some hundred pages.
+    """
+
+    def __init__(self, process_type):
+        try:
+            self._data_fd = dump(process_type(target=_nothing), self)
+        except Exception:  # the working folder is gone, say: then there is none
+            self._data_fd = os.memfd_create("goproc-rehearsal")
+
+    def __call__(self):
+        try:
+            with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
+                data = load(file)
+                del data["dir"], data["log_to_stderr"]  # the folder may be gone by now; one handler more would be a trace
+                prepare(data)
+                load(file).run()
+        except Exception:
+            pass
+        util._flush_std_streams()
+
+    def close(self):
+        os.close(self._data_fd)
+
+
+def _nothing():
+    """Do nothing."""
+
+
 def spawn_main(data_fd, tracker_fd, lifeline_fd):
     """Be a spawned child: the interpreter's main function in it. Does not return."""
     if deferred_imports is not None:
-        deferred_imports.tracker_fd = tracker_fd
+        deferred_imports.use_tracker(tracker_fd)
     else:
         from multiprocessing import resource_tracker
 

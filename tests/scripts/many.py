@@ -42,7 +42,16 @@ def run(processes, pools):
         pool.join()
 
 
+def stop_servers():
+    """Else there are as many processes standing by as there has been time to make."""
+    if "goproc.forkserver" in sys.modules:
+        sys.modules["goproc.forkserver"]._forkserver._stop()
+    if "goproc.popen_spawn_posix" in sys.modules:
+        sys.modules["goproc.popen_spawn_posix"].stop_server()
+
+
 def state():
+    stop_servers()
     gc.collect()
     deadline = time.monotonic() + 5
     while goproc.active_children() or len(threading.enumerate()) > 1:  # joins those that nobody has joined

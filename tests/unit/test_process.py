@@ -494,7 +494,7 @@ def test_the_fork_server_dies():
 
 def standing_by(server):
     """The pids of the children that the fork server has forked ahead, once all of them are there."""
-    from goproc.forkserver import STANDBYS
+    from goproc.server import STANDBYS
 
     deadline = time.monotonic() + 30
     while True:

@@ -21,10 +21,13 @@ func foreign(t *testing.T, script string) (pid int, pidfd *sys.FD) {
 
 func TestStatusOfAServersChildComesFromTheServer(t *testing.T) {
 	table := newTable(t)
-	id, err := table.Expect()
-	require.NoError(t, err)
 	pid, pidfd := foreign(t, "exit 3")
-	sentinel, err := table.Adopt(id, pid, pidfd)
+	id, err := table.Adopt(pid, pidfd, true)
+	require.NoError(t, err)
+	assert.Zero(t, table.Started(Forkserver))
+	require.NoError(t, table.Employ(id, Forkserver))
+	require.ErrorIs(t, table.Employ(id, Forkserver), ErrInvalid)
+	sentinel, err := table.Sentinel(id)
 	require.NoError(t, err)
 	assert.Equal(t, pidfd.Int(), sentinel)
 	status := make(chan int, 1)
@@ -55,11 +58,10 @@ func TestStatusOfAServersChildComesFromTheServer(t *testing.T) {
 func TestOrphansHaveAnUnknownStatus(t *testing.T) {
 	table := newTable(t)
 	for _, endedBefore := range []bool{true, false} {
-		id, err := table.Expect()
-		require.NoError(t, err)
 		pid, pidfd := foreign(t, "exec sleep 1000")
-		sentinel, err := table.Adopt(id, pid, pidfd)
+		id, err := table.Adopt(pid, pidfd, true)
 		require.NoError(t, err)
+		sentinel := pidfd.Int()
 		status := make(chan int, 1)
 		require.NoError(t, table.OnExit(id, func(s int) { status <- s }))
 		if endedBefore {
@@ -82,35 +84,37 @@ func TestOrphansHaveAnUnknownStatus(t *testing.T) {
 	}
 }
 
-func TestProcessForgottenBeforeItStartedIsEnded(t *testing.T) {
+func TestAdoptedChildrenAreWaitedFor(t *testing.T) {
 	table := newTable(t)
-	id, err := table.Expect()
+	pid, pidfd := foreign(t, "exit 3")
+	id, err := table.Adopt(pid, pidfd, false)
 	require.NoError(t, err)
+	assert.Zero(t, table.Running(), "it is none of the program's")
+	require.NoError(t, table.Employ(id, Spawn))
+	status := make(chan int, 1)
+	require.NoError(t, table.OnExit(id, func(s int) { status <- s }))
+	assert.Equal(t, 3, receive(t, status))
+	assert.EqualValues(t, 1, table.Started(Spawn))
 	table.Forget(id)
-	pid, pidfd := foreign(t, "exec sleep 1000")
-	_, err = table.Adopt(id, pid, pidfd)
-	require.NoError(t, err)
-	var status unix.WaitStatus
-	_, err = unix.Wait4(pid, &status, 0, nil)
-	require.NoError(t, err)
-	assert.Equal(t, unix.SIGKILL, status.Signal())
-	table.Exited(id, -9)
 	dropped(t, table)
 }
 
-func TestAdoptOfWhatIsNotExpected(t *testing.T) {
-	table := newTable(t)
-	id, err := table.Prepare()
-	require.NoError(t, err)
-	for _, id := range []int{id, 12345} {
-		pid, pidfd := foreign(t, "exec sleep 1000")
-		_, err := table.Adopt(id, pid, pidfd)
-		require.ErrorIs(t, err, ErrInvalid)
-		assert.Equal(t, -1, pidfd.Int())
-		_, err = unix.Wait4(pid, nil, 0, nil)
-		require.NoError(t, err, "it is ended")
-	}
-	require.NoError(t, table.Abort(id))
-	table.Exited(id, 3)
-	table.Orphan(id)
+func TestWhatCannotBeAdoptedIsEnded(t *testing.T) {
+	table := NewTable()
+	require.NoError(t, table.Close())
+	pid, pidfd := foreign(t, "exec sleep 1000")
+	_, err := table.Adopt(pid, pidfd, false)
+	require.ErrorIs(t, err, ErrClosed)
+	assert.Equal(t, -1, pidfd.Int())
+	_, err = unix.Wait4(pid, nil, 0, nil)
+	require.ErrorIs(t, err, unix.ECHILD)
+
+	pid, pidfd = foreign(t, "exec sleep 1000")
+	_, err = table.Adopt(pid, pidfd, true)
+	require.ErrorIs(t, err, ErrClosed)
+	_, err = unix.Wait4(pid, nil, 0, nil)
+	require.NoError(t, err, "its parent waits for it")
+	require.ErrorIs(t, table.Employ(12345, Spawn), ErrClosed)
+	table.Exited(12345, 3)
+	table.Orphan(12345)
 }

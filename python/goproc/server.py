@@ -1,0 +1,194 @@
+"""A server that forks: its main loop, and how a process that it has forked comes to what it is to do.
+
+    the engine ──FORK──▶ Server.serve() ──fork──▶ a process, which stands by
+    the engine ◀──STANDBY pid + pidfd, socket──────────┤
+    the engine ──order + descriptors──────────────────▶ serve() returns them in the process
+
+core/forkserver is the client, and describes the messages. What a process does before it gets its order does not depend
+on that. So some are forked ahead, and rehearse. Used by forkserver.py and spawnserver.py.
+
+It imports little: the spawn server's children are to find what they would have imported themselves, no more.
+"""
+
+import array
+import errno
+import os
+import select
+import signal
+import struct
+from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET
+from _socket import socket as Socket
+from _socket import socketpair
+
+from . import _transport
+
+__all__ = ["STANDBYS", "Server"]
+
+#: How many processes stand by.
+STANDBYS = 2
+
+#: Seconds without a request after which a process that was taken is replaced: whoever starts several shall not wait for
+#: the server's forks, which make its pages be copied.
+_BETWEEN_STARTS = 0.002
+
+_REQUEST = struct.Struct("<Iii")
+_FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
+_REPLY = struct.Struct("<Iii")
+_STANDBY, _FAILED, _EXITED, _PONG = 1, 2, 3, 4
+
+_INT = array.array("i").itemsize
+_MAX_PASSED = 253  # SCM_MAX_FD
+_MAX_ORDER = 4 * (_MAX_PASSED + 3)
+
+
+class Server:
+    """A server's state: its socket, and the processes that it has forked.
+
+    socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they are
+    its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls while it
+    stands by, and then close()s. unable: if not 0, the errno with which every request is refused.
+    """
+
+    def __init__(self, socket_fd, siblings, make_rehearsal, unable=0):
+        self._socket = Socket(fileno=socket_fd)
+        self._siblings = siblings
+        self._make_rehearsal = make_rehearsal
+        self._rehearsal = None
+        self._unable = unable
+        self._epoll = select.epoll()
+        self._epoll.register(socket_fd, select.EPOLLIN)
+        self._children = {}  # pidfd: pid, of its own
+        self._ahead = 0  # how many have been forked ahead and not taken yet
+        self._forking_ahead = False
+
+    def serve(self):
+        """Serve until the client is gone or asks to stop: return None.
+
+        In a process that has been forked, return what it was sent: the words of its order, and the descriptors.
+        """
+        socket_fd = self._socket.fileno()
+        calm = True
+        try:
+            while True:
+                lacking = self._forking_ahead and self._ahead < STANDBYS and not self._unable
+                events = self._epoll.poll(None if not lacking else 0 if calm else _BETWEEN_STARTS)
+                calm = not events
+                sent = None
+                for fd, _ in events:
+                    if fd != socket_fd:
+                        self._report_exit(fd)
+                        calm = True
+                        continue
+                    request, value = self._receive_request()
+                    if request == _FORK and self._unable:
+                        self._send(_FAILED, 0, self._unable)
+                    elif request == _FORK:
+                        sent = self._fork(False)
+                    elif request == _TAKEN:
+                        self._ahead -= value
+                    elif request == _PING:
+                        self._send(_PONG, 0, value)
+                    else:
+                        return None
+                    if sent is not None:
+                        return sent
+                if not events:
+                    if self._rehearsal is None:
+                        self._rehearsal = self._make_rehearsal()
+                    if (sent := self._fork(True)) is not None:
+                        return sent
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+        finally:
+            self._leave()
+
+    def _receive_request(self):
+        self._forking_ahead = True
+        message = self._socket.recv(_REQUEST.size + 1)
+        return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
+
+    def _fork(self, ahead):
+        """Fork a process and tell the client. In the process, wait for the order, and return it."""
+        pid = pidfd = None
+        try:
+            ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            if self._siblings:
+                pid = _transport.fork_sibling()
+            else:
+                pid = _transport.fork()
+                if pid:
+                    pidfd = os.pidfd_open(pid)
+                    self._epoll.register(pidfd, select.EPOLLIN)
+        except Exception as error:
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            if pidfd is not None:
+                os.close(pidfd)
+            if ahead:
+                self._forking_ahead = False  # who asks for one is told what is the matter
+            else:
+                self._send(_FAILED, 0, getattr(error, "errno", None) or errno.EAGAIN)
+            return None
+        if pid == 0:
+            if self._siblings:
+                # Itself, for should the server be killed now, nobody else could: its parent must know whom to wait for.
+                self._announce(os.getpid(), os.pidfd_open(os.getpid()), ours)
+            ours.close()
+            self._leave()
+            return self._stand_by(theirs, ahead)
+        theirs.close()
+        self._ahead += ahead
+        if not self._siblings:
+            self._children[pidfd] = pid
+            self._announce(pid, pidfd, ours)
+        ours.close()
+        return None
+
+    def _announce(self, pid, pidfd, connection):
+        try:
+            self._send(_STANDBY, pid, 0, pidfd, connection.fileno())
+        finally:
+            connection.close()
+            if self._siblings:
+                os.close(pidfd)
+
+    def _send(self, kind, pid, value, *fds):
+        rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self._socket.sendmsg([_REPLY.pack(kind, pid, value)], rights)
+
+    def _report_exit(self, pidfd):
+        pid = self._children.pop(pidfd)
+        try:
+            result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            assert result is not None  # without WNOHANG
+            status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        except ChildProcessError:
+            status = 255  # a preloaded module has reaped it
+        self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        self._send(_EXITED, pid, status)
+
+    def _leave(self):
+        """Close what is the server's, in a process that has been forked, and at its end."""
+        self._socket.close()
+        self._epoll.close()
+        while self._children:
+            os.close(self._children.popitem()[0])
+
+    def _stand_by(self, own, rehearse):
+        if rehearse:
+            self._rehearsal()
+        if self._rehearsal is not None:
+            self._rehearsal.close()
+        message, ancillary, flags, _ = own.recvmsg(_MAX_ORDER, CMSG_SPACE(_MAX_PASSED * _INT), MSG_CMSG_CLOEXEC)
+        own.close()
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % _INT])
+        if not message:
+            os._exit(0)  # there is nobody any more who could send one
+        if flags & MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "descriptors of the process were lost")
+        return [word for (word,) in struct.iter_unpack("<i", message)], fds.tolist()
