@@ -238,12 +238,12 @@ static PyObject *process_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
     return pid < 0 ? NULL : PyLong_FromLong((long)pid);
 }
 
-PyDoc_STRVAR(
-    fork_sibling_doc,
-    "fork_sibling() -> int\n\n"
-    "Fork this process, which must have one thread, so that the child is a child of its parent: the child's pid, and 0 in\n"
-    "the child. Handlers of pthread_atfork() do not run, CPython's do. Raises as fork() does, and OSError(ENOSYS) where\n"
-    "the C library cannot be told of it.");
+PyDoc_STRVAR(fork_sibling_doc, "fork_sibling() -> int\n\n"
+                               "Fork this process, which must have one thread, so that the child is a child of its "
+                               "parent: the child's pid, and 0 in\n"
+                               "the child. Handlers of pthread_atfork() do not run, CPython's do. Raises as fork() "
+                               "does, and OSError(ENOSYS) where\n"
+                               "the C library cannot be told of it.");
 
 static pid_t fork_sibling(void) {
     return goproc_fork_sibling(NULL);

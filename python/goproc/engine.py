@@ -89,8 +89,8 @@ def call(function: str, *args):
 def request_process(server: str, *arguments) -> int:
     """Ask a server for a process, and return the id of its entry. Signal handlers run meanwhile.
 
-    server: "Forkserver" or "Spawner", of whose Request function the arguments are. Raises ProcessLookupError if the server
-    has ended before there was a process, OSError if it could not fork.
+    server: "Forkserver" or "Spawner", of whose Request function the arguments are. Raises ProcessLookupError if the
+    server has ended before there was a process, OSError if it could not fork.
     """
     request = call(server + "Request", *arguments)
     try:

@@ -16,9 +16,17 @@ import os
 import select
 import signal
 import struct
-from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET
+from _socket import (
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    SCM_RIGHTS,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socketpair,
+)
 from _socket import socket as Socket
-from _socket import socketpair
 
 from . import _transport
 
@@ -44,9 +52,9 @@ _MAX_ORDER = 4 * (_MAX_PASSED + 3)
 class Server:
     """A server's state: its socket, and the processes that it has forked.
 
-    socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they are
-    its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls while it
-    stands by, and then close()s. unable: if not 0, the errno with which every request is refused.
+    socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they
+    are its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls
+    while it stands by, and then close()s. unable: if not 0, the errno with which every request is refused.
     """
 
     def __init__(self, socket_fd, siblings, make_rehearsal, unable=0):
@@ -176,11 +184,11 @@ class Server:
         while self._children:
             os.close(self._children.popitem()[0])
 
-    def _stand_by(self, own, rehearse):
-        if rehearse:
-            self._rehearsal()
-        if self._rehearsal is not None:
-            self._rehearsal.close()
+    def _stand_by(self, own, ahead):
+        if (rehearsal := self._rehearsal) is not None:
+            if ahead:
+                rehearsal()
+            rehearsal.close()
         message, ancillary, flags, _ = own.recvmsg(_MAX_ORDER, CMSG_SPACE(_MAX_PASSED * _INT), MSG_CMSG_CLOEXEC)
         own.close()
         fds = array.array("i")

@@ -67,7 +67,7 @@ def get_executable():
 
 
 def interpreter_command():
-    """Return the command line of a child's interpreter, without its options: a program, and what precedes its options."""
+    """Return a child's interpreter: a program, and what of its command line precedes the interpreter's options."""
     current = _standard.get_executable()
     if current is _command_executable:
         if _command is not None:
@@ -231,7 +231,10 @@ class Rehearsal:
         try:
             with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
                 data = load(file)
-                del data["dir"], data["log_to_stderr"]  # the folder may be gone by now; one handler more would be a trace
+                del (
+                    data["dir"],
+                    data["log_to_stderr"],
+                )  # the folder may be gone by now; one handler more would be a trace
                 prepare(data)
                 load(file).run()
         except Exception:

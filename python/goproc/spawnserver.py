@@ -1,11 +1,11 @@
-"""The spawn server: a fresh interpreter that has done what every spawned child does first, and forks the children from there.
+"""The spawn server: a fresh interpreter that has done what every spawned child does first, and forks them from there.
 
-    main() ──▶ Server.serve() ──fork, as a child of the main program──▶ spawn.spawn_main(), as in an interpreter of its own
+    main() ──▶ Server.serve() ──fork, as the main program's child──▶ spawn.spawn_main(), as in an interpreter of its own
 
-Nothing of the program's has ever run in it. Its children find what they would find in an interpreter executed for them: the engine
-starts another server when the environment, the command line or anything else that a program inherits is different from
-what it was (RequestAlike in core/forkserver), and sends each child the descriptors, the signal mask and what becomes of
-SIGINT. popen_spawn_posix.py asks for children.
+Nothing of the program's has ever run in it. Its children find what they would find in an interpreter executed for them:
+the engine starts another server when the environment, the command line or anything else that a program inherits is
+different from what it was (RequestAlike in core/forkserver), and sends each child the descriptors, the signal mask and
+what becomes of SIGINT. popen_spawn_posix.py asks for children.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def main(socket_fd):
 
 
 def _is_pristine():
-    """Whether the interpreter's start has left nothing that would not survive a fork, or that is for one process only."""
+    """Whether the interpreter's start has left nothing that would not survive a fork, or is for one process only."""
     import atexit
     import threading
 
@@ -57,7 +57,7 @@ _EXIT_FUNCTIONS = 1
 
 
 def _make_rehearsal():
-    from multiprocessing import reduction, spawn as standard_spawn  # noqa: F401
+    from multiprocessing import reduction  # noqa: F401
 
     from . import context
 
@@ -74,7 +74,7 @@ def _make_rehearsal():
 def _renumber(fds, numbers):
     """Give the descriptors fds these numbers; close those standard streams that are not among them."""
     pending = {}
-    for number, fd in zip(numbers, fds):
+    for number, fd in zip(numbers, fds, strict=True):
         if number in pending:
             os.close(fd)
         else:

@@ -47,6 +47,18 @@ ACTIONS = {
 }
 DEADLY = {name for name, (_, end) in ACTIONS.items() if end == "lost"}
 
+#: Errors that do not tell of which task they are, and the actions of those that have them, the surest first.
+_BY_BREADTH: list = [
+    (MaybeEncodingError, {"no pickle", "bomb"}),
+    (goproc.TaskTimeoutError, {"sleep", "loop"}),
+    (goproc.WorkerLostError, DEADLY),
+    (BaseException, set()),
+]
+
+
+def _breadth(error):
+    return next(i for i, (kind, _) in enumerate(_BY_BREADTH) if isinstance(error, kind))
+
 
 class Stage:
     """One pool, its tasks, and the threads that use it."""
@@ -275,14 +287,14 @@ class Stage:
         self._attribute(left, unknown)
 
     def _attribute(self, left, errors):
-        """Note the ends of tasks that came without their numbers: those that may have ended so, first."""
-        for error in errors:
-            if isinstance(error, goproc.WorkerLostError):
-                wanted = DEADLY
-            elif isinstance(error, goproc.TaskTimeoutError):
-                wanted = {"sleep", "loop"}
-            else:
-                wanted = {"no pickle", "bomb"}
+        """Note the ends of tasks that came without their numbers.
+
+        Which error was whose is not known. So those come first that few tasks can have, and are given to such a task: a
+        lost worker may have been running any, but if one that cannot be pickled is taken for it, then that one's error
+        has no task left.
+        """
+        for error in sorted(errors, key=_breadth):
+            wanted = _BY_BREADTH[_breadth(error)][1]
             number = next((n for n, args in left.items() if args[2] in wanted), None)
             if number is None:
                 number = next(iter(left), None)

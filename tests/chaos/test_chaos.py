@@ -1,11 +1,17 @@
 """The account of tasks finds what is wrong, and a short round finds nothing."""
 
+import itertools
 import subprocess
 import sys
+from multiprocessing.pool import MaybeEncodingError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from arena import Stage
 from ledger import Ledger
+
+import goproc
 
 
 def ledger_with(*ends, allowed=("result", "lost"), tries=1):
@@ -46,6 +52,20 @@ def test_what_is_wrong(ledger, begun, wrong):
 
 def test_a_task_of_nobodys():
     assert ledger_with("result").check([(0, 1), (7, 1)]) == ["task 7 was run, but never submitted"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_errors_that_do_not_tell_of_which_task_they_are(order):
+    """A worker was killed while it ran any task: its loss must not be noted for the one that cannot be pickled."""
+    stage = Stage.__new__(Stage)
+    stage.ledger, stage.arena = Ledger(), SimpleNamespace(losses=[])
+    numbers = [stage.ledger.add("own", "lost"), stage.ledger.add("result", "lost"), stage.ledger.add("overdue", "lost")]
+    actions = ["no pickle", "value", "loop"]
+    left = {number: (number, None, action) for number, action in zip(numbers, actions, strict=True)}
+    errors = [MaybeEncodingError("why", "what"), goproc.WorkerLostError(1, -9), goproc.TaskTimeoutError(1, 2)]
+    stage._attribute(left, [errors[i] for i in order])
+    assert not left
+    assert stage.ledger.check([(number, 1) for number in numbers]) == []
 
 
 @pytest.mark.slow
