@@ -88,7 +88,7 @@ func (c *Client) ensure(command process.Command, placeholder, traits string) (pi
 	if s := c.current(); s != nil {
 		switch {
 		case !s.runs():
-			s.lose(errors.New("it has ended"))
+			s.leave(errors.New("it has ended"))
 			<-s.done
 		case s.traits == traits:
 			return s.pid, nil

@@ -293,6 +293,11 @@ func (s *server) read() {
 	buffer := make([]byte, messageSize+1) // one more, to see a message that is too long
 	for {
 		n, passed, err := sys.Receive(s.socket, buffer)
+		if errors.Is(err, unix.ECONNRESET) {
+			// Said once, of a server that has ended before it had read all. What it had sent before is still to come.
+			s.leave(errors.New("it has not read all that it was sent"))
+			continue
+		}
 		if n == 0 || err != nil && !errors.Is(err, sys.ErrTruncated) {
 			s.lose(errors.Join(errors.New("its end of the socket is closed"), err, closeAll(passed)))
 			return

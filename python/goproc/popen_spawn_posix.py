@@ -88,6 +88,8 @@ def _ask_server(fds):
         except ProcessLookupError:
             pass  # it has ended: another one takes its place
         except (OSError, ValueError) as error:
-            _server_refuses = getattr(error, "errno", None) == errno.ENOSYS
+            if getattr(error, "errno", None) == errno.ENOSYS:
+                _server_refuses = True
+                stop_server()
             break
     return None

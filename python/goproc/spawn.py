@@ -7,6 +7,7 @@ The rules of what a child is given and how its `__main__` is made are multiproce
 too. A memfd instead of its pipe: nothing can fill up, so a child that dies early cannot block its parent.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -257,7 +258,9 @@ def spawn_main(data_fd, tracker_fd, lifeline_fd):
         from multiprocessing import resource_tracker
 
         resource_tracker._resource_tracker._fd = tracker_fd
-    sys.exit(main(data_fd, lifeline_fd))
+    code = main(data_fd, lifeline_fd)
+    gc.unfreeze()  # what the spawn server has frozen is to be taken down with all the rest, in the same order
+    sys.exit(code)
 
 
 def main(data_fd, lifeline_fd, interrupt_handler=None):

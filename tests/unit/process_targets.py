@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.context import get_spawning_popen
 
 import goproc
 
@@ -150,3 +151,17 @@ def send_surroundings(connection):
 
 def send_whether_collecting(connection):
     connection.send(gc.isenabled())
+
+
+class Inherited:
+    """A descriptor that the child inherits under the number that it has there."""
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def __reduce__(self):
+        return Inherited, (get_spawning_popen().duplicate_for_child(self.fd),)
+
+
+def write_to(inherited, text):
+    os.write(inherited.fd, text)

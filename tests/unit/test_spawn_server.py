@@ -1,0 +1,216 @@
+"""Spawned children come from the spawn server, and are as if an interpreter had been executed for each."""
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import process_targets as targets
+import pytest
+
+import goproc
+from goproc import engine, popen_spawn_posix
+from goproc.server import STANDBYS
+
+
+@pytest.fixture
+def context():
+    popen_spawn_posix.stop_server()
+    return goproc.get_context("spawn")
+
+
+def start(context, target, *args, **options):
+    process = context.Process(target=target, args=args, **options)
+    process.start()
+    return process
+
+
+def exit_code(context):
+    process = start(context, targets.exit_with, 3)
+    process.join()
+    return process.exitcode
+
+
+def server():
+    pid = engine.call("SpawnerPid")
+    assert pid > 0
+    return pid
+
+
+def children():
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (task / "children").read_text().split()))
+        except FileNotFoundError:
+            pass  # a thread that has ended since
+    return found
+
+
+def standing_by(before):
+    """The pids of the children that the server has forked ahead, once all of them are there."""
+    deadline = time.monotonic() + 30
+    while True:
+        pids = children() - before - {server()}
+        if len(pids) == STANDBYS:
+            return pids
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.005)
+
+
+def gone(pids):
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.005)
+
+
+def test_a_child_inherits_what_an_interpreter_executed_for_it_would(run_script, tmp_path):
+    seen = []
+    for library in ("multiprocessing", "goproc"):
+        (tmp_path / library).mkdir()
+        script = Path(__file__).parents[1] / "scripts" / "inherited.py"
+        lines = run_script(script, library, cwd=tmp_path / library).stdout.replace(library, "LIBRARY").splitlines()
+        seen.append(lines)
+    assert len(seen[0]) == 32
+    for plain, own in zip(*seen, strict=True):
+        assert own == plain
+
+
+def test_children_that_stand_by(context):
+    """They are what is started next; it does not matter when one is killed; they end with the server."""
+    before = children()
+    assert exit_code(context) == 3
+    pids = standing_by(before)
+    process = start(context, targets.exit_with, 3)
+    process.join()
+    assert process.pid in pids and process.exitcode == 3
+    process.close()
+    for pid in (pids := standing_by(before)):
+        os.kill(pid, signal.SIGKILL)
+    gone(pids)  # none is left as a zombie
+    assert exit_code(context) == 3
+    assert not pids & (pids := standing_by(before))
+    popen_spawn_posix.stop_server()
+    gone(pids)
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.003, 0.01, 0.03])
+def test_the_server_is_killed(context, pause):
+    before = children()
+    for _ in range(10):
+        assert exit_code(context) == 3
+        time.sleep(pause)  # it forks ahead meanwhile
+        if (pid := engine.call("SpawnerPid")) > 0:  # else one that stood by when it was killed has been taken
+            os.kill(pid, signal.SIGKILL)
+    popen_spawn_posix.stop_server()
+    gone(children() - before)
+
+
+def test_the_server_is_stopped(context):
+    """While a process is asked for: signals are served; the process is there when the server goes on."""
+    assert exit_code(context) == 3
+    pid = server()
+    os.kill(pid, signal.SIGSTOP)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGCONT))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        processes = [start(context, targets.exit_with, 3) for _ in range(STANDBYS + 1)]
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [3] * len(processes)
+
+
+def test_more_descriptors_than_can_be_sent(context):
+    """Then an interpreter is executed."""
+    pipes = [context.Pipe() for _ in range(130)]
+    process = context.Process(target=len, args=(pipes,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    for ends in pipes:
+        for end in ends:
+            end.close()
+    assert exit_code(context) == 3
+
+
+def test_descriptors_keep_their_numbers_up_to_the_limit(context):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reader, writer = os.pipe()
+    highest = soft - 1
+    os.dup2(writer, highest)
+    try:
+        process = context.Process(target=targets.write_to, args=(targets.Inherited(highest), b"text"))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert os.read(reader, 100) == b"text"
+    finally:
+        for fd in (reader, writer, highest):
+            os.close(fd)
+
+
+SITE = {
+    "thread": "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    "trace": "import sys; sys.settrace(lambda *_: None)",
+    "exit function": "import atexit; atexit.register(print, 'left')",
+}
+
+PROGRAM = """
+import goproc
+from goproc import engine
+
+if __name__ == "__main__":
+    context = goproc.get_context("spawn")
+    for _ in range(2):
+        process = context.Process(target=print, args=("ran",))
+        process.start()
+        process.join()
+    print(engine.call("SpawnerPid"))
+"""
+
+
+@pytest.mark.parametrize("what", SITE)
+def test_the_interpreters_start_leaves_what_a_fork_would_lose_or_double(run_script, tmp_path, what):
+    """Then an interpreter is executed for each child."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nif '--multiprocessing-fork' in sys.orig_argv: exec({SITE[what]!r})"
+    )
+    (tmp_path / "program.py").write_text(PROGRAM)
+    output = run_script(tmp_path / "program.py", PYTHONPATH=str(tmp_path)).stdout
+    assert output == ("ran\nleft\n" if what == "exit function" else "ran\n") * 2 + "0\n"
+
+
+def test_a_command_line_of_the_programs_own_is_executed_each_time(run_script, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    output = run_script(tmp_path / "program.py", GOPROC_PYTHON=f"env {os.path.realpath('/proc/self/exe')}")
+    assert output.stdout.endswith("\n0\n")
+
+
+EXIT = """
+import atexit
+import goproc
+
+class Ends:
+    def __del__(self):
+        print("deleted")
+
+def child():
+    global ends
+    ends = Ends()
+    atexit.register(print, "left")
+
+if __name__ == "__main__":
+    for _ in range(3):
+        process = goproc.get_context("spawn").Process(target=child)
+        process.start()
+        process.join()
+"""
+
+
+def test_a_child_ends_as_an_interpreter_does(run_script, tmp_path):
+    (tmp_path / "program.py").write_text(EXIT)
+    assert run_script(tmp_path / "program.py").stdout == "left\ndeleted\n" * 3
