@@ -201,6 +201,34 @@ def test_joined_while_the_last_worker_is_replaced():
         bad.get(0)
 
 
+def test_terminated_while_the_last_worker_is_replaced():
+    """Even if that then fails: the tasks have been cancelled, and not because of it."""
+    context = goproc.get_context("fork")
+    terminating = threading.Event()
+
+    class Process(context.Process):
+        def start(self):
+            if terminating.is_set():
+                threading.Thread(target=pool.terminate).start()
+                while not pool._crew.terminated:
+                    time.sleep(0.001)
+                raise OSError("there is no replacement")
+            super().start()
+
+    class Pool(goproc.pool.Pool):
+        @staticmethod
+        def Process(ctx, *args, **kwds):
+            return Process(*args, **kwds)
+
+    with Pool(1, context=context) as pool:
+        terminating.set()
+        lost, queued = pool.apply_async(targets.end_by_os_exit), pool.apply_async(targets.nothing)
+        with pytest.raises(WorkerLostError):
+            lost.get(SOON)
+        with pytest.raises(goproc.CancelledError):
+            queued.get(SOON)
+
+
 def test_the_fork_server_dies_while_a_pool_asks_for_workers(capfd):
     from goproc.forkserver import _forkserver
 
