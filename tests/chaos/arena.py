@@ -23,7 +23,7 @@ import tasks
 from ledger import Ledger
 
 import goproc
-from goproc import forkserver
+from goproc import forkserver, popen_spawn_posix
 
 #: Seconds after which what has not come is a hang: the watchdog of run.py then prints where everything stands.
 PATIENCE = 40
@@ -366,6 +366,7 @@ class Arena:
         if killer.returncode:
             self.ledger.fault(f"the killer ended with {killer.returncode}")
         forkserver._forkserver._stop()
+        popen_spawn_posix.stop_server()
         self.wait_for(lambda: not goproc.active_children(), "the end of all workers")
         self.wait_for(lambda: self._present() == before, lambda: f"{self._present()} instead of {before}")
         records = tasks.records(self.records)
