@@ -3,8 +3,8 @@
     popen_*.py, forkserver.py, pool.py ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
                                                                    └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
 
-`import goproc` does not load the engine, so that a program that only imports it has no thread besides its own. Only
-gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working directory while
+`import goproc` does not load the engine, nor does starting processes by fork, so that a program that does no more has no
+thread besides its own. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working directory while
 they are imported.
 
 An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
@@ -30,7 +30,6 @@ __all__ = [
     "encode_numbers",
     "encode_texts",
     "is_loaded",
-    "lifeline_fd",
     "load",
     "stats",
 ]
@@ -42,7 +41,6 @@ _DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 
 _lock = threading.RLock()
 _module = None
-_lifeline: "int | None" = None
 _copies = 0  # how many private copies this process and those it was forked from have loaded
 _last_stats: "dict[str, object] | None" = None
 
@@ -83,21 +81,14 @@ def call(function: str, *args):
         raise _translated(error) from None
 
 
-def lifeline_fd() -> int:
-    """Return the descriptor that is at its end exactly when this process is gone (the engine owns it)."""
-    global _lifeline
-    if _lifeline is None:
-        _lifeline = call("LifelineFD")
-    return _lifeline
-
-
 def stats() -> "dict[str, object]":
-    """Return the engine's counters: started (by start method), tasks, lost, running. Zeros if it was never loaded."""
+    """Return the counters: started (by start method), tasks, lost, running. They need no engine."""
     if _module is not None:
         return _read_stats()
     if _last_stats is not None:
         return _last_stats
-    return {"started": {"fork": 0, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": 0}
+    forked, running = _transport.counts()
+    return {"started": {"fork": forked, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": running}
 
 
 def close() -> None:
@@ -208,8 +199,8 @@ def _translated(error: RuntimeError) -> BaseException:
 
 
 def _forget_inherited() -> None:
-    global _module, _lifeline, _lock, _last_stats
-    _module = _lifeline = None
+    global _module, _lock, _last_stats
+    _module = None
     _last_stats = None
     _lock = threading.RLock()
 

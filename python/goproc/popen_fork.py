@@ -1,7 +1,7 @@
 """Starts a process by fork, and watches processes however they were started. Mirrors multiprocessing/popen_fork.py.
 
-    Popen._launch:  _transport.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
-                                                    │             engine's reaper watches
+    Popen._launch:  _transport.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat; no engine
+                                                    │             is needed, and if there is one, its reaper watches
                                                     └─ child ───▶ process_obj._bootstrap()
 
     When no seat is left:  ForkPrepare (Go) ──▶ _transport.fork() (C) ──▶ ForkCommit (Go)
@@ -25,11 +25,11 @@ __all__ = ["Popen", "collect_again", "leave"]
 
 
 class Popen:
-    """A child process of the engine.
+    """A child process.
 
     Attributes: pid; sentinel (a pidfd, readable once the process has ended); returncode (None until poll() or wait()
     has seen the end, then the exit status, or minus the number of the signal that ended it); finalizer (gives the
-    engine's entry back). Source: multiprocessing.popen_fork.Popen.
+    seat or the engine's entry back). Source: multiprocessing.popen_fork.Popen.
     """
 
     method = "fork"
@@ -61,23 +61,18 @@ class Popen:
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
         deadline = None if timeout is None else time.monotonic() + timeout
-        process_id = self._id
-        if process_id < 0:
-            code = _transport.exit_code(process_id)
-            if code is not None and code is not NotImplemented:
-                self.returncode = code
+        if self._id < 0:
+            code = _transport.join(self._id, timeout)
+            if code is not NotImplemented:
+                if code is not None:
+                    self.returncode = code
                 return code
-            # This thread waits, the engine's reaper need not.
-            _transport.watch(process_id, False)
-            try:
-                if not _transport.wait_readable(self.sentinel, timeout):
-                    return None
-                if self.poll() is not None:
-                    return self.returncode
-            finally:
-                if self.returncode is None:
-                    _transport.watch(process_id, True)
-        elif not _transport.wait_readable(self.sentinel, timeout):
+            # The engine has adopted it, or another thread, which has joined it, has given it up.
+            if self.returncode is not None:
+                return self.returncode
+            if deadline is not None:
+                timeout = max(0, deadline - time.monotonic())
+        if not _transport.wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -101,7 +96,7 @@ class Popen:
         self._send_signal(signal.SIGINT)
 
     def close(self):
-        """Give back the sentinel and the engine's entry. The process must have ended."""
+        """Give back the sentinel, and the seat or the engine's entry. The process must have ended."""
         if self.finalizer is not None:
             self.finalizer()
 
@@ -110,6 +105,8 @@ class Popen:
             return
         if self._owner != os.getpid():
             os.kill(self.pid, sig)
+            return
+        if self._id < 0 and _transport.send_signal(self._id, sig):
             return
         try:
             engine.call("Signal", self._id, sig)
@@ -147,7 +144,6 @@ class Popen:
         self.finalizer = util.Finalize(self, _forget, (process_id,))
 
     def _launch(self, process_obj):
-        engine.load()
         child: list = []
         try:
             if not _transport.start(process_obj.daemon, child):
@@ -167,8 +163,8 @@ class Popen:
         process_id = engine.call("ForkPrepare")
         lifeline = pid = None
         try:
-            # The engine's own descriptors are closed in the child, before it could use this one.
-            lifeline = os.dup(engine.lifeline_fd())
+            # What a child must not have of its parent's is closed before the child could use this one.
+            lifeline = os.dup(_transport.lifeline_fd())
             pid = _transport.fork()
             if pid == 0:
                 self._run_child(process_obj, None, lifeline)
@@ -224,7 +220,7 @@ def leave(code):
 
 
 def _forget(process_id):
-    if process_id < 0 and _transport.forget(process_id):
+    if process_id < 0 and (_transport.forget(process_id) or not engine.is_loaded()):
         return
     try:
         engine.call("Forget", process_id)

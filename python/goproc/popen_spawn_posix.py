@@ -6,7 +6,7 @@ Popen._launch:  spawn.dump() ─▶ memfd ─▶ Spawn (Go) execs the interprete
 import os
 from multiprocessing import resource_tracker
 
-from . import engine, popen_fork, spawn
+from . import _transport, engine, popen_fork, spawn
 
 __all__ = ["Popen"]
 
@@ -40,7 +40,7 @@ class Popen(popen_fork.Popen):
         tracker_fd = resource_tracker.getfd()
         data_fd = spawn.dump(process_obj, self)
         try:
-            lifeline_fd = engine.lifeline_fd()
+            lifeline_fd = _transport.lifeline_fd()
             command = spawn.get_command_line("goproc.spawn:spawn_main", data_fd, tracker_fd, lifeline_fd)
             self._fds += [data_fd, tracker_fd, lifeline_fd]
             process_id = engine.call(
