@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def _engine():
-    """What lives as long as the program, the engine, the lifeline and the resource tracker, is there before anything is counted."""
+    """The engine, the lifeline and the resource tracker live as long as the program: they come before the counting."""
     from multiprocessing import resource_tracker
 
     import goproc

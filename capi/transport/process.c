@@ -487,11 +487,35 @@ static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
     return move_above_streams(fd);
 }
 
+static int collecting; /* whether garbage is to be collected again */
+
+PyDoc_STRVAR(put_off_collecting_doc,
+             "put_off_collecting() -> None\n\n"
+             "In a forked child: collect no garbage until collect_again(), that is, until the process's own code runs. "
+             "What\nwould be looked at, and copied by that, is old.");
+
+static PyObject *process_put_off_collecting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    collecting = PyGC_Disable();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(collect_again_doc, "collect_again() -> None\n\n"
+                                "Let the collector be as it was before put_off_collecting().");
+
+static PyObject *process_collect_again(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    if (collecting)
+        PyGC_Enable();
+    collecting = 0;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(
     start_doc,
     "start(daemon, record) -> bool\n\n"
-    "Fork a child. In the parent, append its id, its pid and its sentinel to record; in the child,\n"
-    "0, 0 and the child's descriptor of the lifeline. A daemonic child is killed when its parent is gone.\n"
+    "Fork a child. record is a list of three: in the parent, it is filled with the child's id, its pid and its\n"
+    "sentinel; in the child, with 0, 0 and its descriptor of the lifeline, after put_off_collecting(). A daemonic "
+    "child is killed when its "
+    "parent is gone.\n"
     "False: nothing was done, for the engine refuses, or no seat is left.\n\n"
     "record is filled before a signal handler can run, so that whatever that raises the child is known. Raises\n"
     "what fork() raises, and OSError when there is no descriptor left: then there is no child.");
@@ -501,6 +525,10 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *record;
     if (!PyArg_ParseTuple(args, "pO!:start", &daemon, &PyList_Type, &record))
         return NULL;
+    if (PyList_GET_SIZE(record) != 3) {
+        PyErr_SetString(PyExc_ValueError, "the record is a list of three");
+        return NULL;
+    }
     if (make_seats() < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     if (some_forgotten)
@@ -508,15 +536,13 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     goproc_seat *seat;
     if (__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
         Py_RETURN_FALSE;
-    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
-    int signum = daemon ? SIGKILL : 0;
-    int own = move_above_streams(open_lifeline(lifeline.read));
-    if (own < 0 && (errno == EACCES || errno == EPERM)) {
-        /* This process has changed its user since it made the lifeline: the pipe belongs to the old user. Watching
-         * needs only a duplicate; being killed would need a description of one's own. */
+    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. Watching it needs only
+     * a duplicate; being killed needs a description of one's own. That cannot be had if this process has changed its user
+     * since it made the lifeline: the pipe belongs to the old user. */
+    int own = daemon ? move_above_streams(open_lifeline(lifeline.read)) : -1;
+    int signum = own >= 0 ? SIGKILL : 0;
+    if (!daemon || (own < 0 && (errno == EACCES || errno == EPERM)))
         own = fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
-        signum = 0;
-    }
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
 
@@ -533,6 +559,7 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         /* The child must not go on as its parent, whatever fails. */
         if (signum && arm_lifeline(own, signum) < 0)
             _exit(1);
+        collecting = PyGC_Disable();
     } else {
         int reaped, pidfd = open_pidfd(pid, &own, &reaped);
         int error = errno;
@@ -564,14 +591,19 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
         sentinel = pidfd;
     }
-    PyObject *known = Py_BuildValue("(LlL)", id, (long)pid, sentinel);
-    int failed = !known || PyList_SetSlice(record, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, known) < 0;
-    Py_XDECREF(known);
+    long long known[] = {id, pid, sentinel};
+    int failed = 0;
+    for (int i = 0; i < 3 && !failed; i++) {
+        PyObject *number = PyLong_FromLongLong(known[i]);
+        failed = !number || PyList_SetItem(record, i, number) < 0;
+    }
     if (failed) {
         if (!pid)
             _exit(1);
         kill(pid, SIGKILL); /* nobody will know of it */
+        lock_seat(seat);
         seat->forgotten = some_forgotten = 1;
+        unlock_seat(seat);
         return NULL;
     }
     Py_RETURN_TRUE;
@@ -780,6 +812,8 @@ PyMethodDef goproc_process_methods[] = {
     {"lifeline_fd", process_lifeline_fd, METH_NOARGS, lifeline_fd_doc},
     {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
     {"start", process_start, METH_VARARGS, start_doc},
+    {"put_off_collecting", process_put_off_collecting, METH_NOARGS, put_off_collecting_doc},
+    {"collect_again", process_collect_again, METH_NOARGS, collect_again_doc},
     {"exit_code", process_exit_code, METH_O, exit_code_doc},
     {"forget", process_forget, METH_O, forget_doc},
     {"join", process_join, METH_VARARGS, join_doc},
