@@ -513,10 +513,8 @@ PyDoc_STRVAR(
     start_doc,
     "start(daemon, record) -> bool\n\n"
     "Fork a child. record is a list of three: in the parent, it is filled with the child's id, its pid and its\n"
-    "sentinel; in the child, with 0, 0 and its descriptor of the lifeline, after put_off_collecting(). A daemonic "
-    "child is killed when its "
-    "parent is gone.\n"
-    "False: nothing was done, for the engine refuses, or no seat is left.\n\n"
+    "sentinel; in the child, with 0, 0 and its descriptor of the lifeline, after put_off_collecting(). A daemonic\n"
+    "child is killed when its parent is gone. False: nothing was done, for the engine refuses, or no seat is left.\n\n"
     "record is filled before a signal handler can run, so that whatever that raises the child is known. Raises\n"
     "what fork() raises, and OSError when there is no descriptor left: then there is no child.");
 
@@ -591,13 +589,8 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
         sentinel = pidfd;
     }
-    long long known[] = {id, pid, sentinel};
-    int failed = 0;
-    for (int i = 0; i < 3 && !failed; i++) {
-        PyObject *number = PyLong_FromLongLong(known[i]);
-        failed = !number || PyList_SetItem(record, i, number) < 0;
-    }
-    if (failed) {
+    PyObject *known[] = {PyLong_FromLongLong(id), PyLong_FromLong((long)pid), PyLong_FromLongLong(sentinel)};
+    if (!known[0] || !known[1] || !known[2]) {
         if (!pid)
             _exit(1);
         kill(pid, SIGKILL); /* nobody will know of it */
@@ -606,6 +599,8 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         unlock_seat(seat);
         return NULL;
     }
+    for (int i = 0; i < 3; i++)
+        PyList_SetItem(record, i, known[i]);
     Py_RETURN_TRUE;
 }
 
