@@ -154,8 +154,7 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
 
     goproc_abi_version_fn abi_version = (goproc_abi_version_fn)dlsym(handle, "goproc_abi_version");
     goproc_fd_register_fn fd_register = (goproc_fd_register_fn)dlsym(handle, "goproc_fd_register");
-    share_seats = (goproc_share_seats_fn)dlsym(handle, "goproc_share_seats");
-    if (!abi_version || !fd_register || !share_seats)
+    if (!abi_version || !fd_register)
         return PyErr_Format(PyExc_ImportError, "%R is not a goproc engine", arg);
     /* A Go library is initialised by a thread of its own; the first call waits for it. Only then has the limit been
      * changed. */
@@ -165,6 +164,9 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
         return PyErr_Format(PyExc_ImportError,
                             "the goproc engine %R has ABI version %d, _transport has %d: build both anew", arg,
                             (int)version, GOPROC_ABI_VERSION);
+    share_seats = (goproc_share_seats_fn)dlsym(handle, "goproc_share_seats");
+    if (!share_seats)
+        return PyErr_Format(PyExc_ImportError, "%R lacks goproc_share_seats: build it anew", arg);
     engine_handle = handle;
     register_slots = fd_register(&register_count);
     engine_state = GOPROC_ENGINE_LIVE;
