@@ -37,7 +37,7 @@ TRANSPORT_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ca
 # No -g, and NDEBUG: debug information and the headers' assertions would carry this machine's paths.
 TRANSPORT_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 # -lpthread and -ldl are empty in glibc 2.34 and later; as-needed then leaves them out.
-TRANSPORT_LDFLAGS = ["-shared", "-Wl,--as-needed", "-pthread", "-ldl", "-s"]
+TRANSPORT_LDFLAGS = ["-shared", "-Wl,--as-needed", "-Wl,-z,now", "-pthread", "-ldl", "-s"]
 
 
 def run(*command, cwd=ROOT, env=None):

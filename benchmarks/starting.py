@@ -15,11 +15,23 @@ def fork():
     os.waitpid(pid, 0)
 
 
+def fork_with_multiprocessing():
+    import multiprocessing.popen_fork  # noqa: F401
+
+    return fork
+
+
+def fork_with_goproc():
+    import goproc.popen_fork  # noqa: F401
+
+    return fork
+
+
 def fork_with_engine():
     from goproc import engine
 
     engine.load()
-    return fork
+    return fork_with_goproc()
 
 
 def interpreter(code):
@@ -59,7 +71,9 @@ NEEDED = "import threading, signal, weakref, _pickle"
 IN_A_CHILD = "import sys; sys.argv = ['-c', '--multiprocessing-fork']; import goproc.spawn"
 
 PARTS = {
-    "`os.fork`, `os._exit`, `os.waitpid`, with an engine loaded": fork_with_engine,
+    "`os.fork`, `os._exit`, `os.waitpid`, multiprocessing imported": fork_with_multiprocessing,
+    "the same, goproc imported, no engine": fork_with_goproc,
+    "the same, with an engine loaded": fork_with_engine,
     "fork: start and join, multiprocessing": process("multiprocessing", "fork"),
     "fork: start and join, goproc": process("goproc", "fork"),
     "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),
@@ -88,7 +102,6 @@ def starting(repetitions: int) -> dict[str, list[float]]:
 
 
 def main():
-    import statistics
     import time
 
     run = list(PARTS.values())[int(sys.argv[1])]()
@@ -99,7 +112,7 @@ def main():
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
-    print(statistics.median(seconds))
+    print(sorted(seconds)[TIMES // 2])  # not by module statistics: what is imported makes forks slower
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import (
 	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/sys"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	abiVersion = 4       // GOPROC_ABI_VERSION
+	abiVersion = 5       // GOPROC_ABI_VERSION
 	ePoisoned  = -100000 // GOPROC_EPOISONED
 )
 
@@ -34,17 +35,15 @@ func goproc_fd_register(count *C.int32_t) *C.int32_t {
 	return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(slots)))
 }
 
-//export goproc_process_seats
-func goproc_process_seats() (seats unsafe.Pointer) {
+//export goproc_share_seats
+func goproc_share_seats(seats unsafe.Pointer) (result C.int32_t) {
 	err := guard.Check()
-	defer guard.Recover("goproc_process_seats", &err)
-	if err != nil {
-		return nil
+	defer func() { result = C.int32_t(code(err)) }()
+	defer guard.Recover("goproc_share_seats", &err)
+	if err == nil {
+		engine.Get().Table.Share((*process.Seats)(seats))
 	}
-	if s, err := engine.Get().Table.Seats(); err == nil {
-		return unsafe.Pointer(s)
-	}
-	return nil
+	return
 }
 
 //export goproc_pool_submit

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GOPROC_ABI_VERSION 4
+#define GOPROC_ABI_VERSION 5
 
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
@@ -23,7 +23,7 @@ typedef int32_t (*goproc_abi_version_fn)(void);
  * in a forked child, which closes what is listed. */
 typedef int32_t *(*goproc_fd_register_fn)(int32_t *count);
 
-/* One forked child, in memory that the engine and C share (core/process/seats.go). Whoever reads or writes it holds the
+/* One forked child, in memory that C and the engine share (core/process/seats.go), when one is loaded. Whoever reads or writes it holds the
  * lock, which is never held for longer than a system call that does not wait; 1 is held. */
 typedef struct {
     uint32_t lock;
@@ -31,9 +31,9 @@ typedef struct {
     uint32_t generation; /* how often the seat has been taken */
     int32_t pid;
     int32_t pidfd;
-    int32_t status;  /* once it has ended: the exit code, or the negative number of a signal */
-    int32_t adopted; /* not 0: the engine has an entry for it, and C must ask the engine */
-    int32_t unused;
+    int32_t status;    /* once it has ended: the exit code, or the negative number of a signal */
+    int32_t adopted;   /* not 0: the engine has an entry for it, and C must ask the engine */
+    int32_t forgotten; /* not 0: nobody will ask any more; whoever sees that it has ended gives the seat back */
 } goproc_seat;
 
 enum {
@@ -44,23 +44,24 @@ enum {
     GOPROC_SEAT_COUNT = 1024
 };
 
-/* Only C takes seats, with the GIL held, and C gives back those that are not adopted. While a process runs its pidfd is
- * in the epoll, with the id of the seat as data: -1 - generation * GOPROC_SEAT_COUNT - index. */
+/* Only C takes seats, with the GIL held. While a process runs its pidfd is in the epoll, if there is one, with the id of the
+ * seat as data: -1 - generation * GOPROC_SEAT_COUNT - index. C and Go write epoll and highest, and then read the other's, in
+ * one order that both see. */
 typedef struct {
-    int32_t refused;  /* not 0: take no further seats; the engine's functions say why */
-    int32_t epoll;    /* the reaper's, -1 when there is none */
-    int32_t lifeline; /* see transport/process.c */
-    int32_t highest;  /* no seat from here on has ever been taken; C writes it */
-    int64_t started;  /* how many processes C has started; C writes it */
+    int32_t refused; /* not 0: take no further seats; the engine's functions say why */
+    int32_t epoll;   /* the reaper's, -1 when there is none */
+    int32_t highest; /* no seat from here on has ever been taken; C writes it */
+    int32_t unused;
+    int64_t started; /* how many processes C has started; C writes it */
     goproc_seat seats[GOPROC_SEAT_COUNT];
 } goproc_seats;
 
 /* The exit code of a process whose status nobody can learn any more. */
 #define GOPROC_STATUS_UNKNOWN 255
 
-/* The seats, the same for as long as the engine lives; NULL when the engine cannot have processes. They lie outside the Go
- * heap and stay readable in a forked child. */
-typedef goproc_seats *(*goproc_process_seats_fn)(void);
+/* Gives the engine the process's seats, once, to keep: it watches over those who sit there. They stay where they are. Returns
+ * 0, or GOPROC_EPOISONED. */
+typedef int32_t (*goproc_share_seats_fn)(goproc_seats *seats);
 
 /* What a call of a poisoned engine returns. */
 #define GOPROC_EPOISONED (-100000)

@@ -34,13 +34,13 @@ package capi
 //     off_epoll = offsetof(goproc_seats, epoll),
 //     off_highest = offsetof(goproc_seats, highest),
 //     off_processes_started = offsetof(goproc_seats, started),
-//     off_lifeline = offsetof(goproc_seats, lifeline),
 //     off_seat_state = offsetof(goproc_seat, state),
 //     off_generation = offsetof(goproc_seat, generation),
 //     off_pid = offsetof(goproc_seat, pid),
 //     off_pidfd = offsetof(goproc_seat, pidfd),
 //     off_status = offsetof(goproc_seat, status),
 //     off_adopted = offsetof(goproc_seat, adopted),
+//     off_forgotten = offsetof(goproc_seat, forgotten),
 // };
 //
 // static uint64_t extents_start(void) { return GOPROC_EXTENTS_START; }
@@ -60,7 +60,6 @@ func layoutOfC() map[string]int64 {
 		"seats":           C.off_seats,
 		"seats refused":   C.off_refused,
 		"seats epoll":     C.off_epoll,
-		"seats lifeline":  C.off_lifeline,
 		"seats highest":   C.off_highest,
 		"seats started":   C.off_processes_started,
 		"seat count":      C.GOPROC_SEAT_COUNT,
@@ -70,6 +69,7 @@ func layoutOfC() map[string]int64 {
 		"seat pidfd":      C.off_pidfd,
 		"seat status":     C.off_status,
 		"seat adopted":    C.off_adopted,
+		"seat forgotten":  C.off_forgotten,
 		"seat free":       C.GOPROC_SEAT_FREE,
 		"seat running":    C.GOPROC_SEAT_RUNNING,
 		"seat ended":      C.GOPROC_SEAT_ENDED,

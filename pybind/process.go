@@ -10,12 +10,6 @@ import (
 	"github.com/mattn/go-shellwords"
 )
 
-// LifelineFD is the read end of the engine's lifeline, a pipe that comes to its end when this process is gone. The
-// engine owns it.
-func LifelineFD() (int, error) {
-	return call("LifelineFD", func(e *engine.Engine) (int, error) { return e.Table.Lifeline() })
-}
-
 // ForkPrepare makes a process-table entry for a child about to be forked, and returns its id. ForkCommit or ForkAbort
 // must follow.
 func ForkPrepare() (int, error) {

@@ -151,12 +151,6 @@ func TestForkserverThatEnds(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestLifeline(t *testing.T) {
-	fd, err := LifelineFD()
-	require.NoError(t, err)
-	assert.Greater(t, fd, 2)
-}
-
 func TestSplitCommand(t *testing.T) {
 	for line, want := range map[string][]string{
 		"python3 -X dev":           {"python3", "-X", "dev"},

@@ -22,11 +22,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def _engine():
-    """The engine and the resource tracker live as long as the program: they are started before anything is counted."""
+    """The engine, the lifeline and the resource tracker live as long as the program: they come before the counting."""
     from multiprocessing import resource_tracker
 
     import goproc
+    from goproc import engine
 
+    engine.load()
     resource_tracker.ensure_running()
     process = goproc.get_context("fork").Process()
     process.start()

@@ -1,11 +1,12 @@
 /* process.c - starting and watching processes, as far as that needs C.
  *
  * fork() is here because the system call must be made on the Python thread that called start(), outside Go: the child
- * would otherwise return into a Go runtime whose threads are gone. The engine (in Go) prepares and commits around it.
+ * would otherwise return into a Go runtime whose threads are gone. Forked children are listed here, too, in seats, so that
+ * starting, joining and ending them needs no engine; one that is loaded later watches over them.
  *
- * A forked child inherits the engine's memory and descriptors, but not its threads. A pthread_atfork handler closes the
- * descriptors that the engine has listed in its register and marks the engine as inherited; Python then loads a fresh
- * copy if the child needs one (python/goproc/engine.py).
+ * A forked child inherits the memory and descriptors of its parent's engine and seats, but not the threads. A
+ * pthread_atfork handler closes the descriptors, gives the seats up, and marks the engine as inherited; Python then loads
+ * a fresh copy if the child needs one (python/goproc/engine.py).
  */
 #include "transport.h"
 
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -32,9 +34,18 @@ static int engine_state = GOPROC_ENGINE_NONE;
 static void *engine_handle;     /* from dlopen; never closed, for a Go library cannot be unloaded */
 static int32_t *register_slots; /* the engine's open descriptors, each plus one; see goproc.h */
 static int32_t register_count;
-static goproc_seats *seats;       /* NULL until a process is started, and in a forked child */
+static goproc_share_seats_fn share_seats;
 static struct rlimit saved_limit; /* RLIMIT_NOFILE before the engine was loaded */
 static int limit_saved;
+
+static goproc_seats *seats; /* NULL until this process forks its first child */
+static int some_forgotten;  /* whether a process that ran had been given up when that was last looked at */
+
+/* A pipe that nothing is ever written to. Only this process has the write end: executed programs do not inherit it, and
+ * forked children close it. So the read end, which children have, comes to its end exactly when this process is gone. */
+static struct {
+    int read, write;
+} lifeline = {-1, -1};
 
 enum { MAX_CHILD_HOOKS = 8 };
 static goproc_child_hook child_hooks[MAX_CHILD_HOOKS];
@@ -77,11 +88,19 @@ static void in_forked_child(void) {
                 close(register_slots[i] - 1);
                 register_slots[i] = 0; /* the number will be used again: a child of this child must not close it */
             }
-        for (int32_t i = 0; seats && i < seats->highest; i++) {
+    }
+    if (seats) {
+        for (int32_t i = 0; i < seats->highest; i++)
             if (occupied(&seats->seats[i]))
                 close(seats->seats[i].pidfd);
-        }
+        munmap(seats, sizeof *seats);
         seats = NULL;
+        some_forgotten = 0;
+    }
+    if (lifeline.read >= 0) {
+        close(lifeline.read);
+        close(lifeline.write);
+        lifeline.read = lifeline.write = -1;
     }
     for (int i = 0; i < child_hook_count; i++)
         child_hooks[i]();
@@ -114,6 +133,12 @@ static void restore_limits(void) {
     limit_saved = 0;
 }
 
+/* Has the engine watch over the seats, if there are both. */
+static void hand_over_seats(void) {
+    if (seats && engine_state == GOPROC_ENGINE_LIVE && share_seats(seats) < 0)
+        __atomic_store_n(&seats->refused, 1, __ATOMIC_RELEASE);
+}
+
 PyDoc_STRVAR(attach_doc, "attach(path) -> None\n\n"
                          "Link to the engine that has been loaded from path.\n\n"
                          "Raises ImportError if it is not loaded, or was built for another version of the ABI.");
@@ -139,9 +164,13 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
         return PyErr_Format(PyExc_ImportError,
                             "the goproc engine %R has ABI version %d, _transport has %d: build both anew", arg,
                             (int)version, GOPROC_ABI_VERSION);
+    share_seats = (goproc_share_seats_fn)dlsym(handle, "goproc_share_seats");
+    if (!share_seats)
+        return PyErr_Format(PyExc_ImportError, "%R lacks goproc_share_seats: build it anew", arg);
     engine_handle = handle;
     register_slots = fd_register(&register_count);
     engine_state = GOPROC_ENGINE_LIVE;
+    hand_over_seats();
     Py_RETURN_NONE;
 }
 
@@ -256,6 +285,46 @@ static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
 
+static int move_above_streams(int fd) {
+    if (fd < 0 || fd > 2)
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return moved;
+}
+
+/* Makes the lifeline, if this process has none. Returns 0, or -1 with errno set. */
+static int make_lifeline(void) {
+    int ends[2];
+    if (lifeline.read >= 0)
+        return 0;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    ends[0] = move_above_streams(ends[0]);
+    ends[1] = move_above_streams(ends[1]);
+    if (ends[0] < 0 || ends[1] < 0) {
+        int error = errno;
+        close(ends[0] < 0 ? ends[1] : ends[0]);
+        errno = error;
+        return -1;
+    }
+    lifeline.read = ends[0];
+    lifeline.write = ends[1];
+    return 0;
+}
+
+PyDoc_STRVAR(lifeline_fd_doc, "lifeline_fd() -> int\n\n"
+                              "The read end of this process's lifeline, a pipe that comes to its end when this process "
+                              "is gone. It is\nmade at the first call and stays open. Raises OSError.");
+
+static PyObject *process_lifeline_fd(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    if (make_lifeline() < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLong(lifeline.read);
+}
+
 /* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
  * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
 static int open_lifeline(int fd) {
@@ -302,7 +371,22 @@ static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
 
 /* ---- forked children, in seats ------------------------------------------------------------------------------------
  *
- * The whole of starting, joining and giving up a forked child, without a call into Go: see goproc.h. */
+ * The whole of starting, joining, signalling and giving up a forked child, without a call into Go: see goproc.h. */
+
+/* Makes the seats and the lifeline, if this process has none. Returns 0, or -1 with errno set. */
+static int make_seats(void) {
+    if (make_lifeline() < 0)
+        return -1;
+    if (seats)
+        return 0;
+    void *memory = mmap(NULL, sizeof *seats, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return -1;
+    seats = memory;
+    seats->epoll = -1;
+    hand_over_seats();
+    return 0;
+}
 
 static void lock_seat(goproc_seat *seat) {
     uint32_t free_lock = 0;
@@ -319,7 +403,7 @@ static void unlock_seat(goproc_seat *seat) {
 /* Returns the seat of the id, locked, or NULL if the engine must be asked, because it has an entry for it or because
  * nobody sits there any more. */
 static goproc_seat *acquire_seat(long long id) {
-    if (id >= 0 || !seats || engine_state != GOPROC_ENGINE_LIVE)
+    if (id >= 0 || !seats)
         return NULL;
     goproc_seat *seat = &seats->seats[(-1 - id) % GOPROC_SEAT_COUNT];
     lock_seat(seat);
@@ -332,7 +416,7 @@ static goproc_seat *acquire_seat(long long id) {
 static void watch_seat(goproc_seat *seat, int operation) {
     struct epoll_event event = {.events = EPOLLIN};
     event.data.u64 = (uint64_t)(-1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + (seat - seats->seats)));
-    int epoll = __atomic_load_n(&seats->epoll, __ATOMIC_RELAXED);
+    int epoll = __atomic_load_n(&seats->epoll, __ATOMIC_SEQ_CST);
     if (epoll >= 0)
         epoll_ctl(epoll, operation, seat->pidfd, &event);
 }
@@ -357,14 +441,26 @@ static int look_at_seat(goproc_seat *seat) {
     return 1;
 }
 
-static int move_above_streams(int fd) {
-    if (fd < 0 || fd > 2)
-        return fd;
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int error = errno;
-    close(fd);
-    errno = error;
-    return moved;
+/* Gives the seat of a child that has ended back. It is locked. */
+static void vacate_seat(goproc_seat *seat) {
+    close(seat->pidfd);
+    __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+}
+
+/* Gives back the seats of children that were given up before they had ended, and have ended since. */
+static void vacate_forgotten(void) {
+    some_forgotten = 0;
+    for (int32_t i = 0; i < seats->highest; i++) {
+        goproc_seat *seat = &seats->seats[i];
+        lock_seat(seat);
+        if (seat->forgotten && !seat->adopted && occupied(seat)) {
+            if (look_at_seat(seat))
+                vacate_seat(seat);
+            else
+                some_forgotten = 1;
+        }
+        unlock_seat(seat);
+    }
 }
 
 static goproc_seat *free_seat(void) {
@@ -395,12 +491,34 @@ static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
     return move_above_streams(fd);
 }
 
+static int collecting; /* whether garbage is to be collected again */
+
+PyDoc_STRVAR(put_off_collecting_doc,
+             "put_off_collecting() -> None\n\n"
+             "In a forked child: collect no garbage until collect_again(), that is, until the process's own code runs. "
+             "What\nwould be looked at, and copied by that, is old.");
+
+static PyObject *process_put_off_collecting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    collecting = PyGC_Disable();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(collect_again_doc, "collect_again() -> None\n\n"
+                                "Let the collector be as it was before put_off_collecting().");
+
+static PyObject *process_collect_again(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    if (collecting)
+        PyGC_Enable();
+    collecting = 0;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(
     start_doc,
     "start(daemon, record) -> bool\n\n"
-    "Fork a child of the engine. In the parent, append its id, its pid and its sentinel to record; in the child,\n"
-    "0, 0 and the child's descriptor of the lifeline. A daemonic child is killed when its parent is gone.\n"
-    "False: nothing was done, for the engine refuses, or has no seat left.\n\n"
+    "Fork a child. record is a list of three: in the parent, it is filled with the child's id, its pid and its\n"
+    "sentinel; in the child, with 0, 0 and its descriptor of the lifeline, after put_off_collecting(). A daemonic\n"
+    "child is killed when its parent is gone. False: nothing was done, for the engine refuses, or no seat is left.\n\n"
     "record is filled before a signal handler can run, so that whatever that raises the child is known. Raises\n"
     "what fork() raises, and OSError when there is no descriptor left: then there is no child.");
 
@@ -409,24 +527,24 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *record;
     if (!PyArg_ParseTuple(args, "pO!:start", &daemon, &PyList_Type, &record))
         return NULL;
-    if (!seats) {
-        goproc_process_seats_fn process_seats = (goproc_process_seats_fn)goproc_symbol("goproc_process_seats");
-        if (!process_seats)
-            return NULL;
-        seats = process_seats();
+    if (PyList_GET_SIZE(record) != 3) {
+        PyErr_SetString(PyExc_ValueError, "the record is a list of three");
+        return NULL;
     }
+    if (make_seats() < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (some_forgotten)
+        vacate_forgotten();
     goproc_seat *seat;
-    if (!seats || __atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
+    if (__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
         Py_RETURN_FALSE;
-    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
-    int signum = daemon ? SIGKILL : 0;
-    int own = move_above_streams(open_lifeline(seats->lifeline));
-    if (own < 0 && (errno == EACCES || errno == EPERM)) {
-        /* This process has changed its user since its engine was loaded: the pipe belongs to the old user. Watching
-         * needs only a duplicate; being killed would need a description of one's own. */
-        own = fcntl(seats->lifeline, F_DUPFD_CLOEXEC, 3);
-        signum = 0;
-    }
+    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. Watching it needs only
+     * a duplicate; being killed needs a description of one's own. That cannot be had if this process has changed its user
+     * since it made the lifeline: the pipe belongs to the old user. */
+    int own = daemon ? move_above_streams(open_lifeline(lifeline.read)) : -1;
+    int signum = own >= 0 ? SIGKILL : 0;
+    if (!daemon || (own < 0 && (errno == EACCES || errno == EPERM)))
+        own = fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
 
@@ -443,6 +561,7 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         /* The child must not go on as its parent, whatever fails. */
         if (signum && arm_lifeline(own, signum) < 0)
             _exit(1);
+        collecting = PyGC_Disable();
     } else {
         int reaped, pidfd = open_pidfd(pid, &own, &reaped);
         int error = errno;
@@ -461,10 +580,11 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         seat->pid = (int32_t)pid;
         seat->pidfd = pidfd;
         seat->adopted = 0;
+        seat->forgotten = 0;
         seat->status = GOPROC_STATUS_UNKNOWN;
         int32_t index = (int32_t)(seat - seats->seats);
         if (index >= seats->highest)
-            __atomic_store_n(&seats->highest, index + 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&seats->highest, index + 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
         if (!reaped)
             watch_seat(seat, EPOLL_CTL_ADD);
@@ -473,15 +593,18 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
         id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
         sentinel = pidfd;
     }
-    PyObject *known = Py_BuildValue("(LlL)", id, (long)pid, sentinel);
-    int failed = !known || PyList_SetSlice(record, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, known) < 0;
-    Py_XDECREF(known);
-    if (failed) {
+    PyObject *known[] = {PyLong_FromLongLong(id), PyLong_FromLong((long)pid), PyLong_FromLongLong(sentinel)};
+    if (!known[0] || !known[1] || !known[2]) {
         if (!pid)
             _exit(1);
-        kill(pid, SIGKILL); /* nobody will know of it; the reaper waits for it */
+        kill(pid, SIGKILL); /* nobody will know of it */
+        lock_seat(seat);
+        seat->forgotten = some_forgotten = 1;
+        unlock_seat(seat);
         return NULL;
     }
+    for (int i = 0; i < 3; i++)
+        PyList_SetItem(record, i, known[i]);
     Py_RETURN_TRUE;
 }
 
@@ -505,10 +628,9 @@ static PyObject *process_exit_code(PyObject *Py_UNUSED(module), PyObject *arg) {
     return PyLong_FromLong(status);
 }
 
-PyDoc_STRVAR(forget_doc,
-             "forget(id) -> bool\n\n"
-             "Give back what start() took, pidfd included, if the child has ended. False: the engine must be "
-             "told.");
+PyDoc_STRVAR(forget_doc, "forget(id) -> bool\n\n"
+                         "Give back what start() took, pidfd included, as soon as the child has ended. False: the "
+                         "engine must be told.");
 
 static PyObject *process_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
     long long id = PyLong_AsLongLong(arg);
@@ -517,32 +639,47 @@ static PyObject *process_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
     goproc_seat *seat = acquire_seat(id);
     if (!seat)
         Py_RETURN_FALSE;
-    int ended = look_at_seat(seat);
-    if (ended) {
-        close(seat->pidfd);
-        __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
-    }
+    if (look_at_seat(seat))
+        vacate_seat(seat);
+    else
+        seat->forgotten = some_forgotten = 1;
     unlock_seat(seat);
-    return PyBool_FromLong(ended);
+    Py_RETURN_TRUE;
 }
 
-PyDoc_STRVAR(watch_doc,
-             "watch(id, reaper) -> None\n\n"
-             "Say who waits for a child that start() started: the engine's reaper (True, as at first), or the\n"
-             "caller, so that the reaper need not wake up for it (False).");
+PyDoc_STRVAR(send_signal_doc, "send_signal(id, signum) -> bool\n\n"
+                              "Send a child that start() started a signal, unless it has ended. False: the engine must "
+                              "be asked.\nRaises OSError.");
 
-static PyObject *process_watch(PyObject *Py_UNUSED(module), PyObject *args) {
+static PyObject *process_send_signal(PyObject *Py_UNUSED(module), PyObject *args) {
     long long id;
-    int reaper;
-    if (!PyArg_ParseTuple(args, "Lp:watch", &id, &reaper))
+    int signum, failed = 0;
+    if (!PyArg_ParseTuple(args, "Li:send_signal", &id, &signum))
         return NULL;
     goproc_seat *seat = acquire_seat(id);
-    if (seat) {
-        if (seat->state == GOPROC_SEAT_RUNNING)
-            watch_seat(seat, reaper ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+    if (!seat)
+        Py_RETURN_FALSE;
+    if (seat->state == GOPROC_SEAT_RUNNING)
+        failed = syscall(SYS_pidfd_send_signal, seat->pidfd, signum, NULL, 0) < 0 && errno != ESRCH;
+    unlock_seat(seat);
+    if (failed)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_TRUE;
+}
+
+PyDoc_STRVAR(counts_doc, "counts() -> (int, int)\n\n"
+                         "How many children start() has started in this process, and how many of those that the engine "
+                         "has no entry for run.");
+
+static PyObject *process_counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    int running = 0;
+    for (int32_t i = 0; seats && i < seats->highest; i++) {
+        goproc_seat *seat = &seats->seats[i];
+        lock_seat(seat);
+        running += occupied(seat) && !seat->adopted && !look_at_seat(seat);
         unlock_seat(seat);
     }
-    Py_RETURN_NONE;
+    return Py_BuildValue("(Li)", seats ? (long long)seats->started : 0LL, running);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
@@ -553,27 +690,17 @@ static double monotonic_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-PyDoc_STRVAR(
-    wait_readable_doc,
-    "wait_readable(fd, timeout) -> bool\n\n"
-    "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
-    "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
-    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open.");
-
-static PyObject *process_wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
-    int fd;
-    PyObject *timeout_arg;
-    if (!PyArg_ParseTuple(args, "iO:wait_readable", &fd, &timeout_arg))
-        return NULL;
+/* Waits until fd is readable: see wait_readable(). Returns 1, 0 if the timeout is over, or -1 with an exception set. */
+static int wait_until_readable(int fd, PyObject *timeout_arg) {
     double timeout = -1, deadline = 0;
     int bounded = timeout_arg != Py_None;
     if (bounded) {
         timeout = PyFloat_AsDouble(timeout_arg);
         if (timeout == -1 && PyErr_Occurred())
-            return NULL;
+            return -1;
         if (isnan(timeout)) {
             PyErr_SetString(PyExc_ValueError, "timeout is not a number");
-            return NULL;
+            return -1;
         }
         if (timeout < 0)
             timeout = 0;
@@ -595,27 +722,82 @@ static PyObject *process_wait_readable(PyObject *Py_UNUSED(module), PyObject *ar
         Py_END_ALLOW_THREADS if (ready > 0) {
             if (wanted.revents & POLLNVAL) {
                 errno = EBADF;
-                return PyErr_SetFromErrno(PyExc_OSError);
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
             }
-            Py_RETURN_TRUE;
+            return 1;
         }
         if (ready < 0) {
             if (error != EINTR) {
                 errno = error;
-                return PyErr_SetFromErrno(PyExc_OSError);
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
             }
             if (PyErr_CheckSignals() < 0)
-                return NULL;
+                return -1;
         }
         if (bounded) {
             timeout = deadline - monotonic_seconds();
             if (timeout <= 0) {
                 if (ready == 0)
-                    Py_RETURN_FALSE;
+                    return 0;
                 timeout = 0; /* a handler took the rest of the time: look once more */
             }
         }
     }
+}
+
+PyDoc_STRVAR(
+    wait_readable_doc,
+    "wait_readable(fd, timeout) -> bool\n\n"
+    "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
+    "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
+    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open.");
+
+static PyObject *process_wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd;
+    PyObject *timeout_arg;
+    if (!PyArg_ParseTuple(args, "iO:wait_readable", &fd, &timeout_arg))
+        return NULL;
+    int ready = wait_until_readable(fd, timeout_arg);
+    return ready < 0 ? NULL : PyBool_FromLong(ready);
+}
+
+PyDoc_STRVAR(join_doc,
+             "join(id, timeout) -> int | None | NotImplemented\n\n"
+             "Wait for the end of a child that start() started, as wait_readable() does, and return what exit_code() "
+             "returns.\nMeanwhile the engine's reaper is not woken for it.");
+
+static PyObject *process_join(PyObject *Py_UNUSED(module), PyObject *args) {
+    long long id;
+    PyObject *timeout;
+    if (!PyArg_ParseTuple(args, "LO:join", &id, &timeout))
+        return NULL;
+    goproc_seat *seat = acquire_seat(id);
+    if (!seat)
+        Py_RETURN_NOTIMPLEMENTED;
+    int ended = look_at_seat(seat), status = seat->status, pidfd = seat->pidfd;
+    if (!ended)
+        watch_seat(seat, EPOLL_CTL_DEL);
+    unlock_seat(seat);
+    if (ended)
+        return PyLong_FromLong(status);
+
+    int ready = wait_until_readable(pidfd, timeout);
+    if (!(seat = acquire_seat(id))) {
+        if (ready < 0)
+            return NULL;
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    ended = look_at_seat(seat), status = seat->status;
+    if (!ended)
+        watch_seat(seat, EPOLL_CTL_ADD);
+    unlock_seat(seat);
+    if (ready < 0)
+        return NULL;
+    if (!ended)
+        Py_RETURN_NONE;
+    return PyLong_FromLong(status);
 }
 
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
@@ -626,11 +808,16 @@ PyMethodDef goproc_process_methods[] = {
     {"attach", process_attach, METH_O, attach_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},
+    {"lifeline_fd", process_lifeline_fd, METH_NOARGS, lifeline_fd_doc},
     {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
     {"start", process_start, METH_VARARGS, start_doc},
+    {"put_off_collecting", process_put_off_collecting, METH_NOARGS, put_off_collecting_doc},
+    {"collect_again", process_collect_again, METH_NOARGS, collect_again_doc},
     {"exit_code", process_exit_code, METH_O, exit_code_doc},
     {"forget", process_forget, METH_O, forget_doc},
-    {"watch", process_watch, METH_VARARGS, watch_doc},
+    {"join", process_join, METH_VARARGS, join_doc},
+    {"send_signal", process_send_signal, METH_VARARGS, send_signal_doc},
+    {"counts", process_counts, METH_NOARGS, counts_doc},
     {"wait_readable", process_wait_readable, METH_VARARGS, wait_readable_doc},
     {NULL, NULL, 0, NULL},
 };

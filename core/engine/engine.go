@@ -76,7 +76,7 @@ func (e *Engine) OnClose(f func() error) error {
 }
 
 // Close stops all that the engine runs and closes all that it has open. Processes of the program that still run go on,
-// except those that watch the lifeline, and the servers that fork. Closing again does nothing.
+// the servers that fork do not. Closing again does nothing.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	closers := e.closers

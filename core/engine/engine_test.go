@@ -50,7 +50,7 @@ func TestCloseClosesInReverse(t *testing.T) {
 	failure := errors.New("it failed")
 	for _, name := range []string{"first", "second"} {
 		require.NoError(t, e.OnClose(func() error {
-			_, err := e.Table.Lifeline()
+			_, err := e.Table.Prepare()
 			require.NoError(t, err, "the table is still open")
 			closed = append(closed, name)
 			if name == "second" {

@@ -3,7 +3,6 @@ package process
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 
 	"github.com/goproc/goproc/core/sys"
@@ -67,9 +66,7 @@ func (e *entry) check() {
 		return
 	}
 	if e.seat != nil {
-		for !e.seat.lock.CompareAndSwap(0, 1) {
-			runtime.Gosched()
-		}
+		e.seat.acquire()
 		if e.seat.look() {
 			e.end(int(e.seat.status))
 		}

@@ -87,8 +87,6 @@ func TestWithoutDescriptors(t *testing.T) {
 		_, err := table.Prepare()
 		require.ErrorIs(t, err, unix.EMFILE, "the reaper")
 	})
-	_, err := table.Lifeline()
-	require.NoError(t, err)
 	id, err := table.Prepare()
 	require.NoError(t, err)
 	withoutDescriptors(t, func() {

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seats is memory shared with C in which the children forked there are listed, so that starting, joining and giving up
-// a process takes no call into Go: a call that comes while the runtime is idle wakes its threads, and writes to memory
-// that has just been shared with the child, which has to be copied for that. goproc.h describes it.
+// Seats is C's memory in which the children forked there are listed, so that starting, joining and giving up a process
+// takes no engine, and where there is one, no call into Go: a call that comes while the runtime is idle wakes its threads,
+// and writes to memory that has just been shared with the child, which has to be copied for that. goproc.h describes it.
 //
 // A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. Go reaps what C has not
 // reaped yet when the pidfd becomes readable, and adopts a seat, that is, makes an entry of it, when one of the
 // Table's methods is called with its id: from then on the seat is Go's.
 type Seats struct {
-	refused  atomic.Int32 // not 0: C takes no further seats
-	epoll    int32        // of the reaper, -1 once it is closed
-	lifeline int32        // its read end
-	highest  int32        // no seat from here on has ever been taken
-	started  int64        // how many processes
-	seats    [SeatCount]seat
+	refused atomic.Int32 // not 0: C takes no further seats
+	epoll   atomic.Int32 // of the reaper, -1 while there is none
+	highest atomic.Int32 // no seat from here on has ever been taken
+	_       int32
+	started atomic.Int64 // how many processes
+	seats   [SeatCount]seat
 }
 
 // SeatCount is how many processes can be in seats at a time; further ones are started through Prepare and Commit.
@@ -38,7 +38,7 @@ type seat struct {
 	pidfd      int32
 	status     int32
 	adopted    int32 // Go has an entry for it
-	_          int32
+	forgotten  int32 // nobody will ask any more: the seat is given back at the end
 }
 
 // The states of a seat.
@@ -53,14 +53,18 @@ const (
 func (s *Seats) acquire(id int) *seat {
 	n := -1 - id
 	seat := &s.seats[n%SeatCount]
-	for !seat.lock.CompareAndSwap(0, 1) {
-		runtime.Gosched()
-	}
+	seat.acquire()
 	if int(seat.generation) != n/SeatCount || !seat.occupied() {
-		seat.lock.Store(0)
+		seat.release()
 		return nil
 	}
 	return seat
+}
+
+func (s *seat) acquire() {
+	for !s.lock.CompareAndSwap(0, 1) {
+		runtime.Gosched()
+	}
 }
 
 func (s *seat) occupied() bool {
@@ -85,44 +89,64 @@ func (s *seat) look() (ended bool) {
 	return s.state.Load() == seatEnded
 }
 
-// Seats makes the shared memory ready for C, with the reaper and the lifeline.
-func (t *Table) Seats() (*Seats, error) {
+// Share gives the table this process's seats, in which processes may run already, and some have ended.
+func (t *Table) Share(s *Seats) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.ready(); err != nil {
-		return nil, err
+	guard.OnPoison(func() { s.refused.Store(1) })
+	t.seats = s
+	switch {
+	case t.closed:
+		s.refused.Store(1)
+	case t.reaper != nil:
+		t.watchSeats()
+	default:
+		_ = t.ready() // without descriptors for a reaper now, there may be some when it is needed
 	}
-	if t.seats == nil {
-		mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(Seats{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-		if err != nil {
-			return nil, err
-		}
-		s := (*Seats)(unsafe.Pointer(unsafe.SliceData(mem)))
-		s.epoll, s.lifeline = int32(t.reaper.poller.Int()), int32(t.lifeline.read.Int())
-		guard.OnPoison(func() { s.refused.Store(1) })
-		t.seats = s
-	}
-	return t.seats, nil
 }
 
-// settleSeat reaps a process that nothing in Go knows. t is locked.
-func (t *Table) settleSeat(id int) {
-	if s := t.seats.acquire(id); s != nil {
-		if s.look() {
-			_ = t.reaper.poller.RemoveNumber(int(s.pidfd))
+// watchSeats has the reaper watch the processes in seats. t is locked.
+func (t *Table) watchSeats() {
+	// A process that C starts meanwhile is seen here or added there: C writes highest before it reads epoll.
+	t.seats.epoll.Store(int32(t.reaper.poller.Int()))
+	for i := range t.seats.seats[:t.seats.highest.Load()] {
+		s := &t.seats.seats[i]
+		s.acquire()
+		if s.state.Load() == seatRunning {
+			_ = t.reaper.poller.AddNumber(int(s.pidfd), -1-(int(s.generation)*SeatCount+i)) // fails if C has added it
 		}
 		s.release()
 	}
 }
 
+// settleSeat reaps a process that nothing in Go knows. t is locked.
+func (t *Table) settleSeat(id int) {
+	s := t.seats.acquire(id)
+	if s == nil {
+		return
+	}
+	defer s.release()
+	if !s.look() {
+		return
+	}
+	_ = t.reaper.poller.RemoveNumber(int(s.pidfd))
+	if s.forgotten != 0 {
+		_ = unix.Close(int(s.pidfd))
+		s.state.Store(seatFree)
+	}
+}
+
 // adopt makes an entry of a seat. It returns nil if nobody sits there any more. t is locked.
-func (t *Table) adopt(id int) *entry {
+func (t *Table) adopt(id int) (*entry, error) {
 	if t.seats == nil {
-		return nil
+		return nil, nil
+	}
+	if err := t.ready(); err != nil {
+		return nil, err
 	}
 	s := t.seats.acquire(id)
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	defer s.release()
 	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewFD(int(s.pidfd), "pidfd"), seat: s, watched: true}
@@ -131,7 +155,7 @@ func (t *Table) adopt(id int) *entry {
 	if s.state.Load() == seatEnded {
 		t.reaper.settle(id)
 	}
-	return e
+	return e, nil
 }
 
 // unseat gives the entry's seat back, if it has one, before its descriptor is closed. The entry is locked.
@@ -139,9 +163,7 @@ func (e *entry) unseat() {
 	if e.seat == nil {
 		return
 	}
-	for !e.seat.lock.CompareAndSwap(0, 1) {
-		runtime.Gosched()
-	}
+	e.seat.acquire()
 	e.seat.state.Store(seatFree)
 	e.seat.release()
 	e.seat = nil
@@ -152,7 +174,7 @@ func (t *Table) seated() (n int) {
 	if t.seats == nil {
 		return 0
 	}
-	for i := range t.seats.seats[:atomic.LoadInt32(&t.seats.highest)] {
+	for i := range t.seats.seats[:t.seats.highest.Load()] {
 		if s := &t.seats.seats[i]; s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
 			n++
 		}
@@ -168,7 +190,6 @@ func SeatsLayout() map[string]int64 {
 		"seats":           int64(unsafe.Offsetof(s.seats)),
 		"seats refused":   int64(unsafe.Offsetof(s.refused)),
 		"seats epoll":     int64(unsafe.Offsetof(s.epoll)),
-		"seats lifeline":  int64(unsafe.Offsetof(s.lifeline)),
 		"seats highest":   int64(unsafe.Offsetof(s.highest)),
 		"seats started":   int64(unsafe.Offsetof(s.started)),
 		"seat count":      SeatCount,
@@ -178,6 +199,7 @@ func SeatsLayout() map[string]int64 {
 		"seat pidfd":      int64(unsafe.Offsetof(s.seats[0].pidfd)),
 		"seat status":     int64(unsafe.Offsetof(s.seats[0].status)),
 		"seat adopted":    int64(unsafe.Offsetof(s.seats[0].adopted)),
+		"seat forgotten":  int64(unsafe.Offsetof(s.seats[0].forgotten)),
 		"seat free":       seatFree,
 		"seat running":    seatRunning,
 		"seat ended":      seatEnded,

@@ -58,20 +58,18 @@ var (
 type Table struct {
 	started [methods]atomic.Int64
 
-	mu       sync.Mutex
-	closed   bool
-	nextID   int
-	entries  map[int]*entry
-	reaper   *reaper  // nil until the first entry
-	lifeline lifeline // opened at first use
-	seats    *Seats   // nil until C asks for it
+	mu      sync.Mutex
+	closed  bool
+	nextID  int
+	entries map[int]*entry
+	reaper  *reaper // nil until the first entry, or until there are seats
+	seats   *Seats  // nil until C shares them
 }
 
 // NewTable makes an empty table.
 func NewTable() *Table { return &Table{entries: map[int]*entry{}} }
 
-// add makes an entry. The reaper and the lifeline are ready when it returns, so that what can fail fails before there
-// is a process.
+// add makes an entry. The reaper is ready when it returns, so that what can fail fails before there is a process.
 func (t *Table) add(m Method, s state) (*entry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,19 +82,23 @@ func (t *Table) add(m Method, s state) (*entry, error) {
 	return e, nil
 }
 
-// ready sees to it that there are a reaper and a lifeline. t is locked.
+// ready sees to it that there is a reaper. t is locked.
 func (t *Table) ready() error {
 	if t.closed {
 		return ErrClosed
 	}
-	if t.reaper == nil {
-		r, err := startReaper(t)
-		if err != nil {
-			return err
-		}
-		t.reaper = r
+	if t.reaper != nil {
+		return nil
 	}
-	return t.lifeline.open()
+	r, err := startReaper(t)
+	if err != nil {
+		return err
+	}
+	t.reaper = r
+	if t.seats != nil {
+		t.watchSeats()
+	}
+	return nil
 }
 
 // entry looks an id up.
@@ -108,7 +110,10 @@ func (t *Table) entry(id int) (*entry, error) {
 	}
 	e := t.entries[id]
 	if e == nil && id < 0 {
-		e = t.adopt(id)
+		var err error
+		if e, err = t.adopt(id); err != nil {
+			return nil, err
+		}
 	}
 	if e != nil {
 		return e, nil
@@ -147,20 +152,6 @@ func (t *Table) drop(id int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.entries, id)
-}
-
-// Lifeline is the read end of a pipe whose write end is this process's alone: it becomes readable, at its end, when
-// this process is gone. The table owns it.
-func (t *Table) Lifeline() (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return 0, ErrClosed
-	}
-	if err := t.lifeline.open(); err != nil {
-		return 0, err
-	}
-	return t.lifeline.read.Int(), nil
 }
 
 // Pid is the number of the process.
@@ -231,7 +222,7 @@ func (t *Table) Started(m Method) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m == Fork && t.seats != nil {
-		n += atomic.LoadInt64(&t.seats.started)
+		n += t.seats.started.Load()
 	}
 	return n
 }
@@ -255,7 +246,7 @@ func (t *Table) Running() int {
 	return n
 }
 
-// Close stops the reaper and closes all descriptors; processes that run go on, except those that watch the lifeline.
+// Close stops the reaper and closes all descriptors; processes that run go on.
 // It must not be called from an OnExit function.
 func (t *Table) Close() error {
 	t.mu.Lock()
@@ -269,7 +260,7 @@ func (t *Table) Close() error {
 	if t.seats != nil {
 		// C goes on with those that have no entry, without the reaper.
 		t.seats.refused.Store(1)
-		atomic.StoreInt32(&t.seats.epoll, -1)
+		t.seats.epoll.Store(-1)
 	}
 	t.mu.Unlock()
 
@@ -280,5 +271,5 @@ func (t *Table) Close() error {
 	for _, e := range entries {
 		errs = append(errs, e.close())
 	}
-	return errors.Join(append(errs, t.lifeline.close())...)
+	return errors.Join(errs...)
 }

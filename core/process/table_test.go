@@ -192,34 +192,10 @@ func TestForgottenEntriesAreDropped(t *testing.T) {
 	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
 	dropped(t, table)
 	require.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH, "and is still reaped")
-	assert.Len(t, sys.Open(), before+4, "what is left is the reaper's and the lifeline")
+	assert.Len(t, sys.Open(), before+2, "what is left is the reaper's")
 	table.Forget(early)
 	_, err = table.ExitCode(early)
 	require.ErrorIs(t, err, ErrInvalid)
-}
-
-func TestLifelineEndsWithItsProcess(t *testing.T) {
-	table := newTable(t)
-	fd, err := table.Lifeline()
-	require.NoError(t, err)
-	again, err := table.Lifeline()
-	require.NoError(t, err)
-	assert.Equal(t, fd, again)
-	readable, err := sys.Readable(table.lifeline.read)
-	require.NoError(t, err)
-	assert.False(t, readable)
-
-	// A child has the read end only.
-	c := shell(fmt.Sprintf("test -p /proc/$$/fd/%d && test ! -e /proc/$$/fd/%d", fd, table.lifeline.write.Int()))
-	c.Keep = []int{fd}
-	id, err := table.Spawn(Spawn, c)
-	require.NoError(t, err)
-	assert.Zero(t, exitOf(t, table, id))
-
-	require.NoError(t, table.lifeline.write.Close())
-	readable, err = sys.Readable(table.lifeline.read)
-	require.NoError(t, err)
-	assert.True(t, readable)
 }
 
 func TestSubscribersMayAskTheTable(t *testing.T) {
@@ -254,8 +230,6 @@ func TestClosedTableRefuses(t *testing.T) {
 	_, err = table.Prepare()
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = table.Spawn(Spawn, shell("exit 0"))
-	require.ErrorIs(t, err, ErrClosed)
-	_, err = table.Lifeline()
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = table.ExitCode(id)
 	require.ErrorIs(t, err, ErrClosed)

@@ -39,10 +39,13 @@ func NewPoller(what string) (*Poller, error) {
 	return p, nil
 }
 
-// Add makes Wait report id, which is positive, for as long as f is readable.
-func (p *Poller) Add(f *FD, id int) error {
+// Add makes Wait report id, which is not 0, for as long as f is readable.
+func (p *Poller) Add(f *FD, id int) error { return p.AddNumber(f.Int(), id) }
+
+// AddNumber is Add for a descriptor that C owns.
+func (p *Poller) AddNumber(fd, id int) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id), Pad: int32(id >> 32)}
-	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_ADD, f.Int(), &event); err != nil {
+	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return fmt.Errorf("epoll_ctl add: %w", err)
 	}
 	return nil
@@ -52,7 +55,7 @@ func (p *Poller) Add(f *FD, id int) error {
 // stays in the epoll set and could not be removed any more.
 func (p *Poller) Remove(f *FD) error { return p.RemoveNumber(f.Int()) }
 
-// RemoveNumber is Remove for a descriptor that C owns and has added.
+// RemoveNumber is Remove for a descriptor that C owns.
 func (p *Poller) RemoveNumber(fd int) error {
 	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_DEL, fd, nil); err != nil {
 		return fmt.Errorf("epoll_ctl del: %w", err)

@@ -28,7 +28,8 @@ The files, most of which bear the standard library's names:
 What is not replaced (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
 shared_memory, sharedctypes, synchronize, util) is the standard library's own module under goproc's name.
 
-Importing goproc starts no thread and loads no engine: the first Process.start() or Pool() does.
+Importing goproc starts no thread and loads no engine, nor does starting processes by fork: the first Pool() does, or
+the first process that is started by another method.
 """
 
 import os

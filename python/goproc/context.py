@@ -12,6 +12,7 @@ multiprocessing's (concurrent.futures, joblib, isinstance checks) accepts these,
 import os
 import sys
 from multiprocessing import context as _standard
+from types import ModuleType
 
 __all__ = ()
 
@@ -19,6 +20,9 @@ __all__ = ()
 _INTERPRETERS_DEFAULT = _standard._default_context._default_context._name
 
 _VARIABLE = "GOPROC_START_METHOD"
+
+#: The module, once a process has been started by fork: a child of that should not have to look for it.
+_popen_fork: "ModuleType | None" = None
 
 
 class BaseContext(_standard.BaseContext):
@@ -70,17 +74,7 @@ class BaseContext(_standard.BaseContext):
         return super().get_context(method) if context is None else context
 
 
-class _EngineProcess:
-    """Mixed into the Process classes: what a child of the engine does before multiprocessing's own bootstrap."""
-
-    def _bootstrap(self, parent_sentinel=None):
-        # multiprocessing sets the start method of its own default context; goproc's is another one unless installed.
-        if self._start_method is not None:
-            _force_start_method(self._start_method)
-        return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
-
-
-class Process(_EngineProcess, _standard.Process):
+class Process(_standard.Process):
     """A process of the default context. Source: multiprocessing.Process, with the same arguments and exceptions."""
 
     @staticmethod
@@ -92,24 +86,25 @@ class Process(_EngineProcess, _standard.Process):
         return _default_context.get_context().Process._after_fork()
 
 
-class ForkProcess(_EngineProcess, _standard.ForkProcess):
+class ForkProcess(_standard.ForkProcess):
     """A process started by fork."""
 
     @staticmethod
     def _Popen(process_obj):
-        from .popen_fork import Popen
+        global _popen_fork
+        from . import popen_fork
 
-        return Popen(process_obj)
+        _popen_fork = popen_fork
+        return popen_fork.Popen(process_obj)
 
     @staticmethod
     def _after_fork():
-        from .popen_fork import collect_again
-
         _standard.ForkProcess._after_fork()
-        collect_again()
+        if _popen_fork is not None:
+            _popen_fork.collect_again()
 
 
-class SpawnProcess(_EngineProcess, _standard.SpawnProcess):
+class SpawnProcess(_standard.SpawnProcess):
     """A process started as a fresh interpreter."""
 
     @staticmethod
@@ -119,7 +114,7 @@ class SpawnProcess(_EngineProcess, _standard.SpawnProcess):
         return Popen(process_obj)
 
 
-class ForkServerProcess(_EngineProcess, _standard.ForkServerProcess):
+class ForkServerProcess(_standard.ForkServerProcess):
     """A process forked by the fork server."""
 
     @staticmethod
@@ -177,7 +172,7 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
 
 
 _concrete_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
-_default_context = DefaultContext()
+_default_context: DefaultContext = DefaultContext()
 _default_override: "str | None" = None  # from the command line's --start-method
 
 
@@ -203,5 +198,11 @@ def set_default_start_method(method: str) -> None:
     _default_override = method
 
 
-def _force_start_method(method: str) -> None:
-    _default_context._actual_context = _default_context.get_context(method)
+def begin_child(process_obj) -> None:
+    """Do in a child what precedes process_obj._bootstrap(): let it go on with the start method that it was started by.
+
+    multiprocessing does that itself, with its own default context, which is not goproc's unless goproc is installed.
+    """
+    method = process_obj._start_method
+    if method is not None:
+        _default_context._actual_context = _concrete_contexts.get(method) or _default_context.get_context(method)

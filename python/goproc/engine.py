@@ -3,9 +3,9 @@
     popen_*.py, forkserver.py, pool.py ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
                                                                    └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
 
-`import goproc` does not load the engine, so that a program that only imports it has no thread besides its own. Only
-gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working directory while
-they are imported.
+`import goproc` does not load the engine, nor does starting processes by fork: a program that does no more has no thread
+besides its own. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the
+working directory while they are imported.
 
 An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
 for ever. So the child forgets it, and if it needs an engine itself it loads a private copy of the library, from a
@@ -30,7 +30,6 @@ __all__ = [
     "encode_numbers",
     "encode_texts",
     "is_loaded",
-    "lifeline_fd",
     "load",
     "request_process",
     "stats",
@@ -45,7 +44,7 @@ _DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 
 _lock = threading.RLock()
 _module = None
-_lifeline: "int | None" = None
+_forgotten_in_children = False  # whether forked children are told that they have no engine
 _copies = 0  # how many private copies this process and those it was forked from have loaded
 _last_stats: "dict[str, object] | None" = None
 
@@ -60,11 +59,14 @@ def load():
 
     Raises ImportError if the extension has not been built, or does not fit `_transport`.
     """
-    global _module
+    global _module, _forgotten_in_children
     if _module is None:
         with _lock:
             if _module is None:
                 _module = _load_module()
+                if not _forgotten_in_children:
+                    _forgotten_in_children = True
+                    os.register_at_fork(after_in_child=_forget_inherited)
                 # Exit functions run last first: what multiprocessing cleans up may still need the engine. Not one of
                 # multiprocessing's finalizers, for those may be run long before the end (util._cleanup_tests).
                 atexit.unregister(util._exit_function)
@@ -102,21 +104,14 @@ def request_process(server: str, *arguments) -> int:
         raise
 
 
-def lifeline_fd() -> int:
-    """Return the descriptor that is at its end exactly when this process is gone (the engine owns it)."""
-    global _lifeline
-    if _lifeline is None:
-        _lifeline = call("LifelineFD")
-    return _lifeline
-
-
 def stats() -> "dict[str, object]":
-    """Return the engine's counters: started (by start method), tasks, lost, running. Zeros if it was never loaded."""
+    """Return the counters: started (by start method), tasks, lost, running. They need no engine."""
     if _module is not None:
         return _read_stats()
     if _last_stats is not None:
         return _last_stats
-    return {"started": {"fork": 0, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": 0}
+    forked, running = _transport.counts()
+    return {"started": {"fork": forked, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": running}
 
 
 def close() -> None:
@@ -227,13 +222,10 @@ def _translated(error: RuntimeError) -> BaseException:
 
 
 def _forget_inherited() -> None:
-    global _module, _lifeline, _lock, _last_stats
-    _module = _lifeline = None
-    _last_stats = None
-    _lock = threading.RLock()
+    global _module, _last_stats
+    _module = _last_stats = None
 
 
-# No fork may happen while another thread loads the engine: the child would inherit the dynamic loader's locked lock.
-os.register_at_fork(
-    before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_forget_inherited
-)
+# No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods:
+# what a function of Python's touches must be copied after a fork.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -70,7 +70,7 @@ class ForkServer:
         data_fd = self._dump_preload_data()
         blocked = None
         try:
-            lifeline_fd = engine.lifeline_fd()
+            lifeline_fd = _transport.lifeline_fd()
             numbers = data_fd, tracker_fd, lifeline_fd
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
             # Until it ignores it, Ctrl-C would end the server.

@@ -1,7 +1,7 @@
 """Starts a process by fork, and watches processes however they were started. Mirrors multiprocessing/popen_fork.py.
 
     Popen._launch:  _transport.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
-                                                    │             engine's reaper watches
+                                                    │             engine's reaper watches, when there is an engine
                                                     └─ child ───▶ process_obj._bootstrap()
 
     When no seat is left:  ForkPrepare (Go) ──▶ _transport.fork() (C) ──▶ ForkCommit (Go)
@@ -10,34 +10,47 @@ Called by context.py. The spawn and forkserver variants derive from this class, 
 """
 
 import atexit
-import gc
 import os
 import signal
 import sys
 import time
 from multiprocessing import util
 
-from . import _transport, engine
+from . import _transport, context, engine
+from ._transport import collect_again
 from .errors import EngineError
 from .lifeline import open_lifeline
 
 __all__ = ["Popen", "collect_again", "leave"]
 
+#: From 3.13 on a child runs the exit functions that it registers itself.
+_RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
+
+
+# The defaults of the arguments, here and in Popen.__del__, are for the end of the program, when this module is cleared.
+def _forget(process_id, transport=_transport, engine=engine, refused=EngineError):
+    if (process_id < 0 and transport.forget(process_id)) or not engine.is_loaded():
+        return
+    try:
+        engine.call("Forget", process_id)
+    except refused:
+        pass
+
 
 class Popen:
-    """A child process of the engine.
+    """A child process.
 
     Attributes: pid; sentinel (a pidfd, readable once the process has ended); returncode (None until poll() or wait()
-    has seen the end, then the exit status, or minus the number of the signal that ended it); finalizer (gives the
-    engine's entry back). Source: multiprocessing.popen_fork.Popen.
+    has seen the end, then the exit status, or minus the number of the signal that ended it).
+    Source: multiprocessing.popen_fork.Popen.
     """
 
     method = "fork"
+    _id = 0  # of the seat, if it is negative, or of the engine's entry; 0 when there is neither
 
     def __init__(self, process_obj):
         util._flush_std_streams()
         self.returncode = None
-        self.finalizer = None
         self._owner = os.getpid()
         self._launch(process_obj)
 
@@ -61,23 +74,18 @@ class Popen:
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
         deadline = None if timeout is None else time.monotonic() + timeout
-        process_id = self._id
-        if process_id < 0:
-            code = _transport.exit_code(process_id)
-            if code is not None and code is not NotImplemented:
-                self.returncode = code
+        if self._id < 0:
+            code = _transport.join(self._id, timeout)
+            if code is not NotImplemented:
+                if code is not None:
+                    self.returncode = code
                 return code
-            # This thread waits, the engine's reaper need not.
-            _transport.watch(process_id, False)
-            try:
-                if not _transport.wait_readable(self.sentinel, timeout):
-                    return None
-                if self.poll() is not None:
-                    return self.returncode
-            finally:
-                if self.returncode is None:
-                    _transport.watch(process_id, True)
-        elif not _transport.wait_readable(self.sentinel, timeout):
+            # The engine has adopted it, or another thread, which has joined it, has given it up.
+            if self.returncode is not None:
+                return self.returncode
+            if deadline is not None:
+                timeout = max(0, deadline - time.monotonic())
+        if not _transport.wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -101,15 +109,23 @@ class Popen:
         self._send_signal(signal.SIGINT)
 
     def close(self):
-        """Give back the sentinel and the engine's entry. The process must have ended."""
-        if self.finalizer is not None:
-            self.finalizer()
+        """Give back the sentinel, and the seat or the engine's entry. The process must have ended."""
+        if self._id and self._owner == os.getpid():
+            _forget(self._id)
+            self._id = 0
+
+    # Not multiprocessing.util.Finalize: what making one writes to must be copied, as a child has just been forked.
+    def __del__(self, forget=_forget, getpid=os.getpid):
+        if self._id and self._owner == getpid():
+            forget(self._id)
 
     def _send_signal(self, sig):
         if self.returncode is not None:
             return
         if self._owner != os.getpid():
             os.kill(self.pid, sig)
+            return
+        if self._id < 0 and _transport.send_signal(self._id, sig):
             return
         try:
             engine.call("Signal", self._id, sig)
@@ -140,24 +156,21 @@ class Popen:
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
     def _watch(self, process_id, pid, sentinel):
-        """Take over the engine's entry process_id."""
+        """Take over the seat or the engine's entry process_id."""
         self._id = process_id
         self.pid = pid
         self.sentinel = sentinel
-        self.finalizer = util.Finalize(self, _forget, (process_id,))
 
     def _launch(self, process_obj):
-        engine.load()
-        child: list = []
+        child: list = [None, None, None]
         try:
             if not _transport.start(process_obj.daemon, child):
                 return self._launch_by_engine(process_obj)
-            self._id, self.pid, self.sentinel = child
-            if not self.pid:
-                self._run_child(process_obj, self.sentinel)
-            self.finalizer = util.Finalize(self, _forget, (self._id,))
+            if not child[1]:
+                _run_child(process_obj, child[2])
+            self._watch(*child)
         except BaseException:
-            if child:
+            if child[1] is not None:
                 if not child[1]:
                     os._exit(1)  # Ctrl-C in the child: it must not go on as its parent
                 _end_unknown(*child)
@@ -167,11 +180,12 @@ class Popen:
         process_id = engine.call("ForkPrepare")
         lifeline = pid = None
         try:
-            # The engine's own descriptors are closed in the child, before it could use this one.
-            lifeline = os.dup(engine.lifeline_fd())
+            # What a child must not have of its parent's is closed before the child could use this one.
+            lifeline = os.dup(_transport.lifeline_fd())
             pid = _transport.fork()
             if pid == 0:
-                self._run_child(process_obj, None, lifeline)
+                _transport.put_off_collecting()
+                _run_child(process_obj, None, lifeline)
             self._watch(process_id, pid, engine.call("ForkCommit", process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -180,40 +194,25 @@ class Popen:
             if lifeline is not None:
                 os.close(lifeline)
 
-    def _run_child(self, process_obj, parent_sentinel, inherited_lifeline=None):
-        code = 1
-        try:
-            put_off_collecting()
-            if parent_sentinel is None:
-                parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
-            if sys.version_info >= (3, 13):
-                # From 3.13 on a child runs the exit functions that it registers itself.
-                atexit._clear()
-                atexit.register(util._exit_function)
-            code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
-        finally:
-            leave(code)
 
-
-_collecting = False  # whether garbage is to be collected again
-
-
-def put_off_collecting():
-    """Collect no garbage until the process's own code runs: what would be looked at, and copied by that, is old."""
-    global _collecting
-    _collecting = gc.isenabled()
-    gc.disable()
-
-
-def collect_again():
-    """Let the collector be as it was before put_off_collecting()."""
-    if _collecting:
-        gc.enable()
+def _run_child(process_obj, parent_sentinel, inherited_lifeline=None):
+    """Be the forked child. Does not return."""
+    code = 1
+    try:
+        if parent_sentinel is None:
+            parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
+        if _RUNS_EXIT_FUNCTIONS:
+            atexit._clear()
+            atexit.register(util._exit_function)
+        context.begin_child(process_obj)
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    finally:
+        leave(code)
 
 
 def leave(code):
     """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
-    if sys.version_info >= (3, 13):
+    if _RUNS_EXIT_FUNCTIONS:
         atexit._run_exitfuncs()
     try:
         os._exit(code)
@@ -221,15 +220,6 @@ def leave(code):
         sys.excepthook(*sys.exc_info())
         util._flush_std_streams()
         os._exit(1)
-
-
-def _forget(process_id):
-    if process_id < 0 and _transport.forget(process_id):
-        return
-    try:
-        engine.call("Forget", process_id)
-    except EngineError:
-        pass
 
 
 def _end_unknown(process_id, pid, sentinel):

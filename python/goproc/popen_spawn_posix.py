@@ -9,7 +9,7 @@ import os
 import sys
 from multiprocessing import resource_tracker
 
-from . import engine, popen_fork, spawn
+from . import _transport, engine, popen_fork, spawn
 
 __all__ = ["Popen", "stop_server"]
 
@@ -43,7 +43,7 @@ class Popen(popen_fork.Popen):
         tracker_fd = resource_tracker.getfd()
         data_fd = spawn.dump(process_obj, self)
         try:
-            fds = [data_fd, tracker_fd, engine.lifeline_fd(), *self._fds]
+            fds = [data_fd, tracker_fd, _transport.lifeline_fd(), *self._fds]
             process_id = _ask_server(fds)
             if process_id is None:
                 command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])

@@ -289,6 +289,7 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
                 raise
         finally:
             del process.current_process()._inheriting
+    context.begin_child(process_obj)
     return process_obj._bootstrap(parent_sentinel)
 
 

@@ -69,6 +69,16 @@ def not_a_daemon():
     return [start(loop, daemon=True)], [start(sleep)]
 
 
+def beside_a_fork_of_the_users():
+    """A child of os.fork() lives on, and keeps nothing open by which others would know that the program lives."""
+    end = [start(loop, daemon=True)]
+    file = new_file()
+    pid = os.fork()
+    if pid == 0:
+        sleep(file)
+    return end, [pid]
+
+
 def all_at_once():
     """And things of the standard library's that have names while they are made."""
     keep(context.Lock(), context.Queue(), context.Event(), context.Array("i", 10))

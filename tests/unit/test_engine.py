@@ -106,6 +106,7 @@ for generation in range(6):
     process.start()
     process.join()
     assert process.exitcode == generation
+    engine.load()
     assert _transport.engine_state() == 1
     assert engine.stats()["started"]["fork"] == 1
     pid = os.fork()
@@ -124,6 +125,7 @@ from goproc import engine
 process = goproc.get_context("fork").Process()
 process.start()
 process.join()
+engine.load()
 engine.close()
 assert engine.stats()["started"]["fork"] == 1
 try:

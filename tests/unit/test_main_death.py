@@ -125,8 +125,9 @@ def test_nothing_is_left(run_victim, method, scenario):
     victim.check_files()
 
 
-def test_what_is_no_daemon_lives_on(run_victim, method):
-    victim = run_victim(method, "not_a_daemon")
+@pytest.mark.parametrize("scenario", ["not_a_daemon", "beside_a_fork_of_the_users"])
+def test_what_is_no_daemon_lives_on(run_victim, method, scenario):
+    victim = run_victim(method, scenario)
     (daemon,), (other,) = victim.started()
     victim.kill()
     victim.wait_until_alone(other, *victim.trackers())

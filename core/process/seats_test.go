@@ -1,0 +1,128 @@
+package process
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// newSeats makes the seats of a process as C does.
+func newSeats() *Seats {
+	s := &Seats{}
+	s.epoll.Store(-1)
+	return s
+}
+
+// sit puts a process that runs into the seat, as C does, and returns its id.
+func sit(t *testing.T, s *Seats, index int, script string) (id int) {
+	t.Helper()
+	pid := forked(t, script)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	require.NoError(t, err)
+	seat := &s.seats[index]
+	seat.acquire()
+	defer seat.release()
+	seat.generation++
+	seat.pid, seat.pidfd, seat.adopted, seat.forgotten = int32(pid), int32(pidfd), 0, 0
+	s.highest.Store(max(s.highest.Load(), int32(index)+1))
+	seat.state.Store(seatRunning)
+	s.started.Add(1)
+	id = -1 - (int(seat.generation)*SeatCount + index)
+	if epoll := int(s.epoll.Load()); epoll >= 0 {
+		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id), Pad: int32(id >> 32)}
+		require.NoError(t, unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, pidfd, &event))
+	}
+	return id
+}
+
+// vacate gives the seat back once its process has ended, as C does, and returns the status.
+func vacate(t *testing.T, s *Seats, index int) (status int) {
+	t.Helper()
+	seat := &s.seats[index]
+	reaches(t, seat, seatEnded)
+	seat.acquire()
+	defer seat.release()
+	require.NoError(t, unix.Close(int(seat.pidfd)))
+	seat.state.Store(seatFree)
+	return int(seat.status)
+}
+
+// reaches waits until the seat has the state.
+func reaches(t *testing.T, s *seat, state int32) {
+	t.Helper()
+	require.Eventually(t, func() bool { return s.state.Load() == state }, 20*time.Second, time.Millisecond)
+}
+
+// alive says whether the process has not been reaped.
+func alive(s *seat) bool { return unix.Kill(int(s.pid), 0) == nil }
+
+func TestSeatsFromBeforeTheEngine(t *testing.T) {
+	table, seats := newTable(t), newSeats()
+	sit(t, seats, 0, "exit 3")
+	poll(t, int(seats.seats[0].pidfd))
+	kept := sit(t, seats, 2, "exec sleep 1000")
+	assert.Zero(t, table.Started(Fork))
+
+	table.Share(seats)
+	assert.EqualValues(t, 2, table.Started(Fork))
+	assert.Equal(t, 3, vacate(t, seats, 0), "it had ended before")
+	assert.Equal(t, 1, table.Running())
+
+	sit(t, seats, 1, "exit 5")
+	assert.Equal(t, 5, vacate(t, seats, 1), "it was started afterwards")
+
+	require.NoError(t, table.Signal(kept, int(unix.SIGTERM)))
+	assert.Equal(t, -15, exitOf(t, table, kept), "it has been adopted")
+	table.Forget(kept)
+	dropped(t, table)
+	assert.EqualValues(t, seatFree, seats.seats[2].state.Load())
+	_, err := table.ExitCode(kept)
+	require.ErrorIs(t, err, ErrInvalid)
+}
+
+func TestForgottenSeatIsGivenBack(t *testing.T) {
+	table, seats := newTable(t), newSeats()
+	sit(t, seats, 0, "exec sleep 1000")
+	seat := &seats.seats[0]
+	seat.forgotten = 1
+	table.Share(seats)
+	require.NoError(t, unix.Kill(int(seat.pid), unix.SIGKILL))
+	reaches(t, seat, seatFree)
+	assert.False(t, alive(seat))
+}
+
+func TestSeatsWithoutDescriptorsForAReaper(t *testing.T) {
+	table, seats := newTable(t), newSeats()
+	id := sit(t, seats, 0, "exit 3")
+	withoutDescriptors(t, func() {
+		table.Share(seats)
+		_, err := table.ExitCode(id)
+		require.ErrorIs(t, err, unix.EMFILE)
+	})
+	assert.EqualValues(t, -1, seats.epoll.Load())
+	assert.Equal(t, 3, exitOf(t, table, id))
+	table.Forget(id)
+	dropped(t, table)
+}
+
+func TestClosedTableLeavesSeatsToC(t *testing.T) {
+	table, seats := NewTable(), newSeats()
+	table.Share(seats)
+	sit(t, seats, 0, "exec sleep 1000")
+	require.NoError(t, table.Close())
+	assert.EqualValues(t, 1, seats.refused.Load())
+	assert.EqualValues(t, -1, seats.epoll.Load())
+	seat := &seats.seats[0]
+	assert.True(t, alive(seat))
+	require.NoError(t, unix.Kill(int(seat.pid), unix.SIGKILL))
+	poll(t, int(seat.pidfd))
+	assert.True(t, seat.look())
+	assert.Equal(t, -9, vacate(t, seats, 0))
+
+	late := newSeats()
+	table.Share(late)
+	assert.EqualValues(t, 1, late.refused.Load())
+}
