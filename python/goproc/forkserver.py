@@ -21,7 +21,7 @@ import signal
 import sys
 from multiprocessing import process, resource_tracker, util
 
-from . import context, engine, popen_fork, spawn
+from . import _transport, context, engine, popen_fork, spawn
 from .server import Server
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]

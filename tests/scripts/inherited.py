@@ -1,4 +1,4 @@
-"""Prints what a spawned child has inherited, before and after each change: inherited.py LIBRARY. It changes itself much."""
+"""Prints what a spawned child has inherited, after each change that it makes to itself: inherited.py LIBRARY."""
 
 import importlib
 import json
