@@ -9,6 +9,7 @@ multiprocessing's (concurrent.futures, joblib, isinstance checks) accepts these,
 (locks, queues, managers, shared memory) is the standard library's own, on our processes.
 """
 
+import functools
 import os
 import sys
 from multiprocessing import context as _standard
@@ -25,8 +26,32 @@ _VARIABLE = "GOPROC_START_METHOD"
 _popen_fork: "ModuleType | None" = None
 
 
+def _tracked(name):
+    """Return multiprocessing's method name, that makes semaphores, with the resource tracker started before it.
+
+    Such a semaphore has a name until the tracker has been told of it. To start the tracker in between takes long enough
+    for a program to be killed, and the semaphore would stay.
+    """
+    make = getattr(_standard.BaseContext, name)
+
+    @functools.wraps(make)
+    def make_tracked(self, *args, **kwds):
+        if self.get_start_method() != "fork":
+            from multiprocessing import resource_tracker
+
+            resource_tracker.ensure_running()
+        return make(self, *args, **kwds)
+
+    return make_tracked
+
+
 class BaseContext(_standard.BaseContext):
     """What goproc's contexts have in common. Source: multiprocessing.context.BaseContext."""
+
+    Lock, RLock, Condition, Event, Barrier = map(_tracked, ("Lock", "RLock", "Condition", "Event", "Barrier"))
+    Semaphore, BoundedSemaphore = map(_tracked, ("Semaphore", "BoundedSemaphore"))
+    Queue, JoinableQueue, SimpleQueue = map(_tracked, ("Queue", "JoinableQueue", "SimpleQueue"))
+    Value, Array = map(_tracked, ("Value", "Array"))
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):
         """Return a pool of worker processes; see goproc.pool.Pool for the arguments."""
