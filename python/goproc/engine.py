@@ -46,7 +46,6 @@ _lock = threading.RLock()
 _module = None
 _forgotten_in_children = False  # whether forked children are told that they have no engine
 _copies = 0  # how many private copies this process and those it was forked from have loaded
-_last_stats: "dict[str, object] | None" = None
 
 
 def is_loaded() -> bool:
@@ -107,9 +106,9 @@ def request_process(server: str, *arguments) -> int:
 def stats() -> "dict[str, object]":
     """Return the counters: started (by start method), tasks, lost, running. They need no engine."""
     if _module is not None:
-        return _read_stats()
-    if _last_stats is not None:
-        return _last_stats
+        import json
+
+        return json.loads(call("Stats"))
     forked, running = _transport.counts()
     return {"started": {"fork": forked, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": running}
 
@@ -119,11 +118,9 @@ def close() -> None:
 
     The counters can still be read; the next call loads no second engine, it is refused.
     """
-    global _last_stats
     if _module is None:
         return
     try:
-        _last_stats = _read_stats()
         call("Close")
     except EngineError:
         pass  # poisoned: the kernel takes back what it holds
@@ -151,12 +148,6 @@ try:
     from _json import encode_basestring_ascii as _quoted  # what package json uses, without importing all of it
 except ImportError:
     from json.encoder import py_encode_basestring_ascii as _quoted
-
-
-def _read_stats() -> "dict[str, object]":
-    import json
-
-    return json.loads(call("Stats"))
 
 
 def _load_module():
@@ -222,8 +213,8 @@ def _translated(error: RuntimeError) -> BaseException:
 
 
 def _forget_inherited() -> None:
-    global _module, _last_stats
-    _module = _last_stats = None
+    global _module
+    _module = None
 
 
 # No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods:

@@ -57,6 +57,7 @@ class Popen(popen_fork.Popen):
 
 _SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
 
+_pays = False  # whether a process has been spawned: only with the second is a server quicker
 _server_refuses = False
 
 
@@ -71,7 +72,10 @@ def _ask_server(fds):
 
     What is in the way of the one is in the way of the other, too, and raises there.
     """
-    global _server_refuses
+    global _pays, _server_refuses
+    if not _pays:
+        _pays = True
+        return None
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
         return None  # a command line of the program's own is there to be executed each time

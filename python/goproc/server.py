@@ -39,6 +39,9 @@ STANDBYS = 2
 #: the server's forks, which make its pages be copied.
 _BETWEEN_STARTS = 0.002
 
+#: Seconds without a request after which there is time to make the rehearsal, for which much is imported.
+_BEFORE_REHEARSAL = 0.05
+
 _REQUEST = struct.Struct("<Iii")
 _FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
 _REPLY = struct.Struct("<Iii")
@@ -79,7 +82,7 @@ class Server:
         try:
             while True:
                 lacking = self._forking_ahead and self._ahead < STANDBYS and not self._unable
-                events = self._epoll.poll(None if not lacking else 0 if calm else _BETWEEN_STARTS)
+                events = self._epoll.poll(self._pause(calm) if lacking else None)
                 calm = not events
                 sent = None
                 for fd, _ in events:
@@ -109,6 +112,11 @@ class Server:
             return None
         finally:
             self._leave()
+
+    def _pause(self, calm):
+        if self._rehearsal is None:
+            return _BEFORE_REHEARSAL
+        return 0 if calm else _BETWEEN_STARTS
 
     def _receive_request(self):
         self._forking_ahead = True

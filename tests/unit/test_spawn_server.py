@@ -16,6 +16,7 @@ from goproc.server import STANDBYS
 
 @pytest.fixture
 def context():
+    popen_spawn_posix._pays = True  # as after a first process
     popen_spawn_posix.stop_server()
     return goproc.get_context("spawn")
 
