@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -190,9 +191,7 @@ static int interpreter_is_ending(void) {
 }
 #endif
 
-/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. If pidfd is not NULL, the child is
- * this process's parent's, and its pidfd is put there. */
-static pid_t fork_process(int *pidfd) {
+int goproc_may_fork(unsigned children) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
         return -1;
@@ -209,11 +208,19 @@ static pid_t fork_process(int *pidfd) {
     if (warn_about_threads() < 0)
         return -1;
 #endif
-    if (PySys_Audit("os.fork", NULL) < 0)
-        return -1;
+    for (unsigned i = 0; i < children; i++)
+        if (PySys_Audit("os.fork", NULL) < 0)
+            return -1;
+    return 0;
+}
 
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. If pidfd is not NULL, the child is
+ * this process's parent's, and its pidfd is put there. */
+static pid_t fork_process(int *pidfd) {
+    if (goproc_may_fork(1) < 0)
+        return -1;
     PyOS_BeforeFork();
-    pid_t pid = pidfd ? goproc_fork_sibling(pidfd) : fork();
+    pid_t pid = pidfd ? goproc_fork_sibling(CLONE_PIDFD, pidfd) : fork();
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return 0;
@@ -256,14 +263,14 @@ static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_
 
 /* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
  * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
-static int open_lifeline(int fd) {
+int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
 /* Has the kernel send this process signum when the parent is gone. Returns 0, or -1 with errno set. */
-static int arm_lifeline(int own, int signum) {
+int goproc_arm_lifeline(int own, int signum) {
     /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
      * kernel. */
     int flags = fcntl(own, F_GETFL);
@@ -287,10 +294,10 @@ static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, signum;
     if (!PyArg_ParseTuple(args, "ii:lifeline", &fd, &signum))
         return NULL;
-    int own = open_lifeline(fd);
+    int own = goproc_open_lifeline(fd);
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (signum > 0 && arm_lifeline(own, signum) < 0) {
+    if (signum > 0 && goproc_arm_lifeline(own, signum) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         close(own);
         return NULL;
@@ -393,6 +400,104 @@ static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
     return move_above_streams(fd);
 }
 
+int goproc_open_pidfd(pid_t pid) {
+    return move_above_streams((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+void goproc_end_child(pid_t pid) {
+    siginfo_t info;
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return; /* somebody has waited for any child, and the number may be another process's */
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+int goproc_has_seats(void) {
+    if (!seats) {
+        goproc_process_seats_fn process_seats = (goproc_process_seats_fn)goproc_symbol("goproc_process_seats");
+        if (!process_seats)
+            return -1;
+        seats = process_seats();
+    }
+    return seats && !__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE);
+}
+
+/* Reserves a seat: other threads may run before the fork, and start a process, too. NULL if the engine refuses, or has no
+ * seat left, or with an exception set. */
+static goproc_seat *reserve_seat(void) {
+    goproc_seat *seat = goproc_has_seats() > 0 ? free_seat() : NULL;
+    if (seat)
+        __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
+    return seat;
+}
+
+static void leave_seat(goproc_seat *seat) {
+    __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+}
+
+/* Appends what is known of a child to the record. Returns 0, or -1 with an exception set. */
+static int note_child(PyObject *record, long long id, pid_t pid, int sentinel) {
+    PyObject *known = Py_BuildValue("(Lli)", id, (long)pid, sentinel);
+    int failed = !known || PyList_SetSlice(record, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, known) < 0;
+    Py_XDECREF(known);
+    return failed ? -1 : 0;
+}
+
+/* Gives the child the reserved seat, and notes it. Returns 0, or -1 with an exception set: then the child has been ended. The
+ * reserve is closed. */
+static int take_seat(goproc_seat *seat, pid_t pid, int reserve, PyObject *record) {
+    int reaped, pidfd = open_pidfd(pid, &reserve, &reaped);
+    int error = errno;
+    if (reserve >= 0)
+        close(reserve);
+    if (pidfd < 0) {
+        goproc_end_child(pid);
+        leave_seat(seat);
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    lock_seat(seat);
+    seat->generation++;
+    seat->pid = (int32_t)pid;
+    seat->pidfd = pidfd;
+    seat->adopted = 0;
+    seat->status = GOPROC_STATUS_UNKNOWN;
+    int32_t index = (int32_t)(seat - seats->seats);
+    if (index >= seats->highest)
+        __atomic_store_n(&seats->highest, index + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
+    if (!reaped)
+        watch_seat(seat, EPOLL_CTL_ADD);
+    unlock_seat(seat);
+    __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
+    if (note_child(record, -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index), pid, pidfd) < 0) {
+        kill(pid, SIGKILL); /* nobody will know of it; the reaper waits for it */
+        return -1;
+    }
+    return 0;
+}
+
+int goproc_take_on(pid_t pid, PyObject *record) {
+    goproc_seat *seat = reserve_seat();
+    if (!seat) {
+        goproc_end_child(pid);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return take_seat(seat, pid, -1, record) < 0 ? -1 : 1;
+}
+
+int goproc_child_lifeline(int *armed) {
+    int own = move_above_streams(goproc_open_lifeline(seats->lifeline));
+    *armed = own >= 0;
+    /* This process may have changed its user since its engine was loaded: the pipe belongs to the old user. Watching
+     * needs only a duplicate; being killed would need a description of one's own. */
+    if (own < 0 && (errno == EACCES || errno == EPERM))
+        own = fcntl(seats->lifeline, F_DUPFD_CLOEXEC, 3);
+    return own;
+}
+
 PyDoc_STRVAR(
     start_doc,
     "start(daemon, record) -> bool\n\n"
@@ -407,78 +512,29 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *record;
     if (!PyArg_ParseTuple(args, "pO!:start", &daemon, &PyList_Type, &record))
         return NULL;
-    if (!seats) {
-        goproc_process_seats_fn process_seats = (goproc_process_seats_fn)goproc_symbol("goproc_process_seats");
-        if (!process_seats)
+    goproc_seat *seat = reserve_seat();
+    if (!seat) {
+        if (PyErr_Occurred())
             return NULL;
-        seats = process_seats();
-    }
-    goproc_seat *seat;
-    if (!seats || __atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
         Py_RETURN_FALSE;
-    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
-    int signum = daemon ? SIGKILL : 0;
-    int own = move_above_streams(open_lifeline(seats->lifeline));
-    if (own < 0 && (errno == EACCES || errno == EPERM)) {
-        /* This process has changed its user since its engine was loaded: the pipe belongs to the old user. Watching
-         * needs only a duplicate; being killed would need a description of one's own. */
-        own = fcntl(seats->lifeline, F_DUPFD_CLOEXEC, 3);
-        signum = 0;
     }
-    if (own < 0)
+    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
+    int armed, own = goproc_child_lifeline(&armed);
+    if (own < 0) {
+        leave_seat(seat);
         return PyErr_SetFromErrno(PyExc_OSError);
-
-    /* Other threads may run before the fork, and start a process, too. */
-    __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
+    }
     pid_t pid = fork_process(NULL);
     if (pid < 0) {
         close(own);
-        __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+        leave_seat(seat);
         return NULL;
     }
-    long long id = 0, sentinel = own;
-    if (pid == 0) {
-        /* The child must not go on as its parent, whatever fails. */
-        if (signum && arm_lifeline(own, signum) < 0)
-            _exit(1);
-    } else {
-        int reaped, pidfd = open_pidfd(pid, &own, &reaped);
-        int error = errno;
-        if (own >= 0)
-            close(own);
-        if (pidfd < 0) {
-            kill(pid, SIGKILL);
-            while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-                ;
-            __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
-            errno = error;
-            return PyErr_SetFromErrno(PyExc_OSError);
-        }
-        lock_seat(seat);
-        seat->generation++;
-        seat->pid = (int32_t)pid;
-        seat->pidfd = pidfd;
-        seat->adopted = 0;
-        seat->status = GOPROC_STATUS_UNKNOWN;
-        int32_t index = (int32_t)(seat - seats->seats);
-        if (index >= seats->highest)
-            __atomic_store_n(&seats->highest, index + 1, __ATOMIC_RELEASE);
-        __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
-        if (!reaped)
-            watch_seat(seat, EPOLL_CTL_ADD);
-        unlock_seat(seat);
-        __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
-        id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
-        sentinel = pidfd;
-    }
-    PyObject *known = Py_BuildValue("(LlL)", id, (long)pid, sentinel);
-    int failed = !known || PyList_SetSlice(record, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, known) < 0;
-    Py_XDECREF(known);
-    if (failed) {
-        if (!pid)
-            _exit(1);
-        kill(pid, SIGKILL); /* nobody will know of it; the reaper waits for it */
-        return NULL;
+    if (pid > 0) {
+        if (take_seat(seat, pid, own, record) < 0)
+            return NULL;
+    } else if ((daemon && armed && goproc_arm_lifeline(own, SIGKILL) < 0) || note_child(record, 0, 0, own) < 0) {
+        _exit(1); /* the child must not go on as its parent, whatever fails */
     }
     Py_RETURN_TRUE;
 }

@@ -21,7 +21,7 @@ from . import _transport, engine
 from .errors import EngineError
 from .lifeline import open_lifeline
 
-__all__ = ["Popen", "collect_again", "leave"]
+__all__ = ["Popen", "collect_again", "leave", "run_child"]
 
 
 class Popen:
@@ -149,12 +149,14 @@ class Popen:
     def _launch(self, process_obj):
         engine.load()
         child: list = []
+        nursery = vars(process_obj).pop("_goproc_nursery", None)
         try:
-            if not _transport.start(process_obj.daemon, child):
+            taken = nursery is not None and nursery.take(process_obj, child)
+            if not taken and not _transport.start(process_obj.daemon, child):
                 return self._launch_by_engine(process_obj)
             self._id, self.pid, self.sentinel = child
             if not self.pid:
-                self._run_child(process_obj, self.sentinel)
+                run_child(process_obj, self.sentinel)
             self.finalizer = util.Finalize(self, _forget, (self._id,))
         except BaseException:
             if child:
@@ -171,7 +173,7 @@ class Popen:
             lifeline = os.dup(engine.lifeline_fd())
             pid = _transport.fork()
             if pid == 0:
-                self._run_child(process_obj, None, lifeline)
+                run_child(process_obj, None, lifeline)
             self._watch(process_id, pid, engine.call("ForkCommit", process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -180,19 +182,21 @@ class Popen:
             if lifeline is not None:
                 os.close(lifeline)
 
-    def _run_child(self, process_obj, parent_sentinel, inherited_lifeline=None):
-        code = 1
-        try:
-            put_off_collecting()
-            if parent_sentinel is None:
-                parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
-            if sys.version_info >= (3, 13):
-                # From 3.13 on a child runs the exit functions that it registers itself.
-                atexit._clear()
-                atexit.register(util._exit_function)
-            code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
-        finally:
-            leave(code)
+
+def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
+    """Be the process, a forked child, to its end."""
+    code = 1
+    try:
+        put_off_collecting()
+        if parent_sentinel is None:
+            parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
+        if sys.version_info >= (3, 13):
+            # From 3.13 on a child runs the exit functions that it registers itself.
+            atexit._clear()
+            atexit.register(util._exit_function)
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    finally:
+        leave(code)
 
 
 _collecting = False  # whether garbage is to be collected again
