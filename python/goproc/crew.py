@@ -68,8 +68,8 @@ class Crew:
         self._by_pid = {}  # a slot may be used again before its former worker's end has been noted
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
-        self._starting = None  # the Nursery that the workers were cloned from that were last started together
-        self._ahead = None  # the Nursery from which workers are replaced, while there is one
+        self._starting: Nursery | None = None  # from which workers were last started together
+        self._ahead: Nursery | None = None  # the one from which workers are replaced, while there is one
         self._brisk = False  # whether the worker that has ended last had done its tasks fast
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # what kept the last of them from it, as far as it could tell
@@ -122,7 +122,7 @@ class Crew:
                     for slot, process in started:
                         self._by_pid[process.pid] = process
                         engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
-                if nursery is not None and not (complete and nursery is self._ahead and nursery.left):
+                if nursery is not None and not (complete and nursery.left):
                     nursery.settle()
                     if nursery is self._ahead:
                         self._ahead = None
