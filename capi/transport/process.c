@@ -261,12 +261,22 @@ static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
 
+static int move_above_streams(int fd) {
+    if (fd < 0 || fd > 2)
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return moved;
+}
+
 /* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
  * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
 int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return move_above_streams(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
 /* Has the kernel send this process signum when the parent is gone. Returns 0, or -1 with errno set. */
@@ -360,16 +370,6 @@ static int look_at_seat(goproc_seat *seat) {
     watch_seat(seat, EPOLL_CTL_DEL);
     __atomic_store_n(&seat->state, GOPROC_SEAT_ENDED, __ATOMIC_RELEASE);
     return 1;
-}
-
-static int move_above_streams(int fd) {
-    if (fd < 0 || fd > 2)
-        return fd;
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int error = errno;
-    close(fd);
-    errno = error;
-    return moved;
 }
 
 static goproc_seat *free_seat(void) {
@@ -489,7 +489,7 @@ int goproc_take_on(pid_t pid, PyObject *record) {
 }
 
 int goproc_child_lifeline(int *armed) {
-    int own = move_above_streams(goproc_open_lifeline(seats->lifeline));
+    int own = goproc_open_lifeline(seats->lifeline);
     *armed = own >= 0;
     /* This process may have changed its user since its engine was loaded: the pipe belongs to the old user. Watching
      * needs only a duplicate; being killed would need a description of one's own. */

@@ -23,8 +23,9 @@ __all__ = ["Crew"]
 #: Seconds that a terminated worker has to end by itself before it is killed.
 GRACE = 5.0
 
-#: When so many workers are missing, cloning them from one fork is faster than forking each.
-_TOGETHER = 4
+#: When so many workers are missing, cloning them from one fork is faster than forking each; so many at most, for a clone
+#: needs one of the engine's seats.
+_TOGETHER, _MOST_TOGETHER = 4, 1000
 
 #: What a fork takes matters where workers last no longer than so many seconds, and run no more tasks than these.
 _BRISK, _FEW_TASKS = 0.1, 1000
@@ -159,6 +160,8 @@ class Crew:
             except Exception as error:
                 if not self._pool and not self.terminated:  # else the engine refuses to prepare any
                     self.broken = error
+        else:
+            self.replace_by_forks()
         # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
         mine = self._by_pid.get(pid) is process
         self._stillborn = stillborn
@@ -218,7 +221,7 @@ class Crew:
         """Return a Nursery from which the workers of the slots are cloned, None if each is to be forked by itself."""
         if len(slots) < _TOGETHER:
             return None
-        processes = [self._make(fds, slot) for slot in slots]
+        processes = [self._make(fds, slot) for slot in slots[:_MOST_TOGETHER]]
         if not all(map(can_clone, processes)):
             return None
         nursery = Nursery(processes)
@@ -252,7 +255,7 @@ class Crew:
         if not all(map(can_clone, processes)):
             return None
         nursery = Nursery(processes, since)
-        if not nursery.fork_ahead():
+        if not nursery.fork_ahead(self._processes):
             return None
         self._ahead = nursery
         return nursery

@@ -46,10 +46,13 @@ class Nursery:
         """Fork, and clone all processes. They come up one after the other: see settle()."""
         return self._fork(len(self._processes), 0)
 
-    def fork_ahead(self):
-        """Fork, and clone a few processes ahead. They come up, and stand by until they are taken, in any slot."""
+    def fork_ahead(self, most):
+        """Fork, and clone a few processes ahead, at most so many at a time.
+
+        They come up, and stand by until they are taken, for any slot.
+        """
         self._standing_by = True
-        return self._fork(min(_width(), len(self._processes)), len(self._processes))
+        return self._fork(min(_width(), most, len(self._processes)), len(self._processes))
 
     @property
     def left(self):

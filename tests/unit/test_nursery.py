@@ -35,9 +35,9 @@ def nurseries(monkeypatch):
     def noted(name):
         real = getattr(Nursery, name)
 
-        def fork(self):
+        def fork(self, *arguments):
             made.append((name, len(self._processes)))
-            return real(self)
+            return real(self, *arguments)
 
         monkeypatch.setattr(Nursery, name, fork)
 
