@@ -120,6 +120,15 @@ func PoolTerminate(number int) (int, error) {
 	})
 }
 
+// PoolBacklog is how many tasks are queued for workers yet to be added, and how many have been submitted, with a space between;
+// since and most are as for Pool.Backlog.
+func PoolBacklog(number, since, most int) (string, error) {
+	return withPool("PoolBacklog", number, func(p *pool.Pool) (string, error) {
+		queued, submitted := p.Backlog(since, most)
+		return fmt.Sprintf("%d %d", queued, submitted), nil
+	})
+}
+
 // PoolPending is how many tasks are queued or in flight.
 func PoolPending(number int) (int, error) {
 	return withPool("PoolPending", number, func(p *pool.Pool) (int, error) { return p.Pending(), nil })

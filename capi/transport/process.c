@@ -13,6 +13,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -219,8 +220,7 @@ static int interpreter_is_ending(void) {
 }
 #endif
 
-/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. make is fork(), or like it. */
-static pid_t fork_process(pid_t (*make)(void)) {
+int goproc_may_fork(unsigned children) {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
         return -1;
@@ -237,9 +237,16 @@ static pid_t fork_process(pid_t (*make)(void)) {
     if (warn_about_threads() < 0)
         return -1;
 #endif
-    if (PySys_Audit("os.fork", NULL) < 0)
-        return -1;
+    for (unsigned i = 0; i < children; i++)
+        if (PySys_Audit("os.fork", NULL) < 0)
+            return -1;
+    return 0;
+}
 
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. make is fork(), or like it. */
+static pid_t fork_process(pid_t (*make)(void)) {
+    if (goproc_may_fork(1) < 0)
+        return -1;
     PyOS_BeforeFork();
     pid_t pid = make();
     if (pid == 0) {
@@ -275,7 +282,7 @@ PyDoc_STRVAR(fork_sibling_doc, "fork_sibling() -> int\n\n"
                                "the C library cannot be told of it.");
 
 static pid_t fork_sibling(void) {
-    return goproc_fork_sibling(NULL);
+    return goproc_fork_sibling(0, NULL);
 }
 
 static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
@@ -327,14 +334,19 @@ static PyObject *process_lifeline_fd(PyObject *Py_UNUSED(module), PyObject *Py_U
 
 /* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
  * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
-static int open_lifeline(int fd) {
+int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return move_above_streams(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+}
+
+/* A descriptor of the lifeline for a child that only watches it, for which a duplicate does. */
+static int watched_lifeline(void) {
+    return fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
 }
 
 /* Has the kernel send this process signum when the parent is gone. Returns 0, or -1 with errno set. */
-static int arm_lifeline(int own, int signum) {
+int goproc_arm_lifeline(int own, int signum) {
     /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
      * kernel. */
     int flags = fcntl(own, F_GETFL);
@@ -358,10 +370,10 @@ static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, signum;
     if (!PyArg_ParseTuple(args, "ii:lifeline", &fd, &signum))
         return NULL;
-    int own = open_lifeline(fd);
+    int own = goproc_open_lifeline(fd);
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (signum > 0 && arm_lifeline(own, signum) < 0) {
+    if (signum > 0 && goproc_arm_lifeline(own, signum) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         close(own);
         return NULL;
@@ -491,7 +503,117 @@ static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
     return move_above_streams(fd);
 }
 
+int goproc_open_pidfd(pid_t pid) {
+    return move_above_streams((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+void goproc_end_child(pid_t pid) {
+    siginfo_t info;
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+        return; /* somebody has waited for any child, and the number may be another process's */
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+int goproc_has_seats(void) {
+    if (make_seats() < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return !__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE);
+}
+
+/* Reserves a seat: other threads may run before the fork, and start a process, too. NULL if the engine refuses, or has no
+ * seat left, or with an exception set. */
+static goproc_seat *reserve_seat(void) {
+    if (goproc_has_seats() <= 0)
+        return NULL;
+    if (some_forgotten)
+        vacate_forgotten();
+    goproc_seat *seat = free_seat();
+    if (seat)
+        __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
+    return seat;
+}
+
+static void leave_seat(goproc_seat *seat) {
+    __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+}
+
+/* Puts what is known of a child into the record. Returns 0, or -1 with an exception set. */
+static int note_child(PyObject *record, long long id, pid_t pid, int sentinel) {
+    PyObject *known[] = {PyLong_FromLongLong(id), PyLong_FromLong((long)pid), PyLong_FromLong(sentinel)};
+    int failed = !known[0] || !known[1] || !known[2];
+    for (int i = 0; i < 3; i++) {
+        if (failed)
+            Py_XDECREF(known[i]);
+        else
+            failed = PyList_SetItem(record, i, known[i]) < 0;
+    }
+    return failed ? -1 : 0;
+}
+
+/* Gives the child the reserved seat, and notes it. Returns 0, or -1 with an exception set: then the child has been ended. The
+ * reserve is closed. */
+static int take_seat(goproc_seat *seat, pid_t pid, int reserve, PyObject *record) {
+    int reaped, pidfd = open_pidfd(pid, &reserve, &reaped);
+    int error = errno;
+    if (reserve >= 0)
+        close(reserve);
+    if (pidfd < 0) {
+        goproc_end_child(pid);
+        leave_seat(seat);
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    lock_seat(seat);
+    seat->generation++;
+    seat->pid = (int32_t)pid;
+    seat->pidfd = pidfd;
+    seat->adopted = 0;
+    seat->forgotten = 0;
+    seat->status = GOPROC_STATUS_UNKNOWN;
+    int32_t index = (int32_t)(seat - seats->seats);
+    if (index >= seats->highest)
+        __atomic_store_n(&seats->highest, index + 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
+    if (!reaped)
+        watch_seat(seat, EPOLL_CTL_ADD);
+    unlock_seat(seat);
+    __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
+    if (note_child(record, -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index), pid, pidfd) < 0) {
+        kill(pid, SIGKILL); /* nobody will know of it */
+        lock_seat(seat);
+        seat->forgotten = some_forgotten = 1;
+        unlock_seat(seat);
+        return -1;
+    }
+    return 0;
+}
+
+int goproc_take_on(pid_t pid, PyObject *record) {
+    goproc_seat *seat = reserve_seat();
+    if (!seat) {
+        goproc_end_child(pid);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return take_seat(seat, pid, -1, record) < 0 ? -1 : 1;
+}
+
+int goproc_child_lifeline(int *armed) {
+    int own = goproc_open_lifeline(lifeline.read);
+    *armed = own >= 0;
+    /* This process may have changed its user since it made the lifeline: the pipe belongs to the old user. */
+    return own < 0 && (errno == EACCES || errno == EPERM) ? watched_lifeline() : own;
+}
+
 static int collecting; /* whether garbage is to be collected again */
+
+void goproc_put_off_collecting(void) {
+    collecting = PyGC_Disable();
+}
 
 PyDoc_STRVAR(put_off_collecting_doc,
              "put_off_collecting() -> None\n\n"
@@ -499,7 +621,7 @@ PyDoc_STRVAR(put_off_collecting_doc,
              "What\nwould be looked at, and copied by that, is old.");
 
 static PyObject *process_put_off_collecting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
-    collecting = PyGC_Disable();
+    goproc_put_off_collecting();
     Py_RETURN_NONE;
 }
 
@@ -527,84 +649,32 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *record;
     if (!PyArg_ParseTuple(args, "pO!:start", &daemon, &PyList_Type, &record))
         return NULL;
-    if (PyList_GET_SIZE(record) != 3) {
-        PyErr_SetString(PyExc_ValueError, "the record is a list of three");
-        return NULL;
-    }
-    if (make_seats() < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    if (some_forgotten)
-        vacate_forgotten();
-    goproc_seat *seat;
-    if (__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE) || !(seat = free_seat()))
+    goproc_seat *seat = reserve_seat();
+    if (!seat) {
+        if (PyErr_Occurred())
+            return NULL;
         Py_RETURN_FALSE;
-    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. Watching it needs only
-     * a duplicate; being killed needs a description of one's own. That cannot be had if this process has changed its user
-     * since it made the lifeline: the pipe belongs to the old user. */
-    int own = daemon ? move_above_streams(open_lifeline(lifeline.read)) : -1;
-    int signum = own >= 0 ? SIGKILL : 0;
-    if (!daemon || (own < 0 && (errno == EACCES || errno == EPERM)))
-        own = fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
-    if (own < 0)
+    }
+    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
+    int armed = 0, own = daemon ? goproc_child_lifeline(&armed) : watched_lifeline();
+    if (own < 0) {
+        leave_seat(seat);
         return PyErr_SetFromErrno(PyExc_OSError);
-
-    /* Other threads may run before the fork, and start a process, too. */
-    __atomic_store_n(&seat->state, GOPROC_SEAT_TAKEN, __ATOMIC_RELEASE);
+    }
     pid_t pid = fork_process(fork);
     if (pid < 0) {
         close(own);
-        __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
+        leave_seat(seat);
         return NULL;
     }
-    long long id = 0, sentinel = own;
-    if (pid == 0) {
-        /* The child must not go on as its parent, whatever fails. */
-        if (signum && arm_lifeline(own, signum) < 0)
-            _exit(1);
-        collecting = PyGC_Disable();
+    if (pid > 0) {
+        if (take_seat(seat, pid, own, record) < 0)
+            return NULL;
+    } else if ((armed && goproc_arm_lifeline(own, SIGKILL) < 0) || note_child(record, 0, 0, own) < 0) {
+        _exit(1); /* the child must not go on as its parent, whatever fails */
     } else {
-        int reaped, pidfd = open_pidfd(pid, &own, &reaped);
-        int error = errno;
-        if (own >= 0)
-            close(own);
-        if (pidfd < 0) {
-            kill(pid, SIGKILL);
-            while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-                ;
-            __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
-            errno = error;
-            return PyErr_SetFromErrno(PyExc_OSError);
-        }
-        lock_seat(seat);
-        seat->generation++;
-        seat->pid = (int32_t)pid;
-        seat->pidfd = pidfd;
-        seat->adopted = 0;
-        seat->forgotten = 0;
-        seat->status = GOPROC_STATUS_UNKNOWN;
-        int32_t index = (int32_t)(seat - seats->seats);
-        if (index >= seats->highest)
-            __atomic_store_n(&seats->highest, index + 1, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&seat->state, reaped ? GOPROC_SEAT_ENDED : GOPROC_SEAT_RUNNING, __ATOMIC_RELEASE);
-        if (!reaped)
-            watch_seat(seat, EPOLL_CTL_ADD);
-        unlock_seat(seat);
-        __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
-        id = -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index);
-        sentinel = pidfd;
+        goproc_put_off_collecting();
     }
-    PyObject *known[] = {PyLong_FromLongLong(id), PyLong_FromLong((long)pid), PyLong_FromLongLong(sentinel)};
-    if (!known[0] || !known[1] || !known[2]) {
-        if (!pid)
-            _exit(1);
-        kill(pid, SIGKILL); /* nobody will know of it */
-        lock_seat(seat);
-        seat->forgotten = some_forgotten = 1;
-        unlock_seat(seat);
-        return NULL;
-    }
-    for (int i = 0; i < 3; i++)
-        PyList_SetItem(record, i, known[i]);
     Py_RETURN_TRUE;
 }
 

@@ -9,6 +9,7 @@
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
  *   sibling.c  a fork whose child is its parent's
+ *   nursery.c  one fork of the main program, from which a pool's workers are cloned
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H
@@ -40,10 +41,34 @@ typedef void (*goproc_child_hook)(void);
 int goproc_on_fork_child(goproc_child_hook hook);
 
 /* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns as
- * fork() does; pidfd, if not NULL, is set to a pidfd of the child, in the caller. No handlers of pthread_atfork() run. -1 with
- * errno ENOSYS where it cannot be done, which goproc_can_fork_sibling() tells beforehand. */
-pid_t goproc_fork_sibling(int *pidfd);
+ * fork() does. In the caller, the kernel puts into *word a pidfd of the child if the flag is CLONE_PIDFD, or its pid, before
+ * the child runs, if it is CLONE_PARENT_SETTID. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot
+ * be done, which goproc_can_fork_sibling() tells beforehand. */
+pid_t goproc_fork_sibling(unsigned long flag, int *word);
 int goproc_can_fork_sibling(void);
+
+/* What nursery.c shares with the ordinary fork, in process.c.
+ *
+ * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of so many children
+ * raise the audit event. 0, or -1 with an exception set.
+ * goproc_has_seats: whether children can have seats, unless all are taken; -1 with an exception set.
+ * goproc_child_lifeline: then, a descriptor of the lifeline for a child about to be forked, or -1 with errno set; *armed says
+ * whether the child can be killed by it when its parent is gone.
+ * goproc_open_lifeline, goproc_arm_lifeline: the same of its own for a process that has one, and having itself killed.
+ * goproc_open_pidfd: the pidfd of a child, above the standard streams, or -1 with errno set.
+ * goproc_end_child: kill it and wait for it.
+ * goproc_take_on: give the child, which is running, a seat, and put its id, pid and pidfd into the list of three. 1; 0 when there
+ * is no seat, or -1 with an exception set, and then it has been ended.
+ * goproc_put_off_collecting: as the method of that name. */
+int goproc_may_fork(unsigned children);
+int goproc_has_seats(void);
+int goproc_child_lifeline(int *armed);
+int goproc_open_lifeline(int fd);
+int goproc_arm_lifeline(int own, int signum);
+int goproc_open_pidfd(pid_t pid);
+void goproc_end_child(pid_t pid);
+int goproc_take_on(pid_t pid, PyObject *record);
+void goproc_put_off_collecting(void);
 
 /* Each part's methods, and the functions that add a part's types to the module (0, or -1 with an exception set). A
  * part that is not linked in is left out. */
@@ -52,5 +77,6 @@ int goproc_init_process(PyObject *module);
 int goproc_init_channel(PyObject *module) __attribute__((weak));
 int goproc_init_port(PyObject *module) __attribute__((weak));
 int goproc_init_signals(PyObject *module);
+int goproc_init_nursery(PyObject *module);
 
 #endif

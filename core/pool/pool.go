@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -64,6 +65,7 @@ type Pool struct {
 	queue   queue     // tasks that no worker has yet
 	ready   []byte    // encoded completions that nobody has collected yet, from readyAt on
 	readyAt int
+	handed  int     // how many tasks have been submitted
 	exits   bool    // whether the end of a worker is among them
 	retries int     // how often a task is run again that is lost with its worker
 	busy    float64 // what a task takes, in microseconds: a moving average; 0 when unknown
@@ -144,6 +146,7 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 		delete(p.limits, taskID{f.Job, f.Index})
 		return ErrClosed
 	}
+	p.handed += f.Tasks()
 	if p.retries > 0 && f.Flags&ring.FlagExtent != 0 {
 		f.Flags |= ring.FlagKeep
 	}
@@ -240,11 +243,26 @@ func (p *Pool) Terminate() {
 func (p *Pool) Pending() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.queue.tasks()
+	n := p.queue.tasks(math.MaxInt)
 	for _, w := range p.active {
 		n += w.tasks
 	}
 	return n
+}
+
+// Backlog is how many tasks are queued that workers yet to be added will take, at most so many, and how many have been
+// submitted so far. Of those, only the first ones count, up to the number since, if that is not negative.
+func (p *Pool) Backlog(since, most int) (queued, submitted int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	others := 0 // what goes to workers that are there, or was submitted later
+	if since >= 0 {
+		others = p.handed - since
+	}
+	for _, w := range p.active {
+		others += max(0, w.left)
+	}
+	return max(0, p.queue.tasks(others+most)-others), p.handed
 }
 
 // Destroy frees everything. The pool's workers must have ended, or be about to: they are not told.

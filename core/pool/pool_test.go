@@ -404,3 +404,33 @@ func TestPanicInThePump(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(output), "panic in a pool's pump: the reason")
 }
+
+// The backlog is what is left for workers yet to come.
+func TestBacklog(t *testing.T) {
+	p, _ := newPool(t)
+	backlog := func(since, most int) int {
+		queued, _ := p.Backlog(since, most)
+		return queued
+	}
+	h := hire(t, p, 3)
+	batch(t, p, 0, 9)
+	queued, since := p.Backlog(-1, 100)
+	assert.Equal(t, 6, queued, "three are the worker's")
+	assert.Equal(t, 9, since)
+	assert.Equal(t, 4, backlog(-1, 4))
+
+	submit(t, p, 20, 21)
+	assert.Equal(t, 8, backlog(-1, 100))
+	assert.Equal(t, 6, backlog(since, 100), "two have been submitted later")
+	for range 3 {
+		h.send(t, h.recv(t), nil)
+		collect(p)
+	}
+	h.exit(0)
+	assert.Equal(t, 6, backlog(since, 100))
+	hire(t, p, 4)
+	assert.Equal(t, 2, backlog(since, 100))
+	hire(t, p, 4)
+	assert.Equal(t, 0, backlog(since, 100))
+	assert.Equal(t, 0, backlog(-1, 100))
+}

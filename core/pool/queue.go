@@ -28,13 +28,13 @@ func (q *queue) empty() bool  { return q.count == 0 }
 func (q *queue) len() int     { return q.count }
 func (q *queue) front() *task { return &q.items[q.head] }
 
-// tasks is how many tasks are queued.
-func (q *queue) tasks() int {
+// tasks is how many tasks are queued; it does not count more than so many.
+func (q *queue) tasks(most int) int {
 	n := 0
-	for i := range q.count {
+	for i := 0; i < q.count && n < most; i++ {
 		n += q.items[(q.head+i)&(len(q.items)-1)].frame.Tasks()
 	}
-	return n
+	return min(n, most)
 }
 
 func (q *queue) pushBack(t task) {

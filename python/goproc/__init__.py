@@ -17,6 +17,7 @@ The files, most of which bear the standard library's names:
     pool.py                 Pool and its results
     dispatch.py             who waits for a pool's results, and how they reach the objects the user holds
     crew.py                 a pool's workers: started, replaced, ended
+    nursery.py              many of a pool's workers from one fork
     worker.py               what runs in a worker
     engine.py               loads the Go engine when it is first needed, and calls it
     errors.py               the exceptions that multiprocessing does not have

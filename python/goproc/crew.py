@@ -15,12 +15,23 @@ from traceback import format_exception_only
 
 from . import _transport, engine
 from .errors import EngineError, WorkerLostError
+from .nursery import Nursery, can_clone
 from .worker import ChannelEnd, worker
 
 __all__ = ["Crew"]
 
 #: Seconds that a terminated worker has to end by itself before it is killed.
 GRACE = 5.0
+
+#: When so many workers are missing, cloning them from one fork is faster than forking each; so many at most, for a clone
+#: needs one of the engine's seats.
+_TOGETHER, _MOST_TOGETHER = 4, 1000
+
+#: What a fork takes matters where workers last no longer than so many seconds, and run no more tasks than these.
+_BRISK, _FEW_TASKS = 0.1, 1000
+
+#: How many workers are replaced by clones of one fork: so many pay for it, and so many are prepared at most.
+_LEAST_AHEAD, _MOST_AHEAD = 3, 32
 
 
 class Crew:
@@ -58,6 +69,9 @@ class Crew:
         self._by_pid = {}  # a slot may be used again before its former worker's end has been noted
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
+        self._starting: Nursery | None = None  # from which workers were last started together
+        self._ahead: Nursery | None = None  # the one from which workers are replaced, while there is one
+        self._brisk = False  # whether the worker that has ended last had done its tasks fast
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # what kept the last of them from it, as far as it could tell
         self.closing = False  # no further tasks will come
@@ -76,6 +90,7 @@ class Crew:
         """
         with self._populating, _transport.held_signals:
             started = []
+            nursery = None
             complete = False
             fds: list[int] = []
             slots: list[int] = []
@@ -88,8 +103,11 @@ class Crew:
                     # before has made to be copied.
                     missing = self._processes - len(self._pool)
                     slots += map(int, engine.call("PoolSlots", self.number, missing).split())
+                    if self._context.get_start_method() == "fork":
+                        nursery = self._replacing(fds, slots) or self._starting_together(fds, slots)
                 while slots and not self.terminated:
-                    started.append(self._start(slots[0], *fds))
+                    process = None if nursery is None else nursery.next()
+                    started.append(self._start(process, fds, slots[0]))
                     del slots[0]
                     util.debug("added worker")
                 complete = True
@@ -105,6 +123,10 @@ class Crew:
                     for slot, process in started:
                         self._by_pid[process.pid] = process
                         engine.call("PoolAdd", self.number, slot, process._popen._id, self._maxtasks or 0)
+                if nursery is not None and not (complete and nursery.left):
+                    nursery.settle()
+                    if nursery is self._ahead:
+                        self._ahead = None
 
     def serial(self, pid):
         """Return the serial of the worker, None if its end has been noted."""
@@ -121,6 +143,7 @@ class Crew:
         if process is None or self.terminated:
             return None
         process.join()
+        self._brisk = time.monotonic() - process._goproc_worker.started < _BRISK
         if process in self._pool:
             self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
@@ -130,12 +153,15 @@ class Crew:
             shown = None if reason is None else format_exception_only(type(reason), reason)[-1].strip()
             self.broken = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             self.broken.__cause__ = reason
+            self.replace_by_forks()
         elif not self.closing or self._cache:
             try:
                 self.repopulate()
             except Exception as error:
                 if not self._pool and not self.terminated:  # else the engine refuses to prepare any
                     self.broken = error
+        else:
+            self.replace_by_forks()
         # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
         mine = self._by_pid.get(pid) is process
         self._stillborn = stillborn
@@ -147,9 +173,18 @@ class Crew:
         """Note what a worker has raised before it could take a task."""
         self._reason = error
 
+    def replace_by_forks(self):
+        """Give up what has been forked ahead to replace workers, if anything: the tasks that it was for may be gone."""
+        if self._ahead is not None:
+            with self._populating:
+                if self._ahead is not None:
+                    self._ahead.close()
+                    self._ahead = None
+
     def abandon(self):
         """End the workers that have been started, as not all could be."""
         self.terminated = True
+        self._close_nurseries()
         for process in self._pool:
             if process.exitcode is None:
                 process.terminate()
@@ -161,6 +196,7 @@ class Crew:
         self.terminated = True
         util.debug("terminating workers")
         with self._populating:  # whoever starts workers stops when it sees that the pool is terminated
+            self._close_nurseries()
             workers = list(self._pool)
         for process in workers:
             if process.exitcode is None:
@@ -175,7 +211,63 @@ class Crew:
             process.join()
         self._by_pid.clear()
 
-    def _start(self, slot, memory_fd, event_fd):
+    def _close_nurseries(self):
+        self.replace_by_forks()
+        if self._starting is not None:
+            self._starting.close()
+            self._starting = None
+
+    def _starting_together(self, fds, slots):
+        """Return a Nursery from which the workers of the slots are cloned, None if each is to be forked by itself."""
+        if len(slots) < _TOGETHER:
+            return None
+        processes = [self._make(fds, slot) for slot in slots[:_MOST_TOGETHER]]
+        if not all(map(can_clone, processes)):
+            return None
+        nursery = Nursery(processes)
+        if not nursery.fork_all():
+            return None
+        self._starting = nursery
+        return nursery
+
+    def _replacing(self, fds, slots):
+        """Return a Nursery with workers that were forked ahead to replace those that end, None if there are none.
+
+        All that they will run must have been submitted before the fork: then they see what the program had done before
+        it submitted that, as if they were forked now.
+        """
+        maxtasks = self._maxtasks
+        if maxtasks is None or maxtasks > _FEW_TASKS:
+            return None
+        if self._ahead is not None:
+            least = len(slots) * maxtasks
+            queued, _ = self._backlog(self._ahead.since, least)
+            if self._ahead.left >= len(slots) and queued >= least:
+                return self._ahead
+            self.replace_by_forks()
+        if not self._brisk:
+            return None
+        queued, since = self._backlog(-1, _MOST_AHEAD * maxtasks)
+        count = queued // maxtasks
+        if count < max(_LEAST_AHEAD, len(slots)):
+            return None
+        processes = [self._make(fds, None) for _ in range(count)]
+        if not all(map(can_clone, processes)):
+            return None
+        nursery = Nursery(processes, since)
+        if not nursery.fork_ahead(self._processes):
+            return None
+        self._ahead = nursery
+        return nursery
+
+    def _backlog(self, since, most):
+        """Return how many of the first tasks are left for workers to come, at most so many, and the number of all."""
+        queued, submitted = engine.call("PoolBacklog", self.number, since, most).split()
+        return int(queued), int(submitted)
+
+    def _make(self, fds, slot):
+        """Return the Process of a worker, which has not been started."""
+        memory_fd, event_fd = fds
         end = ChannelEnd(memory_fd, event_fd, slot, next(self._serials))
         process = self._make_process(
             self._context,
@@ -192,6 +284,16 @@ class Crew:
         process._goproc_worker = end
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
+        return process
+
+    def _start(self, process, fds, slot):
+        """Start a worker in the slot: the process if it is not None."""
+        if process is None:
+            process = self._make(fds, slot)
+        end = process._goproc_worker
+        end.memory_fd, end.event_fd = fds
+        end.slot = slot
+        end.started = time.monotonic()
         _start(process, end, self._context.get_start_method())
         self._pool.append(process)
         return slot, process

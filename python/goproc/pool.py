@@ -414,7 +414,9 @@ class Pool(_standard.Pool):
     def _cancel(self, result):
         """Withdraw all tasks of a result; return how many of them will not complete by themselves."""
         try:
-            return engine.call("PoolCancel", self._crew.number, result._job)
+            left = engine.call("PoolCancel", self._crew.number, result._job)
+            self._crew.replace_by_forks()
+            return left
         except (ValueError, EngineError):
             return 0  # the pool has been terminated, or the engine is closed: what is left is cancelled by that
 

@@ -21,7 +21,7 @@ from ._transport import collect_again
 from .errors import EngineError
 from .lifeline import open_lifeline
 
-__all__ = ["Popen", "collect_again", "leave"]
+__all__ = ["Popen", "collect_again", "leave", "run_child"]
 
 #: From 3.13 on a child runs the exit functions that it registers itself.
 _RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
@@ -163,11 +163,13 @@ class Popen:
 
     def _launch(self, process_obj):
         child: list = [None, None, None]
+        nursery = vars(process_obj).pop("_goproc_nursery", None)
         try:
-            if not _transport.start(process_obj.daemon, child):
+            taken = nursery is not None and nursery.take(process_obj, child)
+            if not taken and not _transport.start(process_obj.daemon, child):
                 return self._launch_by_engine(process_obj)
             if not child[1]:
-                _run_child(process_obj, child[2])
+                run_child(process_obj, child[2])
             self._watch(*child)
         except BaseException:
             if child[1] is not None:
@@ -185,7 +187,7 @@ class Popen:
             pid = _transport.fork()
             if pid == 0:
                 _transport.put_off_collecting()
-                _run_child(process_obj, None, lifeline)
+                run_child(process_obj, None, lifeline)
             self._watch(process_id, pid, engine.call("ForkCommit", process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -195,8 +197,8 @@ class Popen:
                 os.close(lifeline)
 
 
-def _run_child(process_obj, parent_sentinel, inherited_lifeline=None):
-    """Be the forked child. Does not return."""
+def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
+    """Be the process, a forked child, to its end. Does not return."""
     code = 1
     try:
         if parent_sentinel is None:

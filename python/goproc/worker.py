@@ -41,7 +41,8 @@ class ChannelEnd:
     """The worker's end of a channel on its way to the worker: what to open, and in which slot.
 
     memory_fd and event_fd are descriptors of the sender; sent to a spawned process they arrive as its own. It is sent
-    twice: ahead of everything else, so that what goes wrong with that can be told, and with the worker's arguments.
+    twice: ahead of everything else, so that what goes wrong with that can be told, and with the worker's arguments. The
+    slot is None in a worker that was forked ahead, and stands by for one.
     """
 
     _arrived: "ChannelEnd | None" = None  # in a spawned process: the one that was sent first
@@ -50,6 +51,8 @@ class ChannelEnd:
         self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
         self.interruptible = True  # whether SIGINT is blocked only until the worker has come up
         self.sent = False
+        self.started = 0.0  # when it was sent, by time.monotonic()
+        self.clones = None  # in a clone, what it was cloned from (nursery.py)
 
     def open(self):
         """Return the channel; the descriptors are its own from now on."""
@@ -211,9 +214,13 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave_interrupts)
+    if end.slot is None:
+        end.slot = end.clones.stand_by()
     if end.interruptible:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     channel = end.open()
+    if end.clones is not None:
+        end.clones.pass_on()
     if initializer is not None:
         try:
             initializer(*initargs)
