@@ -23,8 +23,8 @@ __all__ = ["Crew"]
 #: Seconds that a terminated worker has to end by itself before it is killed.
 GRACE = 5.0
 
-#: When so many workers are missing, cloning them from one fork is faster than forking each; so many at most, for a clone
-#: needs one of the engine's seats.
+#: When so many workers are missing, cloning them from one fork is faster than forking each; so many at most, for a
+#: clone needs a seat.
 _TOGETHER, _MOST_TOGETHER = 4, 1000
 
 #: What a fork takes matters where workers last no longer than so many seconds, and run no more tasks than these.
