@@ -78,8 +78,13 @@ def read_setting(_):
 
 def children():
     """The pids of this process's children, of whichever of its threads."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            found.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except FileNotFoundError:
+            pass  # a thread that has ended since
+    return found
 
 
 def all_workers(pool, function=about_worker, processes=MANY):
