@@ -39,8 +39,9 @@ STANDBYS = 2
 #: the server's forks, which make its pages be copied.
 _BETWEEN_STARTS = 0.002
 
-#: Seconds without a request after which there is time to make the rehearsal, for which much is imported.
-_BEFORE_REHEARSAL = 0.05
+#: Much is imported for the rehearsal. So it is made when there has been no request for so many seconds, or there have
+#: been more than so many: whoever starts one process, or a small pool, shall not wait for it.
+_BEFORE_REHEARSAL, _FEW_REQUESTS = 0.05, 2
 
 _REQUEST = struct.Struct("<Iii")
 _FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
@@ -71,6 +72,7 @@ class Server:
         self._children = {}  # pidfd: pid, of its own
         self._ahead = 0  # how many have been forked ahead and not taken yet
         self._forking_ahead = False
+        self._requests = 0
 
     def serve(self):
         """Serve until the client is gone or asks to stop: return None.
@@ -114,12 +116,13 @@ class Server:
             self._leave()
 
     def _pause(self, calm):
-        if self._rehearsal is None:
+        if self._rehearsal is None and self._requests <= _FEW_REQUESTS:
             return _BEFORE_REHEARSAL
         return 0 if calm else _BETWEEN_STARTS
 
     def _receive_request(self):
         self._forking_ahead = True
+        self._requests += 1
         message = self._socket.recv(_REQUEST.size + 1)
         return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
 
