@@ -189,7 +189,7 @@ class Pool(_standard.Pool):
         Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
         """
         self._check_running()
-        limit = _checked_limit("timeout", timeout)
+        limit = None if timeout is None else _checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
         if type(kwds) is not dict and (kwds is None or type(kwds) is bool):  # as a map's task has in this place
             func, args, kwds = called, (func, args, kwds), {}
