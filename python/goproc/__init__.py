@@ -8,9 +8,11 @@ The files, most of which bear the standard library's names:
 
     context.py              the contexts and Process classes: from a start method's name to the module that starts it
     popen_fork.py           starting by fork; waiting, signals and exit status for all three start methods
-    popen_spawn_posix.py    starting a fresh interpreter
+    popen_spawn_posix.py    starting as a fresh interpreter
     popen_forkserver.py     starting through the fork server
-    forkserver.py           the fork server: its client, and its own main loop
+    server.py               the main loop of the two servers that fork
+    spawnserver.py          the spawn server: the interpreter that spawned children are cloned from
+    forkserver.py           the fork server: its client, and its main function
     spawn.py                a child's command line, what it is given, and its main function
     deferred_imports.py     keeps a spawned child from importing what it does not need
     lifeline.py             how a child notices that its parent is gone
