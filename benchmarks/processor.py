@@ -24,11 +24,17 @@ def clock(pid):
     return (~pid << 3) | 2
 
 
+def of_children(pid):
+    """Return the seconds of processor time of the children that a process has waited for, in the kernel's ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 class Meter:
     """Seconds of processor time spent since it was made, by this process, its children, and theirs.
 
-    Those that have ended in between count if this process has waited for them. Looking for the processes takes time of
-    this one, which does not count.
+    Those that have ended in between count if this process, or one that has not ended, has waited for them. Looking for
+    the processes takes time of this one, which does not count.
     """
 
     def __init__(self):
@@ -51,7 +57,7 @@ class Meter:
         for pid in members():
             if pid != os.getpid():
                 try:
-                    spent[pid] = time.clock_gettime(clock(pid))
+                    spent[pid] = time.clock_gettime(clock(pid)) + of_children(pid)
                 except OSError:  # it has ended
                     pass
         return spent

@@ -22,6 +22,7 @@ PARTS = {
     "stream": ("breakdown", "stream"),
     "channels": ("channels", "measure"),
     "start": ("starting", "starting"),
+    "start-processor": ("starting", "processor"),
 }
 
 #: The rows that README.md shows.

@@ -1,7 +1,7 @@
 """What starting a process costs, and what it cannot cost less than: python -m benchmarks parts --only start
 
-Each part is measured in a program of its own (python -m benchmarks.starting NUMBER), for what a fork costs depends on
-what the process has in its memory. As the children of spawn import this module again, it imports little at its top.
+Each part is measured in a program of its own (python -m benchmarks.starting time NUMBER), for what a fork costs depends
+on what the process has in its memory. As the children of spawn import this module again, it imports little at its top.
 """
 
 import os
@@ -88,23 +88,69 @@ PARTS = {
 TIMES = 20
 
 
+def workers(library):
+    """Have each worker of a pool run one task."""
+
+    def prepare():
+        import importlib
+
+        from .functions import nothing
+
+        context = importlib.import_module(library).get_context("fork")
+
+        def run():
+            with context.Pool(2, maxtasksperchild=1) as pool:
+                pool.map(nothing, range(TIMES), chunksize=1)
+                pool.close()
+                pool.join()
+
+        return run
+
+    return prepare
+
+
+#: What is done, and how often in one run.
+PROCESSOR_PARTS = {
+    "fork: start and join, multiprocessing": (process("multiprocessing", "fork"), 1),
+    "fork: start and join, goproc": (process("goproc", "fork"), 1),
+    "spawn: start and join, multiprocessing": (process("multiprocessing", "spawn"), 1),
+    "spawn: start and join, goproc": (process("goproc", "spawn"), 1),
+    "forkserver: start and join, multiprocessing": (process("multiprocessing", "forkserver"), 1),
+    "forkserver: start and join, goproc": (process("goproc", "forkserver"), 1),
+    "a worker that runs one task, multiprocessing": (workers("multiprocessing"), TIMES),
+    "a worker that runs one task, goproc": (workers("goproc"), TIMES),
+}
+
+
 def starting(repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of each part: the median of many, so many times."""
+    return _measure(list(PARTS), "time", repetitions)
+
+
+def processor(repetitions: int) -> dict[str, list[float]]:
+    """Return the seconds of processor time of each part, in all processes together: the mean of many, so many times."""
+    return _measure(list(PROCESSOR_PARTS), "processor", repetitions)
+
+
+def _measure(parts, what, repetitions):
     import subprocess
 
-    measured: dict[str, list[float]] = {part: [] for part in PARTS}
+    measured: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(repetitions):
-        for number, part in enumerate(PARTS):
-            command = [sys.executable, "-m", "benchmarks.starting", str(number)]
-            done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        for number, part in enumerate(parts):
+            command = [sys.executable, "-m", "benchmarks.starting", what, str(number)]
+            # The meter looks at a session.
+            done = subprocess.run(
+                command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
             measured[part].append(float(done.stdout))
     return measured
 
 
-def main():
+def measure_time(prepare):
     import time
 
-    run = list(PARTS.values())[int(sys.argv[1])]()
+    run = prepare()
     for _ in range(3):
         run()
     seconds = []
@@ -112,7 +158,27 @@ def main():
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
-    print(sorted(seconds)[TIMES // 2])  # not by module statistics: what is imported makes forks slower
+    return sorted(seconds)[TIMES // 2]  # not by module statistics: what is imported makes forks slower
+
+
+def measure_processor(prepare, times):
+    from .processor import Meter
+
+    run = prepare()
+    for _ in range(3):
+        run()
+    meter = Meter()
+    for _ in range(TIMES):
+        run()
+    return meter.seconds() / TIMES / times
+
+
+def main():
+    what, number = sys.argv[1], int(sys.argv[2])
+    if what == "time":
+        print(measure_time(list(PARTS.values())[number]))
+    else:
+        print(measure_processor(*list(PROCESSOR_PARTS.values())[number]))
 
 
 if __name__ == "__main__":
