@@ -63,7 +63,8 @@ type Client struct {
 type request struct {
 	server   *server
 	order    []byte
-	fds      []int         // the caller's, or the request's own while it waits for a process
+	fds      []int         // the caller's, or while it waits for a process, its own
+	own      []*sys.FD     // these
 	answered chan struct{} // closed when the rest holds
 	id       int           // of the process's entry
 	err      error
@@ -195,7 +196,7 @@ func (c *Client) request(s *server, fds []int, order []byte) (ticket int, err er
 	if len(fds) > sys.MaxPassed {
 		return 0, fmt.Errorf("%w: too many fds: a process can be given %d", process.ErrInvalid, sys.MaxPassed)
 	}
-	r := &request{server: s, order: order, fds: fds, answered: make(chan struct{})}
+	r := &request{server: s, order: order, fds: slices.Clone(fds), answered: make(chan struct{})}
 	if err := s.request(r); err != nil {
 		return 0, err
 	}

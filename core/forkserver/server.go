@@ -140,16 +140,17 @@ func (s *server) request(r *request) error {
 
 // enqueue has the request wait, with descriptors of its own: the caller may close its own meanwhile. s is locked.
 func (s *server) enqueue(r *request) error {
-	own := make([]int, 0, len(r.fds))
 	for _, fd := range r.fds {
 		duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
-			closeNumbers(own)
+			r.release()
 			return fmt.Errorf("descriptor %d for a process: %w", fd, err)
 		}
-		own = append(own, duplicate)
+		r.own = append(r.own, sys.NewFD(duplicate, "descriptor for a process"))
 	}
-	r.fds = own
+	for i, f := range r.own {
+		r.fds[i] = f.Int()
+	}
 	s.waiting = append(s.waiting, r)
 	return nil
 }
@@ -191,7 +192,6 @@ func (s *server) abandon(r *request) {
 	defer s.mu.Unlock()
 	if i := slices.Index(s.waiting, r); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
-		closeNumbers(r.fds)
 		r.answer(0, ErrGone)
 		return
 	}
@@ -319,7 +319,6 @@ func (s *server) cleanUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := s.dequeue(); r != nil; r = s.dequeue() {
-		closeNumbers(r.fds)
 		r.answer(0, s.err)
 	}
 	for _, id := range s.children {
@@ -364,7 +363,6 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 		}
 	case Failed:
 		if r := s.dequeue(); r != nil {
-			closeNumbers(r.fds)
 			r.answer(0, fmt.Errorf("fork in the %s: %w", s.client.name, syscall.Errno(m.Errno)))
 		}
 	case Exited:
@@ -388,7 +386,6 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	if err != nil {
 		_ = socket.Close()
 		if r := s.dequeue(); r != nil {
-			closeNumbers(r.fds)
 			r.answer(0, err)
 		}
 		return
@@ -396,11 +393,9 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	b := &standby{id, socket}
 	_ = table.OnExit(id, func(int) { s.standbyEnded(b) })
 	if r := s.dequeue(); r != nil {
-		own := r.fds
 		if !s.give(b, r) {
 			s.employ(b, r) // it has ended before it could begin, as any process may
 		}
-		closeNumbers(own)
 		return
 	}
 	if len(s.standbys) == maxStandbys {
@@ -421,7 +416,6 @@ func (s *server) refuse(pid int, passed []*sys.FD) {
 		sys.KillAndReap(pid)
 	}
 	if r := s.dequeue(); r != nil {
-		closeNumbers(r.fds)
 		r.answer(0, fmt.Errorf("receive the pidfd of process %d: %w", pid, unix.EMFILE))
 	}
 }
@@ -458,8 +452,15 @@ func (s *server) open(m Message) (ok bool) {
 
 // answer ends the wait for a reply.
 func (r *request) answer(id int, err error) {
+	r.release()
 	r.id, r.err = id, err
 	close(r.answered)
+}
+
+// release closes the descriptors that are the request's own.
+func (r *request) release() {
+	_ = closeAll(r.own)
+	r.own = nil
 }
 
 // dismiss ends one that stands by, and waits for that in the table.
@@ -474,10 +475,4 @@ func closeAll(fds []*sys.FD) error {
 		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func closeNumbers(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
 }
