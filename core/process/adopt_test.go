@@ -84,6 +84,24 @@ func TestOrphansHaveAnUnknownStatus(t *testing.T) {
 	}
 }
 
+// The reaper may look at one at any moment of its end.
+func TestOrphansThatEndMeanwhile(t *testing.T) {
+	table := newTable(t)
+	for range 300 {
+		pid, pidfd := foreign(t, "exec sleep 1000")
+		id, err := table.Adopt(pid, pidfd, true)
+		require.NoError(t, err)
+		table.Forget(id)
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+		for ended := false; !ended && pidfd.Int() >= 0; {
+			table.Orphan(id)
+			ended, _ = sys.Readable(pidfd) // an error says that the table has closed it
+		}
+		sys.KillAndReap(pid)
+		dropped(t, table)
+	}
+}
+
 func TestAdoptedChildrenAreWaitedFor(t *testing.T) {
 	table := newTable(t)
 	pid, pidfd := foreign(t, "exit 3")

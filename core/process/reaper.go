@@ -89,15 +89,17 @@ func (r *reaper) look(e *entry) {
 func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	hasEnded := false // before it is checked: should it end meanwhile, the pidfd brings us back here
+	if e.foreign && e.state == running {
+		readable, err := sys.Readable(e.pidfd)
+		hasEnded = readable || err != nil
+	}
 	e.check()
 	switch e.state {
 	case running:
-		if !e.foreign {
-			return 0, nil, false
-		}
 		// It may have ended with its status still on the way: the pidfd would be reported again and again. What
 		// brings the status, or the end of the server, also brings us back here.
-		if readable, err := sys.Readable(e.pidfd); readable || err != nil {
+		if hasEnded {
 			r.unwatch(e)
 		}
 		return 0, nil, false
