@@ -1,7 +1,9 @@
 package process
 
 import (
+	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/goproc/goproc/core/sys"
 	"github.com/stretchr/testify/assert"
@@ -87,16 +89,15 @@ func TestOrphansHaveAnUnknownStatus(t *testing.T) {
 // The reaper may look at one at any moment of its end.
 func TestOrphansThatEndMeanwhile(t *testing.T) {
 	table := newTable(t)
-	for range 300 {
+	for range 1000 {
 		pid, pidfd := foreign(t, "exec sleep 1000")
 		id, err := table.Adopt(pid, pidfd, true)
 		require.NoError(t, err)
 		table.Forget(id)
 		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
-		for ended := false; !ended && pidfd.Int() >= 0; {
-			table.Orphan(id)
-			ended, _ = sys.Readable(pidfd) // an error says that the table has closed it
+		for begin, pause := time.Now(), time.Duration(rand.IntN(300))*time.Microsecond; time.Since(begin) < pause; {
 		}
+		table.Orphan(id)
 		sys.KillAndReap(pid)
 		dropped(t, table)
 	}
