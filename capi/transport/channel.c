@@ -97,8 +97,12 @@ static int check_owner(Channel *self) {
 static void poke(Channel *self, int dry, int full) {
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
-        if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR)
+        if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR) {
+            /* It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now
+             * that nobody else will wake it. */
+            atomic_fetch_add(&self->control->doorbell, 1);
             goproc_futex_wake(&self->control->doorbell);
+        }
         return;
     }
     uint32_t asked = (dry ? GOPROC_WAITING_FEED : 0) | (full ? GOPROC_WAITING_DRAIN : 0);

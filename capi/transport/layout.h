@@ -55,7 +55,7 @@ enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 typedef struct {
     uint8_t reserved[64];
     _Atomic uint32_t waiting;  /* GOPROC_WAITING_* bits, set by who sleeps in the parent */
-    _Atomic uint32_t doorbell; /* a futex, and the count of what workers have delivered */
+    _Atomic uint32_t doorbell; /* a futex, which changes with each delivery and each wake */
     _Atomic uint32_t spin_ns;  /* how long to spin at most before sleeping */
 } goproc_control;
 

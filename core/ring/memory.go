@@ -47,10 +47,13 @@ func (m *Memory) Arm(set, clear uint32) uint32 {
 
 // Ring wakes the thread that waits for results, if one sleeps.
 func (m *Memory) Ring() {
-	atomic.AddUint32(word32(m.control, OffDoorbell), 1)
-	if atomic.LoadUint32(word32(m.control, OffWaiting))&WaitingCollector != 0 {
-		m.Arm(0, WaitingCollector)
-		sys.FutexWake(word32(m.control, OffDoorbell))
+	doorbell := word32(m.control, OffDoorbell)
+	atomic.AddUint32(doorbell, 1)
+	if atomic.LoadUint32(word32(m.control, OffWaiting))&WaitingCollector != 0 && m.Arm(0, WaitingCollector)&WaitingCollector != 0 {
+		// It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now that
+		// nobody else will wake it.
+		atomic.AddUint32(doorbell, 1)
+		sys.FutexWake(doorbell)
 	}
 }
 

@@ -271,6 +271,7 @@ func (w *Worker) poke(dry, full bool) {
 	waiting := w.control.waiting.Load()
 	if waiting&ring.WaitingCollector != 0 {
 		if w.control.waiting.And(^uint32(ring.WaitingCollector))&ring.WaitingCollector != 0 {
+			w.control.doorbell.Add(1) // see ring.Memory.Ring
 			wake(&w.control.doorbell)
 		}
 		return
