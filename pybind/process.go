@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/goproc/goproc/core/engine"
+	"github.com/goproc/goproc/core/forkserver"
 	"github.com/goproc/goproc/core/process"
 	"github.com/mattn/go-shellwords"
 )
@@ -58,34 +59,16 @@ func SplitCommand(line string) (string, error) {
 	})
 }
 
-// ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The first
-// three arguments are as for Spawn; every element of argv that equals socketPlaceholder becomes the number that the
-// server's end of the socket has there.
-func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON, socketPlaceholder string) (int, error) {
+// ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The arguments are
+// as for Spawn; the number that the server's end of the socket has there becomes one more argument, the last.
+func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	return call("ForkserverEnsure", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, keepFDsJSON)
 		if err != nil {
 			return 0, err
 		}
-		return e.Forkserver.Ensure(command, socketPlaceholder)
+		return e.Forkserver.Ensure(command)
 	})
-}
-
-// ForkserverPing returns 1 when the fork server has answered within timeoutMs milliseconds.
-func ForkserverPing(timeoutMs int) (int, error) {
-	return call("ForkserverPing", func(e *engine.Engine) (int, error) {
-		return 1, e.Forkserver.Ping(milliseconds(timeoutMs))
-	})
-}
-
-// ForkserverPid is the fork server's process number, 0 when none runs.
-func ForkserverPid() (int, error) {
-	return call("ForkserverPid", func(e *engine.Engine) (int, error) { return e.Forkserver.Pid(), nil })
-}
-
-// ForkserverStop ends the fork server, if one runs, and waits until it is gone: some two seconds, then it is killed.
-func ForkserverStop() (int, error) {
-	return do("ForkserverStop", func(e *engine.Engine) error { return e.Forkserver.Stop() })
 }
 
 // ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns the
@@ -100,28 +83,12 @@ func ForkserverRequest(fdsJSON string) (int, error) {
 	})
 }
 
-// ForkserverReply waits up to timeoutMs milliseconds for the answer to a request. It returns the id of the process's entry,
-// or 0 when there is no answer yet. After an error there is no process.
-func ForkserverReply(request, timeoutMs int) (int, error) {
-	return call("ForkserverReply", func(e *engine.Engine) (int, error) {
-		return e.Forkserver.Reply(request, milliseconds(timeoutMs))
-	})
-}
-
-// ForkserverAbandon says that nobody will ask for the reply: the process is ended, should there be one.
-func ForkserverAbandon(request int) (int, error) {
-	return do("ForkserverAbandon", func(e *engine.Engine) error {
-		e.Forkserver.Abandon(request)
-		return nil
-	})
-}
-
-// SpawnerRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers, besides 0,
-// 1 and 2, and returns the request's number at once. The server is started by the command, and if it was by another one, or
-// something else that a program inherits has changed since, it is replaced. argvJSON, envJSON and socketPlaceholder are as
-// for ForkserverEnsure.
-func SpawnerRequest(argvJSON, envJSON, socketPlaceholder, fdsJSON string) (int, error) {
-	return call("SpawnerRequest", func(e *engine.Engine) (int, error) {
+// SpawnRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers, besides 0, 1
+// and 2, and returns the request's number at once. The server is started by the command, and if it was by another one, or
+// something else that a program inherits has changed since, it is replaced. argvJSON and envJSON are as for
+// ForkserverEnsure.
+func SpawnRequest(argvJSON, envJSON, fdsJSON string) (int, error) {
+	return call("SpawnRequest", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, "[]")
 		if err != nil {
 			return 0, err
@@ -130,33 +97,52 @@ func SpawnerRequest(argvJSON, envJSON, socketPlaceholder, fdsJSON string) (int, 
 		if err != nil {
 			return 0, err
 		}
-		return e.Spawner.RequestAlike(command, socketPlaceholder, fds)
+		return e.Spawner.RequestAlike(command, fds)
 	})
 }
 
-// SpawnerReply is ForkserverReply for the spawn server.
-func SpawnerReply(request, timeoutMs int) (int, error) {
-	return call("SpawnerReply", func(e *engine.Engine) (int, error) {
-		return e.Spawner.Reply(request, milliseconds(timeoutMs))
+// ServerReply waits up to timeoutMs milliseconds for the answer to a request to the server for the start method. It
+// returns the id of the process's entry, or 0 when there is no answer yet. After an error there is no process.
+func ServerReply(method string, request, timeoutMs int) (int, error) {
+	return withServer("ServerReply", method, func(c *forkserver.Client) (int, error) {
+		return c.Reply(request, milliseconds(timeoutMs))
 	})
 }
 
-// SpawnerAbandon is ForkserverAbandon for the spawn server.
-func SpawnerAbandon(request int) (int, error) {
-	return do("SpawnerAbandon", func(e *engine.Engine) error {
-		e.Spawner.Abandon(request)
-		return nil
+// ServerAbandon says that nobody will ask for the reply: the process is ended, should there be one.
+func ServerAbandon(method string, request int) (int, error) {
+	return withServer("ServerAbandon", method, func(c *forkserver.Client) (int, error) {
+		c.Abandon(request)
+		return 0, nil
 	})
 }
 
-// SpawnerPid is the spawn server's process number, 0 when none runs.
-func SpawnerPid() (int, error) {
-	return call("SpawnerPid", func(e *engine.Engine) (int, error) { return e.Spawner.Pid(), nil })
+// ServerPing returns 1 when the server for the start method has answered within timeoutMs milliseconds.
+func ServerPing(method string, timeoutMs int) (int, error) {
+	return withServer("ServerPing", method, func(c *forkserver.Client) (int, error) {
+		return 1, c.Ping(milliseconds(timeoutMs))
+	})
 }
 
-// SpawnerStop is ForkserverStop for the spawn server.
-func SpawnerStop() (int, error) {
-	return do("SpawnerStop", func(e *engine.Engine) error { return e.Spawner.Stop() })
+// ServerPid is the process number of the server for the start method, 0 when none runs.
+func ServerPid(method string) (int, error) {
+	return withServer("ServerPid", method, func(c *forkserver.Client) (int, error) { return c.Pid(), nil })
+}
+
+// ServerStop ends the server for the start method, if one runs, and waits until it is gone: some two seconds, then it is
+// killed.
+func ServerStop(method string) (int, error) {
+	return withServer("ServerStop", method, func(c *forkserver.Client) (int, error) { return 0, c.Stop() })
+}
+
+func withServer(where, method string, f func(c *forkserver.Client) (int, error)) (int, error) {
+	return call(where, func(e *engine.Engine) (int, error) {
+		c, err := e.Server(method)
+		if err != nil {
+			return 0, err
+		}
+		return f(c)
+	})
 }
 
 // Pid is the process number of the entry.

@@ -125,29 +125,29 @@ func TestFork(t *testing.T) {
 }
 
 func TestForkserverThatEnds(t *testing.T) {
-	pid, err := ForkserverPid()
+	pid, err := ServerPid("forkserver")
 	require.NoError(t, err)
 	assert.Zero(t, pid)
-	_, err = ForkserverPing(1)
+	_, err = ServerPing("forkserver", 1)
 	require.ErrorContains(t, err, "goproc:GONE:0:")
 	_, err = ForkserverRequest("[]")
 	require.ErrorContains(t, err, "goproc:GONE:0:")
 
-	// The placeholder is replaced, and the descriptor of that number is a socket.
-	pid, err = ForkserverEnsure(list("/bin/sh", "-c", "test -S /proc/$$/fd/$0 && exec sleep 1000", "SOCKET"), "[]", "[]", "SOCKET")
+	// The last argument is the number of a descriptor, which is a socket.
+	pid, err = ForkserverEnsure(list("/bin/sh", "-c", "test -S /proc/$$/fd/$0 && exec sleep 1000"), "[]", "[]")
 	require.NoError(t, err)
 	assert.Positive(t, pid)
-	_, err = ForkserverPing(1)
+	_, err = ServerPing("forkserver", 1)
 	require.ErrorContains(t, err, fmt.Sprintf("goproc:OS:%d:", unix.ETIMEDOUT))
 	id, err := ForkserverRequest("[]")
 	require.NoError(t, err)
-	sentinel, err := ForkserverReply(id, 1)
+	process, err := ServerReply("forkserver", id, 1)
 	require.NoError(t, err)
-	assert.Zero(t, sentinel)
+	assert.Zero(t, process)
 	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
-	_, err = ForkserverReply(id, int(20*time.Second/time.Millisecond))
+	_, err = ServerReply("forkserver", id, int(20*time.Second/time.Millisecond))
 	require.ErrorContains(t, err, "goproc:GONE:0:")
-	_, err = ForkserverStop()
+	_, err = ServerStop("forkserver")
 	require.NoError(t, err)
 }
 
@@ -180,8 +180,9 @@ func TestBadArguments(t *testing.T) {
 		second(Spawn(`["true"]`, "[]", `["x"]`)),
 		second(Spawn(`["true"]`, "[]", "[-1]")),
 		second(Spawn(`["true", "a\u0000b"]`, "[]", "[]")),
-		second(ForkserverEnsure("[]", "[]", "[]", "x")),
-		second(ForkserverReply(12345, 0)),
+		second(ForkserverEnsure("[]", "[]", "[1")),
+		second(ServerReply("forkserver", 12345, 0)),
+		second(ServerReply("fork", 1, 0)),
 		second(ForkCommit(12345, 0)),
 		second(ForkAbort(12345)),
 		second(Pid(-1)),

@@ -18,7 +18,6 @@
 #include "wake.h"
 
 #include <errno.h>
-#include <linux/sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <structmember.h>
@@ -140,7 +139,7 @@ static void make_clones(Nursery *self, int lifeline) {
                 _exit(0);
         Clone *clone = &shared->clones[made];
         self->number = (int)made;
-        pid_t pid = goproc_fork_sibling(CLONE_PARENT_SETTID, (int *)&clone->pid);
+        pid_t pid = goproc_fork_sibling((int *)&clone->pid);
         if (pid == 0) {
             begin(self, lifeline);
             return;

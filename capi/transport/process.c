@@ -13,7 +13,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -282,7 +281,7 @@ PyDoc_STRVAR(fork_sibling_doc, "fork_sibling() -> int\n\n"
                                "the C library cannot be told of it.");
 
 static pid_t fork_sibling(void) {
-    return goproc_fork_sibling(0, NULL);
+    return goproc_fork_sibling(NULL);
 }
 
 static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {

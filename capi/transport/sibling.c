@@ -34,7 +34,7 @@ int goproc_can_fork_sibling(void) {
 /* What fork() does besides for a process with one thread: nothing that this one needs. Its handlers have run when the
  * caller, itself a fork or fresh, was made. The kernel keeps the registration for restartable sequences, and forgets the
  * list of robust mutexes, which is given to it again. */
-pid_t goproc_fork_sibling(unsigned long flag, int *word) {
+pid_t goproc_fork_sibling(int *pid_word) {
     int *number = thread_number();
     if (!number) {
         errno = ENOSYS;
@@ -47,11 +47,13 @@ pid_t goproc_fork_sibling(unsigned long flag, int *word) {
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &mask);
     /* The child's exit signal is the caller's own: SIGCHLD. */
-    unsigned long flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | flag;
+    unsigned long flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+    if (pid_word)
+        flags |= CLONE_PARENT_SETTID;
 #if defined(__x86_64__)
-    pid_t pid = (pid_t)syscall(SYS_clone, flags, 0, word, number, 0);
+    pid_t pid = (pid_t)syscall(SYS_clone, flags, 0, pid_word, number, 0);
 #else
-    pid_t pid = (pid_t)syscall(SYS_clone, flags, 0, word, 0, number);
+    pid_t pid = (pid_t)syscall(SYS_clone, flags, 0, pid_word, 0, number);
 #endif
     int error = errno;
     if (pid == 0 && robust)

@@ -41,10 +41,10 @@ typedef void (*goproc_child_hook)(void);
 int goproc_on_fork_child(goproc_child_hook hook);
 
 /* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns as
- * fork() does. In the caller, the kernel puts into *word a pidfd of the child if the flag is CLONE_PIDFD, or its pid, before
- * the child runs, if it is CLONE_PARENT_SETTID. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot
- * be done, which goproc_can_fork_sibling() tells beforehand. */
-pid_t goproc_fork_sibling(unsigned long flag, int *word);
+ * fork() does. The kernel puts the child's pid into *pid_word, in the caller's memory and if that is not NULL, before the child
+ * runs. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot be done, which
+ * goproc_can_fork_sibling() tells beforehand. */
+pid_t goproc_fork_sibling(int *pid_word);
 int goproc_can_fork_sibling(void);
 
 /* What nursery.c shares with the ordinary fork, in process.c.

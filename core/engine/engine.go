@@ -5,6 +5,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,17 @@ func (e *Engine) AddTasks(n int64) { e.tasks.Add(n) }
 
 // AddLost counts workers that pools have lost.
 func (e *Engine) AddLost(n int64) { e.lost.Add(n) }
+
+// Server is the client of the server for a start method; an error if there is none for that.
+func (e *Engine) Server(method string) (*forkserver.Client, error) {
+	switch method {
+	case process.Forkserver.String():
+		return e.Forkserver, nil
+	case process.Spawn.String():
+		return e.Spawner, nil
+	}
+	return nil, fmt.Errorf("%w: no server for the start method %q", process.ErrInvalid, method)
+}
 
 // Stats is what the engine has done.
 type Stats struct {

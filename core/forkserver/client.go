@@ -30,6 +30,7 @@ import (
 
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
 )
 
 // ErrGone is wrapped by errors that say that the server is not there, or was lost.
@@ -76,16 +77,16 @@ func New(table *process.Table, method process.Method) *Client {
 	return &Client{table: table, method: method, name: name, alive: map[*server]bool{}, requests: map[int]*request{}}
 }
 
-// Ensure starts a server with the command, unless one runs, and returns the server's process number. Each element of
-// the command that equals placeholder is replaced by the number of the server's end of the socket.
-func (c *Client) Ensure(command process.Command, placeholder string) (pid int, err error) {
+// Ensure starts a server with the command, unless one runs, and returns the server's process number. The command's last
+// argument, after those given, is the number of the server's end of the socket.
+func (c *Client) Ensure(command process.Command) (pid int, err error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	return c.ensure(command, placeholder, "")
+	return c.ensure(command, "")
 }
 
 // ensure is Ensure for a server with these traits: one that has others is told to end. c.changing is held.
-func (c *Client) ensure(command process.Command, placeholder, traits string) (pid int, err error) {
+func (c *Client) ensure(command process.Command, traits string) (pid int, err error) {
 	if s := c.current(); s != nil {
 		switch {
 		case !s.runs():
@@ -102,14 +103,11 @@ func (c *Client) ensure(command process.Command, placeholder, traits string) (pi
 	if err != nil {
 		return 0, err
 	}
-	command.Argv = slices.Clone(command.Argv)
-	for i, argument := range command.Argv {
-		if argument == placeholder {
-			command.Argv[i] = strconv.Itoa(theirs.Int())
-		}
-	}
+	command.Argv = append(slices.Clone(command.Argv), strconv.Itoa(theirs.Int()))
 	command.Keep = append(slices.Clone(command.Keep), theirs.Int())
+	unblock := sys.Block(unix.SIGINT) // until the server ignores it, Ctrl-C would end it
 	id, err := c.table.Spawn(process.Server, command)
+	unblock()
 	if closeErr := theirs.Close(); err == nil {
 		err = closeErr
 	}
@@ -170,7 +168,7 @@ func (c *Client) Request(fds []int) (ticket int, err error) {
 // RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
 // descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask. The
 // server that runs serves for that if it was started by an equal command in equal circumstances; else it is replaced.
-func (c *Client) RequestAlike(command process.Command, placeholder string, fds []int) (ticket int, err error) {
+func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, err error) {
 	now, err := sys.ReadCircumstances()
 	if err != nil {
 		return 0, err
@@ -182,7 +180,7 @@ func (c *Client) RequestAlike(command process.Command, placeholder string, fds [
 
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	if _, err := c.ensure(command, placeholder, fmt.Sprint(ignored, traits)); err != nil {
+	if _, err := c.ensure(command, fmt.Sprint(ignored, traits)); err != nil {
 		return 0, err
 	}
 	s := c.current()

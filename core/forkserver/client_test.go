@@ -39,7 +39,7 @@ func setUp(t *testing.T) *fixture {
 // serverCommand is this test program as a fork server. The race detector would have it sleep for a second at its end.
 func serverCommand(manners string) process.Command {
 	return process.Command{
-		Argv: []string{"/proc/self/exe", "serve", "SOCKET", manners},
+		Argv: []string{"/proc/self/exe", "serve", manners},
 		Env:  append(os.Environ(), "GORACE=atexit_sleep_ms=0"),
 	}
 }
@@ -47,7 +47,7 @@ func serverCommand(manners string) process.Command {
 // ensure starts a server with these manners.
 func (f *fixture) ensure(manners string) (pid int) {
 	f.t.Helper()
-	pid, err := f.Ensure(serverCommand(manners), "SOCKET")
+	pid, err := f.Ensure(serverCommand(manners))
 	require.NoError(f.t, err)
 	return pid
 }
@@ -103,7 +103,7 @@ func TestWithoutServer(t *testing.T) {
 	require.ErrorIs(t, err, ErrGone)
 	_, err = f.Reply(1, 0)
 	require.ErrorIs(t, err, process.ErrInvalid)
-	_, err = f.Ensure(process.Command{Argv: []string{"/nowhere"}}, "SOCKET")
+	_, err = f.Ensure(process.Command{Argv: []string{"/nowhere"}})
 	require.ErrorIs(t, err, unix.ENOENT)
 	assert.Zero(t, f.Pid())
 }
@@ -434,7 +434,7 @@ func TestRequestAlike(t *testing.T) {
 		require.NoError(t, err)
 		command := serverCommand("spawner")
 		command.Env = append(command.Env, variable)
-		ticket, err := c.RequestAlike(command, "SOCKET", []int{int(script.Fd())})
+		ticket, err := c.RequestAlike(command, []int{int(script.Fd())})
 		require.NoError(t, err)
 		require.NoError(t, script.Close(), "the request has its own")
 		server = c.current().pid
@@ -487,7 +487,7 @@ func TestTooManyDescriptors(t *testing.T) {
 func TestStopAfterTheTableIsClosed(t *testing.T) {
 	table := process.NewTable()
 	c := New(table, process.Forkserver)
-	pid, err := c.Ensure(serverCommand(""), "SOCKET")
+	pid, err := c.Ensure(serverCommand(""))
 	require.NoError(t, err)
 	server := c.current()
 	require.NoError(t, table.Close())

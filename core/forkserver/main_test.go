@@ -17,11 +17,11 @@ import (
 // TestMain also is the fork server of these tests, when it is executed as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "serve" {
-		socket, err := strconv.Atoi(os.Args[2])
+		socket, err := strconv.Atoi(os.Args[3])
 		if err != nil {
 			panic(err)
 		}
-		serve(sys.NewFD(socket, "socket"), os.Args[3])
+		serve(sys.NewFD(socket, "socket"), os.Args[2])
 	}
 	if len(os.Args) == 3 && os.Args[1] == "stand-by" {
 		standBy(os.Args[2])

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/goproc/goproc/core/guard"
 	"golang.org/x/sys/unix"
@@ -56,6 +57,22 @@ func Execute(path string, argv, environ []string, keep []int) (pid int, err erro
 	}
 	return pid, nil
 }
+
+// Block keeps a signal from the calling thread, and from what it executes, until the function is called that it returns. The
+// goroutine stays on the thread.
+func Block(signal unix.Signal) (unblock func()) {
+	runtime.LockOSThread()
+	var set, before unix.Sigset_t
+	set.Val[(signal-1)/bitsOfWord] |= 1 << ((signal - 1) % bitsOfWord)
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before) // fails only for a wrong argument
+	return func() {
+		_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+		runtime.UnlockOSThread()
+	}
+}
+
+// bitsOfWord is how many signals a word of a unix.Sigset_t stands for.
+const bitsOfWord = unix.Signal(8 * unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
 
 // errNoPrivateTable says that close_range(2) could not make a private descriptor table (before Linux 5.11, or under
 // an old seccomp policy).

@@ -87,19 +87,19 @@ def call(function: str, *args):
         raise _translated(error) from None
 
 
-def request_process(server: str, *arguments) -> int:
-    """Ask a server for a process, and return the id of its entry. Signal handlers run meanwhile.
+def request_process(method: str, *arguments) -> int:
+    """Ask the server for a start method for a process, and return the id of its entry. Signal handlers run meanwhile.
 
-    server: "Forkserver" or "Spawner", of whose Request function the arguments are. Raises ProcessLookupError if the
-    server has ended before there was a process, OSError if it could not fork.
+    method: "forkserver" or "spawn". arguments: of the engine's function that makes the request. Raises
+    ProcessLookupError if the server has ended before there was a process, OSError if it could not fork.
     """
-    request = call(server + "Request", *arguments)
+    request = call({"forkserver": "ForkserverRequest", "spawn": "SpawnRequest"}[method], *arguments)
     try:
-        while not (process_id := call(server + "Reply", request, _REPLY_SLICE_MS)):
+        while not (process_id := call("ServerReply", method, request, _REPLY_SLICE_MS)):
             _transport.held_signals.check()
         return process_id
     except BaseException:
-        call(server + "Abandon", request)
+        call("ServerAbandon", method, request)
         raise
 
 

@@ -29,8 +29,6 @@ __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set
 #: What one message can carry: SCM_MAX_FD.
 MAXFDS_TO_SEND = 253
 
-_SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
-
 
 class ForkServer:
     """The client's side. Source: multiprocessing.forkserver.ForkServer."""
@@ -42,12 +40,12 @@ class ForkServer:
     @property
     def _forkserver_pid(self):
         """The server's pid, None if this process has none running."""
-        return (engine.call("ForkserverPid") or None) if engine.is_loaded() else None
+        return (engine.call("ServerPid", "forkserver") or None) if engine.is_loaded() else None
 
     def _stop(self):
         """Stop the server, if one runs, and wait for its end. The next process starts another."""
         if engine.is_loaded():
-            engine.call("ForkserverStop")
+            engine.call("ServerStop", "forkserver")
 
     def set_forkserver_preload(self, modules_names):
         """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
@@ -65,26 +63,20 @@ class ForkServer:
     def ensure_running(self):
         """Start this process's server unless it runs. Raises OSError if that fails."""
         tracker_fd = resource_tracker.getfd()
-        if engine.call("ForkserverPid"):
+        if engine.call("ServerPid", "forkserver"):
             return
         data_fd = self._dump_preload_data()
-        blocked = None
         try:
             lifeline_fd = _transport.lifeline_fd()
             numbers = data_fd, tracker_fd, lifeline_fd
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
-            # Until it ignores it, Ctrl-C would end the server.
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             engine.call(
                 "ForkserverEnsure",
-                engine.encode_texts([*command, _SOCKET_PLACEHOLDER]),
+                engine.encode_texts(command),
                 engine.encode_environment(),
                 engine.encode_numbers(numbers),
-                _SOCKET_PLACEHOLDER,
             )
         finally:
-            if blocked is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(data_fd)
 
     def connect_to_new_process(self, fds, data_fd):
@@ -98,7 +90,7 @@ class ForkServer:
         numbers = engine.encode_numbers([data_fd, resource_tracker.getfd(), *fds])
         self.ensure_running()
         try:
-            process_id = engine.request_process("Forkserver", numbers)
+            process_id = engine.request_process("forkserver", numbers)
         except ProcessLookupError as error:
             raise EOFError(f"the fork server ended before it had started the process: {error}") from None
         return process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id)

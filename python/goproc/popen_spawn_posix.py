@@ -1,6 +1,6 @@
 """Starts a process as a fresh interpreter. Mirrors multiprocessing/popen_spawn_posix.py.
 
-Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnerRequest (Go) ─▶ the spawn server (spawnserver.py) forks the child ──┐
+Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawnserver.py) forks the child ──┐
                                  └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
 """
 
@@ -55,8 +55,6 @@ class Popen(popen_fork.Popen):
         self._watch(process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id))
 
 
-_SOCKET_PLACEHOLDER = "SOCKET"  # in the server's command line, where the engine puts its socket's number
-
 _pays = False  # whether a process has been spawned: only with the second is a server quicker
 _server_refuses = False
 
@@ -64,7 +62,7 @@ _server_refuses = False
 def stop_server():
     """Stop the spawn server, if one runs, and wait for its end. The next process starts another."""
     if engine.is_loaded():
-        engine.call("SpawnerStop")
+        engine.call("ServerStop", "spawn")
 
 
 def _ask_server(fds):
@@ -79,16 +77,11 @@ def _ask_server(fds):
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
         return None  # a command line of the program's own is there to be executed each time
-    command = [*spawn.get_command_line("goproc.spawnserver:main"), _SOCKET_PLACEHOLDER]
-    arguments = (
-        engine.encode_texts(command),
-        engine.encode_environment(),
-        _SOCKET_PLACEHOLDER,
-        engine.encode_numbers(fds),
-    )
+    command = spawn.get_command_line("goproc.spawnserver:main")
+    arguments = engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(fds)
     for _ in range(2):
         try:
-            return engine.request_process("Spawner", *arguments)
+            return engine.request_process("spawn", *arguments)
         except ProcessLookupError:
             pass  # it has ended: another one takes its place
         except (OSError, ValueError) as error:

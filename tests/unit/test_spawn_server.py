@@ -34,7 +34,7 @@ def exit_code(context):
 
 
 def server():
-    pid = engine.call("SpawnerPid")
+    pid = engine.call("ServerPid", "spawn")
     assert pid > 0
     return pid
 
@@ -103,7 +103,7 @@ def test_the_server_is_killed(context, pause):
     for _ in range(10):
         assert exit_code(context) == 3
         time.sleep(pause)  # it forks ahead meanwhile
-        if (pid := engine.call("SpawnerPid")) > 0:  # else one that stood by when it was killed has been taken
+        if (pid := engine.call("ServerPid", "spawn")) > 0:  # else one that stood by when it was killed has been taken
             os.kill(pid, signal.SIGKILL)
     popen_spawn_posix.stop_server()
     gone(children() - before)
@@ -170,7 +170,7 @@ if __name__ == "__main__":
         process = context.Process(target=print, args=("ran",))
         process.start()
         process.join()
-    print(engine.call("SpawnerPid"))
+    print(engine.call("ServerPid", "spawn"))
 """
 
 
