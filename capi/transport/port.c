@@ -101,7 +101,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     goproc_placed_prepare();
     self->in.most_placed = MOST_PLACED;
     enlist(self);
-    self->spinner.budget_ns = atomic_load(&self->control->spin_ns);
+    self->spinner.budget_ns = 0; /* at first: as for the workers, which are coming up */
     return (PyObject *)self;
 failed:
     Py_DECREF(self);

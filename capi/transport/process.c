@@ -249,7 +249,11 @@ static pid_t fork_process(pid_t (*make)(void)) {
     PyOS_BeforeFork();
     pid_t pid = make();
     if (pid == 0) {
+        /* A child is often put on the processor of its parent, which would else wait for as long as a slice, a
+         * millisecond or two, while another processor stands idle: to go on, or once more to get the GIL back. */
+        sched_yield();
         PyOS_AfterFork_Child();
+        sched_yield();
         return 0;
     }
     int saved_errno = errno;

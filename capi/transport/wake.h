@@ -56,12 +56,15 @@ static inline void goproc_spinner_waited(goproc_spinner *spinner, uint32_t most_
     __extension__({                                                                                                    \
         uint64_t end_ns_ = (start_ns) + (spinner)->budget_ns;                                                          \
         int changed_ = 0;                                                                                              \
-        do {                                                                                                           \
+        for (;;) {                                                                                                     \
             for (int i_ = 0; i_ < 32 && !changed_; i_++) {                                                             \
                 changed_ = atomic_load_explicit((word), memory_order_acquire) != (seen);                               \
                 goproc_pause();                                                                                        \
             }                                                                                                          \
-        } while (!changed_ && (sched_yield(), goproc_now_ns() < end_ns_));                                             \
+            if (changed_ || goproc_now_ns() >= end_ns_)                                                                \
+                break;                                                                                                 \
+            sched_yield();                                                                                             \
+        }                                                                                                              \
         changed_;                                                                                                      \
     })
 

@@ -6,9 +6,10 @@ pool. The engine decides what they do; see core/pool.
 
 import itertools
 import os
-import signal
 import threading
 import time
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
+from collections import deque
 from multiprocessing import resource_tracker, util
 from multiprocessing.connection import wait
 from traceback import format_exception_only
@@ -90,7 +91,7 @@ class Crew:
         """
         with self._populating, _transport.held_signals:
             started = []
-            nursery = None
+            nursery = blocked = None
             complete = False
             fds: list[int] = []
             slots: list[int] = []
@@ -105,13 +106,25 @@ class Crew:
                     slots += map(int, engine.call("PoolSlots", self.number, missing).split())
                     if self._context.get_start_method() == "fork":
                         nursery = self._replacing(fds, slots) or self._starting_together(fds, slots)
+                    else:
+                        resource_tracker.getfd()  # starting the tracker would unblock the signal
+                    # Before the first fork, too: what is written to after it must be copied.
+                    made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
+                    # Ctrl-C is not for workers: one that is about to come up must not die of it. It inherits this
+                    # thread's mask.
+                    blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
+                    interruptible = SIGINT not in blocked
                 while slots and not self.terminated:
-                    process = None if nursery is None else nursery.next()
-                    started.append(self._start(process, fds, slots[0]))
+                    process = nursery.next() if nursery else made.popleft()
+                    if process is None:
+                        process = self._make(fds, slots[0])
+                    started.append(self._start(process, fds, slots[0], interruptible))
                     del slots[0]
                     util.debug("added worker")
                 complete = True
             finally:
+                if blocked is not None:
+                    pthread_sigmask(SIG_SETMASK, blocked)
                 for fd in fds:
                     os.close(fd)
                 for slot in slots:
@@ -286,35 +299,26 @@ class Crew:
         process.daemon = True
         return process
 
-    def _start(self, process, fds, slot):
-        """Start a worker in the slot: the process if it is not None."""
-        if process is None:
-            process = self._make(fds, slot)
+    def _start(self, process, fds, slot, interruptible):
+        """Start the worker in the slot. interruptible: whether SIGINT is blocked only until it has come up."""
         end = process._goproc_worker
         end.memory_fd, end.event_fd = fds
         end.slot = slot
+        end.interruptible = interruptible
         end.started = time.monotonic()
-        _start(process, end, self._context.get_start_method())
+        _start(process, end)
         self._pool.append(process)
         return slot, process
 
 
-def _start(process, end, method):
+def _start(process, end):
     """Start the process. A fork server that dies meanwhile is another's fault: the next one is asked again."""
-    # Ctrl-C is not for workers: one that is about to come up must not die of it. It inherits this thread's mask.
-    if method != "fork":
-        resource_tracker.getfd()  # starting the tracker would unblock the signal
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    end.interruptible = signal.SIGINT not in blocked
-    try:
-        for _ in range(2):
-            try:
-                return process.start()
-            except EOFError:
-                end.sent = False  # not to a worker
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    for _ in range(2):
+        try:
+            return process.start()
+        except EOFError:
+            end.sent = False  # not to a worker
+    process.start()
 
 
 def _ignoring_poison(*call):

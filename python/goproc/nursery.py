@@ -7,7 +7,7 @@ The C part, capi/transport/nursery.c, says how; docs/architecture.md, when, and 
 """
 
 import os
-import signal
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
 from multiprocessing import util
 
@@ -96,9 +96,9 @@ class Nursery:
         """Return whether this process could be forked for clones. Does not return in a clone. Raises what fork does."""
         util._flush_std_streams()
         # As in crew.py: Ctrl-C is not for workers that are about to come up.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
         for process in self._processes:
-            process._goproc_worker.interruptible = signal.SIGINT not in blocked
+            process._goproc_worker.interruptible = SIGINT not in blocked
         number = -1
         try:
             number = self._clones.fork(count, turns)
@@ -108,7 +108,7 @@ class Nursery:
         finally:
             if number is not None and number >= 0:
                 os._exit(1)  # it must not go on as its parent
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            pthread_sigmask(SIG_SETMASK, blocked)
 
     def _be(self, process):
         end = process._goproc_worker

@@ -23,7 +23,7 @@ from .crew import Crew
 from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
-from .worker import ITEM, MAP, STARMAP, Encoder, by_name, called, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
+from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -109,7 +109,6 @@ class Pool(_standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._encode = Encoder()
         self._unlooked = 0  # how many tasks have been submitted since this pool looked for results
         self._feeders = set()  # imap iterators that have not read all of their input
 
@@ -356,7 +355,7 @@ class Pool(_standard.Pool):
         error = self._crew.broken
         if error is None:
             try:
-                stream, buffers = self._encode(call)
+                stream, buffers = encode(call)
             except BaseException as reason:
                 if interrupts(reason):
                     raise
@@ -384,7 +383,7 @@ class Pool(_standard.Pool):
         if len(items) > 1 and type(func) is str and self._crew.broken is None:
             size = 0 if together else _plain_size(items, _BATCH_ITEMS)
         if size is not None:
-            stream = self._encode((func, items, how, together))[0] if size <= most else None
+            stream = encode((func, items, how, together))[0] if size <= most else None
             if type(stream) is bytes and len(stream) <= most:
                 urgent = self._port.submit(result._job, index, stream, None, len(items))
                 self._unlooked += _LOOK_EVERY if urgent else len(items)

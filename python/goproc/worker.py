@@ -7,12 +7,13 @@ A task is a tuple (func, args, kwds). Short ones travel in batches, of which eac
 chunk of a map whose size nobody asked for: as many of its tasks as take about a millisecond are begun, and answered,
 together.
 
-Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little. Whatever a
-task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
+Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little; and what a
+forked one writes to must be copied, so it uses _signal: the functions of module signal make enumerations. Whatever
+a task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
 """
 
-import signal
 import sys
+from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
@@ -86,9 +87,9 @@ def could_not_begin(channel, error):
     """Tell the pool what keeps this worker from taking tasks: the failure of no task."""
     traceback = error.__traceback__
     try:
-        stream, buffers = Encoder()(_failure(error, True))
+        stream, buffers = encode(_failure(error, True))
     except BaseException as reason:
-        stream, buffers = Encoder()(_cannot_be_sent(reason, error))
+        stream, buffers = encode(_cannot_be_sent(reason, error))
     channel.send(True, stream, buffers)
     error.__traceback__ = traceback  # it goes on, and is printed
 
@@ -142,6 +143,10 @@ class Encoder:
         pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
         self._idle.append(_Pickler())  # it may have grown large
         return written, buffers
+
+
+#: Made before a worker is forked, which need not make its own then.
+encode = Encoder()
 
 
 def outlined(values):
@@ -214,12 +219,12 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave_interrupts)
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, leave_interrupts)
     if end.slot is None:
         end.slot = end.clones.stand_by()
     if end.interruptible:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
     channel = end.open()
     if end.clones is not None:
         end.clones.pass_on()
@@ -229,7 +234,6 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         except BaseException as error:
             could_not_begin(channel, error)
             raise
-    encode = Encoder()
     value: Any
     func: Any
     args: Any
