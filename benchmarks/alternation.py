@@ -19,6 +19,12 @@ BUDGET = 12.0
 LEAST = 2
 
 
+def with_benchmarks() -> dict[str, str]:
+    """Return the environment of a script of the benchmarks', which can import them."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class Subject:
     """A process in which one library does one row's work (subject.py), in a session of its own.
 
@@ -30,13 +36,12 @@ class Subject:
         self.spent = 0.0
         self._limit = limit
         self._errors = tempfile.TemporaryFile()
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.subject", library, row],
+            [sys.executable, Path(__file__).with_name("subject.py"), library, row],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=with_benchmarks(),
             start_new_session=True,
         )
 

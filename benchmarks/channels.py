@@ -103,9 +103,8 @@ def pickling() -> float:
 
 def kept_pickler() -> float:
     """The same with a pickler that is kept, as goproc's pools do it."""
-    from goproc.worker import Encoder
+    from goproc.worker import encode
 
-    encode = Encoder()
     return loop(lambda: encode(OBJECT))
 
 

@@ -3,6 +3,7 @@ can tell apart; each library has its own marker as well."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -17,7 +18,7 @@ COLOURS = ("#0072B2", "#000000", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#5
 MARKERS = ("o", "|", "s", "^", "D", "v", "X")
 STYLE = dict(zip(PEERS, zip(COLOURS, MARKERS, strict=True), strict=True))
 
-STYLE_SHEET = {
+STYLE_SHEET: Any = {
     "backend": "svg",
     "font.size": 10,
     "font.family": "DejaVu Sans",

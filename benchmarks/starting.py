@@ -1,6 +1,6 @@
 """What starting a process costs, and what it cannot cost less than: python -m benchmarks parts --only start
 
-Each part is measured in a program of its own (python -m benchmarks.starting time NUMBER), for what a fork costs depends
+Each part is measured in a program of its own (python benchmarks/starting.py time NUMBER), for what a fork costs depends
 on what the process has in its memory. As the children of spawn import this module again, it imports little at its top.
 """
 
@@ -34,6 +34,24 @@ def fork_with_engine():
     return fork_with_goproc()
 
 
+def fork_and_bootstrap():
+    """Be a process of multiprocessing's, but for what starts it and waits for it."""
+    import multiprocessing.popen_fork  # noqa: F401
+    from multiprocessing import get_context
+
+    from benchmarks.functions import nothing
+
+    make = get_context("fork").Process
+
+    def run():
+        process = make(target=nothing)
+        if (pid := os.fork()) == 0:
+            os._exit(process._bootstrap())
+        os.waitpid(pid, 0)
+
+    return run
+
+
 def interpreter(code):
     """Have an interpreter run the code, and wait for its end."""
 
@@ -50,7 +68,7 @@ def process(library, method):
     def prepare():
         import importlib
 
-        from .functions import nothing
+        from benchmarks.functions import nothing
 
         make = importlib.import_module(library).get_context(method).Process
 
@@ -74,10 +92,13 @@ PARTS = {
     "`os.fork`, `os._exit`, `os.waitpid`, multiprocessing imported": fork_with_multiprocessing,
     "the same, goproc imported, no engine": fork_with_goproc,
     "the same, with an engine loaded": fork_with_engine,
+    "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": fork_and_bootstrap,
     "fork: start and join, multiprocessing": process("multiprocessing", "fork"),
     "fork: start and join, goproc": process("goproc", "fork"),
     "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),
     "forkserver: start and join, goproc": process("goproc", "forkserver"),
+    "forkserver: the same in a program run with `-m`, multiprocessing": process("multiprocessing", "forkserver"),
+    "forkserver: the same in a program run with `-m`, goproc": process("goproc", "forkserver"),
     "an interpreter that does nothing": interpreter("pass"),
     f"an interpreter that runs `{NEEDED}`": interpreter(NEEDED),
     "an interpreter that imports `goproc.spawn`, as in a child": interpreter(IN_A_CHILD),
@@ -94,7 +115,7 @@ def workers(library):
     def prepare():
         import importlib
 
-        from .functions import nothing
+        from benchmarks.functions import nothing
 
         context = importlib.import_module(library).get_context("fork")
 
@@ -111,6 +132,7 @@ def workers(library):
 
 #: What is done, and how often in one run.
 PROCESSOR_PARTS = {
+    "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": (fork_and_bootstrap, 1),
     "fork: start and join, multiprocessing": (process("multiprocessing", "fork"), 1),
     "fork: start and join, goproc": (process("goproc", "fork"), 1),
     "spawn: start and join, multiprocessing": (process("multiprocessing", "spawn"), 1),
@@ -135,13 +157,22 @@ def processor(repetitions: int) -> dict[str, list[float]]:
 def _measure(parts, what, repetitions):
     import subprocess
 
+    from benchmarks.alternation import with_benchmarks
+
     measured: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(repetitions):
         for number, part in enumerate(parts):
-            command = [sys.executable, "-m", "benchmarks.starting", what, str(number)]
+            program = ["-m", "benchmarks.starting"] if "`-m`" in part else [__file__]
+            command = [sys.executable, *program, what, str(number)]
             # The meter looks at a session.
             done = subprocess.run(
-                command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+                command,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=with_benchmarks(),
+                start_new_session=True,
             )
             measured[part].append(float(done.stdout))
     return measured
@@ -162,7 +193,7 @@ def measure_time(prepare):
 
 
 def measure_processor(prepare, times):
-    from .processor import Meter
+    from benchmarks.processor import Meter
 
     run = prepare()
     for _ in range(3):

@@ -1,10 +1,10 @@
-"""The process in which one library is measured at one row: python -m benchmarks.subject LIBRARY ROW
+"""The process in which one library is measured at one row: python benchmarks/subject.py LIBRARY ROW
 
 For each line on its standard input it does the row's work once and prints what that took, as a line of JSON; before,
 once, without a line, to warm up. At the end of its input it ends its pool and itself. alternation.py starts it.
 
-As in a user's program, the library is imported at the top, so that a spawned child, which imports the main module
-again, pays for that import; all else is imported by main(), so that it does not pay for the benchmark.
+As a user's program, it is a script; and the library is imported at the top, so that a spawned child, which imports the
+main module again, pays for that import. All else is imported by main(), so that it does not pay for the benchmark.
 """
 
 import sys
