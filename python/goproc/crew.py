@@ -10,7 +10,7 @@ import threading
 import time
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
-from multiprocessing import resource_tracker, util
+from multiprocessing import util
 from multiprocessing.connection import wait
 from traceback import format_exception_only
 
@@ -107,6 +107,8 @@ class Crew:
                     if self._context.get_start_method() == "fork":
                         nursery = self._replacing(fds, slots) or self._starting_together(fds, slots)
                     else:
+                        from multiprocessing import resource_tracker
+
                         resource_tracker.getfd()  # starting the tracker would unblock the signal
                     # Before the first fork, too: what is written to after it must be copied.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))

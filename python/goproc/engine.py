@@ -16,8 +16,9 @@ import atexit
 import os
 import sys
 import threading
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import ExtensionFileLoader
 from _imp import extension_suffixes
-from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from multiprocessing import util
 
 from . import _transport
@@ -131,7 +132,12 @@ def encode_texts(texts) -> str:
 
     The bindings take UTF-8 only, while arguments, paths and the environment are bytes.
     """
-    return "[" + ",".join([_quoted(os.fsencode(text).decode("latin-1")) for text in texts]) + "]"
+    try:
+        from _json import encode_basestring_ascii as quoted  # what package json uses, without importing all of it
+    except ImportError:
+        from json.encoder import py_encode_basestring_ascii as quoted
+
+    return "[" + ",".join([quoted(os.fsencode(text).decode("latin-1")) for text in texts]) + "]"
 
 
 def encode_environment() -> str:
@@ -142,12 +148,6 @@ def encode_environment() -> str:
 def encode_numbers(numbers) -> str:
     """Return a JSON array of ints. Raises TypeError or ValueError for what is no int."""
     return "[" + ",".join([str(int(number)) for number in numbers]) + "]"
-
-
-try:
-    from _json import encode_basestring_ascii as _quoted  # what package json uses, without importing all of it
-except ImportError:
-    from json.encoder import py_encode_basestring_ascii as _quoted
 
 
 def _load_module():

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import util
 from multiprocessing.context import BaseContext
-from typing import Any
 
 from . import _transport, engine
 from . import context as _context
@@ -25,9 +24,13 @@ from .errors import CancelledError, EngineError
 from .install import standard_module
 from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
+
 __all__ = ["Pool", "ThreadPool"]
 
-_standard: Any = standard_module("pool")
+_standard: "Any" = standard_module("pool")
 
 # What the standard library's module has besides, and what pickles and users' code look for here.
 INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE

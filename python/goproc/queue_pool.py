@@ -8,9 +8,11 @@ writes into a memory map would write into a copy. So whatever overrides `_setup_
 scheduling, threads and locks, and its faults; the processes are the engine's.
 """
 
-from typing import Any
-
 from . import pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # as in pool.py
 
 __all__ = ["QueuePool", "worker"]
 
@@ -33,8 +35,8 @@ class QueuePool(pool.Pool):
     """A Pool whose methods are the standard library's. Source: multiprocessing.pool.Pool."""
 
     locals().update(_inherited())
-    Process: Any
-    _cache: Any = None  # an attribute of the instance, as in the standard library
+    Process: "Any"
+    _cache: "Any" = None  # an attribute of the instance, as in the standard library
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
         context = pool._engines_context(context)

@@ -141,6 +141,21 @@ def test_importing_costs_little_more_than_multiprocessing(run_script):
     assert added == {"goproc", "goproc.context", "goproc.errors", "goproc.install"}
 
 
+def test_a_pool_imports_nothing_that_multiprocessings_does_not(run_script, method):
+    code = """
+import sys, {library}
+pool = {library}.get_context("{method}").Pool(1)
+pool.map(abs, [1])
+pool.close()
+pool.join()
+print(*sorted(sys.modules))
+"""
+    theirs = set(run_script("-c", code.format(library="multiprocessing", method=method)).stdout.split())
+    ours = set(run_script("-c", code.format(library="goproc", method=method)).stdout.split())
+    added = {name for name in ours - theirs if not name.startswith("goproc")}
+    assert added <= {"_json", "gc"}  # of C, and small
+
+
 def test_accepted_by_concurrent_futures(context):
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
         assert list(executor.map(targets.double, range(20))) == [2 * number for number in range(20)]
