@@ -52,6 +52,14 @@ def fork_and_bootstrap():
     return run
 
 
+def fork_and_bootstrap_with_engine():
+    import goproc.pool  # noqa: F401
+    from goproc import engine
+
+    engine.load()
+    return fork_and_bootstrap()
+
+
 def interpreter(code):
     """Have an interpreter run the code, and wait for its end."""
 
@@ -133,6 +141,7 @@ def workers(library):
 #: What is done, and how often in one run.
 PROCESSOR_PARTS = {
     "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": (fork_and_bootstrap, 1),
+    "the same, with an engine loaded": (fork_and_bootstrap_with_engine, 1),
     "fork: start and join, multiprocessing": (process("multiprocessing", "fork"), 1),
     "fork: start and join, goproc": (process("goproc", "fork"), 1),
     "spawn: start and join, multiprocessing": (process("multiprocessing", "spawn"), 1),
