@@ -18,6 +18,7 @@ The files:
     machine.py       what the figures were measured on
     breakdown.py     where the time of a pool's task goes
     channels.py      where the time of what goes through Pipe, SimpleQueue and Queue goes
+    starting.py      what starting a process costs, and what it cannot cost less than
     program.py       a small program, measured as a whole
     report.py        the figures as text: the terminal's, and the documentation's tables
     plots.py         the figures as plots

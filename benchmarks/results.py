@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ class Spread:
     def of(cls, values: list[float]) -> "Spread":
         if len(values) < 2:
             return cls(values[0], values[0], values[0])
+        import statistics  # not in a subject: it imports random, which each of its forked children would seed anew
+
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 

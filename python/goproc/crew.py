@@ -11,10 +11,9 @@ import time
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
 from multiprocessing import util
-from multiprocessing.connection import wait
 from traceback import format_exception_only
 
-from . import _transport, engine
+from . import _transport, connection, engine
 from .errors import EngineError, WorkerLostError
 from .nursery import Nursery, can_clone
 from .worker import ChannelEnd, worker
@@ -219,7 +218,7 @@ class Crew:
         util.debug("joining pool workers")
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline and (running := [w for w in workers if w.exitcode is None]):
-            wait([process.sentinel for process in running], deadline - time.monotonic())
+            connection.wait([process.sentinel for process in running], deadline - time.monotonic())
         for process in workers:
             if process.exitcode is None:
                 process.kill()

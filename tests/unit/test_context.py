@@ -154,6 +154,25 @@ print(*sorted(sys.modules))
     ours = set(run_script("-c", code.format(library="goproc", method=method)).stdout.split())
     added = {name for name in ours - theirs if not name.startswith("goproc")}
     assert added <= {"_json", "gc"}  # of C, and small
+    assert not ours & {"tempfile", "random", "typing"}
+
+
+def test_what_multiprocessing_connection_seldom_uses_is_imported_when_it_does(run_script):
+    code = """
+import sys
+import goproc.pool
+from multiprocessing import connection
+assert "tempfile" not in sys.modules
+with connection.Listener(family="AF_UNIX") as listener:
+    assert "listener-" in listener.address
+import tempfile
+assert dir(connection.tempfile) == dir(tempfile)
+connection.tempfile.tempdir = "/nowhere"
+assert tempfile.gettempdir() == "/nowhere"
+del connection.tempfile.tempdir
+assert not hasattr(tempfile, "tempdir") and not hasattr(connection.tempfile, "tempdir")
+"""
+    assert run_script("-c", code).stderr == ""
 
 
 def test_accepted_by_concurrent_futures(context):
