@@ -195,9 +195,10 @@ class Pool(_standard.Pool):
         result = ApplyResult(self, callback, error_callback, func)
         if type(kwds) is not dict and (kwds is None or type(kwds) is bool):  # as a map's task has in this place
             func, args, kwds = called, (func, args, kwds), {}
-        if limit is not None:
-            self._limit(result, 0, limit)
         try:
+            self._results[result._job] = result
+            if limit is not None:
+                self._limit(result, 0, limit)
             self._submit(result, 0, (by_name(func), outlined(args), kwds))
         except BaseException:
             self._forget(result)
@@ -248,7 +249,10 @@ class Pool(_standard.Pool):
         chunks: Any = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
         chunks = itertools.islice(chunks, result._chunks)  # its iterator may give more than its length
         size = _batch_size(iterable, chunksize) if limit is None else 1
+        if result.done:
+            return result
         try:
+            self._results[result._job] = result
             if items is not None:
                 while index < length:
                     chunk = items[index : index + chunksize]
@@ -435,12 +439,11 @@ class ApplyResult(_standard.ApplyResult):
         self._pool = pool
         self._dispatch = pool._dispatch
         self._func = func
-        self._cache = cache = pool._results
-        self._job = job = next(job_counter)
+        self._cache = pool._results
+        self._job = next(job_counter)
         if callback or error_callback:
             self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
             pool._dispatch.serve()
-        cache[job] = self
 
     def ready(self):
         """Whether the result is there."""
@@ -533,9 +536,7 @@ class MapResult(ApplyResult, _standard.MapResult):
         self._chunksize = chunksize
         self._left = self._chunks = -(-length // chunksize) if chunksize else 0
         self._handed = bytearray(self._chunks)  # which of them have come
-        if not self._chunks:
-            self.done = True
-            del self._cache[self._job]
+        self.done = not self._chunks
 
     @property
     def _number_left(self):
@@ -600,22 +601,31 @@ class IMapIterator(_standard.IMapIterator):
         self._read_ahead: list = []  # items that have been read, and are to be submitted
         self._room: threading.Event | None = None
         sized = hasattr(iterable, "__len__")
-        with _transport.held_signals:
-            self._cache[self._job] = self
-            pool._feeders.add(self)
-            if not sized:
-                self._room = threading.Event()
-                self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
-                self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
-                self._reader.start()
-        if sized:
-            try:
+        try:
+            with _transport.held_signals:
+                self._cache[self._job] = self
+                pool._feeders.add(self)
+                if not sized:
+                    self._room = threading.Event()
+                    self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
+                    self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
+                    self._reader.start()
+            if sized:
                 self._feed()
-            except BaseException:
-                self._iterator = None
-                pool._feeders.discard(self)
-                pool._forget(self)
-                raise
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self):
+        """Nobody gets this iterator, since making it was ended by a signal handler, or has failed."""
+        pool = self._owner
+        self._cancelling = True
+        self._iterator = None
+        if self._room is not None:
+            self._room.set()
+        pool._feeders.discard(self)
+        pool._forget(self)
+        pool._close_when_fed()
 
     @property
     def done(self):

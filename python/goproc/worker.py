@@ -137,8 +137,9 @@ class Encoder:
         pickler.clear_memo()
         written = pickler.written
         if len(written) == 1 and not pickler.buffers:
-            self._idle.append(pickler)
-            return written.pop(), None
+            stream = written.pop()
+            self._idle.append(pickler)  # now that it is empty: a signal handler may raise anywhere in here
+            return stream, None
         buffers = pickler.buffers
         pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
         self._idle.append(_Pickler())  # it may have grown large

@@ -1,6 +1,8 @@
 """Ctrl-C in every call that blocks, signal handlers that raise at any moment, programs that leave with pools open."""
 
+import dis
 import functools
+import itertools
 import os
 import pty
 import signal
@@ -382,3 +384,73 @@ def test_exit_functions(method, run_script):
     assert done.stdout.splitlines()[1:] == ["at exit: [0, 2, 4]"] and done.stderr == ""
     done = run_script("leaving.py", method, "atexit before the pool", status=None)
     assert "Traceback" not in done.stderr or "ValueError: Pool not running" in done.stderr
+
+
+#: After these instructions, and after calls, the interpreter calls signal handlers.
+INSTRUCTIONS = {"RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE"}
+
+#: What is done, and what must come of it.
+STEPS = {
+    "apply": lambda pool, n: (pool.apply(targets.double, (n,)), 2 * n),
+    "get": lambda pool, n: (pool.apply_async(targets.double, (n,)).get(SOON), 2 * n),
+    "map": lambda pool, n: (pool.map(targets.double, range(n, n + 40)), doubled(n, 40)),
+    "map one by one": lambda pool, n: (pool.map(targets.double, range(n, n + 10), 1), doubled(n, 10)),
+    "map of nothing": lambda pool, n: (pool.map(targets.double, []), []),
+    "imap": lambda pool, n: (list(pool.imap(targets.double, range(n, n + 10))), doubled(n, 10)),
+    "imap of an iterator": lambda pool, n: (list(pool.imap(targets.double, iter(range(n, n + 10)))), doubled(n, 10)),
+}
+
+
+def doubled(first, count):
+    return [2 * number for number in range(first, first + count)]
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at one of the points at which a signal handler may do so in goproc's pool."""
+
+    def __init__(self, step):
+        self._step, self._steps, self._frames, self._pid = step, itertools.count(), {}, os.getpid()
+
+    def __enter__(self):
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _trace(self, frame, event, argument):
+        if Path(frame.f_code.co_filename).name not in ("pool.py", "dispatch.py", "worker.py"):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            before = self._frames.get(frame, "")
+            self._frames[frame] = instructions(frame.f_code)[frame.f_lasti]
+            interruptible = before in INSTRUCTIONS or before.startswith("CALL")
+            if interruptible and os.getpid() == self._pid and next(self._steps) == self._step:
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@functools.cache
+def instructions(code):
+    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+
+
+@pytest.mark.parametrize("call", STEPS)
+def test_an_interrupt_at_every_step(call):
+    """What comes next is what was asked for, and of what was interrupted nothing is left."""
+    with goproc.get_context("fork").Pool(1) as pool:
+        for step in itertools.count():
+            try:
+                with Interrupt(step):
+                    STEPS[call](pool, -1000)
+                break
+            except KeyboardInterrupt:
+                seen, expected = STEPS[call](pool, step)
+                assert seen == expected
+                deadline = time.monotonic() + SOON
+                while pool._cache and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                assert not pool._cache
+        assert step > 10
+        pool.close()
+        pool.join()

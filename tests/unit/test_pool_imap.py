@@ -254,3 +254,21 @@ def test_dropped_iterators(context):
                 del results
         assert pool.map(targets.double, range(100)) == [2 * i for i in range(100)]
     pool.join()
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch):
+    """An iterator is read by one: without it imap raises, and the pool goes on and can be joined."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with goproc.get_context("fork").Pool(1) as pool:
+        pool.apply(targets.double, (1,))
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                pool.imap(targets.double, iter(range(10)))
+        assert not pool._cache
+        assert list(pool.imap(targets.double, iter(range(10)))) == [2 * number for number in range(10)]
+        pool.close()
+        pool.join()
