@@ -115,6 +115,15 @@ class Pool(_standard.Pool):
         self._unlooked = 0  # how many tasks have been submitted since this pool looked for results
         self._feeders = set()  # imap iterators that have not read all of their input
 
+        try:
+            with _transport.held_signals:  # what is made here is known to something that ends it
+                self._start(retries, max_memory_per_child)
+        except BaseException:
+            if self._state == RUN:
+                self.terminate()
+            raise
+
+    def _start(self, retries, max_memory_per_child):
         number = engine.call("PoolNew", min(retries, _FOR_EVER))
         try:
             memory_fd = os.dup(engine.call("PoolMemoryFD", number))
@@ -127,12 +136,12 @@ class Pool(_standard.Pool):
                 self._ctx,
                 self.Process,
                 number,
-                processes,
+                self._processes,
                 self._pool,
                 self._results,
-                initializer,
-                initargs,
-                maxtasksperchild,
+                self._initializer,
+                self._initargs,
+                self._maxtasksperchild,
                 self._wrap_exception,
                 max_memory_per_child,
             )
@@ -148,7 +157,7 @@ class Pool(_standard.Pool):
             raise
         self._terminate = util.Finalize(self, _terminate_pool, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
-        if maxtasksperchild is not None or max_memory_per_child is not None:
+        if self._maxtasksperchild is not None or max_memory_per_child is not None:
             self._dispatch.serve()
 
     def __init_subclass__(cls, **options):

@@ -407,7 +407,7 @@ def doubled(first, count):
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at one of the points at which a signal handler may do so in goproc's pool."""
+    """Sends this process SIGINT at one of the points at which a signal handler may be called in goproc's pool."""
 
     def __init__(self, step):
         self._step, self._steps, self._frames, self._pid = step, itertools.count(), {}, os.getpid()
@@ -420,7 +420,7 @@ class Interrupt:
         sys.settrace(None)
 
     def _trace(self, frame, event, argument):
-        if Path(frame.f_code.co_filename).name not in ("pool.py", "dispatch.py", "worker.py"):
+        if Path(frame.f_code.co_filename).name not in ("pool.py", "crew.py", "dispatch.py", "worker.py", "engine.py"):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "exception":
@@ -429,7 +429,7 @@ class Interrupt:
             before = self._frames.get(frame, "")
             self._frames[frame] = instructions(frame.f_code)[frame.f_lasti]
             if before in INSTRUCTIONS and os.getpid() == self._pid and next(self._steps) == self._step:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return self._trace
 
 
@@ -459,3 +459,18 @@ def test_an_interrupt_at_every_step(call):
         assert step > 10
         pool.close()
         pool.join()
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_an_interrupt_at_every_step_of_making_a_pool(workers):
+    """The pool that is made, or not, leaves nothing."""
+    for step in itertools.count():
+        try:
+            with Interrupt(step):
+                pool = goproc.get_context("fork").Pool(workers)
+            break
+        except KeyboardInterrupt:
+            pass
+    assert step > 10
+    pool.terminate()
+    pool.join()
