@@ -142,8 +142,10 @@ class Dispatch:
         while self._collect(0, depth):
             pass
         self.closed = True
-        self.fail_all(CancelledError("the pool was terminated before the task was done"))
-        self._port.close()
+        try:
+            self.fail_all(CancelledError("the pool was terminated before the task was done"))
+        finally:
+            self._port.close()
 
     def run(self, function):
         """Have the collector call function: it completes a result by other means than collecting."""

@@ -346,7 +346,7 @@ class Pool(_standard.Pool):
         """End the workers at once. Results that have not come raise CancelledError."""
         util.debug("terminating pool")
         self._state = TERMINATE
-        self._terminate()
+        self._end()
 
     def join(self):
         """Wait until all workers have ended. Raises ValueError unless close() or terminate() has been called."""
@@ -359,7 +359,15 @@ class Pool(_standard.Pool):
             for feeder in list(self._feeders):
                 feeder._read_all()
             self._dispatch.wait(self._crew)
+            self._end()
+
+    def _end(self):
+        """Have the finalizer run. What a signal handler interrupts in it is done again before that is raised."""
+        try:
             self._terminate()
+        except BaseException:
+            _terminate_pool(self._crew, self._dispatch)
+            raise
 
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:
@@ -950,10 +958,12 @@ def _engines_context(context):
 
 
 def _terminate_pool(crew, dispatch):
-    util.debug("finalizing pool")
-    crew.terminated = True
-    _quietly("PoolTerminate", crew.number)
-    crew.terminate()
+    """End the workers, and then the pool. What has been done of that may be done again."""
+    with _transport.held_signals:  # it does not take long: a worker that does not end is killed
+        util.debug("finalizing pool")
+        crew.terminated = True
+        _quietly("PoolTerminate", crew.number)
+        crew.terminate()
     dispatch.finish()
     _quietly("PoolDestroy", crew.number)
 
@@ -961,5 +971,5 @@ def _terminate_pool(crew, dispatch):
 def _quietly(*call):
     try:
         engine.call(*call)
-    except EngineError:
-        pass  # poisoned or closed: there is nothing left to tell it
+    except (EngineError, ValueError):
+        pass  # poisoned or closed, or it knows the pool no longer: there is nothing left to tell it

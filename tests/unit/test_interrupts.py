@@ -422,6 +422,8 @@ class Interrupt:
     def _trace(self, frame, event, argument):
         if Path(frame.f_code.co_filename).name not in ("pool.py", "crew.py", "dispatch.py", "worker.py", "engine.py"):
             return None
+        if frame.f_back.f_code.co_name == "_forget":
+            return None  # by __del__, out of which nothing is raised
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "exception":
             self._frames[frame] = ""
@@ -438,17 +440,24 @@ def instructions(code):
     return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
 
 
+def interrupted_steps(interrupted):
+    """Interrupt at one step after the other; return how many there are."""
+    for step in itertools.count():
+        assert not interrupted(-1)  # Python 3.13 traces the instructions of what has been traced before
+        if not interrupted(step):
+            return step
+
+
 @pytest.mark.parametrize("call", STEPS)
 def test_an_interrupt_at_every_step(call):
     """What comes next is what was asked for, and of what was interrupted nothing is left."""
     with goproc.get_context("fork").Pool(1) as pool:
-        for step in itertools.count():
-            with Interrupt(-1):
-                STEPS[call](pool, 0)  # Python 3.13 traces the instructions of what has been traced before
+
+        def interrupted(step):
             try:
                 with Interrupt(step):
                     STEPS[call](pool, -1000)
-                break
+                return False
             except KeyboardInterrupt:
                 seen, expected = STEPS[call](pool, step)
                 assert seen == expected
@@ -456,7 +465,9 @@ def test_an_interrupt_at_every_step(call):
                 while pool._cache and time.monotonic() < deadline:
                     time.sleep(0.001)
                 assert not pool._cache
-        assert step > 10
+                return True
+
+        assert interrupted_steps(interrupted) > 10
         pool.close()
         pool.join()
 
@@ -464,13 +475,35 @@ def test_an_interrupt_at_every_step(call):
 @pytest.mark.parametrize("workers", [2, 5])
 def test_an_interrupt_at_every_step_of_making_a_pool(workers):
     """The pool that is made, or not, leaves nothing."""
-    for step in itertools.count():
+
+    def interrupted(step):
         try:
             with Interrupt(step):
                 pool = goproc.get_context("fork").Pool(workers)
-            break
         except KeyboardInterrupt:
-            pass
-    assert step > 10
-    pool.terminate()
-    pool.join()
+            return True
+        pool.terminate()
+        pool.join()
+        return False
+
+    assert interrupted_steps(interrupted) > 10
+
+
+@pytest.mark.parametrize("how", ["terminate", "join"])
+def test_an_interrupt_at_every_step_of_ending_a_pool(how):
+    """It has ended then, or can be ended still."""
+
+    def interrupted(step):
+        pool = goproc.get_context("fork").Pool(2)
+        pool.apply(targets.double, (1,))
+        pool.close()
+        try:
+            with Interrupt(step):
+                getattr(pool, how)()
+        except KeyboardInterrupt:
+            pool.terminate()
+            pool.join()
+            return True
+        return False
+
+    assert interrupted_steps(interrupted) > 10
