@@ -291,13 +291,12 @@ class Stage:
 
         Which error was whose is not known. So those come first that few tasks can have, and are given to such a task: a
         lost worker may have been running any, but if one that cannot be pickled is taken for it, then that one's error
-        has no task left.
+        has no task left. Nor has an error of a task's own that is given to one that was lost before it had begun.
         """
+        begun = {number for number, _ in tasks.records(self.arena.records)} if errors else ()
         for error in sorted(errors, key=_breadth):
             wanted = _BY_BREADTH[_breadth(error)][1]
-            number = next((n for n, args in left.items() if args[2] in wanted), None)
-            if number is None:
-                number = next(iter(left), None)
+            number = min(left, key=lambda n: (left[n][2] not in wanted, n not in begun), default=None)
             if number is None:
                 self.ledger.fault(f"an iterator raised {error!r} once too often")
                 continue

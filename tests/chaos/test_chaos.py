@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tasks
 from arena import Stage
 from ledger import Ledger
 
@@ -54,11 +55,18 @@ def test_a_task_of_nobodys():
     assert ledger_with("result").check([(0, 1), (7, 1)]) == ["task 7 was run, but never submitted"]
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_errors_that_do_not_tell_of_which_task_they_are(order):
-    """A worker was killed while it ran any task: its loss must not be noted for the one that cannot be pickled."""
+def stage_of(folder, begun):
+    """A stage without a pool, and the record of the tasks that have been begun there."""
+    (folder / "records").write_bytes(b"".join(tasks.RECORD.pack(number, 1) for number in begun))
     stage = Stage.__new__(Stage)
-    stage.ledger, stage.arena = Ledger(), SimpleNamespace(losses=[])
+    stage.ledger, stage.arena = Ledger(), SimpleNamespace(losses=[], records=folder / "records")
+    return stage
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_errors_that_do_not_tell_of_which_task_they_are(order, tmp_path):
+    """A worker was killed while it ran any task: its loss must not be noted for the one that cannot be pickled."""
+    stage = stage_of(tmp_path, [])
     numbers = [stage.ledger.add("own", "lost"), stage.ledger.add("result", "lost"), stage.ledger.add("overdue", "lost")]
     actions = ["no pickle", "value", "loop"]
     left = {number: (number, None, action) for number, action in zip(numbers, actions, strict=True)}
@@ -66,6 +74,14 @@ def test_errors_that_do_not_tell_of_which_task_they_are(order):
     stage._attribute(left, [errors[i] for i in order])
     assert not left
     assert stage.ledger.check([(number, 1) for number in numbers]) == []
+
+
+@pytest.mark.parametrize("begun", range(2))
+def test_an_error_of_a_tasks_own_is_not_that_of_one_that_was_lost_before_it_began(begun, tmp_path):
+    stage = stage_of(tmp_path, [begun])
+    left = {stage.ledger.add("own", "lost"): (number, None, "no pickle") for number in range(2)}
+    stage._attribute(left, [MaybeEncodingError("why", "what"), goproc.WorkerLostError(1, -9)])
+    assert stage.ledger.check([(begun, 1)]) == []
 
 
 @pytest.mark.slow
