@@ -15,6 +15,7 @@ The files, most of which bear the standard library's names:
     forkserver.py           the fork server: its client, and its main function
     spawn.py                a child's command line, what it is given, and its main function
     deferred_imports.py     keeps a spawned child from importing what it does not need
+    stand_in.py             a module in the place of one that another imports and seldom uses
     lifeline.py             how a child notices that its parent is gone
     pool.py                 Pool and its results
     dispatch.py             who waits for a pool's results, and how they reach the objects the user holds

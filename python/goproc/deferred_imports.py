@@ -5,7 +5,7 @@ multiprocessing.spawn imports runpy; a child that runs a plain function uses non
 sys.modules empty, and filled when the first of their names is asked for. Any import statement and any attribute works
 as ever, only later.
 
-Imported by __init__.py in a spawned child, before multiprocessing. Nothing else in goproc knows of it.
+Imported by __init__.py in a spawned child, before multiprocessing; used by spawn.py and spawnserver.py.
 """
 
 import gc
@@ -14,6 +14,8 @@ import threading
 from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
 from _frozen_importlib_external import PathFinder
 from types import ModuleType
+
+from .stand_in import StandIn, import_with
 
 __all__ = ["collect_garbage_again", "import_all", "import_util", "use_tracker"]
 
@@ -103,18 +105,11 @@ sys.meta_path.insert(0, _DeferringFinder)
 
 def import_util():
     """Import multiprocessing.util without subprocess, of which it takes one function that only a parent calls."""
-    if "subprocess" in sys.modules or "multiprocessing.util" in sys.modules:
-        return
 
     def _args_from_interpreter_flags():
         import subprocess
 
         return subprocess._args_from_interpreter_flags()
 
-    stand_in = ModuleType("subprocess")
-    stand_in._args_from_interpreter_flags = _args_from_interpreter_flags
-    sys.modules["subprocess"] = stand_in
-    try:
-        import multiprocessing.util  # noqa: F401
-    finally:
-        del sys.modules["subprocess"]
+    stand_in = StandIn("subprocess", _args_from_interpreter_flags=_args_from_interpreter_flags)
+    import_with(stand_in, "multiprocessing.util")
