@@ -12,6 +12,7 @@ forked one writes to must be copied, so it uses _signal: the functions of module
 a task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
 """
 
+import copyreg
 import sys
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
@@ -28,10 +29,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than all the rest of a worker
 
-__all__ = ["ChannelEnd", "Encoder", "decode", "worker"]
+__all__ = ["ChannelEnd", "Encoder", "decode", "encode", "worker"]
 
 #: Buffers below this many bytes are copied into the pickle: a place of their own would cost more.
 _OUT_OF_BAND = 32 << 10
+
+#: A pickler whose pickle was longer, in bytes, is not kept: its memo may have grown, and is cleared each time.
+_KEPT = 4096
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
 
@@ -94,12 +98,17 @@ def could_not_begin(channel, error):
     error.__traceback__ = traceback  # it goes on, and is printed
 
 
+#: What a ForkingPickler copies when it is made: by type, the reducers that have been registered.
+_REDUCERS = copyreg.dispatch_table, ForkingPickler._extra_reducers
+
+
 class _Pickler(ForkingPickler):
     """A pickler that keeps what it writes, and the buffers that it leaves out."""
 
     def __init__(self):
         self.written: list[bytes] = []
         self.buffers: list[PickleBuffer] = []
+        self.reducers = tuple(map(dict, _REDUCERS))
         super().__init__(_Sink(self.written.append), 5, True, self._keep)
 
     def _keep(self, buffer):
@@ -122,7 +131,8 @@ class Encoder:
     """Pickles calls and results, with large buffers left out of the stream (PEP 574).
 
     Calling it with an object returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list
-    of the buffers. It is faster than ForkingPickler.dumps because it keeps its pickler.
+    of the buffers. It is faster than ForkingPickler.dumps because it keeps its pickler, as long as no reducer is
+    registered meanwhile.
     """
 
     def __init__(self):
@@ -133,12 +143,15 @@ class Encoder:
             pickler = self._idle.pop()
         except IndexError:
             pickler = _Pickler()
+        if pickler.reducers != _REDUCERS:
+            pickler = _Pickler()
         pickler.dump(obj)  # one that raises is not used again
         pickler.clear_memo()
         written = pickler.written
         if len(written) == 1 and not pickler.buffers:
             stream = written.pop()
-            self._idle.append(pickler)  # now that it is empty: a signal handler may raise anywhere in here
+            # Now that it is empty: a signal handler may raise anywhere in here. clear_memo() keeps the memo's size.
+            self._idle.append(pickler if len(stream) <= _KEPT else _Pickler())
             return stream, None
         buffers = pickler.buffers
         pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long

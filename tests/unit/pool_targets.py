@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import goproc.pool
@@ -565,3 +566,39 @@ def fork_and_look(value):
 def lose_worker_once(path, value):
     lose_worker(path, 1)
     return value
+
+
+class Plain:
+    """What has a reducer only where one is registered; see register()."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def reduced(value):
+    return "reduced", value
+
+
+def again(value):
+    return "again", value
+
+
+def register(rebuild=reduced):
+    ForkingPickler.register(Plain, lambda plain: (rebuild, (plain.value,)))
+
+
+def pickled_as(value):
+    """What arrives of what a task is given."""
+    return "Plain" if type(value) is Plain else value
+
+
+def make_connection():
+    global state
+    ours, state = multiprocessing.Pipe()
+    state.send("hello")
+    return ours
+
+
+def spin_regardless(begun):
+    ignore_sigterm()
+    spin(begun)

@@ -1,5 +1,6 @@
 """Pool's methods, with each start method: what they return, in which order, and how a pool ends."""
 
+import copyreg
 import gc
 import operator
 import os
@@ -7,6 +8,7 @@ import pickle
 import time
 import warnings
 import weakref
+from multiprocessing.reduction import ForkingPickler
 
 import pool_targets as targets
 import pytest
@@ -397,3 +399,54 @@ def test_no_thread_and_no_leftover_time():
         begun = time.monotonic()
     pool.join()
     assert time.monotonic() - begun < 4  # less than the grace period of a worker that has to be killed
+
+
+@pytest.fixture
+def no_reducer():
+    yield
+    ForkingPickler._extra_reducers.pop(targets.Plain, None)
+    copyreg.dispatch_table.pop(targets.Plain, None)
+
+
+def test_a_reducer_that_an_initializer_registers(context):
+    with context.Pool(1, targets.register) as pool:
+        assert pool.apply(targets.Plain, (1,)) == ("reduced", 1)
+
+
+def test_reducers_that_are_registered_while_there_is_a_pool(context, no_reducer):
+    with context.Pool(1) as pool:
+        assert pool.apply(targets.pickled_as, (targets.Plain(1),)) == "Plain"
+        copyreg.pickle(targets.Plain, lambda plain: (targets.reduced, (plain.value,)))
+        assert pool.apply(targets.pickled_as, (targets.Plain(2),)) == ("reduced", 2)
+        targets.register(targets.again)
+        assert pool.map(targets.pickled_as, [targets.Plain(3)]) == [("again", 3)]
+        targets.register()
+        assert pool.apply(targets.pickled_as, (targets.Plain(4),)) == ("reduced", 4)
+        del ForkingPickler._extra_reducers[targets.Plain], copyreg.dispatch_table[targets.Plain]
+        assert pool.apply(targets.pickled_as, (targets.Plain(5),)) == "Plain"
+        assert pool.apply(targets.register) is None
+        assert pool.apply(targets.Plain, (6,)) == ("reduced", 6)
+
+
+REGISTERS = """
+from multiprocessing.reduction import ForkingPickler
+import pool_targets as targets
+import goproc
+
+targets.register()
+
+if __name__ == "__main__":
+    with goproc.get_context("{method}").Pool(1) as pool:
+        print(*pool.apply(targets.Plain, (1,)))
+"""
+
+
+def test_a_reducer_that_the_main_module_registers(run_script, method, tmp_path):
+    (tmp_path / "program.py").write_text(REGISTERS.format(method=method))
+    done = run_script(tmp_path / "program.py", PYTHONPATH=os.path.dirname(targets.__file__))
+    assert done.stdout == "reduced 1\n"
+
+
+def test_a_result_that_is_a_connection(context):
+    with context.Pool(1) as pool, pool.apply(targets.make_connection) as connection:
+        assert connection.recv() == "hello"
