@@ -77,7 +77,8 @@ static void note(int signal) {
 }
 
 static void hold(void) {
-    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
+    /* Go, which may run on this thread, needs SA_ONSTACK: its stacks are small. */
+    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART | SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < HELD_COUNT; i++) {
         held.noted[i] = 0;

@@ -85,6 +85,12 @@ func (c *Client) Ensure(command process.Command) (pid int, err error) {
 	return c.ensure(command, "")
 }
 
+// spawn starts the server's process with SIGINT blocked: until it ignores that, Ctrl-C would end it.
+func (c *Client) spawn(command process.Command) (id int, err error) {
+	defer sys.Block(unix.SIGINT)()
+	return c.table.Spawn(process.Server, command)
+}
+
 // ensure is Ensure for a server with these traits: one that has others is told to end. c.changing is held.
 func (c *Client) ensure(command process.Command, traits string) (pid int, err error) {
 	if s := c.current(); s != nil {
@@ -105,9 +111,7 @@ func (c *Client) ensure(command process.Command, traits string) (pid int, err er
 	}
 	command.Argv = append(slices.Clone(command.Argv), strconv.Itoa(theirs.Int()))
 	command.Keep = append(slices.Clone(command.Keep), theirs.Int())
-	unblock := sys.Block(unix.SIGINT) // until the server ignores it, Ctrl-C would end it
-	id, err := c.table.Spawn(process.Server, command)
-	unblock()
+	id, err := c.spawn(command)
 	if closeErr := theirs.Close(); err == nil {
 		err = closeErr
 	}
