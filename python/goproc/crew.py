@@ -86,7 +86,7 @@ class Crew:
     def repopulate(self, all_or_none=False):
         """Start as many workers as are missing. Signal handlers are called when that is done.
 
-        all_or_none: if one cannot be started, give the others no work; the caller is to abandon() them.
+        all_or_none: if one cannot be started, give the others no work; the caller is to terminate() them.
         """
         with self._populating, _transport.held_signals:
             started = []
@@ -132,7 +132,7 @@ class Crew:
                     _ignoring_poison("PoolDrop", self.number, slot)
                 # those that could be started are put to work, if others could not
                 if self.terminated:
-                    self.abandon()  # terminated meanwhile, by another thread or by a signal handler in this one
+                    self.terminate()  # meanwhile, by another thread or by a signal handler in this one
                 elif complete or not all_or_none:
                     for slot, process in started:
                         self._by_pid[process.pid] = process
@@ -195,35 +195,28 @@ class Crew:
                     self._ahead.close()
                     self._ahead = None
 
-    def abandon(self):
-        """End the workers that have been started, as not all could be."""
-        self.terminated = True
-        self._close_nurseries()
-        for process in self._pool:
-            if process.exitcode is None:
-                process.terminate()
-        for process in self._pool:
-            process.join()
-
     def terminate(self):
-        """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period."""
-        self.terminated = True
+        """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period.
+
+        What a signal handler interrupts of it can be done again.
+        """
+        self.terminated = True  # whoever starts workers stops when it sees that
         util.debug("terminating workers")
-        with self._populating:  # whoever starts workers stops when it sees that the pool is terminated
+        with self._populating, _transport.held_signals:
             self._close_nurseries()
             workers = list(self._pool)
-        for process in workers:
-            if process.exitcode is None:
-                process.terminate()
-        util.debug("joining pool workers")
-        deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and (running := [w for w in workers if w.exitcode is None]):
-            connection.wait([process.sentinel for process in running], deadline - time.monotonic())
-        for process in workers:
-            if process.exitcode is None:
-                process.kill()
-            process.join()
-        self._by_pid.clear()
+            for process in workers:
+                if process.exitcode is None:
+                    process.terminate()
+            util.debug("joining pool workers")
+            deadline = time.monotonic() + GRACE
+            while time.monotonic() < deadline and (running := [w for w in workers if w.exitcode is None]):
+                connection.wait([process.sentinel for process in running], deadline - time.monotonic())
+            for process in workers:
+                if process.exitcode is None:
+                    process.kill()
+                process.join()
+            self._by_pid.clear()
 
     def _close_nurseries(self):
         self.replace_by_forks()

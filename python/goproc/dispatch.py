@@ -136,16 +136,14 @@ class Dispatch:
             thread.join()
 
     def _finish(self, depth):
-        if self.closed:
-            return
-        self._collect(0, depth)  # a wake() that nobody has seen comes first
-        while self._collect(0, depth):
+        """What a signal handler interrupts of it is done again by the next call, or by the handler's own."""
+        if not self.closed:
+            self._collect(0, depth)  # a wake() that nobody has seen comes first
+        while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
-        try:
-            self.fail_all(CancelledError("the pool was terminated before the task was done"))
-        finally:
-            self._port.close()
+        self.fail_all(CancelledError("the pool was terminated before the task was done"))
+        self._port.close()
 
     def run(self, function):
         """Have the collector call function: it completes a result by other means than collecting."""

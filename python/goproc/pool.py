@@ -120,7 +120,7 @@ class Pool(_standard.Pool):
                 self._start(retries, max_memory_per_child)
         except BaseException:
             if self._state == RUN:
-                self.terminate()
+                Pool.terminate(self)
             raise
 
     def _start(self, retries, max_memory_per_child):
@@ -149,7 +149,7 @@ class Pool(_standard.Pool):
             try:
                 self._crew.repopulate(all_or_none=True)
             except BaseException:
-                self._crew.abandon()
+                self._crew.terminate()
                 self._port.close()
                 raise
         except BaseException:
@@ -356,18 +356,20 @@ class Pool(_standard.Pool):
         elif self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
         if self._terminate.still_active():
-            for feeder in list(self._feeders):
-                feeder._read_all()
-            self._dispatch.wait(self._crew)
+            if self._state == CLOSE:
+                for feeder in list(self._feeders):
+                    feeder._read_all()
+                self._dispatch.wait(self._crew)
             self._end()
+        for process in self._pool:
+            process.join()  # has been; a forked child is told that the pool is not its own
 
     def _end(self):
-        """Have the finalizer run. What a signal handler interrupts in it is done again before that is raised."""
-        try:
-            self._terminate()
-        except BaseException:
+        """Do what the finalizer does. It is done with when that is: it, or another call, ends what is interrupted."""
+        finalizer = self._terminate
+        if finalizer.still_active() and finalizer._pid == os.getpid():
             _terminate_pool(self._crew, self._dispatch)
-            raise
+            finalizer.cancel()
 
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:
@@ -516,11 +518,8 @@ class ApplyResult(_standard.ApplyResult):
         pool = self._pool
         if self.ready() or pool is None or not pool._cancel(self):
             return False
-        pool._dispatch.run(self._cancelled)
+        pool._dispatch.run(lambda: self._fail(CancelledError("the task was cancelled")))
         return True
-
-    def _cancelled(self):
-        self._fail(CancelledError("the task was cancelled"))
 
 
 class _Arrival:
@@ -640,9 +639,8 @@ class IMapIterator(_standard.IMapIterator):
         self._iterator = None
         if self._room is not None:
             self._room.set()
-        pool._feeders.discard(self)
         pool._forget(self)
-        pool._close_when_fed()
+        self._fed_all()
 
     @property
     def done(self):
@@ -693,13 +691,8 @@ class IMapIterator(_standard.IMapIterator):
             self._iterator = None
         if not pool._cancel(self) and read:
             return False
-        pool._dispatch.run(self._cancelled)
+        pool._dispatch.run(lambda: self._fail(CancelledError("the iteration was cancelled")))
         return True
-
-    def _cancelled(self):
-        if self._come != self._length:
-            self._fail(CancelledError("the iteration was cancelled"))
-        self._owner._close_when_fed()
 
     # As in ApplyResult: what a signal handler has ended is done again.
 
@@ -717,7 +710,8 @@ class IMapIterator(_standard.IMapIterator):
             self._complete()
 
     def _complete(self):
-        if self._come == self._length and self._cache.pop(self._job, None) is not None:
+        if self._come == self._length:
+            self._cache.pop(self._job, None)
             self._pool = None
 
     def _fail(self, error):
@@ -727,10 +721,10 @@ class IMapIterator(_standard.IMapIterator):
             while last in self._ready:
                 last += 1
             self._fail_at(last, last + 1, error)
-        self._complete()
-        self._owner._feeders.discard(self)
         if self._room is not None:
             self._room.set()
+        self._fed_all()
+        self._complete()  # last: what is complete is not failed again
 
     def _fail_at(self, index, length, error):
         """End with an exception, as the result of that index; there are so many results then."""
@@ -782,17 +776,18 @@ class IMapIterator(_standard.IMapIterator):
         self._owner._dispatch.run(lambda: self._ended(error))
 
     def _ended(self, error):
-        pool = self._owner
-        if self not in pool._feeders:
-            return
-        if error is None:
-            self._length = self._fed
-        else:
-            self._length = self._fed + 1
-            self._set(self._fed, (False, error))
-        self._complete()
-        pool._feeders.discard(self)
-        pool._close_when_fed()
+        if self in self._owner._feeders:  # it has not failed
+            if error is None:
+                self._length = self._fed
+            else:
+                self._length = self._fed + 1
+                self._set(self._fed, (False, error))
+            self._complete()
+        self._fed_all()
+
+    def _fed_all(self):
+        self._owner._feeders.discard(self)
+        self._owner._close_when_fed()
 
     def _read(self):
         """Feed from a thread of its own."""
@@ -959,11 +954,10 @@ def _engines_context(context):
 
 def _terminate_pool(crew, dispatch):
     """End the workers, and then the pool. What has been done of that may be done again."""
-    with _transport.held_signals:  # it does not take long: a worker that does not end is killed
-        util.debug("finalizing pool")
-        crew.terminated = True
-        _quietly("PoolTerminate", crew.number)
-        crew.terminate()
+    util.debug("finalizing pool")
+    crew.terminated = True
+    _quietly("PoolTerminate", crew.number)
+    crew.terminate()
     dispatch.finish()
     _quietly("PoolDestroy", crew.number)
 

@@ -135,6 +135,11 @@ def raise_in_initializer(text):
     raise ValueError(text)
 
 
+def raise_if_exists(path):
+    if path.exists():
+        raise ValueError(path)
+
+
 def leave(status=0):
     os._exit(status)
 

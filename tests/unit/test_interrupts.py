@@ -1,5 +1,6 @@
 """Ctrl-C in every call that blocks, signal handlers that raise at any moment, programs that leave with pools open."""
 
+import ctypes
 import dis
 import functools
 import itertools
@@ -16,9 +17,12 @@ import pool_targets as targets
 import pytest
 
 import goproc
+from goproc import _transport
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SOON = 30
+LONG = 600
+SA_ONSTACK = 0x08000000  # sigaction(2)
 CALLS = [
     "get",
     "get with a timeout",
@@ -491,19 +495,47 @@ def test_an_interrupt_at_every_step_of_making_a_pool(workers):
 
 @pytest.mark.parametrize("how", ["terminate", "join"])
 def test_an_interrupt_at_every_step_of_ending_a_pool(how):
-    """It has ended then, or can be ended still."""
+    """It has ended then, or can be ended still, and nobody waits for its results in vain."""
 
     def interrupted(step):
         pool = goproc.get_context("fork").Pool(2)
         pool.apply(targets.double, (1,))
+        results = []
+        if how == "terminate":
+            results = [pool.map_async(time.sleep, [LONG]), pool.imap(time.sleep, iter([LONG] * 9), prefetch=2)]
         pool.close()
         try:
             with Interrupt(step):
                 getattr(pool, how)()
+            return False
         except KeyboardInterrupt:
+            return True
+        finally:
             pool.terminate()
             pool.join()
-            return True
-        return False
+            assert all(not pool._cache and result.done for result in results)
 
     assert interrupted_steps(interrupted) > 10
+
+
+def test_the_handler_of_held_signals_keeps_to_the_stack_for_handlers():
+    """Go may run on the thread that it is called on, with a stack of its own, which is small."""
+
+    class Action(ctypes.Structure):  # of sigaction(2), in glibc
+        _fields_ = [
+            ("handler", ctypes.c_void_p),
+            ("mask", ctypes.c_byte * 128),
+            ("flags", ctypes.c_int),
+            ("restorer", ctypes.c_void_p),
+        ]
+
+    def action():
+        action = Action()
+        assert ctypes.CDLL(None).sigaction(signal.SIGINT, None, ctypes.byref(action)) == 0
+        return action
+
+    usual = action()
+    with _transport.held_signals:
+        held = action()
+    assert held.handler != usual.handler
+    assert held.flags & SA_ONSTACK

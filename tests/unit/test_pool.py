@@ -316,6 +316,49 @@ def test_a_worker_that_ignores_sigterm_is_killed(monkeypatch, tmp_path):
     assert process.exitcode == -9
 
 
+def test_a_worker_that_ignores_sigterm_of_a_pool_that_cannot_be_made(monkeypatch, tmp_path):
+    monkeypatch.setattr("goproc.crew.GRACE", 0.05)
+    processes = []
+
+    def refuse():
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        raise BlockingIOError
+
+    class Pool(goproc.pool.Pool):
+        @staticmethod
+        def Process(context, *args, **kwds):
+            processes.append(context.Process(*args, **kwds))
+            if len(processes) == 2:
+                processes[1].start = refuse
+            return processes[-1]
+
+    with pytest.raises(BlockingIOError):
+        Pool(2, targets.spin_regardless, (tmp_path / "begun",), context=goproc.get_context("fork"))
+    assert processes[0].exitcode == -9
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_cannot_end_its_parents_pool(context):
+    with context.Pool(2) as pool:
+        workers = set(pool._pool)
+        pool.map(targets.double, range(4))
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with pool:
+                    pass
+                pool.join()
+            except AssertionError as error:
+                status = str(error) != "can only join a child process"
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert pool.map(targets.double, range(4)) == [0, 2, 4, 6]
+        assert set(pool._pool) == workers
+
+
 def test_context_manager():
     with goproc.Pool(1) as pool:
         assert pool.__enter__() is pool

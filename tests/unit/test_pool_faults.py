@@ -186,6 +186,29 @@ def test_lost_while_closing(context):
     assert [result.get(0) for result in results[2:]] == [0, 2, 4, 6, 8]
 
 
+def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp_path):
+    """No more of it will be submitted, so the worker that is left ends, too."""
+    release, bad = threading.Event(), tmp_path / "bad"
+
+    def items():
+        yield 1
+        release.wait(SOON)
+
+    pool = goproc.get_context("fork").Pool(2, targets.raise_if_exists, (bad,))
+    results = pool.imap(targets.double, items())
+    assert results.next(SOON) == 2
+    for process in pool._pool:
+        _wait_until_idle(process)
+    bad.touch()
+    os.kill(pool._pool[0].pid, signal.SIGKILL)
+    pool.close()
+    with pytest.raises(WorkerLostError):
+        results.next(SOON)
+    pool.join()
+    release.set()
+    results._reader.join()
+
+
 def test_joined_while_the_last_worker_is_replaced():
     """The pool has no worker at that moment, and is not done."""
     lost = threading.Event()
