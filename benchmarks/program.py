@@ -1,4 +1,4 @@
-"""A whole small program, as short ones are: python benchmarks/program.py LIBRARY START_METHOD"""
+"""A whole small program, as short ones are: PYTHONPATH=. python benchmarks/program.py LIBRARY START_METHOD"""
 
 import sys
 

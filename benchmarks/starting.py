@@ -1,7 +1,8 @@
 """What starting a process costs, and what it cannot cost less than: python -m benchmarks parts --only start
 
-Each part is measured in a program of its own (python benchmarks/starting.py time NUMBER), for what a fork costs depends
-on what the process has in its memory. As the children of spawn import this module again, it imports little at its top.
+Each part is measured in a program of its own (PYTHONPATH=. python benchmarks/starting.py time NUMBER), for what a fork
+costs depends on what the process has in its memory. As the children of spawn import this module again, it imports
+little at its top.
 """
 
 import os
@@ -90,6 +91,16 @@ def process(library, method):
     return prepare
 
 
+AS_MODULES = set()
+
+
+def as_module(library, method):
+    """Start and join a process of the library, in a program that is run with -m, not as a script."""
+    prepare = process(library, method)
+    AS_MODULES.add(prepare)
+    return prepare
+
+
 #: What a child of either library cannot do without; goproc's imports nothing else of the standard library.
 NEEDED = "import threading, signal, weakref, _pickle"
 
@@ -105,8 +116,8 @@ PARTS = {
     "fork: start and join, goproc": process("goproc", "fork"),
     "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),
     "forkserver: start and join, goproc": process("goproc", "forkserver"),
-    "forkserver: the same in a program run with `-m`, multiprocessing": process("multiprocessing", "forkserver"),
-    "forkserver: the same in a program run with `-m`, goproc": process("goproc", "forkserver"),
+    "forkserver: the same in a program run with `-m`, multiprocessing": as_module("multiprocessing", "forkserver"),
+    "forkserver: the same in a program run with `-m`, goproc": as_module("goproc", "forkserver"),
     "an interpreter that does nothing": interpreter("pass"),
     f"an interpreter that runs `{NEEDED}`": interpreter(NEEDED),
     "an interpreter that imports `goproc.spawn`, as in a child": interpreter(IN_A_CHILD),
@@ -155,12 +166,12 @@ PROCESSOR_PARTS = {
 
 def starting(repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of each part: the median of many, so many times."""
-    return _measure(list(PARTS), "time", repetitions)
+    return _measure(PARTS, "time", repetitions)
 
 
 def processor(repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of processor time of each part, in all processes together: the mean of many, so many times."""
-    return _measure(list(PROCESSOR_PARTS), "processor", repetitions)
+    return _measure(PROCESSOR_PARTS, "processor", repetitions)
 
 
 def _measure(parts, what, repetitions):
@@ -170,8 +181,8 @@ def _measure(parts, what, repetitions):
 
     measured: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(repetitions):
-        for number, part in enumerate(parts):
-            program = ["-m", "benchmarks.starting"] if "`-m`" in part else [__file__]
+        for number, (part, prepare) in enumerate(parts.items()):
+            program = ["-m", "benchmarks.starting"] if prepare in AS_MODULES else [__file__]
             command = [sys.executable, *program, what, str(number)]
             # The meter looks at a session.
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The process in which one library is measured at one row: python benchmarks/subject.py LIBRARY ROW
+"""The process in which one library is measured at one row: PYTHONPATH=. python benchmarks/subject.py LIBRARY ROW
 
 For each line on its standard input it does the row's work once and prints what that took, as a line of JSON; before,
 once, without a line, to warm up. At the end of its input it ends its pool and itself. alternation.py starts it.

@@ -101,7 +101,7 @@ def _split_command(line, source):
 def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
     """Return the command line of a child interpreter that calls function, as "module:name", with the given ints.
 
-    Each number is an argument of its own, so that the engine can fill one in. flag stands before them: the child's
+    Each number is an argument of its own, and the engine may add another. flag stands before them: the child's
     sys.argv[1], as multiprocessing has it.
     """
     words = [str(int(number)) for number in numbers]
