@@ -91,7 +91,7 @@ def process(library, method):
     return prepare
 
 
-AS_MODULES = set()
+AS_MODULES: set = set()
 
 
 def as_module(library, method):

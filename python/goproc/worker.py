@@ -12,7 +12,6 @@ forked one writes to must be copied, so it uses _signal: the functions of module
 a task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
 """
 
-import copyreg
 import sys
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
@@ -29,12 +28,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than all the rest of a worker
 
-__all__ = ["ChannelEnd", "Encoder", "decode", "encode", "worker"]
+__all__ = ["ChannelEnd", "decode", "encode", "worker"]
 
 #: Buffers below this many bytes are copied into the pickle: a place of their own would cost more.
 _OUT_OF_BAND = 32 << 10
 
-#: A pickler whose pickle was longer, in bytes, is not kept: its memo may have grown, and is cleared each time.
+#: A pickler whose pickle was longer, in bytes, is not kept: its memo may have grown, and is cleared in full each time.
 _KEPT = 4096
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
@@ -98,24 +97,42 @@ def could_not_begin(channel, error):
     error.__traceback__ = traceback  # it goes on, and is printed
 
 
-#: What a ForkingPickler copies when it is made: by type, the reducers that have been registered.
-_REDUCERS = copyreg.dispatch_table, ForkingPickler._extra_reducers
-
-
 class _Pickler(ForkingPickler):
-    """A pickler that keeps what it writes, and the buffers that it leaves out."""
+    """A pickler that keeps what it writes, and the buffers that it leaves out.
+
+    It can be used again, when these have been taken out of it, and reset() has been called.
+    """
 
     def __init__(self):
         self.written: list[bytes] = []
         self.buffers: list[PickleBuffer] = []
-        self.reducers = tuple(map(dict, _REDUCERS))
         super().__init__(_Sink(self.written.append), 5, True, self._keep)
+        self.undecided = self.dispatch_table = _Undecided(self)
+
+    def reset(self):
+        self.clear_memo()
+        self.dispatch_table = self.undecided
 
     def _keep(self, buffer):
         if memoryview(buffer).nbytes < _OUT_OF_BAND:
             return True  # in the stream
         self.buffers.append(buffer)
         return False
+
+
+class _Undecided(dict):
+    """A pickler's table of reducers until an object is pickled that may have one: then those registered are copied.
+
+    What is simple needs none, and is pickled in less time than that takes. A pickler that is kept must do it each time.
+    """
+
+    def __init__(self, pickler):
+        self._pickler = pickler
+
+    def __missing__(self, kind):
+        pickler = self._pickler
+        pickler.dispatch_table = reducers = pickler._copyreg_dispatch_table | pickler._extra_reducers
+        return reducers[kind]
 
 
 class _Sink:
@@ -127,40 +144,33 @@ class _Sink:
         self.write = write
 
 
-class Encoder:
-    """Pickles calls and results, with large buffers left out of the stream (PEP 574).
+#: The picklers that are not in use: one, unless several threads pickle, or pickling runs code that pickles. It is made
+#: before a worker is forked, which need not make its own then.
+_idle = [_Pickler()]
 
-    Calling it with an object returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list
-    of the buffers. It is faster than ForkingPickler.dumps because it keeps its pickler, as long as no reducer is
-    registered meanwhile.
+
+def encode(obj):
+    """Pickle a call or a result, with large buffers left out of the stream (PEP 574).
+
+    Returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list of the buffers. It is
+    faster than ForkingPickler.dumps because it keeps its pickler.
     """
-
-    def __init__(self):
-        self._idle = [_Pickler()]  # one serves, unless several threads pickle, or pickling runs code that pickles
-
-    def __call__(self, obj):
-        try:
-            pickler = self._idle.pop()
-        except IndexError:
-            pickler = _Pickler()
-        if pickler.reducers != _REDUCERS:
-            pickler = _Pickler()
-        pickler.dump(obj)  # one that raises is not used again
-        pickler.clear_memo()
-        written = pickler.written
-        if len(written) == 1 and not pickler.buffers:
-            stream = written.pop()
-            # Now that it is empty: a signal handler may raise anywhere in here. clear_memo() keeps the memo's size.
-            self._idle.append(pickler if len(stream) <= _KEPT else _Pickler())
-            return stream, None
-        buffers = pickler.buffers
-        pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
-        self._idle.append(_Pickler())  # it may have grown large
-        return written, buffers
-
-
-#: Made before a worker is forked, which need not make its own then.
-encode = Encoder()
+    try:
+        pickler = _idle.pop()
+    except IndexError:
+        pickler = _Pickler()
+    pickler.dump(obj)  # one that raises is not used again
+    pickler.reset()
+    written = pickler.written
+    if len(written) == 1 and not pickler.buffers:
+        stream = written.pop()
+        # Now that it is empty: a signal handler may raise anywhere in here. reset() does not make its memo small.
+        _idle.append(pickler if len(stream) <= _KEPT else _Pickler())
+        return stream, None
+    buffers = pickler.buffers
+    pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
+    _idle.append(_Pickler())  # it may have grown large
+    return written, buffers
 
 
 def outlined(values):
