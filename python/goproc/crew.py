@@ -210,11 +210,14 @@ class Crew:
                     process.terminate()
             util.debug("joining pool workers")
             deadline = time.monotonic() + GRACE
-            while time.monotonic() < deadline and (running := [w for w in workers if w.exitcode is None]):
-                connection.wait([process.sentinel for process in running], deadline - time.monotonic())
+            # What a context of the user's makes may have no more than multiprocessing's pool asks for.
+            while running := [w for w in workers if w.exitcode is None and hasattr(w, "sentinel")]:
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
+                connection.wait([process.sentinel for process in running], left)
+            for process in running:
+                process.kill()
             for process in workers:
-                if process.exitcode is None:
-                    process.kill()
                 process.join()
             self._by_pid.clear()
 
