@@ -34,6 +34,7 @@ type entry struct {
 	forgotten bool
 	watched   bool // the pidfd is in the reaper's poller
 	settled   bool // the reaper has seen the end
+	dropped   bool // it has been forgotten, too: the table has it only until the subscribers have been told
 	onExit    []func(status int)
 	seat      *seat // nil for an entry that is not a seat's
 }

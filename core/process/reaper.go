@@ -107,11 +107,11 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 		r.unwatch(e)
 		e.settled = true
 		subscribers, e.onExit = e.onExit, nil
-		if e.forgotten {
+		if e.dropped = e.forgotten; e.dropped {
 			e.unseat()
 			_ = e.pidfd.Close()
 		}
-		return e.status, subscribers, e.forgotten
+		return e.status, subscribers, e.dropped
 	default:
 		return 0, nil, false
 	}

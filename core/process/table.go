@@ -118,8 +118,10 @@ func (t *Table) entry(id int) (*entry, error) {
 	if e != nil {
 		return e, nil
 	}
-	return nil, fmt.Errorf("%w: there is no process entry %d", ErrInvalid, id)
+	return nil, noEntry(id)
 }
+
+func noEntry(id int) error { return fmt.Errorf("%w: there is no process entry %d", ErrInvalid, id) }
 
 // known is the entry that the reaper has been woken for. A seat that nothing in Go knows is settled here.
 func (t *Table) known(id int) *entry {
@@ -137,13 +139,16 @@ func (t *Table) known(id int) *entry {
 
 // with calls f on the entry, locked.
 func with[T any](t *Table, id int, f func(e *entry) (T, error)) (T, error) {
+	var none T
 	e, err := t.entry(id)
 	if err != nil {
-		var none T
 		return none, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.dropped {
+		return none, noEntry(id)
+	}
 	return f(e)
 }
 

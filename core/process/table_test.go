@@ -198,6 +198,29 @@ func TestForgottenEntriesAreDropped(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
+// Its subscribers are told already, so one that comes now must not be kept waiting.
+func TestSubscribingToWhatIsBeingDropped(t *testing.T) {
+	table := newTable(t)
+	id, err := table.Spawn(Spawn, shell("exec sleep 60"))
+	require.NoError(t, err)
+	pid, err := table.Pid(id)
+	require.NoError(t, err)
+	telling, goOn := make(chan int, 1), make(chan struct{})
+	require.NoError(t, table.OnExit(id, func(status int) { telling <- status; <-goOn }))
+	table.Forget(id)
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	assert.Equal(t, -9, receive(t, telling))
+
+	told := make(chan int, 1)
+	err = table.OnExit(id, func(status int) { told <- status })
+	close(goOn)
+	if err == nil {
+		assert.Equal(t, -9, receive(t, told))
+	} else {
+		assert.ErrorIs(t, err, ErrInvalid)
+	}
+}
+
 func TestSubscribersMayAskTheTable(t *testing.T) {
 	table := newTable(t)
 	id, err := table.Spawn(Spawn, shell("exit 5"))
