@@ -491,5 +491,8 @@ def test_a_reducer_that_the_main_module_registers(run_script, method, tmp_path):
 
 
 def test_a_result_that_is_a_connection(context):
-    with context.Pool(1) as pool, pool.apply(targets.make_connection) as connection:
-        assert connection.recv() == "hello"
+    with context.Pool(1) as pool:
+        with pool.apply(targets.make_connection) as connection:
+            assert connection.recv() == "hello"
+        pool.close()
+        pool.join()  # a worker that is terminated leaves the folder of its resource sharer, as with multiprocessing
