@@ -12,6 +12,9 @@ import goproc
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 METHODS = ["fork", "spawn", "forkserver"]
 
+# From Python 3.12 on forking warns about threads: goproc about Python's own, os.fork() about the engine's, too.
+THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
+
 
 @pytest.fixture(params=METHODS)
 def method(request):

@@ -12,6 +12,7 @@ from multiprocessing.reduction import ForkingPickler
 
 import pool_targets as targets
 import pytest
+from conftest import THREADS_ARE_MEANT
 
 import goproc
 import goproc.pool
@@ -338,7 +339,7 @@ def test_a_worker_that_ignores_sigterm_of_a_pool_that_cannot_be_made(monkeypatch
     assert processes[0].exitcode == -9
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@THREADS_ARE_MEANT
 def test_a_forked_child_cannot_end_its_parents_pool(context):
     with context.Pool(2) as pool:
         workers = set(pool._pool)
@@ -472,7 +473,6 @@ def test_reducers_that_are_registered_while_there_is_a_pool(context, no_reducer)
 
 
 REGISTERS = """
-from multiprocessing.reduction import ForkingPickler
 import pool_targets as targets
 import goproc
 

@@ -5,6 +5,7 @@ import os
 
 import pool_targets as targets
 import pytest
+from conftest import THREADS_ARE_MEANT
 
 import goproc
 import goproc.pool
@@ -41,7 +42,7 @@ def test_derived_classes(handles):
 
 
 # From 3.12 on multiprocessing's pool forks its replacements with that warning, too.
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@THREADS_ARE_MEANT
 def test_workers_are_replaced(context):
     with targets.PoolWithQueues(1, context=context, maxtasksperchild=2) as pool:
         assert len({pool.apply(targets.pid) for _ in range(6)}) == 3
