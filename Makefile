@@ -137,7 +137,7 @@ GO_DIRS := capi core pybind
 C_FILES = $(wildcard capi/*.h capi/transport/*.[ch])
 
 .PHONY: lint
-lint: install-lint ## all linters, and the formatters in their checking mode
+lint: install-lint install ## all linters, and the formatters in their checking mode
 	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
 	go vet ./...
 	$(GO_LINT) staticcheck ./...
@@ -145,6 +145,7 @@ lint: install-lint ## all linters, and the formatters in their checking mode
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	@cd tests && "$(abspath $(RUN))" -m mypy.stubtest --allowlist annotations/stubtest_allowed.txt goproc.pool goproc.context
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 
 .PHONY: format

@@ -11,5 +11,10 @@ import sys
 
 from .stand_in import StandIn, import_with
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.connection import *  # noqa: F403
+    from multiprocessing.connection import Connection as Connection
+
 import_with(StandIn("tempfile"), "multiprocessing.connection")
 sys.modules[__name__] = sys.modules["multiprocessing.connection"]

@@ -4,6 +4,10 @@ import multiprocessing.dummy
 import multiprocessing.dummy.connection
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.dummy import *  # noqa: F403
+
 sys.modules[__name__] = multiprocessing.dummy
 # Found through the package's folder, it would be loaded a second time.
 sys.modules[__name__ + ".connection"] = multiprocessing.dummy.connection

@@ -6,4 +6,12 @@ It works with goproc's processes as it is, and must be one module for both: it h
 import multiprocessing.managers
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.managers import *  # noqa: F403
+    from multiprocessing.managers import DictProxy as DictProxy
+    from multiprocessing.managers import ListProxy as ListProxy
+    from multiprocessing.managers import Namespace as Namespace
+    from multiprocessing.managers import ValueProxy as ValueProxy
+
 sys.modules[__name__] = multiprocessing.managers

@@ -6,4 +6,9 @@ It works with goproc's processes as it is, and must be one module for both: it h
 import multiprocessing.reduction
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.reduction import *  # noqa: F403
+    from multiprocessing.reduction import AbstractReducer as AbstractReducer
+
 sys.modules[__name__] = multiprocessing.reduction

@@ -6,4 +6,8 @@ It works with goproc's processes as it is, and must be one module for both: it h
 import multiprocessing.resource_sharer
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.resource_sharer import *  # noqa: F403
+
 sys.modules[__name__] = multiprocessing.resource_sharer

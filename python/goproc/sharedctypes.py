@@ -6,4 +6,12 @@ It works with goproc's processes as it is, and must be one module for both: it h
 import multiprocessing.sharedctypes
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
+    from multiprocessing.sharedctypes import *  # noqa: F403
+    from multiprocessing.sharedctypes import Synchronized as Synchronized
+    from multiprocessing.sharedctypes import SynchronizedArray as SynchronizedArray
+    from multiprocessing.sharedctypes import SynchronizedBase as SynchronizedBase
+    from multiprocessing.sharedctypes import SynchronizedString as SynchronizedString
+
 sys.modules[__name__] = multiprocessing.sharedctypes

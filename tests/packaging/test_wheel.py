@@ -26,7 +26,8 @@ def extensions(unpacked):
 def test_holds_the_package_and_nothing_else(unpacked):
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     source = ROOT / "python"
-    package = {str(path.relative_to(source)) for path in source.joinpath("goproc").rglob("*.py")}
+    package = {str(path.relative_to(source)) for path in source.joinpath("goproc").rglob("*.py*") if path.is_file()}
+    package = {name for name in package if name.endswith((".py", ".pyi"))}
     wanted = package | {"goproc/py.typed", f"goproc/_engine{suffix}", f"goproc/_transport{suffix}"}
     found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     metadata = {name for name in found if name.startswith("goproc-0.1.0.dist-info/")}

@@ -1,0 +1,5 @@
+"""What PyInstaller does not see in the sources: modules imported by name, and the engine, which is loaded by path."""
+
+from PyInstaller.utils.hooks import collect_submodules
+
+hiddenimports = collect_submodules("goproc", filter=lambda name: "__pyinstaller" not in name)

@@ -1,0 +1,60 @@
+# The public types of context.py. What is not here is as in the contexts of multiprocessing.
+
+import os
+from collections.abc import Callable, Iterable
+from multiprocessing import context as _standard
+from multiprocessing.process import BaseProcess
+from typing import Any, ClassVar, Literal, overload
+
+from .pool import Pool as _Pool
+
+__all__ = ()
+
+class BaseContext(_standard.BaseContext):
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        *,
+        retries: int = 0,
+        max_memory_per_child: int | None = None,
+    ) -> _Pool: ...
+    def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None: ...
+    @overload  # type: ignore[override]  # goproc's contexts, which derive from the standard library's
+    def get_context(self, method: None = None) -> DefaultContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str) -> BaseContext: ...
+
+class Process(_standard.Process): ...
+class ForkProcess(_standard.ForkProcess): ...
+class SpawnProcess(_standard.SpawnProcess): ...
+class ForkServerProcess(_standard.ForkServerProcess): ...
+
+class ForkContext(BaseContext, _standard.ForkContext):
+    Process: ClassVar[type[ForkProcess]]
+
+class SpawnContext(BaseContext, _standard.SpawnContext):
+    Process: ClassVar[type[SpawnProcess]]
+
+class ForkServerContext(BaseContext, _standard.ForkServerContext):
+    Process: ClassVar[type[ForkServerProcess]]
+
+class DefaultContext(BaseContext, _standard.DefaultContext):
+    Process: ClassVar[type[Process]]
+    def __init__(self) -> None: ...
+    def get_start_method(self, allow_none: bool = False) -> str: ...
+
+_default_context: DefaultContext
+_concrete_contexts: dict[str, BaseContext]
+
+def default_start_method() -> str: ...
+def set_default_start_method(method: str) -> None: ...
+def begin_child(process_obj: BaseProcess) -> None: ...

@@ -1,0 +1,140 @@
+# The public types of pool.py. They are not in pool.py: for generic classes it would have to import typing, which takes
+# longer than loading the engine. `make lint` compares the two files (stubtest).
+
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.context import BaseContext
+from multiprocessing.context import TimeoutError as TimeoutError
+from multiprocessing.pool import ApplyResult as _ApplyResult
+from multiprocessing.pool import IMapIterator as _IMapIterator
+from multiprocessing.pool import MapResult as _MapResult
+from multiprocessing.pool import Pool as _Pool
+from multiprocessing.pool import ThreadPool as ThreadPool
+from typing import Any, TypeAlias, TypeVar
+
+__all__ = ["Pool", "ThreadPool"]
+
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+_ErrorCallback: TypeAlias = Callable[[BaseException], object] | None
+
+INIT: str
+RUN: str
+CLOSE: str
+TERMINATE: str
+
+def mapstar(args: tuple[Callable[[_S], _T], Iterable[_S]]) -> list[_T]: ...
+def starmapstar(args: tuple[Callable[..., _T], Iterable[Iterable[Any]]]) -> list[_T]: ...
+
+class MaybeEncodingError(Exception):
+    exc: str
+    value: str
+    def __init__(self, exc: object, value: object) -> None: ...
+
+class RemoteTraceback(Exception):
+    tb: str
+    def __init__(self, tb: str) -> None: ...
+
+class ApplyResult(_ApplyResult[_T]):
+    def get(self, timeout: float | None = None) -> _T: ...
+    def wait(self, timeout: float | None = None) -> None: ...
+    def ready(self) -> bool: ...
+    def cancel(self) -> bool: ...
+
+AsyncResult = ApplyResult
+
+class MapResult(ApplyResult[list[_T]], _MapResult[_T]): ...
+
+class IMapIterator(_IMapIterator[_T]):
+    def next(self, timeout: float | None = None) -> _T: ...
+    def __next__(self, timeout: float | None = None) -> _T: ...
+    def cancel(self) -> bool: ...
+
+class IMapUnorderedIterator(IMapIterator[_T]): ...
+
+class Pool(_Pool):
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        retries: int = 0,
+        max_memory_per_child: int | None = None,
+    ) -> None: ...
+    def apply(
+        self,
+        func: Callable[..., _T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        timeout: float | None = None,
+    ) -> _T: ...
+    def apply_async(
+        self,
+        func: Callable[..., _T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[_T], object] | None = None,
+        error_callback: _ErrorCallback = None,
+        *,
+        timeout: float | None = None,
+    ) -> AsyncResult[_T]: ...
+    def map(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+    ) -> list[_T]: ...
+    def starmap(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+    ) -> list[_T]: ...
+    def map_async(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+    ) -> MapResult[_T]: ...
+    def starmap_async(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+    ) -> MapResult[_T]: ...
+    def imap(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = 1,
+        *,
+        prefetch: int | None = None,
+        task_timeout: float | None = None,
+    ) -> IMapIterator[_T]: ...
+    def imap_unordered(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = 1,
+        *,
+        prefetch: int | None = None,
+        task_timeout: float | None = None,
+    ) -> IMapIterator[_T]: ...
+    def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    def join(self) -> None: ...
