@@ -87,13 +87,23 @@ def line(row: Row, results: Results, libraries: list[str]) -> str:
     return text + (f"{processor.median:>10.2f}x" if processor else "")
 
 
-def losses(row: Row, results: Results) -> list[tuple[str, Spread]]:
-    """Return the libraries that are faster than goproc at a row, each with goproc's ratio to it, which is below 1."""
+def medians_ratio(row: Row, results: Results, library: str) -> float | None:
+    """Return how many times as long as goproc a library took: the ratio of the medians that a table shows.
+
+    None without figures of both. It is not the median of the ratios, which can contradict the medians beside it.
+    """
+    if not {"goproc", library} <= set(results.libraries(row.name)):
+        return None
+    ours, theirs = (results.spread(row.name, name, row.clock).median for name in ("goproc", library))
+    return theirs / ours if ours > 0 else None
+
+
+def losses(row: Row, results: Results) -> list[tuple[str, float]]:
+    """Return the libraries that are faster than goproc at a row, each with how many times as fast it is."""
     found = []
     for library in results.libraries(row.name):
-        if library != "goproc" and (ratio := results.ratio(row.name, "goproc", library, row.clock)):
-            if ratio.median < 1:
-                found.append((library, ratio))
+        if library != "goproc" and (ratio := medians_ratio(row, results, library)) and ratio < 1:
+            found.append((library, 1 / ratio))
     return found
 
 
@@ -106,11 +116,10 @@ def shortfalls(rows: list[Row], results: Results) -> str:
         if row.goal and (ratio := results.ratio(row.name, "goproc", BASE, row.clock)):
             if ratio.median < row.goal.floor:
                 lines.append(f"below the floor: {row.name}, {ratio.median:.2f}x of {row.goal.floor:g}x")
-        for library, ratio in losses(row, results):
-            quartiles = f"{1 / ratio.high:.2f}-{1 / ratio.low:.2f}"
-            lines.append(
-                f"{library} is faster: {row.name}, goproc takes {1 / ratio.median:.2f} ({quartiles}) times as long"
-            )
+        lines += [
+            f"{library} is faster: {row.name}, goproc takes {factor:.2f} times as long"
+            for library, factor in losses(row, results)
+        ]
     return "\n".join(lines) or "no floor missed, no peer faster"
 
 
@@ -126,17 +135,24 @@ def parts_lines(name: str, results: Results) -> str:
 # --- The documentation
 
 
-def cell(row: Row, results: Results, library: str, quartiles: bool = True) -> str:
+def fastest(row: Row, results: Results, libraries: list[str]) -> str | None:
+    """Return the library with the smallest median at a row."""
+    measured = [library for library in libraries if library in results.libraries(row.name)]
+    return min(measured, key=lambda library: per_unit(row, results, library).median, default=None)
+
+
+def cell(row: Row, results: Results, library: str, bold: bool, quartiles: bool = True) -> str:
+    """Return a library's cell of a table: the median, in bold if it is the smallest of the row, and the quartiles."""
     if library not in results.libraries(row.name):
         return "fails" if library in results.failed(row.name) else "–"
     spread = per_unit(row, results, library)
-    text = f"**{figure(spread.median)}**" if library == "goproc" else figure(spread.median)
+    text = f"**{figure(spread.median)}**" if bold else figure(spread.median)
     return f"{text}<br><sub>{figure(spread.low)}–{figure(spread.high)}</sub>" if quartiles else text
 
 
-def times(ratio: Spread | None) -> str:
+def times(ratio: float | None) -> str:
     """Show a ratio: how many times as fast."""
-    return "–" if ratio is None else f"{figure(ratio.median)}×"
+    return "–" if ratio is None else f"{figure(ratio)}×"
 
 
 def table(rows: list[Row], results: Results) -> str:
@@ -148,8 +164,9 @@ def table(rows: list[Row], results: Results) -> str:
     ]
     for row in rows:
         if results.libraries(row.name):
-            cells = [cell(row, results, library) for library in libraries]
-            ratio = times(results.ratio(row.name, "goproc", BASE, row.clock))
+            best = fastest(row, results, libraries)
+            cells = [cell(row, results, library, library == best) for library in libraries]
+            ratio = times(medians_ratio(row, results, BASE))
             lines.append(f"| {row.title}, {WRITTEN[row.unit]} | " + " | ".join(cells) + f" | {ratio} |")
     return "\n".join(lines)
 
@@ -164,11 +181,14 @@ def summary(results: Results) -> str:
         libraries = results.libraries(row.name)
         if "goproc" not in libraries or BASE not in libraries:
             continue
-        ours, theirs = (f"{cell(row, results, library, False)} {WRITTEN[row.unit]}" for library in ("goproc", BASE))
-        others = [library for library in libraries if library not in ("goproc", BASE)]
-        best = min(others, key=lambda library: per_unit(row, results, library).median, default=None)
-        other = f"{cell(row, results, best, False)} {WRITTEN[row.unit]}, {best}" if best else "–"
-        ratio = times(results.ratio(row.name, "goproc", BASE, row.clock))
+        first = fastest(row, results, libraries)
+        best = fastest(row, results, [library for library in libraries if library not in ("goproc", BASE)])
+        ours, theirs, other = (
+            f"{cell(row, results, library, library == first, False)} {WRITTEN[row.unit]}" if library else "–"
+            for library in ("goproc", BASE, best)
+        )
+        other += f", {best}" if best else ""
+        ratio = times(medians_ratio(row, results, BASE))
         lines.append(f"| {row.title} | {ours} | {theirs} | {ratio} | {other} |")
     return "\n".join(lines)
 
@@ -178,11 +198,8 @@ def slower(results: Results) -> str:
     lines = []
     for row in ROWS.values():
         if found := losses(row, results):
-            names = ", ".join(
-                f"{library} ({figure(1 / ratio.median)} times as fast; quartiles {figure(1 / ratio.high)} to "
-                f"{figure(1 / ratio.low)})"
-                for library, ratio in sorted(found, key=lambda pair: pair[1].median)
-            )
+            named = sorted(found, key=lambda pair: -pair[1])
+            names = ", ".join(f"{library} ({figure(factor)} times as fast)" for library, factor in named)
             lines.append(f"- {row.title}: {names}")
     return "\n".join(lines) or "At no row."
 
