@@ -71,6 +71,48 @@ static PyTypeObject ExtentType = {
     .tp_as_buffer = &extent_buffer,
 };
 
+/* An object that exports the memory of a buffer as writable bytes. Pickling notes that a buffer is read-only, and what is
+ * unpickled is read-only then. It is only read from here. */
+typedef struct {
+    PyObject_HEAD
+    Py_buffer source;
+} Writable;
+
+static PyObject *writable_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"buffer", NULL};
+    PyObject *buffer;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Writable", names, &buffer))
+        return NULL;
+    Writable *self = (Writable *)type->tp_alloc(type, 0);
+    if (self != NULL && PyObject_GetBuffer(buffer, &self->source, PyBUF_ANY_CONTIGUOUS) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int writable_getbuffer(PyObject *self, Py_buffer *view, int flags) {
+    Writable *writable = (Writable *)self;
+    return PyBuffer_FillInfo(view, self, writable->source.buf, writable->source.len, 0, flags);
+}
+
+static void writable_dealloc(PyObject *self) {
+    PyBuffer_Release(&((Writable *)self)->source);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyBufferProcs writable_buffer = {.bf_getbuffer = writable_getbuffer};
+
+static PyTypeObject WritableType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Writable",
+    .tp_doc = PyDoc_STR("Writable(buffer)\n--\n\n"
+                        "The memory of a contiguous buffer as bytes that look writable, for pickling. It must not be\n"
+                        "written to when the buffer is read-only."),
+    .tp_basicsize = sizeof(Writable),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = writable_new,
+    .tp_dealloc = writable_dealloc,
+    .tp_as_buffer = &writable_buffer,
+};
+
 static uint64_t aligned(uint64_t size) {
     return (size + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
 }
@@ -339,7 +381,8 @@ static PyMethodDef fork_methods[] = {
 };
 
 int goproc_init_payload(PyObject *module) {
-    if (PyType_Ready(&ExtentType) < 0 || PyModule_AddFunctions(module, fork_methods) < 0)
+    if (PyType_Ready(&ExtentType) < 0 || PyModule_AddType(module, &WritableType) < 0 ||
+        PyModule_AddFunctions(module, fork_methods) < 0)
         return -1;
     if (goproc_on_fork_child(forked) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "goproc: too many hooks for forked children");

@@ -18,7 +18,7 @@ from itertools import starmap
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
 from os import sysconf
-from pickle import PickleBuffer
+from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from time import perf_counter
 from types import FunctionType
 
@@ -132,7 +132,32 @@ class _Undecided(dict):
     def __missing__(self, kind):
         pickler = self._pickler
         pickler.dispatch_table = reducers = pickler._copyreg_dispatch_table | pickler._extra_reducers
+        array = getattr(sys.modules.get("numpy"), "ndarray", None)
+        if array is not None and DEFAULT_PROTOCOL < 5:
+            reducers.setdefault(array, _reduced_array)
         return reducers[kind]
+
+
+def _reduced_array(array):
+    """Reduce an array of numpy's so that it arrives as with multiprocessing, which pickles by the default protocol.
+
+    Below protocol 5 that means: it is writable, even if it is read-only here; in C order, unless it is contiguous in
+    Fortran order; in this machine's byte order; and a small one owns its data. Protocol 5 is used all the same, so that
+    large data is left out of the stream. Where 5 is the default, a read-only array arrives read-only with
+    multiprocessing, too.
+    """
+    kind = array.dtype
+    if array.nbytes < _OUT_OF_BAND or kind.hasobject or kind.byteorder in "<>":  # as numpy writes the other order
+        return array.__reduce__()
+    flags = array.flags
+    if not flags.forc:
+        array = array.copy()
+        flags = array.flags
+    reduced = array.__reduce_ex__(5)
+    if not flags.writeable and type(reduced[1][0]) is PickleBuffer:  # numpy cannot export buffers of some types
+        function, (buffer, *others) = reduced
+        reduced = function, (PickleBuffer(_transport.Writable(buffer)), *others)
+    return reduced
 
 
 class _Sink:
