@@ -108,13 +108,14 @@ def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
     if getattr(sys, "frozen", False):
         return [sys.executable, _FROZEN_FLAG, function, *words]
     module, _, name = function.partition(":")
-    # The child must find this very goproc, which may be on this program's sys.path alone.
+    # The child must find this very goproc, which may be on this program's sys.path alone. The names are not to stay in
+    # the child's `__main__`: a function of the program's that the child cannot import might have one of them.
     program = (
         f"import sys; p = {_PACKAGE_PARENT!r}; p in sys.path or sys.path.insert(0, p); "
         f"from {module} import {name} as f; f(*map(int, sys.argv[2:]))"
     )
     options = util._args_from_interpreter_flags()
-    return [*interpreter_command(), *options, "-c", program, flag, *words]
+    return [*interpreter_command(), *options, "-c", f"exec({program!r}, {{}})", flag, *words]
 
 
 def freeze_support():

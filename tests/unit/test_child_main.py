@@ -1,0 +1,121 @@
+"""A child's `__main__`: what multiprocessing's child has there, and no name of goproc's own."""
+
+import pytest
+
+# What an interpreter puts into `__main__` by itself.
+INTERPRETERS = {
+    "__annotations__",
+    "__builtins__",
+    "__cached__",
+    "__doc__",
+    "__file__",
+    "__loader__",
+    "__name__",
+    "__package__",
+    "__spec__",
+}
+
+#: Whose children cannot import it: they have the `__main__` that they were started with.
+UNIMPORTABLE = """
+import sys
+sys.path.insert(0, {folder!r})
+import goproc
+import reports
+if __name__ == "__main__":
+    context = goproc.get_context({method!r})
+    for _ in range(4):  # the first is executed; later ones are cloned from the spawn server
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=reports.names, args=(sender,))
+        process.start()
+        print(sorted(receiver.recv()))
+        process.join()
+    with context.Pool(2) as pool:
+        print(sorted(pool.apply(reports.names)))
+"""
+
+REPORTS = """
+import sys
+def names(sender=None):
+    found = list(vars(sys.modules["__main__"]))
+    return found if sender is None else sender.send(found)
+"""
+
+UNKNOWN = """
+import goproc
+def {name}(*arguments):
+    return "the program's function"
+if __name__ == "__main__":
+    with goproc.get_context({method!r}).Pool(1) as pool:
+        for call in (lambda: pool.apply({name}, (0, 1, 2))), (lambda: pool.map({name}, [1])):
+            try:
+                print(call())
+            except AttributeError as error:
+                print(error)
+"""
+
+
+@pytest.fixture(params=["spawn", "forkserver"])
+def method(request):
+    return request.param
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "reports.py").write_text(REPORTS)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["-c", "-", "folder", "archive"])
+def test_no_names_are_added(run_script, folder, tmp_path, method, how):
+    import zipfile
+
+    code = UNIMPORTABLE.format(folder=folder, method=method)
+    if how == "-c":
+        lines = run_script("-c", code).stdout.splitlines()
+    elif how == "-":
+        lines = run_script("-m", "goproc", "-", input=code).stdout.splitlines()
+    elif how == "folder":
+        (tmp_path / "program").mkdir()
+        (tmp_path / "program" / "__main__.py").write_text(code)
+        lines = run_script(tmp_path / "program").stdout.splitlines()
+    else:
+        with zipfile.ZipFile(tmp_path / "program.zip", "w") as archive:
+            archive.writestr("__main__.py", code)
+        lines = run_script(tmp_path / "program.zip").stdout.splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert set(eval(line)) <= INTERPRETERS
+
+
+def test_a_script_is_as_on_multiprocessing(run_script, tmp_path, method):
+    """What the program has in its `__main__`, and the interpreter; with the values that multiprocessing gives it."""
+    (tmp_path / "reports.py").write_text(
+        "import sys\n"
+        "def main_of_child():\n"
+        "    module = sys.modules['__main__']\n"
+        "    shown = [(n, repr(v) if n in SIMPLE else type(v).__name__) for n, v in sorted(vars(module).items())]\n"
+        "    return shown, module is sys.modules['__mp_main__'], sys.argv, sys.path[0]\n"
+        "SIMPLE = ['__name__', '__file__', '__package__', '__cached__', '__doc__']\n"
+    )
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "import multiprocessing\n"
+        "import reports\n"
+        "number = 3\n"
+        "def function(): pass\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:\n"
+        "        print(pool.apply(reports.main_of_child))\n"
+    )
+    for how in ["program.py"], ["-m", "program"]:
+        expected = run_script(*how, method, cwd=tmp_path)
+        assert "'number', 'int'" in expected.stdout
+        assert run_script("-m", "goproc", *how, method, cwd=tmp_path).stdout == expected.stdout
+
+
+@pytest.mark.parametrize("name", ["f", "p", "sys", "spawn_main", "main"])
+def test_functions_that_a_child_cannot_find(run_script, method, name):
+    lines = run_script("-c", UNKNOWN.format(name=name, method=method)).stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"Can't get attribute {name!r} on <module '__main__'")
