@@ -1,7 +1,7 @@
 """Builds the wheel: goproc's Python files and its two compiled extensions.
 
     pybind/*.go ──gopy gen──▶ engine.go, build.py ──pybindgen──▶ engine.c ──┐
-    capi/*.go, core/**.go ─────────────────────────────────────────────────┴─go build──▶ goproc/_engine.<abi>.so
+    capi/**.go, core/**.go ────────────────────────────────────────────────┴─go build──▶ goproc/_engine.<abi>.so
     capi/transport/*.c, capi/goproc.h ──────────────────────────────────────cc─────────▶ goproc/_transport.<abi>.so
 
 gopy writes the Go and C sources; the linking is done here, because `gopy build` links against libpython and records the
@@ -111,7 +111,10 @@ def generate_bindings(package):
     if count == 0:
         sys.exit("setup.py: gopy's output has no #cgo lines where they are expected; is go.mod's gopy another version?")
     generated.write_text(text)
-    (package / "flags.go").write_text(f'package main\n\n// #cgo CFLAGS: "-I{INCLUDE}" -std=gnu17 -w\nimport "C"\n')
+    (package / "flags.go").write_text(
+        f'package main\n\n// #cgo CFLAGS: "-I{INCLUDE}" -std=gnu17 -w\nimport "C"\n\n'
+        'import _ "github.com/goproc/goproc/capi/host"\n'
+    )
 
     # The C file includes the header of a library that gopy would build first, just for that header. cgo makes the same
     # declarations in every build, so that one build is enough.
@@ -136,7 +139,7 @@ def build_transport(target):
     command = [*shlex.split(compiler()), *TRANSPORT_CFLAGS, *path_maps, "-isystem", INCLUDE, "-Icapi"]
     command += [*TRANSPORT_SOURCES, "-o", str(target), *TRANSPORT_LDFLAGS]
     stamp = target.with_name("transport-stamp")
-    files = [*ROOT.glob("capi/*.h"), *ROOT.glob("capi/transport/*.[ch]")]
+    files = [*ROOT.glob("capi/*.h"), *ROOT.glob("capi/host/*.h"), *ROOT.glob("capi/transport/*.[ch]")]
     wanted = digest(command, *sorted(files))
     if target.exists() and up_to_date(stamp, wanted):
         return

@@ -5,6 +5,7 @@
  *
  *   module.c   the module itself
  *   process.c  fork, the lifeline, waiting on a descriptor, and the link to the engine
+ *   start.c    starting the engine's Go runtime, and keeping it out of forked children
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
@@ -76,6 +77,7 @@ extern PyMethodDef goproc_process_methods[];
 int goproc_init_process(PyObject *module);
 int goproc_init_channel(PyObject *module) __attribute__((weak));
 int goproc_init_port(PyObject *module) __attribute__((weak));
+int goproc_init_start(PyObject *module);
 int goproc_init_signals(PyObject *module);
 int goproc_init_nursery(PyObject *module);
 

@@ -190,6 +190,7 @@ def _load_copy(path: str):
 
 
 def _load_path(path: str):
+    _transport.start_engine(path)
     loader = ExtensionFileLoader("goproc._engine", path)
     spec = ModuleSpec("goproc._engine", loader, origin=path)
     module = loader.create_module(spec)

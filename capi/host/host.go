@@ -1,0 +1,15 @@
+// Package host bounds what the Go runtime takes from the process that it is loaded into: threads and address space. See host.c.
+//
+// Only the engine's main package imports it: its C functions replace the C library's for the whole library.
+package host
+
+// #cgo LDFLAGS: -lpthread -ldl
+// #include "host.h"
+import "C"
+
+import "runtime"
+
+// mostProcessors is MOST_PROCESSORS of host.c: what the engine does besides what its callers' threads do takes no more.
+const mostProcessors = 4
+
+func init() { runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), mostProcessors)) }

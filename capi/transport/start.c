@@ -1,0 +1,164 @@
+/* start.c - starting the engine's Go runtime in this process, and keeping it out of forked children.
+ *
+ * Called by python/goproc/engine.py, before the library is imported: loading it starts nothing (../host/host.c), and what
+ * the runtime would end the process for, when it could not have it, is asked for here first.
+ */
+#include "transport.h"
+
+#include "../host/host.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    DESCRIPTORS = 8,    /* the runtime's poller, the engine's, and some */
+    LIBRARY = 16 << 20, /* address space for the library itself, or less */
+    MOST_SIGNALS = 65,
+    LOWEST_PAGE_MASK = 4095,
+};
+
+/* The signals for which Go has put its own handler in place of the program's. Loading the library does that. */
+static struct {
+    int signal;
+    struct sigaction before, go;
+} taken[MOST_SIGNALS];
+static int taken_count;
+static int in_place; /* whether Go's handlers are */
+
+static int has_handler(int signal, const struct sigaction *expected) {
+    struct sigaction now;
+    return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
+}
+
+/* Gives signals back, or lets Go have them, but for those whose handler has been changed meanwhile. Safe in a forked child. */
+static void set_handlers(int go) {
+    for (int i = 0; i < taken_count && go != in_place; i++)
+        if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))
+            sigaction(taken[i].signal, go ? &taken[i].go : &taken[i].before, NULL);
+    in_place = go;
+}
+
+static void read_handlers(struct sigaction actions[MOST_SIGNALS]) {
+    for (int signal = 1; signal < MOST_SIGNALS; signal++)
+        if (sigaction(signal, NULL, &actions[signal]) < 0) /* those of the C library's own */
+            actions[signal].sa_handler = SIG_DFL;
+}
+
+/* Go's memory is not there, and its handlers, and a stack of it for signals, would be looked for. */
+static void in_forked_child(void) {
+    if (!in_place)
+        return;
+    set_handlers(0);
+    stack_t stack;
+    if (sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE) &&
+        msync((void *)((uintptr_t)stack.ss_sp & ~(uintptr_t)LOWEST_PAGE_MASK), 1, MS_ASYNC) < 0 && errno == ENOMEM) {
+        stack = (stack_t){.ss_flags = SS_DISABLE};
+        sigaltstack(&stack, NULL);
+    }
+}
+
+/* Whether that many descriptors can be opened; if not, errno is set. */
+static int has_descriptors(void) {
+    int opened[DESCRIPTORS], count = 0;
+    while (count < DESCRIPTORS && (opened[count] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        count++;
+    int error = errno, enough = count == DESCRIPTORS;
+    while (count > 0)
+        close(opened[--count]);
+    errno = error;
+    return enough;
+}
+
+static int has_room(size_t size) {
+    void *at = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at != MAP_FAILED && munmap(at, size) == 0;
+}
+
+static PyObject *refused(int error, const char *what) {
+    if (error == ENOMEM)
+        return PyErr_Format(
+            PyExc_MemoryError,
+            "goproc's engine cannot be loaded: no address space for it (%s). The limits of this process "
+            "(RLIMIT_AS, RLIMIT_DATA) must leave about 250 MB",
+            what);
+    PyObject *text = PyUnicode_FromFormat("goproc's engine cannot be loaded: %s: %s", what, strerror(error));
+    PyObject *arguments = text ? Py_BuildValue("(iN)", error, text) : NULL;
+    if (arguments) {
+        PyErr_SetObject(PyExc_OSError, arguments); /* of the subclass that the number stands for */
+        Py_DECREF(arguments);
+    }
+    return NULL;
+}
+
+PyDoc_STRVAR(
+    start_engine_doc,
+    "start_engine(path) -> None\n\n"
+    "Load the engine's library and start its Go runtime, which from then on needs no further thread, and no "
+    "further memory\nfor a while, of this process.\n\n"
+    "Raises OSError or MemoryError when there are too few threads, descriptors, or addresses left for it; then "
+    "nothing of it\nruns, and this can be tried again. What is no such library is left for the import to "
+    "refuse.");
+
+static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
+    if (!has_descriptors())
+        return refused(errno, "eventfd, for the descriptors that it needs");
+    if (!has_room(LIBRARY))
+        return refused(errno, "mmap");
+    PyObject *path;
+    if (!PyUnicode_FSConverter(argument, &path))
+        return NULL;
+    struct sigaction before[MOST_SIGNALS], after[MOST_SIGNALS];
+    read_handlers(before);
+    void *handle = dlopen(PyBytes_AS_STRING(path), RTLD_NOW);
+    Py_DECREF(path);
+    goproc_host_start_fn host_start = handle ? (goproc_host_start_fn)dlsym(handle, "goproc_host_start") : NULL;
+    if (!host_start)
+        Py_RETURN_NONE;
+    read_handlers(after);
+    int loaded_now = 0;
+    for (int signal = 1; signal < MOST_SIGNALS; signal++)
+        loaded_now |= after[signal].sa_sigaction != before[signal].sa_sigaction;
+    if (loaded_now) { /* else a start of it has failed before, in this process or in one that it was forked from */
+        taken_count = 0;
+        for (int signal = 1; signal < MOST_SIGNALS; signal++)
+            if (after[signal].sa_sigaction != before[signal].sa_sigaction) {
+                taken[taken_count].signal = signal;
+                taken[taken_count].before = before[signal];
+                taken[taken_count++].go = after[signal];
+            }
+        in_place = 1;
+    }
+    set_handlers(1);
+    int32_t lacking = 0, result;
+    Py_BEGIN_ALLOW_THREADS;
+    result = host_start(&lacking);
+    Py_END_ALLOW_THREADS;
+    if (result == 0)
+        Py_RETURN_NONE;
+    set_handlers(0);
+    return refused(-result, lacking == GOPROC_HOST_THREADS
+                                ? "pthread_create, for the threads that it needs (see RLIMIT_NPROC, pids.max)"
+                                : "mmap");
+}
+
+static PyMethodDef methods[] = {
+    {"start_engine", start_engine, METH_O, start_engine_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_start(PyObject *module) {
+    static int hooked;
+    if (PyModule_AddFunctions(module, methods) < 0)
+        return -1;
+    if (!hooked && goproc_on_fork_child(in_forked_child) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "goproc: too many hooks for forked children");
+        return -1;
+    }
+    hooked = 1;
+    return 0;
+}

@@ -1,0 +1,20 @@
+"""Programs and workers under limits of the system: they go on, or raise what can be caught."""
+
+import pytest
+
+
+@pytest.mark.parametrize("case", ["few_addresses", "few_addresses_in_workers", "no_addresses_left"])
+def test_address_space(run_script, method, case):
+    assert run_script("limits.py", case, method).stdout == "fine\n"
+
+
+def test_address_space_of_clones(run_script):
+    assert run_script("limits.py", "few_addresses_in_replaced_workers", "fork").stdout == "fine\n"
+
+
+def test_forked_children_have_nothing_of_the_engine(run_script):
+    assert run_script("limits.py", "child_without_engine", "fork").stdout == "fine\n"
+
+
+def test_signals_of_forked_children(run_script):
+    assert run_script("limits.py", "signals_in_children", "fork").stdout == "fine\n"
