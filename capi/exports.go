@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	abiVersion = 5       // GOPROC_ABI_VERSION
+	abiVersion = 6       // GOPROC_ABI_VERSION
 	ePoisoned  = -100000 // GOPROC_EPOISONED
 )
 
@@ -82,6 +82,25 @@ func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uin
 	p, err2 := pool.Pools.Get(int64(number))
 	if err = err2; err == nil {
 		used = C.int64_t(p.Collect(unsafe.Slice((*byte)(buffer), int(capacity))))
+	}
+	return
+}
+
+//export goproc_pool_unseen
+func goproc_pool_unseen(number C.int64_t) (bytes C.int64_t) {
+	err := guard.Check()
+	defer func() {
+		if err != nil {
+			bytes = C.int64_t(code(err))
+		}
+	}()
+	defer guard.Recover("goproc_pool_unseen", &err)
+	if err != nil {
+		return
+	}
+	p, err2 := pool.Pools.Get(int64(number))
+	if err = err2; err == nil {
+		bytes = C.int64_t(p.Unseen())
 	}
 	return
 }

@@ -112,6 +112,7 @@ func TestResultsOfRefusals(t *testing.T) {
 	for _, gone := range []int64{number, 0, -1, 1 << 60} {
 		assert.EqualValues(t, -int64(unix.EPIPE), submit(gone, 1, 1, 0, nil))
 		assert.EqualValues(t, -int64(unix.EPIPE), collect(gone, buffer))
+		assert.EqualValues(t, -int64(unix.EPIPE), call(goproc_pool_unseen, gone))
 	}
 	assert.Zero(t, call(goproc_poison, unsafe.Pointer(&buffer[0]), 100), "the engine is sound")
 }

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GOPROC_ABI_VERSION 5
+#define GOPROC_ABI_VERSION 6
 
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
@@ -80,6 +80,10 @@ typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t in
  * with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
  * gone. */
 typedef int64_t (*goproc_pool_collect_fn)(int64_t pool, void *buffer, uint64_t capacity);
+
+/* How many bytes of completions goproc_pool_collect would deliver now, if it had room for all, or some more; -EPIPE when the pool
+ * is gone. */
+typedef int64_t (*goproc_pool_unseen_fn)(int64_t pool);
 
 /* Copies what poisoned the engine into text (at most capacity bytes, always ended by 0). Returns the length, 0 when it
  * is sound. */

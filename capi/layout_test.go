@@ -30,6 +30,7 @@ func TestLayout(t *testing.T) {
 		"waiting collector": ring.WaitingCollector,
 		"waiting feed":      ring.WaitingFeed,
 		"waiting drain":     ring.WaitingDrain,
+		"waiting watch":     ring.WaitingWatch,
 
 		"kind pad":       int64(ring.KindPad),
 		"kind task":      int64(ring.KindTask),
@@ -46,6 +47,7 @@ func TestLayout(t *testing.T) {
 		"waiting":       ring.OffWaiting,
 		"doorbell":      ring.OffDoorbell,
 		"spin":          ring.OffSpin,
+		"watch bell":    ring.OffWatch,
 		"task tail":     ring.OffTaskTail,
 		"result head":   ring.OffResultHead,
 		"stop":          ring.OffStop,

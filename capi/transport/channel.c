@@ -93,8 +93,9 @@ static int check_owner(Channel *self) {
     return -1;
 }
 
-/* Wakes whoever in the parent has asked for it. dry: this worker has nothing left to do; full: it may have to wait. */
-static void poke(Channel *self, int dry, int full) {
+/* Wakes whoever in the parent has asked for it. delivered: there is a result that the parent may not have seen; dry: this
+ * worker has nothing left to do; full: it may have to wait. */
+static void poke(Channel *self, int delivered, int dry, int full) {
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
         if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR) {
@@ -104,6 +105,11 @@ static void poke(Channel *self, int dry, int full) {
             goproc_futex_wake(&self->control->doorbell);
         }
         return;
+    }
+    if (delivered && waiting & GOPROC_WAITING_WATCH &&
+        atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_WATCH) & GOPROC_WAITING_WATCH) {
+        atomic_fetch_add(&self->control->watch_bell, 1);
+        goproc_futex_wake(&self->control->watch_bell);
     }
     uint32_t asked = (dry ? GOPROC_WAITING_FEED : 0) | (full ? GOPROC_WAITING_DRAIN : 0);
     if (waiting & asked && atomic_fetch_and(&self->control->waiting, ~asked) & asked) {
@@ -123,7 +129,7 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         uint32_t bell = atomic_load(&slot->bell);
         atomic_store(&slot->sleeping, reason);
         if (!called)
-            poke(self, 1, reason == GOPROC_SLEEP_ROOM);
+            poke(self, reason == GOPROC_SLEEP_ROOM, 1, reason == GOPROC_SLEEP_ROOM);
         uint64_t now = reason == GOPROC_SLEEP_TASKS ? atomic_load(&slot->task_tail) : atomic_load(&slot->result_head);
         if (now != seen || (reason == GOPROC_SLEEP_TASKS && atomic_load(&slot->stop)))
             break;
@@ -327,7 +333,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     }
     int dry = next < 0 && atomic_load(&slot->task_tail) == self->task_head;
     int full = self->result_tail - atomic_load(&slot->result_head) > GOPROC_RING_SIZE / 2;
-    poke(self, dry, full);
+    poke(self, 1, dry, full);
     return PyLong_FromLongLong(next);
 }
 

@@ -17,7 +17,7 @@ enum {
 };
 
 /* The bits of goproc_control.waiting. */
-enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRAIN = 4 };
+enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRAIN = 4, GOPROC_WAITING_WATCH = 8 };
 
 /* What goproc_slot.sleeping says that the worker waits for. */
 enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2 };
@@ -54,9 +54,10 @@ enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 /* The pool's page. */
 typedef struct {
     uint8_t reserved[64];
-    _Atomic uint32_t waiting;  /* GOPROC_WAITING_* bits, set by who sleeps in the parent */
-    _Atomic uint32_t doorbell; /* a futex, which changes with each delivery and each wake */
-    _Atomic uint32_t spin_ns;  /* how long to spin at most before sleeping */
+    _Atomic uint32_t waiting;    /* GOPROC_WAITING_* bits, set by who sleeps in the parent */
+    _Atomic uint32_t doorbell;   /* a futex, which changes with each delivery and each wake */
+    _Atomic uint32_t spin_ns;    /* how long to spin at most before sleeping */
+    _Atomic uint32_t watch_bell; /* a futex, rung for the thread that looks after results that nobody collects */
 } goproc_control;
 
 /* A worker's page; its rings follow. Each line is written by one side only. */

@@ -20,6 +20,9 @@ enum {
     MOST_PLACED = 256 << 20,
     /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
     SLEEP_NS = 200000000,
+    /* How long what has been delivered may wait for a thread that wants it, before the pool's own thread collects it. A thread
+     * that takes results one after the other is back within that; nobody notices that it takes so long. */
+    PATIENCE_NS = 10000000,
 };
 
 typedef struct Port {
@@ -30,12 +33,17 @@ typedef struct Port {
     goproc_control *control;
     goproc_pool_submit_fn submit;
     goproc_pool_collect_fn collect;
+    goproc_pool_unseen_fn unseen;
     goproc_poison_fn poison;
     goproc_spinner spinner;
     goproc_arena out, in;
     uint8_t *buffer;
-    int woken; /* by wake(): collect() returns at once */
-    int busy;  /* how many calls may be without the GIL: only the last of them gives the memory back */
+    int woken;                    /* by wake(): collect() returns at once */
+    unsigned long long collected; /* how many bytes of completions have been */
+    _Atomic uint32_t drained;     /* what the doorbell was when nothing was left to be collected */
+    _Atomic int waiters;          /* how many threads wait in collect() */
+    _Atomic int roused;           /* by rouse(): watch() returns at once */
+    int busy; /* how many calls may be without the GIL: only the last of them gives the memory back */
     int closed;
     unsigned fork_depth;
 } Port;
@@ -80,7 +88,8 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     self->fork_depth = goproc_fork_depth;
     self->submit = (goproc_pool_submit_fn)goproc_symbol("goproc_pool_submit");
     self->collect = self->submit ? (goproc_pool_collect_fn)goproc_symbol("goproc_pool_collect") : NULL;
-    self->poison = self->collect ? (goproc_poison_fn)goproc_symbol("goproc_poison") : NULL;
+    self->unseen = self->collect ? (goproc_pool_unseen_fn)goproc_symbol("goproc_pool_unseen") : NULL;
+    self->poison = self->unseen ? (goproc_poison_fn)goproc_symbol("goproc_poison") : NULL;
     if (self->poison == NULL)
         goto failed;
     self->buffer = PyMem_Malloc(BUFFER_SIZE);
@@ -293,11 +302,16 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         uint32_t seen = atomic_load(&self->control->doorbell);
         if (self->woken) {
             self->woken = 0;
-            result = PyList_New(0);
-            break;
+            if (timeout != 0) {
+                result = PyList_New(0);
+                break;
+            }
         }
         int64_t used = self->collect(self->number, self->buffer, BUFFER_SIZE);
+        if (used >= 0 && used <= BUFFER_SIZE - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE))
+            atomic_store(&self->drained, seen); /* there was room for more, if there had been more */
         if (used != 0) {
+            self->collected += used > 0 ? (unsigned long long)used : 0;
             result = used > 0 ? completions(self, used) : raise_result(self, used);
             PyObject *taken = result && count > 1 ? PyObject_CallOneArg(args[1], result) : Py_NewRef(Py_None);
             if (taken == NULL)
@@ -316,9 +330,11 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
                 ns = (int64_t)(deadline - now);
         }
         self->busy++;
+        atomic_fetch_add(&self->waiters, 1);
         Py_BEGIN_ALLOW_THREADS;
         wait_for_doorbell(self, seen, ns);
         Py_END_ALLOW_THREADS;
+        atomic_fetch_sub(&self->waiters, 1);
         self->busy--;
         if (self->closed)
             port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
@@ -329,6 +345,91 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         }
     }
     return result;
+}
+
+PyDoc_STRVAR(unseen_doc,
+             "unseen()\n--\n\n"
+             "Return how many bytes of completions wait to be collected; see also the attribute collected.");
+
+static PyObject *port_unseen(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Port *self = (Port *)object;
+    if (check_open(self) < 0)
+        return NULL;
+    int64_t bytes = self->unseen(self->number);
+    return bytes < 0 ? raise_result(self, bytes) : PyLong_FromLongLong(bytes);
+}
+
+/* See watch(). Returns whether there is something to collect. Runs without the GIL. */
+static int watch(Port *self, uint64_t deadline) {
+    goproc_control *control = self->control;
+    for (;;) {
+        uint32_t bell = atomic_load(&control->watch_bell);
+        int64_t ns = -1;
+        if (deadline) {
+            uint64_t now = goproc_now_ns();
+            ns = now < deadline ? (int64_t)(deadline - now) : 0;
+        }
+        /* Who delivers changes the doorbell, and then looks whether anybody watches; here it is the other way round. */
+        atomic_fetch_or(&control->waiting, GOPROC_WAITING_WATCH);
+        if (!atomic_load(&self->roused) && atomic_load(&control->doorbell) == atomic_load(&self->drained) && ns != 0)
+            goproc_futex_wait(&control->watch_bell, bell, ns);
+        atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_WATCH);
+        bell = atomic_load(&control->watch_bell);
+        if (!atomic_load(&self->roused) && ns != 0)
+            goproc_futex_wait(&control->watch_bell, bell, ns < 0 || ns > PATIENCE_NS ? PATIENCE_NS : ns);
+        if (atomic_exchange(&self->roused, 0) || ns == 0)
+            return 0;
+        if (!atomic_load(&self->waiters) && atomic_load(&control->doorbell) != atomic_load(&self->drained))
+            return 1;
+    }
+}
+
+PyDoc_STRVAR(watch_doc,
+             "watch(timeout=None)\n--\n\n"
+             "Wait until something has completed that no thread waits for, and has not been collected soon.\n\n"
+             "Returns whether there is something to collect: false after rouse(), or timeout seconds. Costs nothing\n"
+             "while a thread waits in collect(). No signal handler runs: it is for a thread of the pool's own.");
+
+static PyObject *port_watch(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    Port *self = (Port *)object;
+    double timeout = -1;
+    if (count > 1) {
+        PyErr_SetString(PyExc_TypeError, "watch() takes at most 1 argument");
+        return NULL;
+    }
+    if (count == 1 && args[0] != Py_None) {
+        timeout = PyFloat_AsDouble(args[0]);
+        if (PyErr_Occurred())
+            return NULL;
+        timeout = timeout > 0 ? timeout : 0;
+    }
+    if (check_open(self) < 0)
+        return NULL;
+    uint64_t deadline = timeout < 0 || timeout > 1e9 ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
+    int found;
+    self->busy++;
+    Py_BEGIN_ALLOW_THREADS;
+    found = watch(self, deadline);
+    Py_END_ALLOW_THREADS;
+    self->busy--;
+    if (self->closed)
+        port_release(self);
+    return PyBool_FromLong(found);
+}
+
+PyDoc_STRVAR(rouse_doc, "rouse()\n--\n\n"
+                        "Have watch() return at once, the one that waits or the next one.");
+
+static PyObject *port_rouse(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Port *self = (Port *)object;
+    if (self->control != NULL && self->fork_depth == goproc_fork_depth) {
+        atomic_store(&self->roused, 1);
+        atomic_fetch_add(&self->control->watch_bell, 1);
+        goproc_futex_wake(&self->control->watch_bell);
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(wake_doc, "wake()\n--\n\n"
@@ -373,10 +474,23 @@ static PyObject *port_close(PyObject *object, PyObject *unused) {
 static PyMethodDef port_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))port_submit, METH_FASTCALL, submit_doc},
     {"collect", (PyCFunction)(void (*)(void))port_collect, METH_FASTCALL, collect_doc},
+    {"unseen", port_unseen, METH_NOARGS, unseen_doc},
+    {"watch", (PyCFunction)(void (*)(void))port_watch, METH_FASTCALL, watch_doc},
+    {"rouse", port_rouse, METH_NOARGS, rouse_doc},
     {"wake", port_wake, METH_NOARGS, wake_doc},
     {"forget", port_forget, METH_O, forget_doc},
     {"close", port_close, METH_NOARGS, close_doc},
     {NULL, NULL, 0, NULL},
+};
+
+static PyObject *port_collected(PyObject *object, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((Port *)object)->collected);
+}
+
+static PyGetSetDef port_attributes[] = {
+    {"collected", port_collected, NULL, PyDoc_STR("How many bytes of completions have been collected."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyTypeObject PortType = {
@@ -389,6 +503,7 @@ static PyTypeObject PortType = {
     .tp_new = port_new,
     .tp_dealloc = port_dealloc,
     .tp_methods = port_methods,
+    .tp_getset = port_attributes,
 };
 
 int goproc_init_port(PyObject *module) {

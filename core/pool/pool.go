@@ -196,6 +196,18 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
+// Unseen is how many bytes of completions [Pool.Collect] would deliver now, if it had room for all; or some more, for rings are
+// padded.
+func (p *Pool) Unseen() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unseen := len(p.ready) - p.readyAt
+	for _, w := range p.active {
+		unseen += w.slot.Unread()
+	}
+	return unseen
+}
+
 // Urgent reports whether a worker has ended and nobody has collected that yet, who might replace it.
 func (p *Pool) Urgent() bool {
 	p.mu.Lock()

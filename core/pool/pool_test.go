@@ -99,17 +99,21 @@ func TestCollectIntoASmallBuffer(t *testing.T) {
 	}
 	var got []int
 	buffer := make([]byte, ring.Space(ring.MaxInline))
+	unseen, total := p.Unseen(), 0
 	for {
 		used := p.Collect(buffer)
 		if used == 0 {
 			break
 		}
+		total += used
 		for _, c := range ringtest.Decode(buffer[:used]) {
 			assert.EqualValues(t, len(got), c.Index)
 			got = append(got, len(c.Payload))
 		}
 	}
 	assert.Equal(t, sizes, got)
+	assert.GreaterOrEqual(t, unseen, total, "a ring holds pads, too")
+	assert.Zero(t, p.Unseen())
 }
 
 // What has been collected is not kept, though something is always left.

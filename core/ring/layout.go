@@ -41,6 +41,7 @@ const (
 	OffWaiting  = 64 // uint32: Waiting* bits, set by who sleeps in the parent
 	OffDoorbell = 68 // uint32: a futex; rung for the thread that waits for results
 	OffSpin     = 72 // uint32: nanoseconds to spin before sleeping, 0 when the machine is oversubscribed
+	OffWatch    = 76 // uint32: a futex; rung for the thread that looks after results that nobody collects
 
 	// In a slot's control page: the parent's line, the worker's line, the line of the worker's sleep, its current task.
 	OffTaskTail   = 0
@@ -69,6 +70,7 @@ const (
 	WaitingCollector = 1 << iota // a thread sleeps on the doorbell until a result comes
 	WaitingFeed                  // wake the pump when a worker runs dry: there is more for it to do
 	WaitingDrain                 // wake the pump when a result ring is half full
+	WaitingWatch                 // a thread sleeps until something has been delivered that nobody waits for
 )
 
 // What the worker sleeps for.

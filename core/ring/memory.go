@@ -45,16 +45,25 @@ func (m *Memory) Arm(set, clear uint32) uint32 {
 	}
 }
 
-// Ring wakes the thread that waits for results, if one sleeps.
+// Ring wakes the thread that waits for results, if one sleeps, or else the one that looks after them when nobody waits.
 func (m *Memory) Ring() {
 	doorbell := word32(m.control, OffDoorbell)
 	atomic.AddUint32(doorbell, 1)
-	if atomic.LoadUint32(word32(m.control, OffWaiting))&WaitingCollector != 0 && m.Arm(0, WaitingCollector)&WaitingCollector != 0 {
+	if m.disarm(WaitingCollector) {
 		// It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now that
 		// nobody else will wake it.
 		atomic.AddUint32(doorbell, 1)
 		sys.FutexWake(doorbell)
+	} else if m.disarm(WaitingWatch) {
+		watch := word32(m.control, OffWatch)
+		atomic.AddUint32(watch, 1)
+		sys.FutexWake(watch)
 	}
+}
+
+// disarm clears the bit of the waiting word. It returns whether the bit was set, and nobody else has cleared it.
+func (m *Memory) disarm(bit uint32) bool {
+	return atomic.LoadUint32(word32(m.control, OffWaiting))&bit != 0 && m.Arm(0, bit)&bit != 0
 }
 
 // Slot maps the slot of the given number, counted from 0, and clears it.

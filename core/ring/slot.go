@@ -195,6 +195,12 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 	}
 }
 
+// Unread is how many bytes of results the worker has delivered that have not been released. What a worker claims that breaks
+// the protocol is cut to what a ring can hold.
+func (s *Slot) Unread() int {
+	return int(min(atomic.LoadUint64(word64(s.mem, OffResultTail))-s.resultHead, RingSize))
+}
+
 // Release frees the result that [Slot.Result] returned last, and wakes the worker if it waits for room.
 func (s *Slot) Release() {
 	s.resultHead += s.resultSpace

@@ -5,9 +5,16 @@
          ▼
     port.collect()  ──▶  (job, index, kind, payload) ...  ──▶  cache[job]._set(index, (success, value))
 
-There is no thread for this: whoever wants a result collects everybody's. Two things ask for a thread of their own,
-started then and not before: callbacks, which multiprocessing calls while the main program does something else; and
-replacing workers that end after maxtasksperchild tasks, since a fork needs a Python thread. Used by pool.py.
+Whoever wants a result collects everybody's. Results that nobody waits for are the business of the pool's own thread,
+which is started by the first call that returns before its tasks are done, and has two modes:
+
+watching   It sleeps, and collects what no thread has collected within 10 ms (port.watch). It costs nothing while others
+           take the results, and so is not there to make them faster, but for programs that look rarely, or never.
+serving    It collects everything, and nobody else does. So it is from the first callback on, for multiprocessing calls
+           callbacks while the main program does something else; and in pools that replace their workers after a
+           number of tasks, since a fork needs a Python thread.
+
+Used by pool.py.
 """
 
 import functools
@@ -46,19 +53,29 @@ class Dispatch:
         self._handing = 0  # how many of these are being handed on, by calls within each other
         self._interrupted = None  # the one whose unpickling a signal handler has ended
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
-        self._thread = None
+        self._thread = None  # the pool's own, while it runs
+        self._serving = False  # whether it, and nobody else, collects
         self._starting = threading.Lock()
         self._closing = False  # nobody becomes the collector any more but finish()
         self.closed = False
 
     def poll(self):
-        """Hand on what has completed, without waiting. Does nothing when another thread is the collector."""
+        """Hand on all that has completed, without waiting. Does nothing when another thread is the collector."""
         if self._may_collect():
             with self._turn as depth:
                 if depth and self._may_collect():
-                    self._collect(0, depth)
+                    self._collect_all(depth)
             if depth and self._followers:
                 self._wake(1)
+
+    def _collect_all(self, depth):
+        """Collect and hand on what has completed by now, not what completes meanwhile: there may be no end of that."""
+        port, end = self._port, None
+        while self._collect(0, depth) and not self.closed:
+            if end is None:
+                end = port.collected + port.unseen()
+            if port.collected >= end:
+                break
 
     def wait(self, waiter, timeout=None):
         """Collect until waiter.done is true, or timeout seconds have passed; None is for ever.
@@ -76,7 +93,10 @@ class Dispatch:
                 elif self._may_collect():
                     with self._turn as depth:
                         if depth and not waiter.done and self._may_collect():
-                            self._collect(left, depth)
+                            if left == 0:
+                                self._collect_all(depth)
+                            else:
+                                self._collect(left, depth)
                     if not depth:
                         self._follow(waiter, left)
                     elif not self._may_collect():
@@ -94,31 +114,56 @@ class Dispatch:
             while True:
                 time.sleep(3600)
 
+    def watch(self):
+        """See to it that results are collected though nobody may ask for them: start the pool's thread.
+
+        Where that cannot be, they are collected when a call of the pool or of a result is made.
+        """
+        if self._thread is None and _are_threads_real():
+            try:
+                self._start()
+            except RuntimeError as error:
+                util.info("nobody but the pool's callers collects its results: %s", error)
+
     def serve(self):
-        """Start the thread that collects from now on, if there is none yet."""
-        with self._starting:
+        """Have the pool's thread, and nobody else, collect from now on."""
+        self._start()
+        if not self._serving:
+            self._serving = True
+            self._port.wake()  # whoever collects leaves that to it
+            self._port.rouse()
+
+    def _start(self):
+        with _transport.held_signals, self._starting:  # in this order: a handler may use the pool
             if self._thread is None and not self._closing:
-                thread = threading.Thread(target=self._serve, name="goproc-pool", daemon=True)
+                thread = threading.Thread(target=self._run, name="goproc-pool", daemon=True)
                 thread._goproc = True  # type: ignore[attr-defined]  # _transport.fork() does not warn about it
                 thread.start()
                 self._thread = thread
-        self._port.wake()  # whoever collects leaves that to it
 
-    def _serve(self):
+    def _run(self):
         try:
             with self._starting:
                 pass  # until it is known as the pool's thread
+            while not self._serving:
+                if self._closing:
+                    return
+                if self._port.watch() or self._pending:
+                    self.poll()
             self.wait(_Never)
         except EngineError:
             pass  # whoever waits for a result is told
+        except ValueError:
+            if not self._closing:  # else the port has been closed just now
+                raise
         finally:
             self._thread = None
+            self._serving = False
             self._wake(len(self._followers))
 
     def _may_collect(self):
         """Whether this thread may be the collector: if there is a thread for that, no other, so callbacks run there."""
-        thread = self._thread
-        return not self._closing and (thread is None or thread is threading.current_thread())
+        return not self._closing and (not self._serving or self._thread is threading.current_thread())
 
     def finish(self):
         """Hand on what the engine completed when the pool was terminated, and cancel what it did not know of."""
@@ -131,6 +176,7 @@ class Dispatch:
                     break
             self._port.wake()
             time.sleep(0.0005)  # another thread is the collector, and leaves
+        self._port.rouse()
         self._wake(len(self._followers))
         if thread not in (None, threading.current_thread()):
             thread.join()
@@ -261,6 +307,12 @@ class Dispatch:
                 self._crew.could_not_begin(value)
             del pending[at]
             item = payload = result = value = None
+
+
+def _are_threads_real():
+    """Whether a thread can wait in C while others run. A greenlet cannot, which gevent makes of all later threads."""
+    start = getattr(threading, "_start_joinable_thread", None) or getattr(threading, "_start_new_thread", None)
+    return type(start) is type(len)
 
 
 class _Never:

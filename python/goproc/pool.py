@@ -187,6 +187,8 @@ class Pool(_standard.Pool):
 
         timeout: how long it may run, in seconds; see apply_async.
         """
+        if type(self).apply_async is Pool.apply_async:  # what takes its place is called, as in multiprocessing
+            return self._apply(func, args, kwds, None, None, timeout).get()
         return self.apply_async(func, args, kwds, timeout=timeout).get()
 
     def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None):
@@ -199,6 +201,11 @@ class Pool(_standard.Pool):
 
         Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
         """
+        self._check_running()
+        self._dispatch.watch()
+        return self._apply(func, args, kwds, callback, error_callback, timeout)
+
+    def _apply(self, func, args, kwds, callback, error_callback, timeout):
         self._check_running()
         limit = None if timeout is None else _checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
@@ -228,10 +235,14 @@ class Pool(_standard.Pool):
 
     def map_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
         """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        self._check_running()
+        self._dispatch.watch()
         return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, task_timeout)
 
     def starmap_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
         """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        self._check_running()
+        self._dispatch.watch()
         return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout)
 
     def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None, task_timeout=None):
