@@ -22,6 +22,8 @@ The files, most of which bear the standard library's names:
     crew.py                 a pool's workers: started, replaced, ended
     nursery.py              many of a pool's workers from one fork
     worker.py               what runs in a worker
+    queue_pool.py           multiprocessing's own Pool, for classes that bring a part of it, and ThreadPool
+    inside.py               what programs find inside a pool that the engine drives
     engine.py               loads the Go engine when it is first needed, and calls it
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc

@@ -75,6 +75,7 @@ class Crew:
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # what kept the last of them from it, as far as it could tell
         self.closing = False  # no further tasks will come
+        self.replacing = True  # whether workers that end are replaced
         self.terminated = False
         self.broken = None  # why no further workers are started
 
@@ -82,6 +83,11 @@ class Crew:
     def done(self):
         """Whether no worker is left."""
         return not self._by_pid
+
+    def grow(self, processes):
+        """Have that many workers from now on, if that is more than before."""
+        self._processes = max(self._processes, processes)
+        self.repopulate()
 
     def repopulate(self, all_or_none=False):
         """Start as many workers as are missing. Signal handlers are called when that is done.
@@ -168,6 +174,9 @@ class Crew:
             self.broken = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             self.broken.__cause__ = reason
             self.replace_by_forks()
+        elif not self.replacing:
+            if not self._pool:  # nobody is left for what is pending
+                self.broken = WorkerLostError(pid, exitcode)
         elif not self.closing or self._cache:
             try:
                 self.repopulate()

@@ -22,7 +22,7 @@ import signal
 import threading
 import time
 from collections import deque
-from multiprocessing import util
+from multiprocessing import context, reduction, util
 from multiprocessing.reduction import ForkingPickler
 
 from . import _transport
@@ -200,6 +200,12 @@ class Dispatch:
         self._port.wake()
         self.poll()
 
+    def wake(self):
+        """Have the threads that wait look whether they have what they wait for: it is there by other means."""
+        if not self.closed:
+            self._port.wake()
+        self._wake(0)
+
     def fail_all(self, error):
         """Complete every result with an exception."""
         for result in list(self._cache.values()):
@@ -264,6 +270,7 @@ class Dispatch:
         hand it on again, from the beginning, changes nothing.
         """
         cache, loads = self._cache, ForkingPickler.loads
+        plain = context.reduction is reduction  # the program has set no reducer of its own
         while len(pending) > at:
             item = pending[at]
             job, index, kind, payload = item
@@ -278,7 +285,7 @@ class Dispatch:
                     continue
                 success = kind == _RESULT
                 try:
-                    value = loads(payload) if type(payload) is bytes else decode(payload)
+                    value = loads(payload) if type(payload) is bytes and plain else decode(payload)
                 except BaseException as error:
                     if _raised_by_handler(error):
                         raise

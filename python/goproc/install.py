@@ -94,10 +94,6 @@ def _replace_modules() -> None:
     for theirs, ours in _REPLACED_MODULES.items():
         if theirs in sys.modules:
             _put_in_place(theirs, _import_module(ours))
-    standard_pool = _standard_modules.get("multiprocessing.pool")
-    if standard_pool is not None:
-        # Imported before, its Pool goes on to be used. Spawned workers find its function under this name only.
-        standard_pool.worker = _import_module("goproc.queue_pool").worker
     sys.meta_path.insert(0, _ModuleReplacer)
 
 

@@ -22,13 +22,13 @@ from .crew import Crew
 from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
-from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined, worker  # noqa: F401  (worker: the standard library's module has it, too)
+from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than loading the engine
 
-__all__ = ["Pool", "ThreadPool"]
+__all__ = ["Pool", "ThreadPool"]  # noqa: F822  (see __getattr__)
 
 _standard: "Any" = standard_module("pool")
 
@@ -39,8 +39,8 @@ ExceptionWithTraceback, RemoteTraceback = _standard.ExceptionWithTraceback, _sta
 rebuild_exc = _standard.rebuild_exc
 MaybeEncodingError = _standard.MaybeEncodingError
 _helper_reraises_exception = _standard._helper_reraises_exception
-ThreadPool = _standard.ThreadPool
 TimeoutError = _standard.TimeoutError
+worker = _standard.worker  # for programs' own workers, with queues; the engine's is in worker.py
 
 job_counter = itertools.count()
 
@@ -63,6 +63,53 @@ _TEXTS = frozenset({str, bytes})
 _PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
 
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+#: What of multiprocessing's Pool the engine takes the place of. A class that has one of its own, or a program that puts
+#: one in its place, gets the queue-driven pool, whole: it calls them as multiprocessing does (queue_pool.py).
+_REPLACEABLE = (
+    "_setup_queues",
+    "_repopulate_pool",
+    "_repopulate_pool_static",
+    "_maintain_pool",
+    "_join_exited_workers",
+    "_handle_workers",
+    "_handle_tasks",
+    "_handle_results",
+    "_get_sentinels",
+    "_get_worker_sentinels",
+    "_wait_for_updates",
+    "_guarded_task_generation",
+    "_get_tasks",
+    "_help_stuff_finish",
+    "_terminate_pool",
+)
+
+_BY_HAND: "Any" = object()  # what a result is made for that a program makes itself
+
+
+def __getattr__(name):
+    """Return what multiprocessing's module has besides: programs that derive from Pool use its imports, too."""
+    if name == "ThreadPool":
+        from . import queue_pool
+
+        return queue_pool.ThreadPool
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_standard, name)
+
+
+class _StandIn:
+    """An attribute of multiprocessing's Pool that stands for something else here; one of an instance hides it."""
+
+    def __set_name__(self, owner, name):
+        self._name = name
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        from . import inside
+
+        return inside.stand_in(instance, self._name)
 
 
 class Pool(_standard.Pool):
@@ -90,6 +137,11 @@ class Pool(_standard.Pool):
         retries=0,
         max_memory_per_child=None,
     ):
+        if _replaced(type(self)):
+            _drive_by_queues(
+                self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
+            )
+            return
         self._pool: list = []
         self._state = INIT
         self._ctx = _engines_context(context)
@@ -162,25 +214,57 @@ class Pool(_standard.Pool):
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
-        if "_setup_queues" in vars(cls):
+        if cls._engine_driven and _replaced(cls):
             from .queue_pool import QueuePool
 
-            others = [base for base in cls.__bases__ if base is not Pool]
-            cls.__bases__ = (*others, QueuePool)
+            bases = [QueuePool if base is Pool else base for base in cls.__bases__]
+            cls.__bases__ = tuple(bases if QueuePool in bases else [*bases, QueuePool])
 
     def __del__(self, *args, **kwargs):
         self._change_notifier = None
         super().__del__(*args, **kwargs)
 
-    @property
-    def _cache(self):
-        """The results that are not complete, as of now: programs look into it for the progress that has been made."""
-        self._dispatch.poll()
-        return self._results
+    # What programs find inside: see inside.py.
+    _engine_driven = True
+    _cache, _taskqueue, _change_notifier = _StandIn(), _StandIn(), _StandIn()
+    _inqueue, _outqueue, _quick_put, _quick_get = _StandIn(), _StandIn(), _StandIn(), _StandIn()
+    _worker_handler, _task_handler, _result_handler = _StandIn(), _StandIn(), _StandIn()
 
     def _repopulate_pool(self):
+        if not self._engine_driven:
+            return _original("_repopulate_pool")(self)
         self._dispatch.poll()
-        self._crew.repopulate()
+        self._crew.grow(self._processes)
+
+    @staticmethod
+    def _repopulate_pool_static(ctx, Process, processes, pool, inqueue, *others):
+        if owner := _owner_of(inqueue):
+            return owner._repopulate_pool()
+        return _original("_repopulate_pool_static")(ctx, Process, processes, pool, inqueue, *others)
+
+    @staticmethod
+    def _maintain_pool(ctx, Process, processes, pool, inqueue, *others):
+        if owner := _owner_of(inqueue):
+            return owner._repopulate_pool()
+        return _original("_maintain_pool")(ctx, Process, processes, pool, inqueue, *others)
+
+    @staticmethod
+    def _help_stuff_finish(inqueue, *others):
+        if not _owner_of(inqueue):
+            _original("_help_stuff_finish")(inqueue, *others)
+
+    @classmethod
+    def _terminate_pool(cls, taskqueue, *others):
+        if owner := _owner_of(taskqueue):
+            return owner._end()
+        return _original("_terminate_pool")(cls, taskqueue, *others)
+
+    def _setup_queues(self):
+        if self._engine_driven:  # a class with an __init__ that does not call this one's makes a pool by hand
+            from . import queue_pool
+
+            queue_pool.take_over(self)
+        return _original("_setup_queues")(self)
 
     def apply(self, func, args=(), kwds={}, *, timeout=None):
         """Call func(*args, **kwds) in a worker; return its result, or raise what it raised.
@@ -246,6 +330,10 @@ class Pool(_standard.Pool):
         return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout)
 
     def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None, task_timeout=None):
+        if mapper is not mapstar and mapper is not starmapstar:
+            from . import inside
+
+            return inside.map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
         self._check_running()
         limit = _checked_limit("task_timeout", task_timeout)
         if limit is not None and chunksize is None:
@@ -465,7 +553,9 @@ class ApplyResult(_standard.ApplyResult):
     _callback = _error_callback = None
     _limit = None  # how long its tasks may run, in seconds
 
-    def __init__(self, pool, callback, error_callback, func=None):
+    def __init__(self, pool, callback, error_callback, func=_BY_HAND):
+        if func is _BY_HAND:
+            return _make_by_hand(self, "ApplyResult", pool, callback, error_callback)
         self._pool = pool
         self._dispatch = pool._dispatch
         self._func = func
@@ -556,7 +646,9 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult, _standard.MapResult):
     """What map_async returns. Source: multiprocessing.pool.MapResult."""
 
-    def __init__(self, pool, chunksize, length, callback, error_callback, func=None):
+    def __init__(self, pool, chunksize, length, callback, error_callback, func=_BY_HAND):
+        if func is _BY_HAND:
+            return _make_by_hand(self, "MapResult", pool, chunksize, length, callback, error_callback)
         ApplyResult.__init__(self, pool, callback, error_callback, func)
         self._success = True
         self._value = [None] * length
@@ -609,7 +701,10 @@ class IMapIterator(_standard.IMapIterator):
 
     _cancelling = False
 
-    def __init__(self, pool, func, iterable, prefetch, how=ITEM, batch=1, limit=None):
+    def __init__(self, pool, func=_BY_HAND, iterable=None, prefetch=1, how=ITEM, batch=1, limit=None):
+        if func is _BY_HAND:
+            kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
+            return _make_by_hand(self, kind, pool)
         self._iterator = _iterator_of(iterable)
         self._pool = self._owner = pool
         self._job = next(job_counter)
@@ -661,6 +756,15 @@ class IMapIterator(_standard.IMapIterator):
     def _next_index(self):
         """Return which result can be taken next, None if it has not come."""
         return self._taken if self._taken in self._ready else None
+
+    @property
+    def _index(self):
+        """How many results have come that can be taken one after the other."""
+        self._owner._dispatch.poll()
+        index = self._taken
+        while index in self._ready:
+            index += 1
+        return index
 
     def next(self, timeout=None):
         """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
@@ -828,6 +932,11 @@ class IMapUnorderedIterator(IMapIterator):
             return index
         return None
 
+    @property
+    def _index(self):
+        self._owner._dispatch.poll()
+        return self._come
+
     def _set(self, i, obj):
         if i != self._last:
             self._ready[i] = obj
@@ -961,6 +1070,62 @@ def _engines_context(context):
     if isinstance(context, BaseContext) and not isinstance(context, _context.BaseContext):
         return _context._concrete_contexts[context.get_start_method()]
     return context
+
+
+_own_classes = {Pool, _standard.Pool}
+_originals = {name: vars(Pool).get(name) for name in _REPLACEABLE}
+_original_globals = {
+    name: globals()[name]
+    for name in (
+        "worker",
+        "mapstar",
+        "starmapstar",
+        "ApplyResult",
+        "MapResult",
+        "IMapIterator",
+        "IMapUnorderedIterator",
+    )
+}
+
+
+def _replaced(cls):
+    """Return which names that need the queue-driven pool a class, or the program in this module, has replaced."""
+    names = [name for name, original in _original_globals.items() if globals()[name] is not original]
+    own, derived = vars(Pool), list(itertools.takewhile(lambda base: base not in _own_classes, cls.__mro__))
+    for name in _REPLACEABLE:
+        if own.get(name) is not _originals[name] or derived and any(name in vars(base) for base in derived):
+            names.append(name)
+    return names
+
+
+def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
+    """Initialize a Pool that is to be a queue-driven one."""
+    from . import queue_pool
+
+    self._pool, self._state = [], INIT  # for __del__
+    if retries or max_memory is not None:
+        names = ", ".join(_replaced(type(self)))
+        raise TypeError(f"retries and max_memory_per_child are not for pools with parts of their own: {names}")
+    queue_pool.take_over(self)
+    queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+
+
+def _original(name):
+    from . import queue_pool
+
+    return queue_pool.original(name)
+
+
+def _owner_of(part):
+    from . import inside
+
+    return inside.of_engine(part)
+
+
+def _make_by_hand(result, kind, pool, *arguments):
+    from . import inside, queue_pool
+
+    inside.make_result(result, getattr(queue_pool, kind), pool, *arguments)
 
 
 def _terminate_pool(crew, dispatch):

@@ -15,6 +15,8 @@ a task does, raise SystemExit, return what cannot be pickled, becomes that task'
 import sys
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
+from multiprocessing import context as _context
+from multiprocessing import reduction as _reduction
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
 from os import sysconf
@@ -180,6 +182,8 @@ def encode(obj):
     Returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list of the buffers. It is
     faster than ForkingPickler.dumps because it keeps its pickler.
     """
+    if _context.reduction is not _reduction:  # a program's own, set by `context.reducer = ...`
+        return bytes(_context.reduction.ForkingPickler.dumps(obj)), None
     try:
         pickler = _idle.pop()
     except IndexError:
@@ -207,6 +211,8 @@ def outlined(values):
     kind = type(values)
     if kind is tuple and len(values) == 1 and type(values[0]) is not bytes:
         return values  # the commonest, found faster
+    if _context.reduction is not _reduction:
+        return values
     if (kind is tuple or kind is list) and len(values) <= 64 and bytes in map(type, values):
         return [PickleBuffer(v) if type(v) is bytes and len(v) >= _OUT_OF_BAND else v for v in values]
     return values
@@ -225,7 +231,7 @@ def by_name(func):
 
     A text costs a tenth of what pickling the name costs. What the pickler would refuse is left to it.
     """
-    if type(func) is FunctionType:
+    if type(func) is FunctionType and _context.reduction is _reduction:
         module, name = func.__module__, func.__qualname__
         if getattr(sys.modules.get(module), name, None) is func:
             return f"{module}\0{name}"
@@ -255,6 +261,9 @@ def called(func, args, kwds):
 
 def decode(payload):
     """Return the object of a payload: bytes, or (stream, buffers) as a channel delivers it."""
+    if _context.reduction is not _reduction:
+        stream = payload[0] if type(payload) is tuple else payload
+        return _context.reduction.ForkingPickler.loads(stream)
     if type(payload) is tuple:
         return _loads(payload[0], buffers=payload[1])
     return _loads(payload)
@@ -326,7 +335,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
                 value = outlined(list(starmap(func, args)))
             else:
                 value = func(*args, **kwds)
-            if type(value) is bytes and len(value) >= _OUT_OF_BAND:
+            if type(value) is bytes and len(value) >= _OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
             failed = False
         except BaseException as error:
