@@ -39,6 +39,10 @@ TRANSPORT_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden
 # -lpthread and -ldl are empty in glibc 2.34 and later; as-needed then leaves them out.
 TRANSPORT_LDFLAGS = ["-shared", "-Wl,--as-needed", "-Wl,-z,now", "-pthread", "-ldl", "-s"]
 
+# The settings of the Go runtime: go.mod's, which this replaces, and one that go.mod does not know. The runtime would
+# interrupt its threads by SIGURG, and a program's handler for that would be called for it (capi/transport/faults.c).
+GODEBUG = "-X=runtime.godebugDefault=containermaxprocs=0,asyncpreemptoff=1"
+
 
 def run(*command, cwd=ROOT, env=None):
     """Run one build step, showing it; end the build with its output above when it fails."""
@@ -129,7 +133,7 @@ def build_engine(target):
     """Build _engine; go's own cache knows what is up to date."""
     package = PRODUCTS / "gopy"
     generate_bindings(package)
-    flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-buildmode=c-shared"]
+    flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", f"-ldflags=-s -w {GODEBUG}", "-buildmode=c-shared"]
     run("go", "build", *flags, "-o", target, ".", cwd=package, env=go_environment())
 
 

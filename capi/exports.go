@@ -46,6 +46,21 @@ func goproc_share_seats(seats unsafe.Pointer) (result C.int32_t) {
 	return
 }
 
+//export goproc_close
+func goproc_close() (result C.int32_t) {
+	err := guard.Check()
+	defer func() {
+		if errors.Is(err, guard.ErrPoisoned) {
+			result = ePoisoned
+		}
+	}()
+	defer guard.Recover("goproc_close", &err)
+	if err == nil {
+		_ = engine.Get().Close() // there is nobody left to tell
+	}
+	return
+}
+
 //export goproc_pool_submit
 func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
 	err := guard.Check()

@@ -3,7 +3,7 @@
  * Who calls it: capi/transport (the `_transport` extension), in the process that owns the engine. Never a forked
  * child: there is no Go in one (see docs/architecture.md).
  *
- * Every call returns quickly and may be made with Python's GIL held: none waits, none calls back. Results are 0 or
+ * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back. Results are 0 or
  * a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before (goproc_error says by
  * what). No call lets a Go panic through.
  */
@@ -62,6 +62,10 @@ typedef struct {
 /* Gives the engine the process's seats, once, to keep: it watches over those who sit there. They stay where they are. Returns
  * 0, or GOPROC_EPOISONED. */
 typedef int32_t (*goproc_share_seats_fn)(goproc_seats *seats);
+
+/* Stops all that the engine runs, and waits for its servers' end, for seconds if need be. To be called once, at the very end of
+ * the process, by a thread without the GIL. Returns 0, or GOPROC_EPOISONED. */
+typedef int32_t (*goproc_close_fn)(void);
 
 /* What a call of a poisoned engine returns. */
 #define GOPROC_EPOISONED (-100000)

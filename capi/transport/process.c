@@ -35,6 +35,7 @@ static void *engine_handle;     /* from dlopen; never closed, for a Go library c
 static int32_t *register_slots; /* the engine's open descriptors, each plus one; see goproc.h */
 static int32_t register_count;
 static goproc_share_seats_fn share_seats;
+static goproc_close_fn close_engine;
 static struct rlimit saved_limit; /* RLIMIT_NOFILE before the engine was loaded */
 static int limit_saved;
 
@@ -123,6 +124,23 @@ static PyObject *process_save_limits(PyObject *Py_UNUSED(module), PyObject *Py_U
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(hold_signals_doc, "hold_signals() -> None\n\n"
+                               "Block all signals in the thread that is about to load the engine, for the engine's "
+                               "threads.\nattach() gives back those that the engine takes. See faults.c.");
+
+static PyObject *process_hold_signals(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    goproc_hold_signals();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(release_signals_doc, "release_signals() -> None\n\n"
+                                  "Unblock what hold_signals() has blocked.");
+
+static PyObject *process_release_signals(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    goproc_release_signals();
+    Py_RETURN_NONE;
+}
+
 /* Go's package os raises the soft limit of open files to the hard one when it is initialised. The limit belongs to the
  * user's program, and select() based programs rely on a low one. */
 static void restore_limits(void) {
@@ -137,6 +155,15 @@ static void restore_limits(void) {
 static void hand_over_seats(void) {
     if (seats && engine_state == GOPROC_ENGINE_LIVE && share_seats(seats) < 0)
         __atomic_store_n(&seats->refused, 1, __ATOMIC_RELEASE);
+}
+
+/* At the very end of the interpreter, when no Python can run any more: exit functions, and the destructors of what modules
+ * hold, may need the engine. An exit function of its own could not be the last one: Python runs those that have been registered
+ * earlier, as in a program that imports multiprocessing late, after it. A forked child's engine is not its own, and
+ * os._exit() leaves it to the kernel, which closes the sockets that its servers live by. */
+static void close_at_end(void) {
+    if (engine_state == GOPROC_ENGINE_LIVE)
+        close_engine();
 }
 
 PyDoc_STRVAR(attach_doc, "attach(path) -> None\n\n"
@@ -160,13 +187,19 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
      * changed. */
     int32_t version = abi_version();
     restore_limits();
+    goproc_restore_signals((void *)abi_version);
     if (version != GOPROC_ABI_VERSION)
         return PyErr_Format(PyExc_ImportError,
                             "the goproc engine %R has ABI version %d, _transport has %d: build both anew", arg,
                             (int)version, GOPROC_ABI_VERSION);
     share_seats = (goproc_share_seats_fn)dlsym(handle, "goproc_share_seats");
-    if (!share_seats)
-        return PyErr_Format(PyExc_ImportError, "%R lacks goproc_share_seats: build it anew", arg);
+    close_engine = (goproc_close_fn)dlsym(handle, "goproc_close");
+    if (!share_seats || !close_engine)
+        return PyErr_Format(PyExc_ImportError, "%R lacks functions that _transport calls: build it anew", arg);
+    static int closes_at_end;
+    if (!closes_at_end && Py_AtExit(close_at_end) < 0)
+        return PyErr_Format(PyExc_ImportError, "too many functions are to run at the end of the interpreter");
+    closes_at_end = 1;
     engine_handle = handle;
     register_slots = fd_register(&register_count);
     engine_state = GOPROC_ENGINE_LIVE;
@@ -878,6 +911,8 @@ static PyObject *process_join(PyObject *Py_UNUSED(module), PyObject *args) {
 PyMethodDef goproc_process_methods[] = {
     {"engine_state", process_engine_state, METH_NOARGS, engine_state_doc},
     {"save_limits", process_save_limits, METH_NOARGS, save_limits_doc},
+    {"hold_signals", process_hold_signals, METH_NOARGS, hold_signals_doc},
+    {"release_signals", process_release_signals, METH_NOARGS, release_signals_doc},
     {"attach", process_attach, METH_O, attach_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},

@@ -9,6 +9,7 @@
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
+ *   faults.c   the signals that the Go runtime takes, and that are given back
  *   sibling.c  a fork whose child is its parent's
  *   nursery.c  one fork of the main program, from which a pool's workers are cloned
  */
@@ -71,6 +72,13 @@ void goproc_end_child(pid_t pid);
 int goproc_take_on(pid_t pid, PyObject *record);
 void goproc_put_off_collecting(void);
 
+/* Around the loading of the engine, in the thread that loads it: block all signals, so that no thread of Go's is given any; and
+ * unblock them again. In between, when the runtime has started, give back the signals that it has taken; of_the_engine is the
+ * address of any of the engine's functions. */
+void goproc_hold_signals(void);
+void goproc_release_signals(void);
+void goproc_restore_signals(void *of_the_engine);
+
 /* Each part's methods, and the functions that add a part's types to the module (0, or -1 with an exception set). A
  * part that is not linked in is left out. */
 extern PyMethodDef goproc_process_methods[];
@@ -79,6 +87,7 @@ int goproc_init_channel(PyObject *module) __attribute__((weak));
 int goproc_init_port(PyObject *module) __attribute__((weak));
 int goproc_init_start(PyObject *module);
 int goproc_init_signals(PyObject *module);
+int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
 
 #endif

@@ -8,6 +8,7 @@ from multiprocessing import process
 __all__ = ["print_at_exit"]
 
 _printing_pid = None
+_LAST = -sys.maxsize  # the lowest of priorities
 
 
 def print_at_exit() -> None:
@@ -22,13 +23,13 @@ def print_at_exit() -> None:
     ):
         return
     _printing_pid = os.getpid()
-    # Exit functions run last first: those of multiprocessing, if it has any yet, must come after this one in the list.
+    # Exit functions run last first. If multiprocessing has registered its own already, which ends the pools, the line
+    # is printed by the last of the finalizers that this one runs.
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        atexit.unregister(util._exit_function)
-    atexit.register(_print)
-    if util is not None:
-        atexit.register(util._exit_function)
+    if util is None:
+        atexit.register(_print)
+    else:
+        util.Finalize(None, _print, exitpriority=_LAST)
 
 
 def line(stats) -> str:

@@ -12,14 +12,12 @@ for ever. So the child forgets it, and if it needs an engine itself it loads a p
 memfd: the dynamic loader knows a file by its inode, and would return the dead one for the same file.
 """
 
-import atexit
 import os
 import sys
 import threading
 from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
 from _frozen_importlib_external import ExtensionFileLoader
 from _imp import extension_suffixes
-from multiprocessing import util
 
 from . import _transport
 from .errors import EngineError
@@ -67,11 +65,6 @@ def load():
                 if not _forgotten_in_children:
                     _forgotten_in_children = True
                     os.register_at_fork(after_in_child=_forget_inherited)
-                # Exit functions run last first: what multiprocessing cleans up may still need the engine. Not one of
-                # multiprocessing's finalizers, for those may be run long before the end (util._cleanup_tests).
-                atexit.unregister(util._exit_function)
-                atexit.register(close)
-                atexit.register(util._exit_function)
     return _module
 
 
@@ -115,9 +108,10 @@ def stats() -> "dict[str, object]":
 
 
 def close() -> None:
-    """Stop the fork server and give back everything the engine holds; at exit, when no child is left.
+    """Stop the servers and give back everything the engine holds.
 
-    The counters can still be read; the next call loads no second engine, it is refused.
+    The interpreter's end does so by itself (capi/transport/process.c), after all exit functions. The counters can still
+    be read; the next call loads no second engine, it is refused.
     """
     if _module is None:
         return
@@ -190,12 +184,16 @@ def _load_copy(path: str):
 
 
 def _load_path(path: str):
-    _transport.start_engine(path)
     loader = ExtensionFileLoader("goproc._engine", path)
     spec = ModuleSpec("goproc._engine", loader, origin=path)
-    module = loader.create_module(spec)
-    loader.exec_module(module)
-    _transport.attach(path)
+    _transport.hold_signals()
+    try:
+        _transport.start_engine(path)
+        module = loader.create_module(spec)
+        loader.exec_module(module)
+        _transport.attach(path)
+    finally:
+        _transport.release_signals()
     return module
 
 

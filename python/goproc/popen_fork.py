@@ -216,6 +216,7 @@ def leave(code):
     """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
     if _RUNS_EXIT_FUNCTIONS:
         atexit._run_exitfuncs()
+    engine.close()  # this process's own, if it has loaded one
     try:
         os._exit(code)
     except OverflowError:

@@ -1,0 +1,53 @@
+"""Shows in which order the functions run that are to run at the end of a program and of its child.
+
+exit_order.py LIBRARY METHOD FIRST: what the program does FIRST with the library decides where multiprocessing's own
+exit function stands among the program's.
+"""
+
+import atexit
+import importlib
+import sys
+import threading
+
+
+def show(text):
+    print(text, flush=True)
+
+
+atexit.register(show, "registered before the import")
+library = importlib.import_module(sys.argv[1])
+atexit.register(show, "registered after the import")
+context = library.get_context(sys.argv[2])
+
+
+def end(who):
+    """Register what is to run at the end of this process."""
+    from multiprocessing import util
+
+    atexit.register(show, f"{who}: registered last")
+    threading._register_atexit(show, f"{who}: as for threads")
+    for priority in 10, 0, -10:
+        util.Finalize(None, show, [f"{who}: finalizer {priority}"], exitpriority=priority)
+
+
+def process(target=int, args=()):
+    child = context.Process(target=target, args=args)
+    child.start()
+    child.join()
+
+
+def pool():
+    with context.Pool(1) as made:
+        made.map(abs, [1])
+        made.close()
+        made.join()
+
+
+FIRST = {"nothing": lambda: None, "process": process, "pool": pool, "queue": context.Queue, "lock": context.Lock}
+
+if __name__ == "__main__":
+    FIRST[sys.argv[3]]()
+    atexit.register(show, "registered after the first use")
+    process(end, ["child"])
+    pool()
+    end("main program")
