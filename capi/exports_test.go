@@ -144,8 +144,10 @@ func TestVersion(t *testing.T) {
 // panicking panics when a task is counted, in the midst of collecting it.
 type panicking struct{}
 
-func (panicking) AddTasks(int64) { panic("the reason") }
-func (panicking) AddLost(int64)  {}
+func (panicking) AddTasks(int64)    { panic("the reason") }
+func (panicking) AddLost(int64)     {}
+func (panicking) AddTimeouts(int64) {}
+func (panicking) AddRetries(int64)  {}
 
 // panicInCall is the process of TestPanicPoisons. It prints what the calls return, one a line.
 func panicInCall() {

@@ -103,6 +103,7 @@ func layoutOfC() map[string]int64 {
 		"kind cancelled": C.GOPROC_KIND_CANCELLED,
 		"kind timeout":   C.GOPROC_KIND_TIMEOUT,
 		"kind exited":    C.GOPROC_KIND_EXITED,
+		"kind retried":   C.GOPROC_KIND_RETRIED,
 		"flag extent":    C.GOPROC_FLAG_EXTENT,
 		"flag keep":      C.GOPROC_FLAG_KEEP,
 		"no job":         int64(C.no_job()),

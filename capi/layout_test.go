@@ -40,6 +40,7 @@ func TestLayout(t *testing.T) {
 		"kind cancelled": int64(ring.KindCancelled),
 		"kind timeout":   int64(ring.KindTimeout),
 		"kind exited":    int64(ring.KindExited),
+		"kind retried":   int64(ring.KindRetried),
 		"flag extent":    int64(ring.FlagExtent),
 		"flag keep":      int64(ring.FlagKeep),
 		"no job":         -1, // ring.NoJob, as a signed number

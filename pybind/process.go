@@ -173,7 +173,7 @@ func Forget(id int) (int, error) {
 	})
 }
 
-// Stats is a JSON object of counters: started (by start method), tasks, lost, running.
+// Stats is a JSON object of counters: started (by start method), tasks, lost, timeouts, retries, running.
 func Stats() (string, error) {
 	return call("Stats", func(e *engine.Engine) (string, error) { return encodeJSON(e.Stats()) })
 }

@@ -43,6 +43,7 @@ enum {
     GOPROC_KIND_CANCELLED,
     GOPROC_KIND_TIMEOUT,
     GOPROC_KIND_EXITED,
+    GOPROC_KIND_RETRIED,
 };
 
 /* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free it. */

@@ -233,7 +233,7 @@ static PyObject *completion(Port *self, const goproc_frame *frame) {
             bytes += sizeof extent;
             size -= sizeof extent;
         }
-        payload = PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, "replace");
+        payload = PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)size);
     }
     if (payload == NULL)
         return NULL;
@@ -278,7 +278,7 @@ PyDoc_STRVAR(
     "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
     "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
     "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
-    "engine made, with a text. The list is empty, too, after wake(). Signal handlers run while it waits.");
+    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(). Signal handlers run while it waits.");
 
 static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Port *self = (Port *)object;
@@ -513,6 +513,7 @@ int goproc_init_port(PyObject *module) {
     } kinds[] = {
         {"RESULT", GOPROC_KIND_RESULT},       {"FAILURE", GOPROC_KIND_FAILURE}, {"LOST", GOPROC_KIND_LOST},
         {"CANCELLED", GOPROC_KIND_CANCELLED}, {"TIMEOUT", GOPROC_KIND_TIMEOUT}, {"EXITED", GOPROC_KIND_EXITED},
+        {"RETRIED", GOPROC_KIND_RETRIED},
     };
     static int hooked;
     if (!hooked && goproc_on_fork_child(abandon_inherited) < 0) {

@@ -20,7 +20,7 @@ type Engine struct {
 	Forkserver *forkserver.Client
 	Spawner    *forkserver.Client // of the spawn server
 
-	tasks, lost atomic.Int64
+	tasks, lost, timeouts, retries atomic.Int64
 
 	mu      sync.Mutex
 	closed  bool
@@ -46,6 +46,12 @@ func (e *Engine) AddTasks(n int64) { e.tasks.Add(n) }
 // AddLost counts workers that pools have lost.
 func (e *Engine) AddLost(n int64) { e.lost.Add(n) }
 
+// AddTimeouts counts tasks that were over their limit.
+func (e *Engine) AddTimeouts(n int64) { e.timeouts.Add(n) }
+
+// AddRetries counts tasks that are run again, since they were lost with their worker.
+func (e *Engine) AddRetries(n int64) { e.retries.Add(n) }
+
 // Server is the client of the server for a start method; an error if there is none for that.
 func (e *Engine) Server(method string) (*forkserver.Client, error) {
 	switch method {
@@ -59,10 +65,12 @@ func (e *Engine) Server(method string) (*forkserver.Client, error) {
 
 // Stats is what the engine has done.
 type Stats struct {
-	Started map[string]int64 `json:"started"` // processes, by start method
-	Tasks   int64            `json:"tasks"`   // done by pools
-	Lost    int64            `json:"lost"`    // workers of pools
-	Running int              `json:"running"` // processes that have not ended
+	Started  map[string]int64 `json:"started"`  // processes, by start method
+	Tasks    int64            `json:"tasks"`    // done by pools
+	Lost     int64            `json:"lost"`     // workers of pools
+	Timeouts int64            `json:"timeouts"` // tasks that were over their limit
+	Retries  int64            `json:"retries"`  // tasks that were run again
+	Running  int              `json:"running"`  // processes that have not ended
 }
 
 // Stats returns the counters.
@@ -71,7 +79,10 @@ func (e *Engine) Stats() Stats {
 	for _, m := range []process.Method{process.Fork, process.Spawn, process.Forkserver} {
 		started[m.String()] = e.Table.Started(m)
 	}
-	return Stats{Started: started, Tasks: e.tasks.Load(), Lost: e.lost.Load(), Running: e.Table.Running()}
+	return Stats{
+		Started: started, Tasks: e.tasks.Load(), Lost: e.lost.Load(), Timeouts: e.timeouts.Load(), Retries: e.retries.Load(),
+		Running: e.Table.Running(),
+	}
 }
 
 // OnClose has f called when the engine is closed, before what f may still use. The last to ask is called first. If the

@@ -31,9 +31,11 @@ func TestStats(t *testing.T) {
 	require.NoError(t, err)
 	e.AddTasks(7)
 	e.AddLost(2)
+	e.AddTimeouts(3)
+	e.AddRetries(4)
 	text, err := json.Marshal(e.Stats())
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"started":{"fork":0,"spawn":1,"forkserver":0},"tasks":7,"lost":2,"running":1}`, string(text))
+	assert.JSONEq(t, `{"started":{"fork":0,"spawn":1,"forkserver":0},"tasks":7,"lost":2,"timeouts":3,"retries":4,"running":1}`, string(text))
 
 	ended := make(chan int)
 	require.NoError(t, e.Table.OnExit(id, func(status int) { ended <- status }))

@@ -147,7 +147,7 @@ func (r *fuzzed) collect(size int) {
 		}
 		for _, c := range ringtest.Decode(buffer[:used]) {
 			switch {
-			case c.Kind == ring.KindExited:
+			case c.Kind == ring.KindExited || c.Kind == ring.KindRetried:
 			case c.Job != 1 || c.Index >= r.submitted || r.told[c.Index]:
 				r.t.Fatal("told of twice, or never submitted:", describe(c))
 			default:

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -258,19 +260,49 @@ func TestRetries(t *testing.T) {
 		assert.Equal(t, ringtest.Task{Job: 1, Index: 1, Payload: []byte("task 1")}, task, "try %d", try)
 		h.exit(-9)
 		got := collect(p)
+		what := "retried"
 		if try == 2 {
-			assert.Equal(t, fmt.Sprintf("lost 1.1 %d -9", h.pid), got[0])
-			got = got[1:]
+			what = "lost"
 		}
-		assert.Equal(t, []string{fmt.Sprintf("exited 0.0 %d -9 1", h.pid)}, got)
+		assert.Equal(t, []string{fmt.Sprintf("%s 1.1 %d -9", what, h.pid), fmt.Sprintf("exited 0.0 %d -9 1", h.pid)}, got)
 	}
 	assert.EqualValues(t, 3, counters.lost.Load())
+	assert.EqualValues(t, 2, counters.retries.Load())
 	h := hire(t, p, 0)
 	task := h.recv(t)
 	assert.EqualValues(t, 2, task.Index)
 	h.send(t, task, []byte("done"))
 	assert.Equal(t, []string{"result 1.2 done"}, collect(p))
 	assertEmpty(t, p)
+}
+
+// What is told of a lost task says how its worker ended, which task of a batch it was, for how long it ran, and what was
+// handed in.
+func TestLostTaskIsTold(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1)
+	h := hire(t, p, 0)
+	require.NoError(t, p.Submit(ring.Frame{Job: 1, Index: 10, End: 3}, []byte("a\nbatch")))
+	first, ok := h.Claim()
+	require.True(t, ok)
+	h.send(t, first, []byte("done"))
+	second, ok := h.Claim()
+	require.True(t, ok)
+	assert.EqualValues(t, 11, second.Index)
+	h.exit(-9)
+	buffer := make([]byte, 64<<10)
+	all := ringtest.Decode(buffer[:p.Collect(buffer)])
+	require.Equal(t, []ring.Kind{ring.KindResult, ring.KindLost, ring.KindExited}, []ring.Kind{all[0].Kind, all[1].Kind, all[2].Kind})
+	lost := all[1]
+	assert.EqualValues(t, 11, lost.Index)
+	line, payload, _ := strings.Cut(string(lost.Payload), "\n")
+	assert.Equal(t, "a\nbatch", payload)
+	fields := strings.Fields(line)
+	require.Len(t, fields, 4)
+	assert.Equal(t, []string{strconv.Itoa(h.pid), "-9", "1"}, fields[:3])
+	microseconds, err := strconv.Atoi(fields[3])
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, microseconds, 0)
 }
 
 // The extent of a task that may be run again is the worker's to read only, and is given back with the result.
@@ -287,8 +319,8 @@ func TestRetriesWithAnExtent(t *testing.T) {
 	h.send(t, task, []byte("done"))
 	got := collect(p)
 	got = append(got, collect(p)...)
-	assert.Len(t, got, 3)
-	assert.Equal(t, []string{"result 2.1 done", fmt.Sprintf("cancelled %d.0 %s", ring.NoJob, description)}, got[1:])
+	assert.Len(t, got, 4)
+	assert.Equal(t, []string{"result 2.1 done", fmt.Sprintf("cancelled %d.0 %s", ring.NoJob, description)}, got[2:])
 	submitExtent(t, p, 2)
 	h.recv(t)
 	h.exit(-9)
@@ -432,6 +464,8 @@ func stressLimits(t *testing.T, retries int) {
 		for _, c := range completed {
 			if c.Kind == ring.KindExited {
 				hireOne()
+			}
+			if c.Kind == ring.KindExited || c.Kind == ring.KindRetried {
 				continue
 			}
 			id := taskID{c.Job, c.Index}

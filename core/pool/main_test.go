@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,10 +35,12 @@ func TestMain(m *testing.M) {
 }
 
 // counted is what a pool has counted.
-type counted struct{ tasks, lost atomic.Int64 }
+type counted struct{ tasks, lost, timeouts, retries atomic.Int64 }
 
-func (c *counted) AddTasks(n int64) { c.tasks.Add(n) }
-func (c *counted) AddLost(n int64)  { c.lost.Add(n) }
+func (c *counted) AddTasks(n int64)    { c.tasks.Add(n) }
+func (c *counted) AddLost(n int64)     { c.lost.Add(n) }
+func (c *counted) AddTimeouts(n int64) { c.timeouts.Add(n) }
+func (c *counted) AddRetries(n int64)  { c.retries.Add(n) }
 
 // newPool makes a pool that is destroyed with the test.
 func newPool(t testing.TB) (*Pool, *counted) {
@@ -164,10 +167,13 @@ func collect(p *Pool) []string {
 }
 
 func describe(c ringtest.Completion) string {
-	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited"}
-	payload := c.Payload
+	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited", "retried"}
+	payload := string(c.Payload)
+	if first, _, found := strings.Cut(payload, "\n"); found { // how a worker ended: without the time, and what it was given
+		payload = strings.Join(strings.Fields(first)[:2], " ")
+	}
 	if len(payload) > 40 {
-		payload = fmt.Appendf(nil, "%d bytes", len(payload))
+		payload = fmt.Sprintf("%d bytes", len(payload))
 	}
 	return fmt.Sprintf("%s %d.%d %s", names[c.Kind], c.Job, c.Index, payload)
 }

@@ -38,6 +38,8 @@ var ErrBatch = fmt.Errorf("a batch has at most %d tasks and no extent", ring.Max
 type Counters interface {
 	AddTasks(n int64)
 	AddLost(n int64)
+	AddTimeouts(n int64)
+	AddRetries(n int64)
 }
 
 type state int

@@ -120,6 +120,8 @@ func (f *factory) begin(task ringtest.Task) {
 func (f *factory) take(c ringtest.Completion) {
 	if c.Kind == ring.KindExited {
 		f.hire()
+	}
+	if c.Kind == ring.KindExited || c.Kind == ring.KindRetried {
 		return
 	}
 	f.mu.Lock()
@@ -290,6 +292,8 @@ func TestTerminateUnderLoad(t *testing.T) {
 				for _, c := range completed {
 					if c.Kind == ring.KindExited {
 						exits++
+					}
+					if c.Kind == ring.KindExited || c.Kind == ring.KindRetried {
 						continue
 					}
 					task := [2]uint64{c.Job, c.Index}

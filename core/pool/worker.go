@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -229,30 +230,78 @@ func (p *Pool) Exited(number, exitCode int) {
 			p.queue.pushFront(t)
 		}
 	}
-	how := fmt.Sprintf("%d %d", w.pid, exitCode)
-	lost := false
+	lost, retried := false, int64(0)
 	for i, fl := range slices.Backward(w.flights) {
+		ran := int64(0)
+		if i == 0 {
+			ran = w.ran()
+		}
 		switch {
 		case i == 0 && w.verdict != 0:
-			p.complete(w.verdict, fl.frame, fl.extent, how)
+			p.lose(w.verdict, w, fl, exitCode, ran)
 			continue
 		case fl.tries < p.retries && p.state != terminated:
+			p.keep(ring.Frame{Kind: ring.KindRetried, Job: fl.frame.Job, Index: fl.first().index}, w.last(fl, 0, exitCode, ran))
 			p.queue.pushFront(task{fl.frame, fl.kept, fl.tries + 1})
+			retried += int64(fl.frame.Tasks())
 		default:
-			p.complete(ring.KindLost, fl.frame, fl.extent, how)
+			p.lose(ring.KindLost, w, fl, exitCode, ran)
 		}
 		lost = true
 	}
 	w.served = w.served || len(w.flights) > 0
-	if lost && p.counters != nil {
-		p.counters.AddLost(1)
+	if p.counters != nil {
+		if lost {
+			p.counters.AddLost(1)
+		}
+		if retried > 0 {
+			p.counters.AddRetries(retried)
+		}
 	}
 	w.drop()
 	served := 0
 	if w.served || w.up { // one that was killed while it waited for a task was no failure to start
 		served = 1
 	}
-	p.keep(ring.Frame{Kind: ring.KindExited, Index: uint64(number)}, fmt.Appendf(nil, "%s %d", how, served))
+	p.keep(ring.Frame{Kind: ring.KindExited, Index: uint64(number)}, fmt.Appendf(nil, "%d %d %d", w.pid, exitCode, served))
 	p.step()
 	p.memory.Ring()
+}
+
+// lose completes the tasks of a flight whose worker has ended, after so many microseconds of the first of them.
+func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int64) {
+	if kind == ring.KindTimeout && p.counters != nil {
+		p.counters.AddTimeouts(int64(fl.frame.Tasks()))
+	}
+	for i := fl.frame.First; i < fl.frame.End; i++ {
+		one := fl.frame
+		one.First, one.End = i, i+1
+		p.complete(kind, one, fl.extent, string(w.last(fl, i-fl.frame.First, exitCode, ran)))
+		ran = 0
+	}
+}
+
+// last says how the worker ended, and what it was given: "pid exitcode number microseconds", a newline, and the payload of the
+// flight, if that is still there. The number is that of the task in it: the flight's first one, and so many behind it. It is
+// for texts that people read.
+func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte {
+	text := fmt.Appendf(nil, "%d %d %d %d\n", w.pid, exitCode, fl.frame.First+behind, ran)
+	payload := fl.kept
+	if payload == nil {
+		payload = w.slot.Pushed(fl.position, fl.size)
+	}
+	if fl.extent != nil || len(text)+ring.ExtentSize+len(payload) > ring.MaxInline {
+		return text
+	}
+	return append(text, payload...)
+}
+
+// ran is for how many microseconds the worker, which has ended, had run its task; 0 when that cannot be told.
+func (w *worker) ran() int64 {
+	_, _, started := w.slot.Current()
+	now := sys.Monotonic()
+	if started == 0 || started > uint64(now) {
+		return 0
+	}
+	return (now - int64(started)) / 1000
 }

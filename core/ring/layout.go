@@ -88,10 +88,11 @@ const (
 	KindTask                  // a pickled call
 	KindResult                // a pickled result
 	KindFailure               // a pickled exception
-	KindLost                  // the task's worker ended: payload "pid exitcode"
+	KindLost                  // the task's worker ended: payload "pid exitcode number microseconds\n" and what was pushed
 	KindCancelled             // the task was withdrawn, or its pool terminated
-	KindTimeout               // the task ran longer than it was allowed
+	KindTimeout               // the task ran longer than it was allowed: payload as of KindLost
 	KindExited                // not a task: a worker has ended; index is its slot, payload "pid exitcode served"
+	KindRetried               // not a completion: the task is run again, since its worker ended; payload as of KindLost
 )
 
 // The flags of a frame.

@@ -151,6 +151,16 @@ func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first 
 	}
 }
 
+// Pushed returns a copy of the payload, of that size, of the frame that was pushed at position; nil when another frame lies
+// there by now. A worker that has ended may have scribbled into it.
+func (s *Slot) Pushed(position uint64, size int) []byte {
+	if s.taskTail-position > RingSize {
+		return nil
+	}
+	at := int(position%RingSize) + HeaderSize
+	return append([]byte(nil), s.tasks[at:at+size]...)
+}
+
 // Result returns the oldest result. The payload lies in the ring: it is valid until [Slot.Release]. ok is false when
 // there is none.
 func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
