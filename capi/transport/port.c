@@ -278,7 +278,8 @@ PyDoc_STRVAR(
     "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
     "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
     "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
-    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(). Signal handlers run while it waits.");
+    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(). Signal "
+    "handlers run while it waits.");
 
 static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Port *self = (Port *)object;

@@ -57,7 +57,7 @@ __all__ = [name for name in dir(context._default_context) if not name.startswith
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
 
-if os.environ.get("GOPROC_STATS") == "1":
+if os.environ.get("GOPROC_STATS"):
     from . import counters
 
-    counters.print_at_exit()
+    counters.print_if_wanted(os.environ["GOPROC_STATS"])

@@ -96,7 +96,14 @@ class BaseContext(_standard.BaseContext):
         if method is None:
             return self
         context = _concrete_contexts.get(method)
-        return super().get_context(method) if context is None else context
+        if context is not None:
+            return context
+        try:
+            return super().get_context(method)
+        except ValueError:
+            raise ValueError(
+                f"cannot find context for {method!r}: the start methods are {', '.join(_concrete_contexts)}"
+            ) from None
 
 
 class Process(_standard.Process):

@@ -5,10 +5,39 @@ import os
 import sys
 from multiprocessing import process
 
-__all__ = ["print_at_exit"]
+__all__ = ["print_at_exit", "print_if_wanted"]
 
 _printing_pid = None
 _LAST = -sys.maxsize  # the lowest of priorities
+
+#: The faults, and their names in what engine.stats() returns. The first is always shown, the others if there are any.
+_FAULTS = (("workers lost", "lost"), ("tasks over their limit", "timeouts"), ("tasks run again", "retries"))
+
+#: How many results executors of concurrent.futures have had from processes of goproc.
+executed = 0
+
+
+def is_counting() -> bool:
+    """Return whether this process prints the counters at its end."""
+    return _printing_pid == os.getpid()
+
+
+def count_executors() -> None:
+    """Count what executors of concurrent.futures do from now on. Their processes are goproc's, their tasks are not."""
+    from concurrent.futures.process import _ExecutorManagerThread as Manager
+
+    take = Manager.process_result_item
+    if getattr(take, "counted", False):
+        return
+
+    def process_result_item(self, result_item):
+        global executed
+        if not isinstance(result_item, int):  # the pid of a process that ends by itself
+            executed += 1
+        return take(self, result_item)
+
+    process_result_item.counted = True  # type: ignore[attr-defined]
+    Manager.process_result_item = process_result_item  # type: ignore[method-assign]
 
 
 def print_at_exit() -> None:
@@ -32,10 +61,22 @@ def print_at_exit() -> None:
         util.Finalize(None, _print, exitpriority=_LAST)
 
 
+def print_if_wanted(value: str) -> None:
+    """Do what the environment variable GOPROC_STATS says: 1 prints the counters, 0 does not. Warn of anything else."""
+    if value == "1":
+        print_at_exit()
+    elif value != "0":
+        import warnings
+
+        warnings.warn(f"GOPROC_STATS={value!r} is ignored: it must be 1 or 0", RuntimeWarning, stacklevel=2)
+
+
 def line(stats) -> str:
     """Return the line for what engine.stats() returned."""
     started = ", ".join(f"{method} {stats['started'][method]}" for method in ("fork", "spawn", "forkserver"))
-    return f"goproc: processes started: {started}; tasks done: {stats['tasks']}; workers lost: {stats['lost']}"
+    tasks = f"tasks done: {stats['tasks']}" + (f", by executors: {executed}" if executed else "")
+    faults = "; ".join(f"{name}: {stats[key]}" for name, key in _FAULTS if stats.get(key) or key == "lost")
+    return f"goproc: processes started: {started}; {tasks}; {faults}"
 
 
 def _print() -> None:

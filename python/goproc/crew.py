@@ -6,15 +6,17 @@ pool. The engine decides what they do; see core/pool.
 
 import itertools
 import os
+import sys
 import threading
 import time
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
 from multiprocessing import util
-from traceback import format_exception_only
 
 from . import _transport, connection, engine
+from .describe import in_one_line
 from .errors import EngineError, WorkerLostError
+from .log import warn
 from .nursery import Nursery, can_clone
 from .worker import ChannelEnd, worker
 
@@ -167,10 +169,13 @@ class Crew:
         if process in self._pool:
             self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
+            if exitcode:
+                how = f"exited with status {exitcode}" if exitcode > 0 else f"was killed by signal {-exitcode}"
+                warn(f"pool: worker {pid} {how}{'' if self.closing else '; another one takes its place'}")
         stillborn = 0 if served else self._stillborn + 1
         if stillborn > 2 + self._processes:
             reason = self._reason
-            shown = None if reason is None else format_exception_only(type(reason), reason)[-1].strip()
+            shown = None if reason is None else in_one_line(reason)
             self.broken = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             self.broken.__cause__ = reason
             self.replace_by_forks()
@@ -194,7 +199,11 @@ class Crew:
 
     def could_not_begin(self, error):
         """Note what a worker has raised before it could take a task."""
+        if self._reason is None:
+            # The exception of the tasks comes later, and has the traceback. Until then there is this line.
+            print(f"goproc: a worker of a pool could not begin: {in_one_line(error)}", file=sys.stderr, flush=True)
         self._reason = error
+        warn(f"pool: a worker could not begin: {error!r}")
 
     def replace_by_forks(self):
         """Give up what has been forked ahead to replace workers, if anything: the tasks that it was for may be gone."""

@@ -26,7 +26,9 @@ from multiprocessing import context, reduction, util
 from multiprocessing.reduction import ForkingPickler
 
 from . import _transport
+from .describe import Lost, add_note
 from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
+from .log import warn
 from .worker import NO_JOB, decode
 
 __all__ = ["Dispatch", "interrupts"]
@@ -58,6 +60,8 @@ class Dispatch:
         self._starting = threading.Lock()
         self._closing = False  # nobody becomes the collector any more but finish()
         self.closed = False
+        #: What those are told who wait for results when the pool is terminated.
+        self.why_terminated = "the pool was terminated before the task was done"
 
     def poll(self):
         """Hand on all that has completed, without waiting. Does nothing when another thread is the collector."""
@@ -188,7 +192,7 @@ class Dispatch:
         while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
-        self.fail_all(CancelledError("the pool was terminated before the task was done"))
+        self.fail_all(CancelledError(self.why_terminated))
         self._port.close()
 
     def run(self, function):
@@ -286,6 +290,9 @@ class Dispatch:
                 success = kind == _RESULT
                 try:
                     value = loads(payload) if type(payload) is bytes and plain else decode(payload)
+                    if not success:
+                        offset, value = value[0], rebuilt(value)
+                        note_item(value, result, index, offset)
                 except BaseException as error:
                     if _raised_by_handler(error):
                         raise
@@ -293,8 +300,6 @@ class Dispatch:
                         self._interrupted = item  # should it raise that again, it is the payload itself that does
                         raise
                     success, value = False, _undecodable(error, payload)
-                if not success and not issubclass(type(value), BaseException):
-                    value = TypeError(f"a task failed with {_shown(value)}, which is no exception")
             elif kind == _transport.EXITED:
                 pid, exitcode, served = map(int, payload.split())
                 serial = self._crew.serial(pid)
@@ -304,10 +309,14 @@ class Dispatch:
                     self._port.forget(serial)
                 del pending[at]
                 continue
-            elif kind == _transport.LOST or kind == _transport.TIMEOUT:
-                success, value = False, _ended(kind, payload, result)
+            elif kind == _transport.LOST or kind == _transport.TIMEOUT or kind == _transport.RETRIED:
+                success, value = False, _ended(kind, payload, result, index)
+                if kind == _transport.RETRIED:
+                    del pending[at]
+                    continue
             else:
-                success, value = False, CancelledError("the task was cancelled")
+                terminated = self._crew.terminated
+                success, value = False, CancelledError(self.why_terminated if terminated else "the task was cancelled")
             if result is not None:
                 result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:
@@ -322,20 +331,90 @@ def _are_threads_real():
     return type(start) is type(len)
 
 
+#: For a function that a worker does not find.
+NOT_FOUND = (
+    "goproc: a function travels to a worker by its name. A process that is started by spawn or forkserver imports the "
+    "program's main module anew, and finds only what that defines at its top level. What is defined at a prompt, in a "
+    'notebook\'s cell, or below `if __name__ == "__main__":` is not there: move it into a module, or use fork.'
+)
+
+
+class Text(str):
+    """A text whose repr is itself."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 class _Never:
     """What the pool's own thread waits for."""
 
     done = False
 
 
-def _ended(kind, payload, result):
-    """Return the exception for a task whose worker has ended."""
-    pid, exitcode = map(int, payload.split())
+def _ended(kind, payload, result, index):
+    """Return the exception for a task whose worker has ended, and log it."""
+    lost = Lost(payload)
     func = getattr(result, "_func", None)
     name = None if func is None else _name_of(func)
+    which = (*item_of(result, index), lost.arguments())
+    error: Exception
     if kind == _transport.TIMEOUT and result is not None:
-        return TaskTimeoutError(pid, result._limit, name)
-    return WorkerLostError(pid, exitcode, name)
+        error = TaskTimeoutError(lost.pid, result._limit, name, *which)
+    else:
+        error = WorkerLostError(lost.pid, lost.exitcode, name, 0, None, *which)
+    after = f" (after {lost.seconds:.3f} s)" if lost.seconds else ""
+    again = "; the task is run again" if kind == _transport.RETRIED else ""
+    warn(f"pool: {error}{after}{again}")
+    return error
+
+
+def item_of(result, index, offset=None):
+    """Return which items of a map's input a task is: the first one, and how many; (None, 1) if it is no map's.
+
+    offset: which one it is of the task's items, None if it may be any of them.
+    """
+    size = getattr(result, "_chunksize", None)
+    if size is None:
+        return None, 1
+    if type(index) is tuple:  # several tasks, answered together
+        index = index[0]
+    if offset is not None:
+        return index * size + offset, 1
+    length = getattr(result, "_items", None)
+    return index * size, size if length is None else max(1, min(size, length - index * size))
+
+
+def note_item(error, result, index, offset):
+    """Let an exception say which item of a map's input it is of. Python 3.10 has no notes."""
+    first, count = item_of(result, index, offset)
+    if first is not None:
+        add_note(
+            error,
+            f"goproc: raised for item {first} of the input"
+            if count == 1
+            else f"goproc: raised for one of the items {first} to {first + count - 1} of the input",
+        )
+
+
+def rebuilt(failure):
+    """Return the exception of worker._failure()'s tuple: the one that was raised, or one that says what that was."""
+    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
+
+    _, unread, shown, text, pickled, reason = failure
+    try:
+        error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else ForkingPickler.loads(pickled)
+        if not issubclass(type(error), BaseException):
+            error = TypeError(f"a task failed with {_shown(error)}, which is no exception")
+    except BaseException as why:
+        if _raised_by_handler(why) or isinstance(why, KeyboardInterrupt):
+            raise
+        error = MaybeEncodingError(Text(_shown(why)), Text(shown))
+    if text is not None:
+        error.__cause__ = RemoteTraceback(text)
+    if unread and isinstance(error, AttributeError):
+        add_note(error, NOT_FOUND)
+    return error
 
 
 def _name_of(func):

@@ -98,7 +98,7 @@ def request_process(method: str, *arguments) -> int:
 
 
 def stats() -> "dict[str, object]":
-    """Return the counters: started (by start method), tasks, lost, running. They need no engine."""
+    """Return the counters: started (by start method), tasks, lost, timeouts, retries, running. They need no engine."""
     if _module is not None:
         import json
 

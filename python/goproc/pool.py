@@ -19,10 +19,11 @@ from multiprocessing.context import BaseContext
 from . import _transport, engine
 from . import context as _context
 from .crew import Crew
+from .describe import explain_pickling
 from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
-from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined
+from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined, returning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ _COLLECTIONS = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
 _TEXTS = frozenset({str, bytes})
 _PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
+
+_LEFT_BLOCK = (
+    "the pool was terminated before the task was done: leaving a `with Pool()` block terminates the pool. "
+    "Call get() inside the block, or close() and join() at its end"
+)
 
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -126,6 +132,8 @@ class Pool(_standard.Pool):
     may not have children. Source: multiprocessing.pool.Pool.
     """
 
+    _state = INIT  # until __init__ has got that far; __del__ looks at it
+
     def __init__(
         self,
         processes=None,
@@ -136,7 +144,10 @@ class Pool(_standard.Pool):
         *,
         retries=0,
         max_memory_per_child=None,
+        **unknown,
     ):
+        if unknown:
+            _refuse("Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child")
         if _replaced(type(self)):
             _drive_by_queues(
                 self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
@@ -149,8 +160,7 @@ class Pool(_standard.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        if processes is None:
-            processes = _cpu_count() or 1
+        processes = (_cpu_count() or 1) if processes is None else _whole("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None:
@@ -266,16 +276,16 @@ class Pool(_standard.Pool):
             queue_pool.take_over(self)
         return _original("_setup_queues")(self)
 
-    def apply(self, func, args=(), kwds={}, *, timeout=None):
+    def apply(self, func, args=(), kwds={}, *, timeout=None, **unknown):
         """Call func(*args, **kwds) in a worker; return its result, or raise what it raised.
 
         timeout: how long it may run, in seconds; see apply_async.
         """
-        if type(self).apply_async is Pool.apply_async:  # what takes its place is called, as in multiprocessing
+        if type(self).apply_async is Pool.apply_async and not unknown:
             return self._apply(func, args, kwds, None, None, timeout).get()
-        return self.apply_async(func, args, kwds, timeout=timeout).get()
+        return self.apply_async(func, args, kwds, timeout=timeout, **unknown).get()  # also what takes its place
 
-    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None):
+    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
         """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
 
         callback is called with the result, error_callback with the exception, in a thread of the pool's own. A call
@@ -286,6 +296,8 @@ class Pool(_standard.Pool):
         Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
         """
         self._check_running()
+        if unknown:
+            _refuse("apply_async", unknown, "timeout")
         self._dispatch.watch()
         return self._apply(func, args, kwds, callback, error_callback, timeout)
 
@@ -305,31 +317,82 @@ class Pool(_standard.Pool):
             raise
         return result
 
-    def map(self, func, iterable, chunksize=None, *, task_timeout=None):
+    def map(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
         """Return the list of func(item) for each item of iterable, or raise what the first failing task raised.
 
         task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout
         a single one unless chunksize is given. See apply_async for what happens when it is over.
+
+        return_exceptions: raise nothing for an item that fails, but put the exception in its place in the list. What
+        ends a whole chunk, as the loss of its worker does, is in the place of each of its items.
         """
-        return self._map_async(func, iterable, mapstar, chunksize, task_timeout=task_timeout).get()
+        if unknown:
+            _refuse("map", unknown, "task_timeout", "return_exceptions")
+        return self._map_async(
+            func, iterable, mapstar, chunksize, task_timeout=task_timeout, return_exceptions=return_exceptions
+        ).get()
 
-    def starmap(self, func, iterable, chunksize=None, *, task_timeout=None):
+    def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
         """Like map, with items that are iterables themselves and hold the arguments of one call."""
-        return self._map_async(func, iterable, starmapstar, chunksize, task_timeout=task_timeout).get()
+        if unknown:
+            _refuse("starmap", unknown, "task_timeout", "return_exceptions")
+        return self._map_async(
+            func, iterable, starmapstar, chunksize, task_timeout=task_timeout, return_exceptions=return_exceptions
+        ).get()
 
-    def map_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
+    def map_async(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        **unknown,
+    ):
         """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
         self._check_running()
         self._dispatch.watch()
-        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, task_timeout)
+        if unknown:
+            _refuse("map_async", unknown, "task_timeout", "return_exceptions")
+        return self._map_async(
+            func, iterable, mapstar, chunksize, callback, error_callback, task_timeout, return_exceptions
+        )
 
-    def starmap_async(self, func, iterable, chunksize=None, callback=None, error_callback=None, *, task_timeout=None):
+    def starmap_async(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        **unknown,
+    ):
         """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
         self._check_running()
         self._dispatch.watch()
-        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout)
+        if unknown:
+            _refuse("starmap_async", unknown, "task_timeout", "return_exceptions")
+        return self._map_async(
+            func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout, return_exceptions
+        )
 
-    def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None, task_timeout=None):
+    def _map_async(
+        self,
+        func,
+        iterable,
+        mapper,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        task_timeout=None,
+        return_exceptions=False,
+    ):
         if mapper is not mapstar and mapper is not starmapstar:
             from . import inside
 
@@ -353,7 +416,9 @@ class Pool(_standard.Pool):
         if length == 0:
             chunksize = 0
         result = MapResult(self, chunksize if items is None else 1, length, callback, error_callback, func)
-        index, name, how = 0, by_name(func), STARMAP if mapper is starmapstar else MAP
+        result._returning = return_exceptions
+        name = returning(func) if return_exceptions else by_name(func)
+        index, how = 0, STARMAP if mapper is starmapstar else MAP
         chunks: Any = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
         chunks = itertools.islice(chunks, result._chunks)  # its iterator may give more than its length
         size = _batch_size(iterable, chunksize) if limit is None else 1
@@ -404,7 +469,7 @@ class Pool(_standard.Pool):
                 return None
         return items
 
-    def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None):
+    def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None, **unknown):
         """Return an iterator over func(item) for each item of iterable, in order.
 
         The iterable is read as results are: at most prefetch tasks ahead of what next() has returned (by default a
@@ -414,10 +479,14 @@ class Pool(_standard.Pool):
         What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
         is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
         """
+        if unknown:
+            _refuse("imap", unknown, "prefetch", "task_timeout")
         return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
 
-    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None):
+    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None, **unknown):
         """Like imap, but with the results in the order in which they come."""
+        if unknown:
+            _refuse("imap_unordered", unknown, "prefetch", "task_timeout")
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
 
     def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
@@ -432,7 +501,7 @@ class Pool(_standard.Pool):
         size = _batch_size(iterable, chunksize) if limit is None else 1
         if chunksize == 1:
             return kind(self, func, iterable, prefetch, ITEM, size, limit)
-        return _Items(kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size, limit))
+        return _Items(kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size, limit, chunksize))
 
     def close(self):
         """Refuse further tasks. Workers end when all that was submitted is done."""
@@ -440,6 +509,11 @@ class Pool(_standard.Pool):
         if self._state == RUN:
             self._state = CLOSE
             self._close_when_fed()
+
+    def __exit__(self, exc_type, exc_val, exc_tb):
+        if self._state == RUN:
+            self._dispatch.why_terminated = _LEFT_BLOCK
+        super().__exit__(exc_type, exc_val, exc_tb)
 
     def terminate(self):
         """End the workers at once. Results that have not come raise CancelledError."""
@@ -485,6 +559,7 @@ class Pool(_standard.Pool):
                 if interrupts(reason):
                     raise
                 error = reason
+                explain_pickling(error)
         if error is not None:
             if result._limit is not None:
                 engine.call("PoolLimit", self._crew.number, result._job, index, 0)
@@ -646,11 +721,14 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult, _standard.MapResult):
     """What map_async returns. Source: multiprocessing.pool.MapResult."""
 
+    _returning = False  # whether exceptions stand in the list, in the place of their items
+
     def __init__(self, pool, chunksize, length, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
             return _make_by_hand(self, "MapResult", pool, chunksize, length, callback, error_callback)
         ApplyResult.__init__(self, pool, callback, error_callback, func)
         self._success = True
+        self._items = length
         self._value = [None] * length
         self._chunksize = chunksize
         self._left = self._chunks = -(-length // chunksize) if chunksize else 0
@@ -667,6 +745,10 @@ class MapResult(ApplyResult, _standard.MapResult):
         i, count = i if type(i) is tuple else (i, 1)  # of a divided chunk, several tasks are answered together
         if not self._handed[i]:
             success, value = success_result
+            if not success and self._returning:
+                first = i * self._chunksize
+                value = [value] * (min(first + count * self._chunksize, self._items) - first)
+                success = True
             if not success:
                 if self._success:  # only the first exception is kept
                     self._success, self._value = False, value
@@ -679,6 +761,7 @@ class MapResult(ApplyResult, _standard.MapResult):
 
     def _cut(self, chunks, error):
         """Fail: the iterable gave no more than the first chunks."""
+        self._returning = False
         for i in range(chunks, self._chunks):
             self._set(i, (False, error))
 
@@ -701,10 +784,11 @@ class IMapIterator(_standard.IMapIterator):
 
     _cancelling = False
 
-    def __init__(self, pool, func=_BY_HAND, iterable=None, prefetch=1, how=ITEM, batch=1, limit=None):
+    def __init__(self, pool, func=_BY_HAND, iterable=None, prefetch=1, how=ITEM, batch=1, limit=None, chunksize=1):
         if func is _BY_HAND:
             kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
             return _make_by_hand(self, kind, pool)
+        self._chunksize = chunksize
         self._iterator = _iterator_of(iterable)
         self._pool = self._owner = pool
         self._job = next(job_counter)
@@ -1040,11 +1124,36 @@ def _plain_size(items, most):
     return None
 
 
+def _refuse(method, unknown, *known):
+    """Raise the TypeError for keyword arguments that a method does not take, with what may be meant."""
+    from difflib import get_close_matches
+
+    name = next(iter(unknown))
+    text = f"{method}() got an unexpected keyword argument {name!r}"
+    if name == "timeout":  # of a map
+        text += ": task_timeout= limits each task; get(timeout) of a result limits how long you wait"
+    elif close := get_close_matches(name, known, 1):
+        text += f": did you mean {close[0]!r}?"
+    raise TypeError(text)
+
+
+def _whole(name, value):
+    """Return value as an int. Raises TypeError, as multiprocessing does, but says what is wrong."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {value!r}") from None
+
+
 def _checked_limit(name, seconds):
     """Return a time limit in seconds as a float, None for none."""
     if seconds is None:
         return None
-    if not seconds > 0:  # a TypeError for what cannot be compared
+    try:
+        positive = seconds > 0
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
+    if not positive:
         raise ValueError(f"{name} must be above 0, not {seconds!r}")
     return float(seconds)
 

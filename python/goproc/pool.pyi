@@ -9,7 +9,7 @@ from multiprocessing.pool import IMapIterator as _IMapIterator
 from multiprocessing.pool import MapResult as _MapResult
 from multiprocessing.pool import Pool as _Pool
 from multiprocessing.pool import ThreadPool as ThreadPool
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -81,6 +81,7 @@ class Pool(_Pool):
         *,
         timeout: float | None = None,
     ) -> AsyncResult[_T]: ...
+    @overload
     def map(
         self,
         func: Callable[[_S], _T],
@@ -88,7 +89,19 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+        return_exceptions: bool,
+    ) -> list[_T | BaseException]: ...
+    @overload
     def starmap(
         self,
         func: Callable[..., _T],
@@ -96,7 +109,19 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+        return_exceptions: bool,
+    ) -> list[_T | BaseException]: ...
+    @overload
     def map_async(
         self,
         func: Callable[[_S], _T],
@@ -106,7 +131,21 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
+    @overload
+    def map_async(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T | BaseException]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        return_exceptions: bool,
+    ) -> MapResult[_T | BaseException]: ...
+    @overload
     def starmap_async(
         self,
         func: Callable[..., _T],
@@ -116,7 +155,20 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T | BaseException]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        return_exceptions: bool,
+    ) -> MapResult[_T | BaseException]: ...
     def imap(
         self,
         func: Callable[[_S], _T],

@@ -52,6 +52,9 @@ class Popen:
         util._flush_std_streams()
         self.returncode = None
         self._owner = os.getpid()
+        counters = sys.modules.get("goproc.counters")
+        if counters is not None and counters.is_counting() and _is_executors(process_obj):
+            counters.count_executors()
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd):
@@ -195,6 +198,11 @@ class Popen:
         finally:
             if lifeline is not None:
                 os.close(lifeline)
+
+
+def _is_executors(process_obj):
+    """Whether the process is a worker of concurrent.futures.ProcessPoolExecutor."""
+    return getattr(getattr(process_obj, "_target", None), "__module__", None) == "concurrent.futures.process"
 
 
 def run_child(process_obj, parent_sentinel, inherited_lifeline=None):

@@ -148,6 +148,17 @@ def get_preparation_data(name, daemon=False):
     return data
 
 
+_MAIN_GUARD = (
+    "goproc: this was raised while a child process imported the program's main module, as spawn and forkserver do. "
+    'What starts processes must stand below `if __name__ == "__main__":`.'
+)
+
+
+def _lacks_guard(error):
+    """Whether the error is multiprocessing's own of a main module that starts processes while it is imported."""
+    return isinstance(error, RuntimeError) and "bootstrapping phase" in str(error)
+
+
 def prepare(data):
     """Make this process one that can unpickle the process object: sys.path, start method, `__main__` and the like."""
     own = data.get("goproc")
@@ -160,7 +171,14 @@ def prepare(data):
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
     if main_path is not None:
-        import_main_path(main_path)
+        try:
+            import_main_path(main_path)
+        except RuntimeError as error:
+            if not _lacks_guard(error):  # multiprocessing's own text says all
+                from .describe import add_note
+
+                add_note(error, _MAIN_GUARD)
+            raise
 
 
 def import_main_path(main_path):
@@ -286,7 +304,8 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
                 if (end := data["goproc"].get("worker")) is not None:
                     from . import worker
 
-                    worker.could_not_begin(end.open(), error)
+                    worker.could_not_begin(end.open(), error, not _lacks_guard(error))
+                    return 1  # the pool says what it was: once, and not for each worker
                 raise
         finally:
             del process.current_process()._inheriting

@@ -19,6 +19,7 @@ from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing import util
 from multiprocessing.reduction import DupFd, ForkingPickler
+from operator import length_hint
 from os import sysconf
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from time import perf_counter
@@ -88,15 +89,14 @@ def leave_interrupts(signum, frame):
     """
 
 
-def could_not_begin(channel, error):
-    """Tell the pool what keeps this worker from taking tasks: the failure of no task."""
+def could_not_begin(channel, error, wrap=True):
+    """Tell the pool what keeps this worker from taking tasks: the failure of no task. wrap: with its traceback."""
     traceback = error.__traceback__
     try:
-        stream, buffers = encode(_failure(error, True))
-    except BaseException as reason:
-        stream, buffers = encode(_cannot_be_sent(reason, error))
+        stream, buffers = encode(_failure(error, wrap))
+    finally:
+        error.__traceback__ = traceback  # it goes on
     channel.send(True, stream, buffers)
-    error.__traceback__ = traceback  # it goes on, and is printed
 
 
 class _Pickler(ForkingPickler):
@@ -221,6 +221,9 @@ def outlined(values):
 #: No job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/transport/layout.h).
 NO_JOB = (1 << 64) - 1
 
+#: What a function's text begins with if its exceptions are to be returned. No module's name does.
+_RETURNING = "\1"
+
 #: What stands in the place of kwds for a call of func on each item of args, on the arguments that each item holds, or
 #: on args itself.
 MAP, STARMAP, ITEM = None, False, True
@@ -238,6 +241,12 @@ def by_name(func):
     return func
 
 
+def returning(func):
+    """Return what stands for func in a map that returns exceptions: by_name's text, marked, or a Returning."""
+    name = by_name(func)
+    return _RETURNING + name if name is not func else Returning(func)
+
+
 def function_named(text):
     """Return the function that by_name gave the text for. Raises what unpickling its name would.
 
@@ -246,12 +255,43 @@ def function_named(text):
     module, separator, name = text.partition("\0")
     if not separator:
         return text
+    if module.startswith(_RETURNING):
+        return Returning(function_named(text[len(_RETURNING) :]))
     if module not in sys.modules:
         __import__(module)
     try:
         return getattr(sys.modules[module], name)
     except AttributeError:
         raise AttributeError(f"Can't get attribute {name!r} on {sys.modules[module]!r}") from None
+
+
+class Returning:
+    """A function that returns what func raises, in a form that is unpickled as the exception."""
+
+    def __init__(self, func):
+        self.func = func
+
+    def __call__(self, *args):
+        try:
+            return self.func(*args)
+        except BaseException as error:
+            return Returned(_failure(error, True))
+
+
+class Returned:
+    """An exception on its way to the main program, as a result."""
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def __reduce__(self):
+        return _rebuilt, (self.failure,)
+
+
+def _rebuilt(failure):
+    from .dispatch import rebuilt
+
+    return rebuilt(failure)
 
 
 def called(func, args, kwds):
@@ -291,7 +331,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             initializer(*initargs)
         except BaseException as error:
             could_not_begin(channel, error)
-            raise
+            raise SystemExit(1) from None  # the pool says what it was: once, and not for each worker
     value: Any
     func: Any
     args: Any
@@ -330,16 +370,19 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             elif kwds is ITEM:
                 value = func(args)
             elif kwds is MAP:
-                value = outlined(list(map(func, args)))
+                value = outlined(_each(map, func, args))
             elif kwds is STARMAP:
-                value = outlined(list(starmap(func, args)))
+                value = outlined(_each(starmap, func, args))
             else:
                 value = func(*args, **kwds)
             if type(value) is bytes and len(value) >= _OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
             failed = False
+        except _AtItem as at:
+            value, failed = _failure(at.error, wrap_exception, at.offset), True
+            at.error = None
         except BaseException as error:
-            value, failed = _failure(error, wrap_exception), True
+            value, failed = _failure(error, wrap_exception, None, payload is not None), True
         args = None
         try:
             stream, buffers = encode(value)
@@ -358,13 +401,33 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     util.debug("worker exiting after %d tasks" % completed)
 
 
+class _AtItem(BaseException):
+    """What a call of several together has raised, and which of them it was."""
+
+    def __init__(self, error, offset):
+        self.error, self.offset = error, offset
+
+
+def _each(apply, func, items):
+    """Return the results of func for each of the items as a list. apply: map or starmap. Raises _AtItem."""
+    left = iter(items)
+    try:
+        return list(apply(func, left))
+    except BaseException as error:
+        raise _AtItem(error, len(items) - length_hint(left) - 1) from None
+
+
 def _together(more, func, items, number, apply):
     """Run tasks of a batch from the given number on, until a millisecond is over; return their results as a list."""
     results: list[object] = []
     until = perf_counter() + 1e-3
     count = 1
     while count:
-        results += apply(func, items[number : number + count])
+        try:
+            results += _each(apply, func, items[number : number + count])
+        except _AtItem as at:
+            at.offset += len(results)
+            raise
         number += count
         count = more(4 * len(results)) if perf_counter() < until else 0
     return results
@@ -390,13 +453,34 @@ def _cannot_be_sent(error, value):
         return MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
 
 
-def _failure(error, wrap):
-    """Return what to send for an exception, with its traceback as text if wrap is true."""
-    try:
-        if wrap:
-            from multiprocessing.pool import ExceptionWithTraceback
+def _failure(error, wrap, offset=None, unread=False):
+    """Return what to send for an exception, which dispatch.rebuilt() makes an exception again: a tuple of
 
-            return ExceptionWithTraceback(error, error.__traceback__)
-        return error
-    finally:
-        error.__traceback__ = None
+    offset      which item of a chunk raised it, None if that is not known
+    unread      whether it is the task itself that could not be unpickled
+    shown       what it looks like, for when it cannot be unpickled
+    traceback   the text that is its cause in the main program, None if wrap is false
+    pickled     the exception, or None
+    reason      why it could not be pickled
+    """
+    text = pickled = reason = None
+    if wrap:
+        from multiprocessing.pool import ExceptionWithTraceback
+
+        try:
+            text = ExceptionWithTraceback(error, error.__traceback__).tb
+        except BaseException:
+            pass  # it cannot even be shown
+    error.__traceback__ = None
+    try:
+        pickled = bytes(ForkingPickler.dumps(error, 5))
+    except BaseException as why:
+        reason = _shown(why)
+    return offset, unread, _shown(error), text, pickled, reason
+
+
+def _shown(value):
+    try:
+        return repr(value)
+    except BaseException:
+        return f"<{type(value).__qualname__} object>"

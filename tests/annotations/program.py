@@ -48,6 +48,8 @@ def main() -> None:
             print(result.get(timeout=60) + sum(several.get()), sum(squares), names, lazily)
         except (CancelledError, TaskTimeoutError, WorkerLostError) as error:
             print(error)
+        mixed: list[int | BaseException] = pool.map(square, [1], return_exceptions=True)
+        print(mixed)
         print(result.cancel(), result.successful())
 
     receiver, sender = multiprocessing.Pipe(duplex=False)

@@ -1,0 +1,144 @@
+"""How a lost task is named in exceptions and in the log: its place in the input, and its arguments in short.
+
+The problem: the arguments are not at hand when a task is lost, for they went to a worker, pickled. What does not work:
+keeping them in the main program would keep them alive, and cost time for each task; unpickling them there would run
+the program's code. The solution: the engine hands back what was handed in, and it is read here with classes and
+functions that stand for themselves. Limits: large arguments, which lie outside the rings, cannot be told.
+
+Used by dispatch.py, when a worker has ended.
+"""
+
+import io
+import pickle
+import reprlib
+
+__all__ = ["Lost", "add_note", "arguments_in_short", "explain_pickling", "in_one_line"]
+
+#: The longest text for the arguments of a call, in characters.
+_LONGEST = 80
+
+
+class Lost:
+    """What the engine says of a task whose worker has ended (KindLost, core/ring/layout.go).
+
+    pid, exitcode: of the worker. seconds: for how long the task ran, 0.0 if that is not known.
+    """
+
+    def __init__(self, told: bytes) -> None:
+        line, _, self._payload = told.partition(b"\n")
+        self.pid, self.exitcode, self._number, microseconds = map(int, line.split())
+        self.seconds = microseconds / 1e6
+
+    def arguments(self) -> "str | None":
+        """Return the arguments of the call in short, None if they cannot be told."""
+        return arguments_in_short(self._payload, self._number)
+
+
+def arguments_in_short(payload: bytes, number: int) -> "str | None":
+    """Return the arguments of call number of a task (worker.py), as they stand in the brackets of the call.
+
+    Of a chunk with several calls: the list of its items. None if they cannot be told.
+    """
+    try:
+        task = _Reader(io.BytesIO(payload)).load()
+        if len(task) == 4:
+            _, items, kwds, _ = task
+            args = items[number]
+        else:
+            _, args, kwds = task
+        if kwds is True:  # the item itself
+            text = _short.repr(args)
+        elif kwds is None or kwds is False:  # a chunk of items, or of tuples of arguments
+            values = [list(args)] if len(args) > 1 else args if kwds is None else args[0]
+            text = ", ".join(map(_short.repr, values))
+        else:
+            texts = [_short.repr(value) for value in args]
+            text = ", ".join(texts + [f"{name}={_short.repr(value)}" for name, value in kwds.items()])
+    except Exception:  # it is gone, a worker has scribbled into it, or its pickle is of a kind that is not known here
+        return None
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, which is printed below it. Python 3.10 has none: then nothing is done."""
+    if hasattr(error, "add_note"):
+        try:
+            error.add_note(text)
+        except Exception:
+            pass  # its class has no room for one
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what an exception's last line looks like when it is printed, without its further lines and its notes."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = "<it cannot be shown>"
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name
+
+
+def explain_pickling(error: BaseException) -> None:
+    """Let an error that pickling a call has raised say why, if it is the commonest: a function without a name."""
+    text = str(error)
+    if isinstance(error, (pickle.PicklingError, AttributeError)) and ("lambda" in text or "local object" in text):
+        add_note(
+            error,
+            "goproc: a function travels to a worker by its name, so lambdas and functions defined within functions "
+            "cannot. Define it at the top level of a module; functools.partial of such a function can travel, too.",
+        )
+
+
+class _Reader(pickle._Unpickler):  # type: ignore[name-defined]
+    """An unpickler that imports and calls nothing. It is the one in Python: what is read may be nonsense, and this one
+    then takes no more memory than there are bytes."""
+
+    def find_class(self, module: str, name: str) -> "_Named":
+        return _Named(name.rpartition(".")[2])
+
+
+class _Named:
+    """Stands for a class or a function."""
+
+    def __new__(cls, *args):
+        if isinstance(cls, _Named):  # as an unpickler makes an object of the class that this stands for
+            return _Made(cls.name, args)
+        return object.__new__(cls)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *args):
+        return _Made(self.name, args)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class _Made:
+    """Stands for an object that a class or a function makes."""
+
+    def __init__(self, name: str, args: tuple) -> None:
+        if args and isinstance(args[0], _Named):  # as numpy's _reconstruct(ndarray, ...)
+            name, args = args[0].name, ()
+        self._name, self._args = name, args
+
+    def __setstate__(self, state: object) -> None:
+        self._args = ()
+
+    def extend(self, values: object) -> None:
+        self._args = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._args = ()
+
+    append = add = extend
+
+    def __repr__(self) -> str:
+        if not self._args:
+            return f"<{self._name} object>"
+        return f"{self._name}({', '.join(map(_short.repr, self._args))})"
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
