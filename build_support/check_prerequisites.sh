@@ -119,6 +119,8 @@ else
         case $(answer 3) in
         *musl*) lacking "an interpreter linked with glibc ($python uses musl)" \
             "Go's shared libraries do not load under musl: use a glibc system" ;;
+        cpython-3[0-9]*t-*) lacking "an interpreter with the GIL ($python is a free-threaded build of CPython $version)" \
+            "goproc's C code relies on the GIL: use the ordinary build, python$version" ;;
         esac
     fi
 fi

@@ -1,6 +1,10 @@
 /* module.c - the `_transport` extension module: it collects what the other files define. */
 #include "transport.h"
 
+#ifdef Py_GIL_DISABLED
+#error "goproc relies on the GIL: it cannot be built for a free-threaded CPython"
+#endif
+
 static int add_parts(PyObject *module) {
     if (goproc_init_process(module) < 0 || goproc_init_signals(module) < 0 || goproc_init_faults() < 0 ||
         goproc_init_nursery(module) < 0)

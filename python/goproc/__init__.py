@@ -41,6 +41,13 @@ the first process that is started by another method.
 import os
 import sys
 
+if "t" in getattr(sys, "abiflags", ""):
+    raise ImportError(
+        "goproc does not run on free-threaded builds of CPython: its C code relies on the GIL, and would give wrong "
+        f"results without it. Use the ordinary build, python{sys.version_info.major}.{sys.version_info.minor}",
+        name="goproc",
+    )
+
 if getattr(sys, "argv", [])[1:2] == ["--multiprocessing-fork"]:  # a spawned child
     from . import deferred_imports  # noqa: F401  (before multiprocessing)
 

@@ -84,6 +84,18 @@ def test_names_an_interpreter_that_is_not_cpython(bin_folder):
     assert "pypy3 is PyPy 3.10)" in check(bin_folder, bin_folder / "pypy3")[1]
 
 
+def test_refuses_a_free_threaded_interpreter(bin_folder):
+    soabi = "cpython-314t-x86_64-linux-gnu"
+    executable(bin_folder / "python3.14t", f'printf "%s\\n" CPython 3.14 {soabi} /nowhere venv')
+    for scope in ("all", "build"):
+        status, said = check(bin_folder, bin_folder / "python3.14t", scope)
+        assert status == 1
+        assert "python3.14t is a free-threaded build of CPython 3.14)" in said
+        assert "relies on the GIL: use the ordinary build, python3.14" in said
+    executable(bin_folder / "python3.14", f'printf "%s\\n" CPython 3.14 {soabi.replace("314t", "314")} /nowhere venv')
+    assert "free-threaded" not in check(bin_folder, bin_folder / "python3.14")[1]
+
+
 def test_says_that_other_systems_are_not_supported(bin_folder):
     executable(bin_folder / "uname", "echo Darwin")
     status, said = check(bin_folder, "python3")

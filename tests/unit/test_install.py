@@ -1,5 +1,8 @@
 """install(): `import multiprocessing` means goproc, whatever was imported before it, here and in all children."""
 
+import subprocess
+import sys
+
 import pytest
 
 BEFORE = [
@@ -123,3 +126,12 @@ if __name__ == "__main__":
     done = run_script(program, method)
     assert done.stdout == f"('goproc.context', '{method}') ('goproc.context', '{method}') goproc.{module}\n"
     assert done.stderr == ""
+
+
+def test_importing_in_a_free_threaded_interpreter_is_refused():
+    code = "import sys; sys.abiflags += 't'; import goproc"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    assert "ImportError: goproc does not run on free-threaded builds of CPython" in done.stderr
+    assert done.stderr.rstrip().endswith(f"Use the ordinary build, {version}")
