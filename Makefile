@@ -134,7 +134,7 @@ thirdparty: $(BUILD_ENV)/stamp ## programs written by others, in an environment 
 ##@ To change the code
 
 GO_DIRS := capi core pybind
-C_FILES = $(wildcard capi/*.h capi/*/*.[ch])
+C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch])
 
 .PHONY: lint
 lint: install-lint install ## all linters, and the formatters in their checking mode

@@ -73,28 +73,3 @@ func ReadCircumstances() (c Circumstances, err error) {
 	c.Rest = rest.String()
 	return c, nil
 }
-
-// scheduling is what each thread has of its own of that, and a new thread has from whichever started it.
-type scheduling struct {
-	processors *unix.CPUSet // nil if it cannot be read: there are more than the set holds
-	nice       int
-}
-
-// readScheduling reads the calling thread's.
-func readScheduling() (s scheduling) {
-	var processors unix.CPUSet
-	if unix.SchedGetaffinity(0, &processors) == nil {
-		s.processors = &processors
-	}
-	raw, _ := unix.Getpriority(unix.PRIO_PROCESS, 0) // cannot fail
-	s.nice = 20 - raw                                // the system call's own scale has no negative numbers
-	return s
-}
-
-// apply makes it the calling thread's, as far as that is allowed: a thread may not always become less nice.
-func (s scheduling) apply() {
-	if s.processors != nil {
-		_ = unix.SchedSetaffinity(0, s.processors)
-	}
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, s.nice)
-}

@@ -7,9 +7,29 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+func init() {
+	if canOpenPoller() {
+		time.AfterFunc(time.Hour, func() {}).Stop() // a timer needs the poller
+		listNetpoll()
+	}
+}
+
+// canOpenPoller tries whether there is room for the poller's two descriptors: without it the runtime ends the process.
+func canOpenPoller() bool {
+	for range 2 {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = unix.Close(fd) }()
+	}
+	return true
+}
 
 // listNetpoll puts the two descriptors of the Go runtime's network poller, an epoll and an eventfd, into the register:
 // forked children inherit them otherwise. The runtime does not tell their numbers. A file that it polls leads to

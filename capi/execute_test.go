@@ -1,27 +1,30 @@
-package sys
+package capi
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/goproc/goproc/core/sys"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
-// bothWays runs a test with and without private descriptor tables.
+// bothWays runs a test with C and without.
 func bothWays(t *testing.T, test func(t *testing.T)) {
-	require.True(t, privateTables)
-	t.Run("private", test)
-	t.Run("shared", func(t *testing.T) {
-		privateTables = false
-		defer func() { privateTables = true }()
+	require.NotNil(t, sys.Executor)
+	t.Run("by C", test)
+	t.Run("by Go", func(t *testing.T) {
+		byC := sys.Executor
+		sys.Executor = nil
+		defer func() { sys.Executor = byC }()
 		test(t)
 	})
 }
@@ -35,7 +38,7 @@ func shell(t *testing.T, script string, number int, keep ...int) (string, unix.W
 	defer func() { _ = read.Close() }()
 	require.NoError(t, unix.Dup3(int(write.Fd()), number, unix.O_CLOEXEC))
 	require.NoError(t, write.Close())
-	pid, err := Execute("/bin/bash", []string{"bash", "-c", script}, []string{"A=b"}, append(keep, number))
+	pid, err := sys.Execute("/bin/bash", []string{"bash", "-c", script}, []string{"A=b"}, append(keep, number))
 	require.NoError(t, unix.Close(number))
 	require.NoError(t, err)
 	output, err := io.ReadAll(read)
@@ -80,7 +83,7 @@ func TestExecuteWithStandardStreamsMissing(t *testing.T) {
 		// A child of this test has no 0 and 1, so that what Execute opens lands there; it starts another, which must
 		// find the kept descriptors 3, 4 and 5 to be what they were.
 		command := exec.Command("/proc/self/exe", "-test.run=TestExecuteInClosedHouse")
-		command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "GOPROC_TEST_CLOSED_HOUSE="+fmt.Sprint(privateTables))
+		command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "GOPROC_TEST_CLOSED_HOUSE="+fmt.Sprint(sys.Executor != nil))
 		output, err := command.CombinedOutput()
 		require.NoError(t, err, "%s", output)
 	})
@@ -88,11 +91,13 @@ func TestExecuteWithStandardStreamsMissing(t *testing.T) {
 
 // TestExecuteInClosedHouse is the child of TestExecuteWithStandardStreamsMissing.
 func TestExecuteInClosedHouse(t *testing.T) {
-	private := os.Getenv("GOPROC_TEST_CLOSED_HOUSE")
-	if private == "" {
+	byC := os.Getenv("GOPROC_TEST_CLOSED_HOUSE")
+	if byC == "" {
 		t.Skip("runs as a child")
 	}
-	privateTables = private == "true"
+	if byC == "false" {
+		sys.Executor = nil
+	}
 	saved := map[int]int{}
 	for _, fd := range []int{0, 1, 3, 4, 5} { // the runtime may have its poller at 3, 4 and 5
 		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 100); err == nil {
@@ -105,7 +110,7 @@ func TestExecuteInClosedHouse(t *testing.T) {
 	require.NoError(t, unix.Close(0))
 	require.NoError(t, unix.Close(1))
 	script := fmt.Sprintf("test ! -e /proc/$$/fd/0 && test ! -e /proc/$$/fd/1 && test /proc/$$/fd/%d -ef /dev/null", low)
-	pid, execErr := Execute("/bin/bash", []string{"bash", "-c", script}, nil, []int{low})
+	pid, execErr := sys.Execute("/bin/bash", []string{"bash", "-c", script}, nil, []int{low})
 	require.NoError(t, unix.Dup3(saved[0], 0, 0))
 	require.NoError(t, unix.Dup3(saved[1], 1, 0))
 	for _, high := range saved {
@@ -119,6 +124,34 @@ func TestExecuteInClosedHouse(t *testing.T) {
 	require.NoError(t, file.Close())
 }
 
+func TestExecuteOnTheCallingThread(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and it ends with this goroutine
+			if !assert.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
+				return
+			}
+			output, _ := shell(t, `exec grep NoNewPrivs /proc/self/status >&40`, 40)
+			assert.Equal(t, "NoNewPrivs:\t1\n", output)
+		}()
+		<-done
+		output, _ := shell(t, `exec grep NoNewPrivs /proc/self/status >&40`, 40)
+		assert.Equal(t, "NoNewPrivs:\t0\n", output)
+	})
+}
+
+func TestExecuteLeavesIgnoredSignals(t *testing.T) {
+	signal.Ignore(unix.SIGUSR2)
+	defer signal.Reset(unix.SIGUSR2)
+	output, _ := shell(t, `exec grep SigIgn /proc/self/status >&40`, 40)
+	var ignored uint64
+	_, err := fmt.Sscanf(output, "SigIgn:\t%x", &ignored)
+	require.NoError(t, err)
+	assert.NotZero(t, ignored&(1<<(unix.SIGUSR2-1)))
+}
+
 func TestExecuteEnvironmentAndArguments(t *testing.T) {
 	output, status := shell(t, `echo $0 $A >&40; exit 7`, 40)
 	assert.Equal(t, "bash b\n", output)
@@ -127,12 +160,12 @@ func TestExecuteEnvironmentAndArguments(t *testing.T) {
 
 func TestExecuteReportsErrors(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
-		_, err := Execute("/nowhere", []string{"x"}, nil, nil)
+		_, err := sys.Execute("/nowhere", []string{"x"}, nil, nil)
 		require.ErrorIs(t, err, unix.ENOENT)
 		assert.ErrorContains(t, err, "/nowhere")
-		_, err = Execute("/etc/passwd", []string{"x"}, nil, nil)
+		_, err = sys.Execute("/etc/passwd", []string{"x"}, nil, nil)
 		require.ErrorIs(t, err, unix.EACCES)
-		_, err = Execute("/bin/true", []string{"x"}, nil, []int{15000})
+		_, err = sys.Execute("/bin/true", []string{"x"}, nil, []int{15000})
 		require.ErrorIs(t, err, unix.EBADF)
 	})
 }
@@ -154,12 +187,12 @@ func TestExecuteGivesTheCallersSignalMask(t *testing.T) {
 func TestExecuteLeavesNoCopyOpen(t *testing.T) {
 	// Who closes the write end after starting a process sees the reader's end at once.
 	for range 20 {
-		read, write, err := Pipe("test")
+		read, write, err := sys.Pipe("test")
 		require.NoError(t, err)
-		pid, err := Execute("/bin/true", []string{"true"}, nil, nil)
+		pid, err := sys.Execute("/bin/true", []string{"true"}, nil, nil)
 		require.NoError(t, err)
 		require.NoError(t, write.Close())
-		ended, err := Readable(read)
+		ended, err := sys.Readable(read)
 		require.NoError(t, err)
 		assert.True(t, ended)
 		require.NoError(t, read.Close())
@@ -169,11 +202,6 @@ func TestExecuteLeavesNoCopyOpen(t *testing.T) {
 }
 
 func TestExecuteFromManyGoroutinesWithTheCollectorBusy(t *testing.T) {
-	threads := func() int {
-		tasks, err := os.ReadDir("/proc/self/task")
-		require.NoError(t, err)
-		return len(tasks)
-	}
 	stop := make(chan struct{})
 	var collecting sync.WaitGroup
 	collecting.Go(func() {
@@ -190,7 +218,7 @@ func TestExecuteFromManyGoroutinesWithTheCollectorBusy(t *testing.T) {
 	for range 4 {
 		starting.Go(func() {
 			for range 25 {
-				pid, err := Execute("/bin/true", []string{"true"}, nil, nil)
+				pid, err := sys.Execute("/bin/true", []string{"true"}, nil, nil)
 				if assert.NoError(t, err) {
 					_, err = unix.Wait4(pid, nil, 0, nil)
 					assert.NoError(t, err)
@@ -201,12 +229,11 @@ func TestExecuteFromManyGoroutinesWithTheCollectorBusy(t *testing.T) {
 	starting.Wait()
 	close(stop)
 	collecting.Wait()
-	assert.Less(t, threads(), 40, "the threads that started processes have ended")
 }
 
 func BenchmarkExecute(b *testing.B) {
 	for b.Loop() {
-		pid, err := Execute("/bin/true", []string{"true"}, nil, nil)
+		pid, err := sys.Execute("/bin/true", []string{"true"}, nil, nil)
 		require.NoError(b, err)
 		_, err = unix.Wait4(pid, nil, 0, nil)
 		require.NoError(b, err)
