@@ -144,8 +144,9 @@ int32_t goproc_execute(const char *path, char *const *argv, char *const *envp, c
         _exit(127);
     }
     failed = pid < 0 ? errno : 0;
-    if (failed == ENOSYS || failed == EPERM) {
-        /* A sandbox may refuse vfork(2) and allow this one, whose child has a copy of the memory. */
+    if (failed == ENOSYS || failed == EPERM || failed == EINVAL) {
+        /* A sandbox may refuse vfork(2), and a kernel refuses it across namespaces of time. They may allow this one, whose
+         * child has a copy of the memory. */
         shared = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (shared != MAP_FAILED) {
             p.error = shared;

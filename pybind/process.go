@@ -8,6 +8,7 @@ import (
 	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/forkserver"
 	"github.com/goproc/goproc/core/process"
+	"github.com/goproc/goproc/core/sys"
 	"github.com/mattn/go-shellwords"
 )
 
@@ -38,6 +39,14 @@ func Spawn(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 			return 0, err
 		}
 		return e.Table.Spawn(process.Spawn, command)
+	})
+}
+
+// NoteOrigin is told, by the thread that has loaded the engine, what /proc/self/status said just before.
+func NoteOrigin(status string) (int, error) {
+	return do("NoteOrigin", func(*engine.Engine) error {
+		sys.NoteOrigin(status)
+		return nil
 	})
 }
 

@@ -12,6 +12,7 @@
  *   faults.c   the signals that the Go runtime takes, and that are given back
  *   sibling.c  a fork whose child is its parent's
  *   nursery.c  one fork of the main program, from which a pool's workers are cloned
+ *   rights.c   what such a fork must not have any more
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H
@@ -89,5 +90,6 @@ int goproc_init_start(PyObject *module);
 int goproc_init_signals(PyObject *module);
 int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
+int goproc_init_rights(PyObject *module);
 
 #endif

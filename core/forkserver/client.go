@@ -171,7 +171,9 @@ func (c *Client) Request(fds []int) (ticket int, err error) {
 
 // RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
 // descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask. The
-// server that runs serves for that if it was started by an equal command in equal circumstances; else it is replaced.
+// server that runs serves for that if it was started by an equal command in equal circumstances; else it is replaced. The
+// error wraps ENOTSUP where the circumstances cannot be compared, ENOSYS where they never can: then the command must be
+// executed.
 func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, err error) {
 	now, err := sys.ReadCircumstances()
 	if err != nil {
@@ -184,14 +186,21 @@ func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, e
 
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	if _, err := c.ensure(command, fmt.Sprint(ignored, traits)); err != nil {
-		return 0, err
+	for range 2 {
+		if _, err := c.ensure(command, fmt.Sprint(ignored, traits)); err != nil {
+			return 0, err
+		}
+		s := c.current()
+		if s == nil {
+			return 0, ErrGone
+		}
+		if !now.Proof || sys.SharesDomain(s.pid) {
+			return c.request(s, order, encodeOrder(order, now.Ignored&interrupt != 0, now.Blocked))
+		}
+		s.retire() // the thread has entered a Landlock domain since
+		<-s.done
 	}
-	s := c.current()
-	if s == nil {
-		return 0, ErrGone
-	}
-	return c.request(s, order, encodeOrder(order, now.Ignored&interrupt != 0, now.Blocked))
+	return 0, fmt.Errorf("compare the Landlock domains of this thread and the %s: %w", c.name, unix.ENOSYS)
 }
 
 func (c *Client) request(s *server, fds []int, order []byte) (ticket int, err error) {

@@ -2,9 +2,9 @@ package sys
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,52 +14,89 @@ import (
 type Circumstances struct {
 	// Blocked and Ignored are sets of signals: the bit n-1 stands for the signal n.
 	Blocked, Ignored uint64
-	// Rest says the rest. It means nothing but that two that are equal are alike.
+	// Rest is an opaque fingerprint of the rest; only compare it.
 	Rest string
+	// Proof says that Rest does not show the Landlock domain: see [SharesDomain].
+	Proof bool
 }
+
+// ErrIncomparable is wrapped by ReadCircumstances when the kernel does not show all that a program would inherit. It wraps
+// ENOTSUP.
+var ErrIncomparable = fmt.Errorf("not all that a program inherits can be compared: %w", unix.ENOTSUP)
 
 // statusLines are those of /proc/thread-self/status that programs inherit.
 var statusLines = []string{
 	"Umask", "Uid", "Gid", "Groups", "NSpgid", "NSsid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
-	"NoNewPrivs", "Seccomp", "Seccomp_filters", "Cpus_allowed", "Mems_allowed", "THP_enabled",
+	"NoNewPrivs", "Seccomp", "Seccomp_filters", "Speculation_Store_Bypass", "SpeculationIndirectBranch",
+	"Cpus_allowed", "Mems_allowed", "THP_enabled",
 }
 
 // namespaces are those of /proc/thread-self/ns that a thread can leave.
 var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"}
 
-// ReadCircumstances says what a program would inherit if the calling thread executed it now.
+// inheritedFiles are those of /proc/thread-self that say what programs inherit. One that this kernel has not is alike
+// everywhere.
+var inheritedFiles = []string{
+	"cgroup", "cpu_resctrl_groups", "oom_score_adj", "coredump_filter", "loginuid", "sessionid", "attr/current", "attr/exec",
+}
+
+// inheritedOptions are those of prctl(2) that return what programs inherit: option and second argument.
+var inheritedOptions = [][2]int{
+	{27, 0},                   // PR_GET_SECUREBITS
+	{30, 0},                   // PR_GET_TIMERSLACK
+	{34, 0},                   // PR_MCE_KILL_GET
+	{42, 0},                   // PR_GET_THP_DISABLE
+	{51, 0},                   // PR_SVE_GET_VL
+	{52, 0}, {52, 1}, {52, 2}, // PR_GET_SPECULATION_CTRL, for each kind
+	{58, 0}, // PR_GET_IO_FLUSHER
+	{64, 0}, // PR_SME_GET_VL
+	{66, 0}, // PR_GET_MDWE
+	{68, 0}, // PR_GET_MEMORY_MERGE
+}
+
+// ReadCircumstances says what a program would inherit if the calling thread executed it now. The calling goroutine must
+// be locked to its thread, as one is that was called from C.
 func ReadCircumstances() (c Circumstances, err error) {
-	status, err := os.ReadFile("/proc/thread-self/status")
+	thread, err := openThread()
 	if err != nil {
-		return c, fmt.Errorf("read what a program inherits: %w", err)
+		return c, fmt.Errorf("%w: %w", ErrIncomparable, err)
 	}
-	values := map[string]string{}
-	for line := range strings.Lines(string(status)) {
-		name, value, _ := strings.Cut(line, ":")
-		values[name] = strings.TrimSpace(value)
+	defer thread.close()
+	content, err := thread.read("status")
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", ErrIncomparable, err)
 	}
+	status := parseStatus(content)
 	for name, set := range map[string]*uint64{"SigBlk": &c.Blocked, "SigIgn": &c.Ignored} {
-		if *set, err = strconv.ParseUint(values[name], 16, 64); err != nil {
-			return c, fmt.Errorf("read what a program inherits: %s: %w", name, err)
+		if *set, err = strconv.ParseUint(status[name], 16, 64); err != nil {
+			return c, fmt.Errorf("%w: %s: %w", ErrIncomparable, name, err)
 		}
 	}
 	var rest strings.Builder
 	for _, name := range statusLines {
-		rest.WriteString(values[name] + "\n")
+		rest.WriteString(status[name] + "\n")
 	}
-	for _, name := range namespaces {
-		target, _ := os.Readlink("/proc/thread-self/ns/" + name) // one that this kernel has not is alike everywhere
-		rest.WriteString(target + "\n")
+	links := map[string]string{}
+	for _, name := range append([]string{"pid", "time"}, namespaces...) {
+		links[name] = thread.link("ns/" + name)
+		rest.WriteString(links[name] + "\n")
 	}
-	for _, name := range []string{"cgroup", "oom_score_adj"} {
-		content, _ := os.ReadFile("/proc/thread-self/" + name)
-		rest.Write(content)
+	if links["pid"] != links["pid_for_children"] || links["time"] != links["time_for_children"] {
+		// The first child becomes the new namespace's init.
+		return c, fmt.Errorf("%w: children have another namespace", ErrIncomparable)
 	}
-	root, _ := os.Readlink("/proc/thread-self/root")
-	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
-	ioPriority, _, _ := unix.RawSyscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
-	fmt.Fprintln(&rest, root, nice, policy, ioPriority)
+	for _, name := range inheritedFiles {
+		content, _ := thread.read(name)
+		rest.WriteString(content + "\n")
+	}
+	for _, option := range inheritedOptions {
+		value, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, uintptr(option[0]), uintptr(option[1]), 0, 0, 0, 0)
+		rest.WriteString(strconv.Itoa(int(value)) + " " + strconv.Itoa(int(errno)) + "\n")
+	}
+	fmt.Fprintln(&rest, readRoot(), readScheduling(), readMemoryPolicy())
+	persona, _, _ := unix.RawSyscall(unix.SYS_PERSONALITY, 0xffffffff, 0, 0)
+	keyring, keyringErr := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
+	fmt.Fprintln(&rest, persona, keyring, keyringErr)
 	for resource := range 16 { // RLIM_NLIMITS
 		var limit unix.Rlimit
 		_ = unix.Prlimit(0, resource, nil, &limit)
@@ -70,6 +107,112 @@ func ReadCircumstances() (c Circumstances, err error) {
 		_ = unix.Fstat(stream, &stat) // a closed one is alike to a closed one
 		fmt.Fprintln(&rest, stat.Dev, stat.Ino, stat.Mode, stat.Rdev)
 	}
-	c.Rest = rest.String()
+	domain, proof, err := readConfinement(thread, status, links["user"])
+	if err != nil {
+		return c, err
+	}
+	fmt.Fprintln(&rest, domain)
+	c.Rest, c.Proof = rest.String(), proof
 	return c, nil
+}
+
+// parseStatus has the lines of a status file of /proc by their names.
+func parseStatus(content string) map[string]string {
+	values := map[string]string{}
+	for line := range strings.Lines(content) {
+		name, value, _ := strings.Cut(line, ":")
+		values[name] = strings.TrimSpace(value)
+	}
+	return values
+}
+
+// readRoot says what the thread's root folder is. The link in /proc says "/" whatever it is.
+func readRoot() string {
+	var root unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_INO|unix.STATX_MNT_ID, &root)
+	return fmt.Sprintln(err, root.Dev_major, root.Dev_minor, root.Ino, root.Mnt_id)
+}
+
+// readScheduling reads the policy, the nice value and what else sched_setattr(2) sets, the I/O priority, whether timers
+// are signals for the processor's counter, and the cookie of core scheduling.
+func readScheduling() string {
+	policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	text := fmt.Sprintln(policy, nice)
+	if attributes, err := unix.SchedGetAttr(0, 0); err == nil {
+		text += fmt.Sprintln(*attributes)
+	}
+	ioPriority, _, _ := unix.RawSyscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
+	var counter int32
+	_ = unix.Prctl(unix.PR_GET_TSC, uintptr(unsafe.Pointer(&counter)), 0, 0, 0)
+	var cookie uint64
+	_ = unix.Prctl(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_GET, 0, 0, uintptr(unsafe.Pointer(&cookie)))
+	return text + fmt.Sprintln(ioPriority, counter, cookie)
+}
+
+// readMemoryPolicy reads what set_mempolicy(2) sets.
+func readMemoryPolicy() string {
+	const nodes = 4096 // more than a kernel has
+	var mode int32
+	var mask [nodes / 64]uint64
+	_, _, errno := unix.RawSyscall6(unix.SYS_GET_MEMPOLICY, uintptr(unsafe.Pointer(&mode)), uintptr(unsafe.Pointer(&mask)), nodes, 0, 0, 0)
+	highest := len(mask)
+	for highest > 0 && mask[highest-1] == 0 {
+		highest--
+	}
+	return fmt.Sprintln(mode, mask[:highest], errno)
+}
+
+// thread is a thread's folder in /proc. Its files are read by plain system calls: package os asks the poller about each.
+type thread int
+
+func openThread() (thread, error) {
+	fd, err := unix.Open("/proc/thread-self", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return thread(fd), err
+}
+
+func (t thread) close() { _ = unix.Close(int(t)) }
+
+func (t thread) read(name string) (string, error) {
+	fd, err := unix.Openat(int(t), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var content []byte
+	for buffer := make([]byte, 4096); ; {
+		n, err := unix.Read(fd, buffer)
+		if err != nil && err != unix.EINTR {
+			return "", err
+		}
+		if n == 0 {
+			return string(content), nil
+		}
+		content = append(content, buffer[:max(n, 0)]...)
+	}
+}
+
+// link reads a link; "" if there is none.
+func (t thread) link(name string) string {
+	var buffer [64]byte // "time_for_children:[4026531834]"
+	n, err := unix.Readlinkat(int(t), name, buffer[:])
+	if err != nil {
+		return ""
+	}
+	return string(buffer[:n])
+}
+
+// id names the thread: its number, and when it started, as numbers are given out again.
+func (t thread) id() (string, error) {
+	content, err := t.read("stat")
+	if err != nil {
+		return "", err
+	}
+	_, after, _ := strings.Cut(content, ") ")
+	const startTime = 19 // the 22nd field of the line; the state is the third
+	fields := strings.Fields(after)
+	if len(fields) <= startTime {
+		return "", unix.EIO
+	}
+	return fmt.Sprint(unix.Gettid(), " ", fields[startTime]), nil
 }

@@ -262,7 +262,7 @@ class Crew:
         """Return a Nursery with workers that were forked ahead to replace those that end, None if there are none.
 
         All that they will run must have been submitted before the fork: then they see what the program had done before
-        it submitted that, as if they were forked now.
+        it submitted that, as if they were forked now. And they have the rights that this thread has now.
         """
         maxtasks = self._maxtasks
         if maxtasks is None or maxtasks > _FEW_TASKS:
@@ -270,7 +270,7 @@ class Crew:
         if self._ahead is not None:
             least = len(slots) * maxtasks
             queued, _ = self._backlog(self._ahead.since, least)
-            if self._ahead.left >= len(slots) and queued >= least:
+            if self._ahead.left >= len(slots) and queued >= least and self._ahead.rights == _transport.rights():
                 return self._ahead
             self.replace_by_forks()
         if not self._brisk:
@@ -282,7 +282,10 @@ class Crew:
         processes = [self._make(fds, None) for _ in range(count)]
         if not all(map(can_clone, processes)):
             return None
-        nursery = Nursery(processes, since)
+        rights = _transport.rights()
+        if rights is None:
+            return None
+        nursery = Nursery(processes, since, rights)
         if not nursery.fork_ahead(self._processes):
             return None
         self._ahead = nursery

@@ -184,6 +184,11 @@ def _load_copy(path: str):
 
 
 def _load_path(path: str):
+    try:
+        with open("/proc/self/status", "rb") as file:
+            status = file.read().decode("latin-1")
+    except OSError:
+        status = ""
     loader = ExtensionFileLoader("goproc._engine", path)
     spec = ModuleSpec("goproc._engine", loader, origin=path)
     _transport.hold_signals()
@@ -192,6 +197,7 @@ def _load_path(path: str):
         module = loader.create_module(spec)
         loader.exec_module(module)
         _transport.attach(path)
+        module.pybind_NoteOrigin(status)
     finally:
         _transport.release_signals()
     return module

@@ -33,14 +33,16 @@ class Nursery:
 
     processes: Process objects of workers that have not been started. Starting one that next() has given takes its clone
     on, or forks it if there is none; it must follow at once. since: how many tasks had been submitted before the fork.
+    rights: _transport.rights() before the fork.
     """
 
-    def __init__(self, processes, since=0):
+    def __init__(self, processes, since=0, rights=None):
         self._processes = processes
         self._left = deque(processes)
         self._clones = _transport.Nursery(len(processes))
         self._standing_by = False
         self.since = since
+        self.rights = rights
 
     def fork_all(self):
         """Fork, and clone all processes. They come up one after the other: see settle()."""

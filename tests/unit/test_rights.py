@@ -1,0 +1,73 @@
+"""A child has the rights, and whatever else programs inherit, of the thread that starts it."""
+
+import json
+
+import pytest
+
+#: What execve(2) gives to a program that root executes.
+GIVEN_TO_ROOT = {"CapPrm", "CapEff"}
+
+
+def differences(output):
+    """What each line says, by its name: in what a child differed from the thread that started it."""
+    return [
+        (name, json.loads("{" + rest))
+        for name, _, rest in (line.partition("{") for line in output.splitlines())
+        if rest
+    ]
+
+
+@pytest.mark.slow
+def test_spawned_children_follow_each_change(run_script):
+    """The first child after a change, and those that the spawn server makes, are as multiprocessing's."""
+    plain = run_script("rights.py", "multiprocessing", "spawn", "stepwise", timeout=300).stdout
+    own = run_script("rights.py", "goproc", "spawn", "stepwise", timeout=300).stdout
+    assert own.splitlines() == plain.splitlines()
+    assert len(differences(own)) > 60
+    for name, different in differences(own):
+        assert different.keys() <= GIVEN_TO_ROOT, name
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_started_after_all_changes(run_script, method):
+    """The fork server, too, has the rights of the thread that starts it, not those of when the engine was loaded."""
+    output = run_script("rights.py", "goproc", method, "once", timeout=300).stdout
+    assert len(differences(output)) == 2
+    for name, different in differences(output):
+        assert different.keys() <= GIVEN_TO_ROOT, name
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_thread_gives_up_its_own_rights(run_script, method):
+    """Its children do not have them, and those of the main thread do."""
+    output = run_script("rights.py", "goproc", method, "thread", timeout=300).stdout
+    assert len(differences(output)) == 2
+    for name, different in differences(output):
+        assert different.keys() <= GIVEN_TO_ROOT, name
+    kept = json.loads(output.splitlines()[-1].partition("new ")[2])
+    assert not {"NoNewPrivs", "Seccomp", "Landlock", "timer slack"} & set(kept), "this test changes a thread only"
+
+
+LOWERS = """
+import resource
+import goproc
+
+def limit(_):
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with goproc.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        pool.map(limit, range(20), chunksize=1)  # workers are replaced by clones that have been forked ahead
+        results = [pool.apply_async(limit, (n,)) for n in range(200)]
+        results[10].get()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        done = sum(result.ready() for result in results)
+        # Two workers run and two stand by; and two results may have been on their way.
+        print(all(result.get() == 0 for result in results[done + 6 :]))
+"""
+
+
+def test_workers_forked_ahead_have_what_a_fork_would_have(run_script, tmp_path):
+    (tmp_path / "program.py").write_text(LOWERS)
+    assert run_script(tmp_path / "program.py").stdout == "True\n"
