@@ -39,7 +39,9 @@ typedef struct Port {
     goproc_arena out, in;
     uint8_t *buffer;
     int woken;                    /* by wake(): collect() returns at once */
+    PyObject *posted;             /* by post(): a list of what collect() is to give to take */
     unsigned long long collected; /* how many bytes of completions have been */
+    _Atomic unsigned calls;       /* how often collect() has looked */
     _Atomic uint32_t drained;     /* what the doorbell was when nothing was left to be collected */
     _Atomic int waiters;          /* how many threads wait in collect() */
     _Atomic int roused;           /* by rouse(): watch() returns at once */
@@ -92,6 +94,9 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     self->poison = self->unseen ? (goproc_poison_fn)goproc_symbol("goproc_poison") : NULL;
     if (self->poison == NULL)
         goto failed;
+    self->posted = PyList_New(0);
+    if (self->posted == NULL)
+        goto failed;
     self->buffer = PyMem_Malloc(BUFFER_SIZE);
     if (self->buffer == NULL) {
         PyErr_NoMemory();
@@ -138,6 +143,7 @@ static void port_dealloc(PyObject *object) {
     Port *self = (Port *)object;
     port_release(self);
     PyMem_Free(self->buffer);
+    Py_XDECREF(self->posted);
     Py_TYPE(object)->tp_free(object);
 }
 
@@ -301,6 +307,21 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     uint64_t deadline = forever ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
     for (;;) {
         uint32_t seen = atomic_load(&self->control->doorbell);
+        if (PyList_GET_SIZE(self->posted) > 0 && count > 1) {
+            PyObject *posted = self->posted, *others = PyList_New(0), *taken = NULL;
+            if (others != NULL) {
+                self->posted = others;
+                taken = PyObject_CallOneArg(args[1], posted);
+                Py_DECREF(posted);
+            }
+            if (taken == NULL)
+                break;
+            Py_DECREF(taken);
+            if (timeout != 0) {
+                result = PyList_New(0);
+                break;
+            }
+        }
         if (self->woken) {
             self->woken = 0;
             if (timeout != 0) {
@@ -309,6 +330,7 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
             }
         }
         int64_t used = self->collect(self->number, self->buffer, BUFFER_SIZE);
+        atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
         if (used >= 0 && used <= BUFFER_SIZE - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE))
             atomic_store(&self->drained, seen); /* there was room for more, if there had been more */
         if (used != 0) {
@@ -377,11 +399,13 @@ static int watch(Port *self, uint64_t deadline) {
             goproc_futex_wait(&control->watch_bell, bell, ns);
         atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_WATCH);
         bell = atomic_load(&control->watch_bell);
+        unsigned calls = atomic_load(&self->calls);
         if (!atomic_load(&self->roused) && ns != 0)
             goproc_futex_wait(&control->watch_bell, bell, ns < 0 || ns > PATIENCE_NS ? PATIENCE_NS : ns);
         if (atomic_exchange(&self->roused, 0) || ns == 0)
             return 0;
-        if (!atomic_load(&self->waiters) && atomic_load(&control->doorbell) != atomic_load(&self->drained))
+        if (calls == atomic_load(&self->calls) && !atomic_load(&self->waiters) &&
+            atomic_load(&control->doorbell) != atomic_load(&self->drained))
             return 1;
     }
 }
@@ -433,6 +457,24 @@ static PyObject *port_rouse(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(post_doc,
+             "post(item)\n--\n\n"
+             "Have collect() give the item to take, as one that has completed, and wake who collects or watches.\n\n"
+             "It takes no lock and runs no Python code: for a weak reference, as what is called at the end.");
+
+static PyObject *port_wake(PyObject *object, PyObject *unused);
+
+static PyObject *port_post(PyObject *object, PyObject *item) {
+    Port *self = (Port *)object;
+    if (!self->closed && self->fork_depth == goproc_fork_depth) {
+        if (PyList_Append(self->posted, item) < 0)
+            return NULL;
+        Py_DECREF(port_rouse(object, NULL));
+        return port_wake(object, NULL);
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(wake_doc, "wake()\n--\n\n"
                        "Have collect() return at once, the one that waits or the next one.");
 
@@ -478,6 +520,7 @@ static PyMethodDef port_methods[] = {
     {"unseen", port_unseen, METH_NOARGS, unseen_doc},
     {"watch", (PyCFunction)(void (*)(void))port_watch, METH_FASTCALL, watch_doc},
     {"rouse", port_rouse, METH_NOARGS, rouse_doc},
+    {"post", port_post, METH_O, post_doc},
     {"wake", port_wake, METH_NOARGS, wake_doc},
     {"forget", port_forget, METH_O, forget_doc},
     {"close", port_close, METH_NOARGS, close_doc},

@@ -152,8 +152,8 @@ class Dispatch:
             while not self._serving:
                 if self._closing:
                     return
-                if self._port.watch() or self._pending:
-                    self.poll()
+                self._port.watch()
+                self.poll()
             self.wait(_Never)
         except EngineError:
             pass  # whoever waits for a result is told

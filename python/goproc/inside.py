@@ -317,6 +317,7 @@ def make_result(result, base, owner, *arguments):
     dispatch = getattr(owner, "_dispatch", None)
     if dispatch is None:
         return  # of a pool with queues
+    dispatch.watch()
     if hasattr(result, "_cond"):
         result._cond = _Condition(dispatch)
     else:

@@ -11,7 +11,6 @@ import itertools
 import operator
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from multiprocessing import util
 from multiprocessing.context import BaseContext
@@ -23,6 +22,7 @@ from .describe import explain_pickling
 from .dispatch import Dispatch, interrupts
 from .errors import CancelledError, EngineError
 from .install import standard_module
+from .iteration import COLLECTIONS, Chunks, Iteration, MapReader, UnorderedIteration, call
 from .worker import ITEM, MAP, STARMAP, by_name, called, encode, outlined, returning
 
 TYPE_CHECKING = False
@@ -56,9 +56,6 @@ _BATCH_ITEMS, _BATCH_BYTES = 32, 4096
 
 #: The same of a chunk of a map that may be divided.
 _CHUNK_ITEMS, _CHUNK_BYTES = 4096, 16384
-
-#: Iterables whose iterators neither wait nor run anybody's code: items can be collected before they are submitted.
-_COLLECTIONS = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
 _TEXTS = frozenset({str, bytes})
 _PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
@@ -358,7 +355,7 @@ class Pool(_standard.Pool):
         if unknown:
             _refuse("map_async", unknown, "task_timeout", "return_exceptions")
         return self._map_async(
-            func, iterable, mapstar, chunksize, callback, error_callback, task_timeout, return_exceptions
+            func, iterable, mapstar, chunksize, callback, error_callback, task_timeout, return_exceptions, True
         )
 
     def starmap_async(
@@ -379,7 +376,7 @@ class Pool(_standard.Pool):
         if unknown:
             _refuse("starmap_async", unknown, "task_timeout", "return_exceptions")
         return self._map_async(
-            func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout, return_exceptions
+            func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout, return_exceptions, True
         )
 
     def _map_async(
@@ -392,7 +389,9 @@ class Pool(_standard.Pool):
         error_callback=None,
         task_timeout=None,
         return_exceptions=False,
+        apart=False,
     ):
+        """apart: do not wait for the items of an iterable with a length."""
         if mapper is not mapstar and mapper is not starmapstar:
             from . import inside
 
@@ -418,39 +417,59 @@ class Pool(_standard.Pool):
         result = MapResult(self, chunksize if items is None else 1, length, callback, error_callback, func)
         result._returning = return_exceptions
         name = returning(func) if return_exceptions else by_name(func)
-        index, how = 0, STARMAP if mapper is starmapstar else MAP
+        how = STARMAP if mapper is starmapstar else MAP
         chunks: Any = (chunk for _, chunk in self._get_tasks(func, iterable, chunksize)) if chunksize else ()
         chunks = itertools.islice(chunks, result._chunks)  # its iterator may give more than its length
         size = _batch_size(iterable, chunksize) if limit is None else 1
         if result.done:
             return result
-        try:
-            self._results[result._job] = result
-            if items is not None:
-                while index < length:
-                    chunk = items[index : index + chunksize]
-                    self._submit_batch(result, index, name, chunk, how, True)
-                    index += len(chunk)
-            elif size == 1:
-                for chunk in chunks:
-                    if limit is not None:
-                        self._limit(result, index, limit)
-                    self._submit(result, index, _call(name, chunk, how))
-                    index += 1
-            else:
-                while batch := list(itertools.islice(chunks, size)):
-                    self._submit_batch(result, index, name, batch, how)
-                    index += len(batch)
-        except BaseException as reason:
-            if interrupts(reason):
-                self._forget(result)
-                raise
-            error = reason
-            self._dispatch.run(lambda: result._cut(index, error))
-        else:
-            if index < result._chunks:
-                error = ValueError(f"the iterable gave fewer than the {length} items of its length")
+        apart = apart and type(iterable) not in COLLECTIONS
+
+        def submit():
+            index = 0
+            try:
+                self._results[result._job] = result
+                if items is not None:
+                    while index < length:
+                        chunk = items[index : index + chunksize]
+                        self._submit_batch(result, index, name, chunk, how, True)
+                        index += len(chunk)
+                elif size == 1:
+                    for chunk in chunks:
+                        if apart and result.done:  # it has been cancelled
+                            self._cancel(result)
+                            return
+                        if limit is not None:
+                            self._limit(result, index, limit)
+                        self._submit(result, index, call(name, chunk, how))
+                        index += 1
+                else:
+                    while batch := list(itertools.islice(chunks, size)):
+                        self._submit_batch(result, index, name, batch, how)
+                        index += len(batch)
+            except BaseException as reason:
+                if interrupts(reason) and not apart:
+                    self._forget(result)
+                    raise
+                error = reason
                 self._dispatch.run(lambda: result._cut(index, error))
+            else:
+                if index < result._chunks:
+                    error = ValueError(f"the iterable gave fewer than the {length} items of its length")
+                    self._dispatch.run(lambda: result._cut(index, error))
+            result._reading = False
+
+        if apart:
+            with _transport.held_signals:
+                self._results[result._job] = result
+                result._reading = True
+                try:
+                    MapReader(self, submit).start()
+                except RuntimeError as error:
+                    util.info("the input of a map is read by its caller: %s", error)
+                    apart = result._reading = False
+        if not apart:
+            submit()
         return result
 
     def _divisible(self, func, iterable, chunksize):
@@ -458,7 +477,7 @@ class Pool(_standard.Pool):
 
         Then workers that have nothing to do take a part of what a slow one has still before it.
         """
-        if type(iterable) not in _COLLECTIONS or not 1 < chunksize <= _CHUNK_ITEMS:
+        if type(iterable) not in COLLECTIONS or not 1 < chunksize <= _CHUNK_ITEMS:
             return None
         if self._maxtasksperchild is not None or type(by_name(func)) is not str:
             return None  # how many tasks it is, or how often func is pickled, would show
@@ -472,9 +491,11 @@ class Pool(_standard.Pool):
     def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None, **unknown):
         """Return an iterator over func(item) for each item of iterable, in order.
 
-        The iterable is read as results are: at most prefetch tasks ahead of what next() has returned (by default a
-        number that keeps all workers busy), so that an endless one runs in constant memory. chunksize: how many items
-        make a task. task_timeout: how long each task may run, in seconds; see apply_async.
+        The iterable is read as results are: at most prefetch tasks ahead of what next() has returned, so that an
+        endless one runs in constant memory; by default as many as keep the workers busy, fewer with large arguments.
+        A thread reads it, unless it is a list or another built-in collection. When nobody holds the iterator any
+        more all of the iterable is run, as by multiprocessing, and no results are kept. chunksize: how many items make
+        a task. task_timeout: how long each task may run, in seconds; see apply_async.
 
         What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
         is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
@@ -494,14 +515,14 @@ class Pool(_standard.Pool):
         if chunksize < 1:
             raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
         limit = _checked_limit("task_timeout", task_timeout)
-        if prefetch is None:
-            prefetch = 128 * self._processes
-        elif prefetch < 1:
+        if prefetch is not None and prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
         size = _batch_size(iterable, chunksize) if limit is None else 1
+        waits = type(iterable) not in COLLECTIONS
+        self._dispatch.watch()
         if chunksize == 1:
-            return kind(self, func, iterable, prefetch, ITEM, size, limit)
-        return _Items(kind(self, func, _Chunks(iterable, chunksize), prefetch, MAP, size, limit, chunksize))
+            return kind(self, func, iterable, prefetch, ITEM, size, limit, waits)
+        return _Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, waits, chunksize))
 
     def close(self):
         """Refuse further tasks. Workers end when all that was submitted is done."""
@@ -565,6 +586,8 @@ class Pool(_standard.Pool):
                 engine.call("PoolLimit", self._crew.number, result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
+        if result._note is not None:
+            result._note(index, stream, buffers)
         urgent = self._port.submit(result._job, index, stream, buffers)
         self._unlooked += _LOOK_EVERY if urgent else 1
         if self._unlooked >= _LOOK_EVERY:
@@ -593,7 +616,7 @@ class Pool(_standard.Pool):
                 self._submit_batch(result, index + half, func, items[half:], how, together)
         else:
             for item in items:
-                self._submit(result, index, _call(func, (item,) if together else item, how))
+                self._submit(result, index, call(func, (item,) if together else item, how))
                 index += 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
@@ -627,6 +650,8 @@ class ApplyResult(_standard.ApplyResult):
     _completing = False  # its callback may terminate the pool, which fails all results that have not come
     _callback = _error_callback = None
     _limit = None  # how long its tasks may run, in seconds
+    _note = None  # is told of each task before it is submitted
+    _reading = False  # whether a thread reads its input still
 
     def __init__(self, pool, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
@@ -692,7 +717,7 @@ class ApplyResult(_standard.ApplyResult):
         if that has not ended it after two seconds. Returns whether it has been cancelled: False if it was complete.
         """
         pool = self._pool
-        if self.ready() or pool is None or not pool._cancel(self):
+        if self.ready() or pool is None or not (pool._cancel(self) or self._reading):
             return False
         pool._dispatch.run(lambda: self._fail(CancelledError("the task was cancelled")))
         return True
@@ -778,99 +803,35 @@ class MapResult(ApplyResult, _standard.MapResult):
 class IMapIterator(_standard.IMapIterator):
     """What imap returns. Source: multiprocessing.pool.IMapIterator.
 
-    It reads its input as its results are taken. What has a length (a list, a range) is read by the thread that takes
-    the results. Any other iterator may block, or wait for a result itself, so a thread reads it, as in multiprocessing.
+    It is the user's hold on an Iteration, which does all that it does (iteration.py).
     """
 
-    _cancelling = False
+    _kind = Iteration
 
-    def __init__(self, pool, func=_BY_HAND, iterable=None, prefetch=1, how=ITEM, batch=1, limit=None, chunksize=1):
+    def __init__(
+        self, pool, func=_BY_HAND, iterable=None, prefetch=None, how=ITEM, batch=1, limit=None, waits=True, chunksize=1
+    ):
         if func is _BY_HAND:
             kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
             return _make_by_hand(self, kind, pool)
-        self._chunksize = chunksize
-        self._iterator = _iterator_of(iterable)
-        self._pool = self._owner = pool
-        self._job = next(job_counter)
-        self._func = func
-        self._how = how  # how func is called on an item; see worker.py
-        self._batch = batch  # how many items are read before they are submitted
-        self._cache = pool._results
-        self._ready: dict = {}  # results that have come, and have not been taken
-        self._come = 0  # how many have come
-        self._last = None  # which one has come last
-        self._length = None  # how many there will be, when that is known
-        self._prefetch = prefetch
-        self._limit = limit
-        self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
-        self._feeding = _transport.Turn()
-        self._read_ahead: list = []  # items that have been read, and are to be submitted
-        self._room: threading.Event | None = None
-        sized = hasattr(iterable, "__len__")
-        try:
-            with _transport.held_signals:
-                self._cache[self._job] = self
-                pool._feeders.add(self)
-                if not sized:
-                    self._room = threading.Event()
-                    self._reader = threading.Thread(target=self._read, name="goproc-imap", daemon=True)
-                    self._reader._goproc = True  # type: ignore[attr-defined]  # as in dispatch.py
-                    self._reader.start()
-            if sized:
-                self._feed()
-        except BaseException:
-            self._abandon()
-            raise
+        self._iteration = self._kind()
+        self._iteration._chunksize = chunksize
+        self._iteration.start(self, pool, next(job_counter), func, iterable, waits, prefetch, how, batch, limit)
 
-    def _abandon(self):
-        """Nobody gets this iterator, since making it was ended by a signal handler, or has failed."""
-        pool = self._owner
-        self._cancelling = True
-        self._iterator = None
-        if self._room is not None:
-            self._room.set()
-        pool._forget(self)
-        self._fed_all()
+    def __getattr__(self, name):
+        iteration = self.__dict__.get("_iteration")
+        if iteration is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(iteration, "_owner" if name == "_pool" else name)
 
     @property
     def done(self):
         """Whether next() has something to return or to raise."""
-        return self._next_index() is not None or self._taken == self._length
-
-    def _next_index(self):
-        """Return which result can be taken next, None if it has not come."""
-        return self._taken if self._taken in self._ready else None
-
-    @property
-    def _index(self):
-        """How many results have come that can be taken one after the other."""
-        self._owner._dispatch.poll()
-        index = self._taken
-        while index in self._ready:
-            index += 1
-        return index
+        return self._iteration.done
 
     def next(self, timeout=None):
         """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
-        index = self._next_index()
-        if index is None:
-            if self._taken != self._length:
-                self._owner._dispatch.wait(self, timeout)
-            index = self._next_index()
-            if index is None:
-                if self._taken == self._length:
-                    self._pool = None
-                    raise StopIteration from None
-                raise TimeoutError from None
-        success, value = self._take(index)
-        if self._iterator is not None and self._fed - self._taken <= self._prefetch // 2:
-            if self._room is None:
-                self._feed()
-            else:
-                self._room.set()
-        if success:
-            return value
-        raise value
+        return self._iteration.next(timeout)
 
     __next__ = next
 
@@ -880,159 +841,13 @@ class IMapIterator(_standard.IMapIterator):
         What has come can still be taken; then next() raises CancelledError, once, and the iteration is over. Workers
         that run one of its tasks are ended, as by AsyncResult.cancel. Returns False if everything had come already.
         """
-        pool = self._owner
-        pool._dispatch.poll()
-        read = self._length is not None
-        if self._come == self._length:
-            return False
-        if not read:
-            self._cancelling = True  # what another thread submits just now is withdrawn by it
-            self._iterator = None
-        if not pool._cancel(self) and read:
-            return False
-        pool._dispatch.run(lambda: self._fail(CancelledError("the iteration was cancelled")))
-        return True
-
-    # As in ApplyResult: what a signal handler has ended is done again.
-
-    def _take(self, index):
-        result = self._ready[index]
-        self._taken += 1
-        del self._ready[index]
-        return result
-
-    def _set(self, i, obj):
-        if i >= self._taken and i not in self._ready:
-            self._ready[i] = obj
-            self._come += 1
-        if self._come == self._length:
-            self._complete()
-
-    def _complete(self):
-        if self._come == self._length:
-            self._cache.pop(self._job, None)
-            self._pool = None
-
-    def _fail(self, error):
-        self._iterator = None
-        if self._come != self._length:
-            last = self._taken
-            while last in self._ready:
-                last += 1
-            self._fail_at(last, last + 1, error)
-        if self._room is not None:
-            self._room.set()
-        self._fed_all()
-        self._complete()  # last: what is complete is not failed again
-
-    def _fail_at(self, index, length, error):
-        """End with an exception, as the result of that index; there are so many results then."""
-        self._ready[index] = (False, error)
-        self._length = self._come = length
-
-    def _feed(self):
-        """Read and submit until enough is on its way."""
-        with self._feeding as depth:
-            if depth != 1:
-                return
-            try:
-                self._feed_in_turn()
-            except ValueError:
-                if not self._owner._crew.terminated:  # else it is being cancelled
-                    raise
-
-    def _feed_in_turn(self):
-        pool, func, how = self._owner, by_name(self._func), self._how
-        items = self._read_ahead
-        while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
-            size = min(self._batch, room)
-            error = None
-            try:
-                items.extend(itertools.islice(iterator, max(0, size - len(items))))
-            except BaseException as reason:
-                if self._room is None and interrupts(reason):
-                    raise  # in the thread that takes the results
-                error = reason
-            ended = error is not None or len(items) < size
-            with _transport.held_signals:  # what is submitted is noted
-                if self._batch > 1:
-                    pool._submit_batch(self, self._fed, func, items[:], how)
-                elif items:
-                    if self._limit is not None:
-                        pool._limit(self, self._fed, self._limit)
-                    pool._submit(self, self._fed, _call(func, items[0], how))
-                self._fed += len(items)
-                items.clear()
-            if ended:
-                self._end(error)
-            error = None
-        if self._cancelling:
-            pool._cancel(self)
-
-    def _end(self, error):
-        """Note that there is no more input: it has come to its end, or reading it has raised an error."""
-        self._iterator = None
-        self._owner._dispatch.run(lambda: self._ended(error))
-
-    def _ended(self, error):
-        if self in self._owner._feeders:  # it has not failed
-            if error is None:
-                self._length = self._fed
-            else:
-                self._length = self._fed + 1
-                self._set(self._fed, (False, error))
-            self._complete()
-        self._fed_all()
-
-    def _fed_all(self):
-        self._owner._feeders.discard(self)
-        self._owner._close_when_fed()
-
-    def _read(self):
-        """Feed from a thread of its own."""
-        room = self._room
-        assert room is not None
-        while self._iterator is not None:
-            self._feed()
-            if self._iterator is not None:
-                room.wait()
-                room.clear()
-
-    def _read_all(self):
-        """Read all of the input, however much that is: the pool is being joined."""
-        self._prefetch = float("inf")
-        if self._room is None:
-            self._feed()
-        else:
-            self._room.set()
-            self._reader.join()
+        return self._iteration.cancel()
 
 
 class IMapUnorderedIterator(IMapIterator):
     """What imap_unordered returns. Source: multiprocessing.pool.IMapUnorderedIterator."""
 
-    def _next_index(self):
-        for index in self._ready:
-            return index
-        return None
-
-    @property
-    def _index(self):
-        self._owner._dispatch.poll()
-        return self._come
-
-    def _set(self, i, obj):
-        if i != self._last:
-            self._ready[i] = obj
-            self._last = i
-            self._come += 1
-        if self._come == self._length:
-            self._complete()
-
-    def _fail(self, error):
-        if self._come != self._length:
-            self._fail_at(-1, self._taken + len(self._ready) + 1, error)
-        super()._fail(error)
+    _kind = UnorderedIteration
 
 
 class _Items:
@@ -1062,48 +877,9 @@ class _Items:
         return self._chunks.cancel()
 
 
-class _Chunks:
-    """An iterable's items in tuples of a given size; it has a length if the iterable has one."""
-
-    def __new__(cls, iterable, size):
-        return super().__new__(_SizedChunks if hasattr(iterable, "__len__") else cls)
-
-    def __init__(self, iterable, size):
-        self._items, self._size = iterable, size
-
-    def __iter__(self):
-        items = iter(self._items)
-        return iter(lambda: tuple(itertools.islice(items, self._size)), ())
-
-
-class _SizedChunks(_Chunks):
-    def __len__(self):
-        return -(-len(self._items) // self._size)
-
-
-def _call(func, items, how):
-    """Return what to pickle for a call of func on each of the items, or, if how is ITEM, on items itself."""
-    return func, outlined((items,))[0] if how is ITEM else outlined(items), how
-
-
-def _iterator_of(iterable):
-    """Return iter(iterable). What that raises is raised at the first result's turn, as by multiprocessing."""
-    try:
-        return iter(iterable)
-    except Exception as error:
-        if interrupts(error):
-            raise
-        return _raising(error)
-
-
-def _raising(error):
-    raise error
-    yield
-
-
 def _batch_size(iterable, chunksize):
     """How many chunks of the iterable may be read before they are submitted."""
-    return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in _COLLECTIONS else 1
+    return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in COLLECTIONS else 1
 
 
 def _plain_size(items, most):

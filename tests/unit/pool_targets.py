@@ -65,6 +65,12 @@ def wait_for_file(name, value=None):
     return value
 
 
+def wait_for_file_of(item):
+    """Of a pair: wait for the file that is its first, or make the one that is its second if that is None."""
+    first, second = item
+    return touch(second) if first is None else wait_for_file(first)
+
+
 def touch(name):
     open(name, "w").close()
 

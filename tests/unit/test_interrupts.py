@@ -304,9 +304,8 @@ class Handler:
         "apply_async": lambda pool: pool.apply_async(abs, (Signalling(),)),
         "map_async": lambda pool: pool.map_async(abs, [1, Signalling()], 1),
         "map_async of a generator": lambda pool: pool.map_async(abs, signalling_items()),
-        "map_async of a sequence": lambda pool: pool.map_async(abs, SignallingItems([1, 2]), 1),
+        "map of a sequence": lambda pool: pool.map(abs, SignallingItems([1, 2]), 1),
         "imap": lambda pool: pool.imap(abs, [1, Signalling()]),
-        "imap of a sequence": lambda pool: pool.imap(abs, SignallingItems([1, 2])),
     }.items(),
     ids=lambda item: item[0],
 )

@@ -14,6 +14,7 @@ COUNT = 500
 @pytest.fixture(scope="module")
 def pool():
     with goproc.get_context("fork").Pool(2) as pool:
+        pool.apply_async(targets.nothing).get()  # its thread is the fixture's
         yield pool
     pool.join()
 

@@ -3,6 +3,9 @@
 import itertools
 import queue
 import threading
+import time
+import warnings
+import weakref
 
 import pool_targets as targets
 import pytest
@@ -75,12 +78,11 @@ def test_a_default_prefetch_bounds_memory():
 
 
 def test_a_sequence_is_read_where_its_results_are_taken():
-    """No thread is needed for what cannot block, and an input of a million costs nothing in advance."""
-    before = threading.enumerate()
+    """No thread reads what cannot block, and an input of a million costs nothing in advance."""
     with goproc.Pool(2) as pool:
         results = pool.imap(targets.double, range(10**9), prefetch=8)
         assert [next(results) for _ in range(100)] == [2 * i for i in range(100)]
-        assert threading.enumerate() == before
+        assert not any(thread.name == "goproc-imap" for thread in threading.enumerate())
     pool.join()
 
 
@@ -272,3 +274,218 @@ def test_a_thread_that_cannot_be_started(monkeypatch):
         assert list(pool.imap(targets.double, iter(range(10)))) == [2 * number for number in range(10)]
         pool.close()
         pool.join()
+
+
+class Sized:
+    """An input with a length whose items come when somebody puts them there."""
+
+    def __init__(self, count):
+        self.count = count
+        self.items = queue.SimpleQueue()
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        for _ in range(self.count):
+            item = self.items.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+@pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_an_input_with_a_length_that_waits_for_a_result(unordered, chunksize):
+    """It is no collection, so reading it may wait, and who takes the results must not."""
+    fed = Sized(12)
+    with goproc.Pool(2) as pool:
+        results = (pool.imap_unordered if unordered else pool.imap)(targets.double, fed, chunksize)
+        for i in range(12 // chunksize):
+            for n in range(chunksize):
+                fed.items.put(i * chunksize + n)
+            assert [results.next(WAIT) for _ in range(chunksize)] == [2 * (i * chunksize + n) for n in range(chunksize)]
+        with pytest.raises(StopIteration):
+            results.next(WAIT)
+    pool.join()
+
+
+@pytest.mark.parametrize("submit", ["map_async", "starmap_async"])
+def test_an_asynchronous_map_does_not_wait_for_its_input(context, submit):
+    fed = Sized(5)
+    with context.Pool(2) as pool:
+        if submit == "map_async":
+            result, items = pool.map_async(targets.double, fed, 1), range(5)
+        else:
+            result, items = pool.starmap_async(targets.double, fed, 1), [(i,) for i in range(5)]
+        assert not result.ready()
+        for item in items:
+            fed.items.put(item)
+        assert result.get(WAIT) == [0, 2, 4, 6, 8]
+        late = Sized(3)
+        other = pool.map_async(targets.double, late, 1)
+        assert not other.ready()
+    pool.join()
+    with pytest.raises(goproc.CancelledError):
+        other.get(0)
+    late.items.put(1)  # the thread that reads it ends
+
+
+def test_a_closed_pool_reads_the_input_of_an_asynchronous_map():
+    fed = Sized(5)
+    pool = goproc.Pool(2)
+    result = pool.map_async(targets.double, fed)
+    pool.close()
+    joiner = threading.Thread(target=pool.join)
+    joiner.start()
+    for item in range(5):
+        fed.items.put(item)
+    joiner.join(WAIT)
+    assert not joiner.is_alive()
+    assert result.get(0) == [0, 2, 4, 6, 8]
+
+
+def test_an_asynchronous_map_whose_input_raises():
+    fed = Sized(5)
+    with goproc.Pool(2) as pool:
+        result = pool.map_async(targets.double, fed, 1)
+        fed.items.put(1)
+        fed.items.put(ZeroDivisionError("an item"))
+        with pytest.raises(ZeroDivisionError, match="an item"):
+            result.get(WAIT)
+        assert not pool._cache
+    pool.join()
+
+
+def test_an_asynchronous_map_that_is_cancelled_while_its_input_is_read():
+    fed = Sized(5)
+    with goproc.Pool(2) as pool:
+        result = pool.map_async(targets.double, fed, 1)
+        fed.items.put(1)
+        assert result.cancel()
+        with pytest.raises(goproc.CancelledError):
+            result.get(WAIT)
+        fed.items.put(2)
+        assert pool.map(targets.double, range(3)) == [0, 2, 4]
+        pool.close()
+        pool.join()
+
+
+@pytest.mark.parametrize("make", [list, set, dict.fromkeys, lambda items: dict.fromkeys(items).items()])
+def test_a_collection_that_is_changed_while_its_results_are_taken(make):
+    items = make(range(1000))
+    expected = len(items)
+    with goproc.Pool(2) as pool:
+        results = pool.imap(targets.identity, items, prefetch=2)
+        next(results)
+        if isinstance(items, dict):
+            items["more"] = 1
+        elif isinstance(items, set):
+            items.add("more")
+        elif isinstance(items, list):
+            items.clear()
+        assert sum(1 for _ in results) == expected - 1
+    pool.join()
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["sequence", "iterator"])
+@pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
+def test_large_arguments_bound_what_is_read(make, unordered, tmp_path):
+    """Few of them are on their way at a time, and yet both workers have one and the next."""
+    large = bytes(1 << 20)
+    read = []
+
+    def items():
+        for number in range(60):
+            read.append(number)
+            yield (tmp_path / "release", large) if number < 2 else (tmp_path, large)
+
+    with goproc.Pool(2) as pool:
+        imap = pool.imap_unordered if unordered else pool.imap
+        results = imap(targets.wait_for_file_of, make(list(items())) if make is list else items())
+        with pytest.raises(goproc.TimeoutError):
+            results.next(0.05)
+        if make is iter:
+            assert 2 <= len(read) <= 6
+        (tmp_path / "release").touch()
+        assert len([results.next(WAIT) for _ in range(60)]) == 60
+    pool.join()
+
+
+def test_large_arguments_do_not_wait_for_the_first_result(tmp_path):
+    """While the first task runs the other worker does all others, though nobody can take their results."""
+    large = bytes(1 << 20)
+    items = [(tmp_path / "last", large)] + [(tmp_path, large)] * 40 + [(None, tmp_path / "last")]
+    with goproc.Pool(2) as pool:
+        for make in (list, iter):
+            assert len(list(pool.imap(targets.wait_for_file_of, make(items)))) == 42
+            (tmp_path / "last").unlink()
+    pool.join()
+
+
+def test_a_prefetch_that_is_asked_for_counts_tasks_only():
+    large = bytes(1 << 20)
+    endless = Counted(large)
+    with goproc.Pool(1) as pool:
+        results = pool.imap(len, endless, prefetch=20)
+        with endless.grown:
+            assert endless.grown.wait_for(lambda: endless.read >= 20, WAIT)
+        assert results.next(WAIT) == 1 << 20
+    pool.join()
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["sequence", "iterator"])
+@pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_iterator_that_nobody_holds(context, make, unordered, chunksize, tmp_path):
+    """All of its input is run, as by multiprocessing, and then nobody holds the pool."""
+
+    def begin():
+        pool = context.Pool(2)
+        items = make([tmp_path / str(i) for i in range(30)])
+        results = (pool.imap_unordered if unordered else pool.imap)(targets.touch, items, chunksize, prefetch=2)
+        assert results.next(WAIT) is None
+        return weakref.ref(pool), list(pool._pool)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # for being dropped without having been closed
+        pool, workers = begin()
+        for worker in workers:
+            worker.join(WAIT)
+            assert worker.exitcode is not None
+    assert len(list(tmp_path.iterdir())) == 30
+    deadline = time.monotonic() + WAIT
+    while pool() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_results_of_a_dropped_iterator_are_not_kept():
+    """Of an endless input, too; and its pool can be used meanwhile, and ended."""
+    with goproc.Pool(2) as pool:
+        results = pool.imap(targets.double, itertools.count(), prefetch=4)
+        iteration = results._iteration
+        next(results)
+        del results
+        assert pool.map(targets.double, range(100)) == [2 * i for i in range(100)]
+        deadline = time.monotonic() + WAIT
+        while iteration._come < 500:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert not iteration._ready
+    pool.join()
+
+
+def test_what_an_iterator_is_made_for_is_let_go():
+    """Once all has come the pool is not kept for what is still to be taken, as with multiprocessing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        pool = goproc.Pool(1)
+        results = pool.imap(targets.double, range(10))
+        reference = weakref.ref(pool)
+        del pool
+        deadline = time.monotonic() + WAIT
+        while reference() is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert list(results) == [2 * i for i in range(10)]

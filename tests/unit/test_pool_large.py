@@ -19,6 +19,7 @@ SIZES = [0, 1, 32 << 10, (64 << 10) + 1, 100_000, 3 << 20, 20 << 20]
 @pytest.fixture(scope="module", params=["fork", "spawn", "forkserver"])
 def pool(request):
     with goproc.get_context(request.param).Pool(2) as pool:
+        pool.apply_async(targets.nothing).get()  # its thread is the fixture's
         yield pool
     pool.join()
 
