@@ -52,7 +52,9 @@ enum {
     STACK = 256 << 10,     /* of a thread. The runtime switches to stacks of its own; no Go code calls C */
     STACK_USED = 32 << 10, /* of it by the C library and below, or less */
     MOST_THREADS = 16,
-    OTHER_THREADS = 6,   /* sysmon, the template thread, the reaper, two readers of servers, one that executes */
+    OTHER_THREADS =
+        8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of
+                          one pool, and one to spare; each further pool asks for its own */
     MOST_PROCESSORS = 4, /* host.go */
     BLOCKS = 64,         /* of memory for malloc() on the runtime's threads */
     BLOCK_SIZE = 256,
@@ -384,6 +386,18 @@ static int get_threads(void) {
         error ? pthread_join(made[i], NULL) : pthread_detach(made[i]);
     if (error)
         await_release();
+    return error;
+}
+
+int goproc_host_add_thread(void) {
+    pthread_t made;
+    pthread_mutex_lock(&lock);
+    int error = make_parked(&made);
+    if (error == 0) {
+        pthread_detach(made);
+        parked++;
+    }
+    pthread_mutex_unlock(&lock);
     return error;
 }
 

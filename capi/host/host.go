@@ -7,9 +7,25 @@ package host
 // #include "host.h"
 import "C"
 
-import "runtime"
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
 
 // mostProcessors is MOST_PROCESSORS of host.c: what the engine does besides what its callers' threads do takes no more.
 const mostProcessors = 4
 
-func init() { runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), mostProcessors)) }
+func init() {
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), mostProcessors))
+	sys.AddThread = addThread
+}
+
+func addThread() error {
+	if code := C.goproc_host_add_thread(); code != 0 {
+		return fmt.Errorf("pthread_create: %w", unix.Errno(code))
+	}
+	return nil
+}

@@ -11,4 +11,7 @@ enum { GOPROC_HOST_MEMORY = 1, GOPROC_HOST_THREADS = 2 };
 typedef int32_t (*goproc_host_start_fn)(int32_t *lacking);
 int32_t goproc_host_start(int32_t *lacking);
 
+/* Parks one more thread for the runtime. Returns 0 or an error's number. Called by host.go. */
+int goproc_host_add_thread(void);
+
 #endif

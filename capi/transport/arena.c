@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
@@ -95,10 +96,17 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     return mapping;
 }
 
+/* Whether write(2) may write up to there: beyond RLIMIT_FSIZE, which the program may have set since the file was made, a signal
+ * comes. Stores into the mapping have no limit. */
+static bool may_write(uint64_t end) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || end <= limit.rlim_cur);
+}
+
 void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size) {
     const uint8_t *bytes = from;
     uint64_t offset = sizeof(goproc_extent_header) + at;
-    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->touched) {
+    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->touched && may_write(mapping->offset + offset + size)) {
         ssize_t written;
         while (size > 0 && (written = pwrite(mapping->fd, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
             bytes += written;

@@ -638,6 +638,26 @@ int goproc_take_on(pid_t pid, PyObject *record) {
     return take_seat(seat, pid, -1, record) < 0 ? -1 : 1;
 }
 
+PyDoc_STRVAR(take_on_doc,
+             "take_on(pid) -> [id, pid, pidfd]\n\n"
+             "Give a child of this process, which nobody waits for, a seat; the descriptor is the seat's.\n\n"
+             "Raises OSError when there is no seat or no descriptor left; then the child has been ended.");
+
+static PyObject *process_take_on(PyObject *Py_UNUSED(module), PyObject *argument) {
+    long pid = PyLong_AsLong(argument);
+    if (pid == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *record = Py_BuildValue("[OOO]", Py_None, Py_None, Py_None);
+    int taken = record ? goproc_take_on((pid_t)pid, record) : -1;
+    if (taken == 0) {
+        errno = EAGAIN;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    if (taken <= 0)
+        Py_CLEAR(record);
+    return record;
+}
+
 int goproc_child_lifeline(int *armed) {
     int own = goproc_open_lifeline(lifeline.read);
     *armed = own >= 0;
@@ -913,6 +933,7 @@ PyMethodDef goproc_process_methods[] = {
     {"save_limits", process_save_limits, METH_NOARGS, save_limits_doc},
     {"hold_signals", process_hold_signals, METH_NOARGS, hold_signals_doc},
     {"release_signals", process_release_signals, METH_NOARGS, release_signals_doc},
+    {"take_on", process_take_on, METH_O, take_on_doc},
     {"attach", process_attach, METH_O, attach_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -146,7 +147,19 @@ static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
                                 : "mmap");
 }
 
+PyDoc_STRVAR(file_size_limit_doc, "file_size_limit() -> int\n\nHow many bytes a file may have that this process writes "
+                                  "(RLIMIT_FSIZE), or 1 << 62.");
+
+static PyObject *file_size_limit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    struct rlimit limit;
+    uint64_t most = UINT64_C(1) << 62;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < most)
+        most = limit.rlim_cur;
+    return PyLong_FromUnsignedLongLong(most);
+}
+
 static PyMethodDef methods[] = {
+    {"file_size_limit", file_size_limit, METH_NOARGS, file_size_limit_doc},
     {"start_engine", start_engine, METH_O, start_engine_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -80,6 +80,19 @@ type Pool struct {
 
 // New makes a pool without workers.
 func New(counters Counters) (*Pool, error) {
+	if err := pumps.Take(); err != nil {
+		return nil, fmt.Errorf("a thread for a pool: %w", err)
+	}
+	p, err := openPool(counters)
+	if err != nil {
+		pumps.Give()
+	}
+	return p, err
+}
+
+var pumps sys.Threads
+
+func openPool(counters Counters) (*Pool, error) {
 	memory, err := ring.NewMemory()
 	if err != nil {
 		return nil, err
@@ -295,6 +308,7 @@ func (p *Pool) Destroy() {
 	p.pumpFile = nil
 	p.mu.Unlock()
 	<-p.pumped
+	pumps.Give()
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

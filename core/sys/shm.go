@@ -3,6 +3,7 @@ package sys
 import (
 	"fmt"
 	"math"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
 	m := &SharedMemory{fd: NewFD(fd, what)}
-	if err := unix.Ftruncate(fd, size); err != nil {
+	if err := truncate(fd, size); err != nil {
 		_ = m.Close()
 		return nil, fmt.Errorf("ftruncate of shared memory: %w", err)
 	}
@@ -31,6 +32,25 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	}
 	return m, nil
 }
+
+// truncate is ftruncate(2) without the limit of the size of files (RLIMIT_FSIZE), where the process may lift that: the limit is
+// meant for files on disks, and the size of a sparse one says nothing. Where it may not, the error is EFBIG.
+func truncate(fd int, size int64) error {
+	limits.Lock()
+	defer limits.Unlock()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil || limit.Cur >= uint64(size) {
+		return unix.Ftruncate(fd, size)
+	}
+	if unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) != nil &&
+		(limit.Max < uint64(size) || unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max}) != nil) {
+		return unix.EFBIG // not asked for: the signal SIGXFSZ would come
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) }()
+	return unix.Ftruncate(fd, size)
+}
+
+var limits sync.Mutex
 
 // FD is the descriptor of the memory, for handing it on.
 func (m *SharedMemory) FD() *FD { return m.fd }

@@ -30,6 +30,7 @@ __all__ = [
     "encode_texts",
     "is_loaded",
     "load",
+    "refusal",
     "request_process",
     "stats",
 ]
@@ -44,6 +45,7 @@ _DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 _lock = threading.RLock()
 _module = None
 _forgotten_in_children = False  # whether forked children are told that they have no engine
+_warned = False  # whether the program has been told that it goes on without an engine
 _copies = 0  # how many private copies this process and those it was forked from have loaded
 
 
@@ -55,7 +57,8 @@ def is_loaded() -> bool:
 def load():
     """Return the engine's extension module, loading it if this process has none yet.
 
-    Raises ImportError if the extension has not been built, or does not fit `_transport`.
+    Raises ImportError if the extension has not been built, or does not fit `_transport`; OSError or MemoryError if the
+    limits of this process leave no room for it, which may be different later.
     """
     global _module, _forgotten_in_children
     if _module is None:
@@ -66,6 +69,35 @@ def load():
                     _forgotten_in_children = True
                     os.register_at_fork(after_in_child=_forget_inherited)
     return _module
+
+
+def refusal() -> "OSError | MemoryError | None":
+    """Return why this process can have no engine now; None when it has one, which is loaded if need be.
+
+    The first time that it can have none, there is a RuntimeWarning: the program goes on, with less.
+    """
+    if _module is None:
+        try:
+            load()
+        except (OSError, MemoryError) as reason:
+            warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and pools")
+            return reason
+    return None
+
+
+def warn_once(what: str) -> None:
+    """Warn that this program goes on with pools of multiprocessing's own, the first time; in the log, say it each time.
+
+    what: why, to be followed by what pools do.
+    """
+    global _warned
+    text = f"{what} are multiprocessing's own: they do not notice lost workers, and have no time limits for tasks"
+    util.info(text)
+    if not _warned:
+        _warned = True
+        import warnings
+
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def call(function: str, *args):

@@ -7,6 +7,7 @@ Neither a thread nor a lock shared between processes stands between the two. The
 library's, with another way to wait; ThreadPool is the standard library's own.
 """
 
+import errno
 import itertools
 import operator
 import os
@@ -176,14 +177,33 @@ class Pool(_standard.Pool):
 
         try:
             with _transport.held_signals:  # what is made here is known to something that ends it
-                self._start(retries, max_memory_per_child)
+                refusal = self._start(retries, max_memory_per_child)
         except BaseException:
             if self._state == RUN:
                 Pool.terminate(self)
             raise
+        if refusal is not None:
+            if retries or max_memory_per_child is not None:
+                raise refusal  # only an engine's pool has that
+            from . import queue_pool
+
+            queue_pool.take_over(self)
+            queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
     def _start(self, retries, max_memory_per_child):
-        number = engine.call("PoolNew", min(retries, _FOR_EVER))
+        """Make the engine's pool, and start the workers. Return why there can be none here: an exception; else None."""
+        refusal = engine.refusal()
+        if refusal is not None:
+            return refusal
+        try:
+            number = engine.call("PoolNew", min(retries, _FOR_EVER))
+        except OSError as reason:
+            if reason.errno != errno.EFBIG:
+                raise
+            engine.warn_once(
+                f"RLIMIT_FSIZE, the limit of the size of files, leaves pools no shared memory: {reason}. Pools"
+            )
+            return reason
         try:
             memory_fd = os.dup(engine.call("PoolMemoryFD", number))
             try:
@@ -218,6 +238,7 @@ class Pool(_standard.Pool):
         self._state = RUN
         if self._maxtasksperchild is not None or max_memory_per_child is not None:
             self._dispatch.serve()
+        return None
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

@@ -5,7 +5,7 @@ Popen._launch:  spawn.dump() ─▶ memfd ─▶ forkserver.connect_to_new_proce
 
 import os
 
-from . import forkserver, popen_fork, spawn
+from . import engine, forkserver, popen_fork, spawn
 
 __all__ = ["Popen"]
 
@@ -25,6 +25,14 @@ class Popen(popen_fork.Popen):
 
     method = "forkserver"
     DupFd = _DupFd
+
+    def __new__(cls, process_obj):
+        """Return one that executes an interpreter instead, where there is no engine, and so no server."""
+        if engine.refusal() is not None:
+            from .popen_spawn_posix import Popen as Executing
+
+            return Executing(process_obj, cls.method)
+        return super().__new__(cls)
 
     def __init__(self, process_obj):
         self._fds = []

@@ -2,12 +2,14 @@
 
 Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawnserver.py) forks the child ──┐
                                  └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
+
+Where there can be no engine, multiprocessing's util.spawnv_passfds() executes the interpreter.
 """
 
 import errno
 import os
 import sys
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 
 from . import _transport, engine, popen_fork, spawn
 
@@ -30,8 +32,9 @@ class Popen(popen_fork.Popen):
     method = "spawn"
     DupFd = _DupFd
 
-    def __init__(self, process_obj):
+    def __init__(self, process_obj, method="spawn"):
         self._fds = []
+        self.method = method  # forkserver, if there can be none
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd):
@@ -44,6 +47,9 @@ class Popen(popen_fork.Popen):
         data_fd = spawn.dump(process_obj, self)
         try:
             fds = [data_fd, tracker_fd, _transport.lifeline_fd(), *self._fds]
+            if engine.refusal() is not None:
+                self._watch(*_execute(fds))
+                return
             process_id = _ask_server(fds)
             if process_id is None:
                 command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
@@ -90,3 +96,10 @@ def _ask_server(fds):
                 stop_server()
             break
     return None
+
+
+def _execute(fds):
+    """Execute an interpreter for a child without an engine; return the id of its seat, its pid and its pidfd."""
+    command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
+    pid = util.spawnv_passfds(os.fsencode(command[0]), command, fds)
+    return _transport.take_on(pid)

@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 from _pickle import load  # package pickle's, without the parts in Python that a child does not need
-from io import open_code
+from io import BytesIO, open_code
 
-from . import context
+from . import _transport, context
 from .lifeline import open_lifeline
 
 deferred_imports = sys.modules.get("goproc.deferred_imports")  # in a spawned child
@@ -215,24 +215,63 @@ def import_main_path(main_path):
 def dump(process_obj, popen):
     """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return the descriptor.
 
+    Where a file may not be as large as that is (RLIMIT_FSIZE), it is a pipe's.
+
     While that is done, popen is the spawning Popen, to which descriptors are handed by duplicate_for_child().
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
     data["goproc"]["worker"] = getattr(process_obj, "_goproc_worker", None)
+    most = _transport.file_size_limit()
+    if most < 1 << 62:
+        buffer = BytesIO()
+        _dump_to(buffer, data, process_obj, popen)
+        if len(buffer.getbuffer()) > most:
+            return _fed_pipe(buffer)
     fd = os.memfd_create("goproc-process")
     try:
-        _standard_context.set_spawning_popen(popen)
-        try:
-            with open(fd, "wb", closefd=False) as file:
-                _standard_context.reduction.dump(data, file)
-                _standard_context.reduction.dump(process_obj, file)
-        finally:
-            _standard_context.set_spawning_popen(None)
+        with open(fd, "wb", closefd=False) as file:
+            if most < 1 << 62:
+                file.write(buffer.getbuffer())
+            else:
+                _dump_to(file, data, process_obj, popen)
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _dump_to(file, data, process_obj, popen):
+    _standard_context.set_spawning_popen(popen)
+    try:
+        _standard_context.reduction.dump(data, file)
+        _standard_context.reduction.dump(process_obj, file)
+    finally:
+        _standard_context.set_spawning_popen(None)
+
+
+def _fed_pipe(buffer):
+    """Return the read end of a pipe into which a thread writes what a file may not hold (RLIMIT_FSIZE)."""
+    import threading
+
+    def feed():
+        try:
+            with open(write_fd, "wb", buffering=0) as pipe, buffer.getbuffer() as left:
+                while left:
+                    left = left[pipe.write(left) :]
+        except BrokenPipeError:
+            pass  # the child has ended
+
+    read_fd, write_fd = os.pipe()
+    try:
+        thread = threading.Thread(target=feed, daemon=True, name="goproc-feed")
+        thread._goproc = True  # type: ignore[attr-defined]
+        thread.start()
+    except BaseException:
+        os.close(read_fd)
+        os.close(write_fd)
+        raise
+    return read_fd
 
 
 class Rehearsal:

@@ -1,9 +1,12 @@
 """limits.py CASE METHOD: a program, or a worker of its pool, under limits of the system. Prints "fine" at the end."""
 
 import ctypes
+import errno
 import os
 import resource
+import struct
 import sys
+import time
 import warnings
 
 MEGABYTE = 1 << 20
@@ -129,6 +132,203 @@ def signals_in_children(context):
             process.start()
             process.join()
             assert process.exitcode == -number, (number, process.exitcode)
+
+
+def drop_privileges(tasks):
+    """Be a user who may have so many processes and threads, and has none yet; with root's access to files."""
+    uid = 1_000_000_000 + os.getpid()
+    os.setresuid(uid, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    reading = 1 << 2  # CAP_DAC_READ_SEARCH
+    sets = (ctypes.c_uint32 * 6)(reading, reading, reading)
+    assert libc.prctl(28, 1, 0, 0, 0) == 0  # PR_SET_SECUREBITS, SECBIT_NOROOT: programs do not get them back
+    assert libc.capset(header, sets) == 0
+    assert libc.prctl(47, 2, 2, 0, 0) == 0  # PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH
+    resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
+
+
+def add(x, y):
+    return x + y
+
+
+def few_threads(context):
+    """There are not enough threads for the engine, but for multiprocessing's pool of one worker."""
+    drop_privileges(7)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            with context.Pool(1) as pool:
+                assert pool.map(square, range(10)) == [x * x for x in range(10)]
+                assert pool.starmap(add, [(1, 2)]) == [3]
+                assert list(pool.imap(square, range(3))) == [0, 1, 4]
+                assert len(pool.apply(bytes, (MEGABYTE,))) == MEGABYTE
+                try:
+                    pool.apply(int, ("no number",))
+                except ValueError:
+                    pass
+            pool.join()
+    ours = [warning for warning in caught if warning.category is RuntimeWarning]
+    assert len(ours) == 1, [str(warning.message) for warning in caught]
+    assert "pthread_create" in str(ours[0].message)
+    process = context.Process(target=sys.exit, args=(3,))
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    try:
+        context.Pool(1, retries=1)
+    except BlockingIOError:
+        pass
+    else:
+        raise AssertionError("a pool that cannot do what it is asked for")
+
+
+def no_threads(context):
+    """There is nothing left at all."""
+    drop_privileges(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for attempt in (context.Pool, context.Process(target=square, args=(1,)).start):
+            try:
+                attempt()
+            except (OSError, RuntimeError):
+                pass
+            else:
+                raise AssertionError("started")
+
+
+def threads_used_up(context):
+    """The limit is reached when the engine runs already."""
+    drop_privileges(40)
+    sleepers = []
+    with context.Pool(2) as pool:
+        pool.map(square, range(10))
+        try:
+            while True:
+                process = context.Process(target=time.sleep, args=(1000,), daemon=True)
+                process.start()
+                sleepers.append(process)
+        except OSError:
+            pass
+        assert sleepers
+        for _ in range(20):
+            assert sum(pool.map(square, range(500), 1)) == sum(x * x for x in range(500))
+        results = [pool.apply_async(bytes, (MEGABYTE,)) for _ in range(20)]
+        assert [len(result.get()) for result in results] == [MEGABYTE] * 20
+        try:
+            context.Pool(4)
+        except (OSError, RuntimeError):
+            pass
+        else:
+            raise AssertionError("started")
+        for process in sleepers:
+            process.terminate()
+        for process in sleepers:
+            process.join()
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+    with context.Pool(2) as pool:
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def refuse_threads():
+    """Have the kernel refuse further threads of this process and its children, and clone3(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone, clone3, seccomp = (56, 435, 317) if os.uname().machine == "x86_64" else (220, 435, 277)
+    program = struct.pack(
+        "=" + 8 * "HBBI",
+        *(0x20, 0, 0, 0),  # load the number of the call
+        *(0x15, 4, 0, clone3),
+        *(0x15, 0, 2, clone),
+        *(0x20, 0, 0, 16),  # load its flags
+        *(0x45, 2, 0, 0x10000),  # CLONE_THREAD
+        *(0x06, 0, 0, 0x7FFF0000),  # allow
+        *(0x06, 0, 0, 0x00050000 | errno.ENOSYS),
+        *(0x06, 0, 0, 0x00050000 | errno.EAGAIN),
+    )
+    buffer = ctypes.create_string_buffer(program)
+    fprog = struct.pack("HxxxxxxP", 8, ctypes.addressof(buffer))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.syscall(seccomp, 1, 0, ctypes.create_string_buffer(fprog)) == 0, ctypes.get_errno()
+
+
+def threads_refused(context):
+    refuse_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            context.Pool(1)
+        except (OSError, RuntimeError):
+            pass
+        else:
+            raise AssertionError("a pool without threads")
+    process = context.Process(target=sys.exit, args=(3,))
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+
+
+def limit_file_size(megabytes, also_hard=True, deadly=False):
+    import signal
+
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    size = megabytes * MEGABYTE
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size if also_hard else hard))
+    if deadly:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def exchange(context, pool):
+    """Send more than fits into a ring, and more than fits into the files of the smallest limit here."""
+    for size in (100, 100_000, 5 * MEGABYTE):
+        assert len(pool.apply(bytes, (size,))) == size
+        assert pool.apply(len, (bytes(size),)) == size
+    assert pool.map(square, range(100)) == [x * x for x in range(100)]
+    process = context.Process(target=len, args=(bytes(3 * MEGABYTE),))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def file_size(context):
+    """Files may have a hundred gigabytes, or one megabyte, and this process may not change that."""
+    drop_privileges(1000)
+    for megabytes in (100_000, 1):
+        limit_file_size(megabytes)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                with context.Pool(2) as pool:
+                    exchange(context, pool)
+        assert all("RLIMIT_FSIZE" in str(warning.message) for warning in caught), [str(w.message) for w in caught]
+        assert len(caught) == (megabytes > 1), [str(warning.message) for warning in caught]
+    try:
+        context.Pool(1, retries=1)
+    except OSError as error:
+        assert error.errno == errno.EFBIG
+    else:
+        raise AssertionError("a pool that cannot do what it is asked for")
+
+
+def soft_file_size(context):
+    """This process may lift the limit."""
+    drop_privileges(1000)
+    limit_file_size(1, also_hard=False, deadly=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with context.Pool(2, retries=1) as pool:
+            exchange(context, pool)
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == (MEGABYTE, resource.RLIM_INFINITY)
+
+
+def file_size_later(context):
+    """The limit comes when the pool is there already: in workers, or here."""
+    drop_privileges(1000)
+    with context.Pool(2, limit_file_size, (1, True, True)) as pool:
+        exchange(context, pool)
+    with context.Pool(2) as pool:
+        pool.map(square, range(10))
+        limit_file_size(1, deadly=True)
+        exchange(context, pool)
 
 
 def main(case, method):

@@ -1,5 +1,7 @@
 """Programs and workers under limits of the system: they go on, or raise what can be caught."""
 
+import os
+
 import pytest
 
 
@@ -18,3 +20,19 @@ def test_forked_children_have_nothing_of_the_engine(run_script):
 
 def test_signals_of_forked_children(run_script):
     assert run_script("limits.py", "signals_in_children", "fork").stdout == "fine\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes a user without processes")
+@pytest.mark.parametrize("case", ["few_threads", "no_threads", "threads_used_up"])
+def test_threads(run_script, method, case):
+    assert run_script("limits.py", case, method).stdout == "fine\n"
+
+
+def test_threads_refused(run_script, method):
+    assert run_script("limits.py", "threads_refused", method).stdout == "fine\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes a user without processes")
+@pytest.mark.parametrize("case", ["file_size", "soft_file_size", "file_size_later"])
+def test_file_size(run_script, method, case):
+    assert run_script("limits.py", case, method).stdout == "fine\n"
