@@ -23,20 +23,21 @@ enum {
     LOWEST_PAGE_MASK = 4095,
 };
 
-/* The signals for which Go has put its own handler in place of the program's. Loading the library does that. */
+/* The signals for which Go has put its own handler in place of the program's. Loading the library does that; faults.c gives
+ * most of them back when the runtime runs. Here they are given back when it cannot be started. */
 static struct {
     int signal;
     struct sigaction before, go;
 } taken[MOST_SIGNALS];
 static int taken_count;
-static int in_place; /* whether Go's handlers are */
+static int in_place; /* whether Go's handlers are, or were when the runtime was started */
 
 static int has_handler(int signal, const struct sigaction *expected) {
     struct sigaction now;
     return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
 }
 
-/* Gives signals back, or lets Go have them, but for those whose handler has been changed meanwhile. Safe in a forked child. */
+/* Gives signals back, or lets Go have them again, but for those whose handler has been changed meanwhile. */
 static void set_handlers(int go) {
     for (int i = 0; i < taken_count && go != in_place; i++)
         if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))
@@ -50,11 +51,11 @@ static void read_handlers(struct sigaction actions[MOST_SIGNALS]) {
             actions[signal].sa_handler = SIG_DFL;
 }
 
-/* Go's memory is not there, and its handlers, and a stack of it for signals, would be looked for. */
+/* Go's memory is not there, in which the thread that has forked may have its stack for signals. */
 static void in_forked_child(void) {
     if (!in_place)
         return;
-    set_handlers(0);
+    in_place = 0;
     stack_t stack;
     if (sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE) &&
         msync((void *)((uintptr_t)stack.ss_sp & ~(uintptr_t)LOWEST_PAGE_MASK), 1, MS_ASYNC) < 0 && errno == ENOMEM) {

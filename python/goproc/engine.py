@@ -91,6 +91,8 @@ def warn_once(what: str) -> None:
     what: why, to be followed by what pools do.
     """
     global _warned
+    from multiprocessing import util
+
     text = f"{what} are multiprocessing's own: they do not notice lost workers, and have no time limits for tasks"
     util.info(text)
     if not _warned:
