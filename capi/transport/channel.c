@@ -200,12 +200,30 @@ static void leave(Channel *self) {
     atomic_store(&self->slot->task_head, self->after);
 }
 
+/* Raises the error that ends this worker: it, or another one, has scribbled into the memory. Returns NULL. */
+static void *nonsense(const char *where) {
+    return PyErr_Format(PyExc_RuntimeError,
+                        "the memory that this worker shares with its pool has been overwritten (%s): the worker ends",
+                        where);
+}
+
+/* Whether a frame that the parent has pushed can lie at the task ring's head, before the tail. */
+static int is_possible(const Channel *self, const goproc_frame *frame, uint64_t tail) {
+    uint64_t at = self->task_head % GOPROC_RING_SIZE, there = tail - self->task_head;
+    if (there > GOPROC_RING_SIZE || there % 8 != 0)
+        return 0;
+    if (frame->kind == GOPROC_KIND_PAD)
+        return at > 0 && frame->size == GOPROC_RING_SIZE - at && frame->size < there;
+    return frame->kind == GOPROC_KIND_TASK && frame->size <= GOPROC_MAX_INLINE &&
+           goproc_frame_space(frame->size) <= there && at + goproc_frame_space(frame->size) <= GOPROC_RING_SIZE;
+}
+
 PyDoc_STRVAR(recv_doc,
              "recv()\n--\n\n"
              "Wait for the next task, and begin it.\n\n"
              "Returns (number, payload), payload being bytes or (stream, buffers), and number that of the task\n"
              "in it, if it is a batch; None when the pool has told the worker to end. Signal handlers run\n"
-             "while it waits.");
+             "while it waits. Raises RuntimeError when the memory holds what the pool cannot have written.");
 
 static PyObject *channel_recv(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -223,6 +241,8 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
             continue;
         }
         goproc_frame *frame = (goproc_frame *)(self->tasks + self->task_head % GOPROC_RING_SIZE);
+        if (!is_possible(self, frame, tail))
+            return nonsense("tasks");
         if (frame->kind == GOPROC_KIND_PAD) {
             self->task_head += frame->size;
             atomic_store_explicit(&slot->task_head, self->task_head, memory_order_release);
@@ -266,6 +286,8 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
     uint64_t pad = at + space > GOPROC_RING_SIZE ? GOPROC_RING_SIZE - at : 0;
     for (;;) {
         uint64_t head = atomic_load_explicit(&slot->result_head, memory_order_acquire);
+        if (self->result_tail - head > GOPROC_RING_SIZE)
+            return nonsense("results");
         if (self->result_tail + pad + space - head <= GOPROC_RING_SIZE)
             break;
         if (sleep_until_rung(self, GOPROC_SLEEP_ROOM, head) < 0)

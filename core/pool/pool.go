@@ -76,6 +76,9 @@ type Pool struct {
 	shortest int64            // no limit is shorter
 	alarm    *time.Timer      // goes off at alarmAt, in monotonic nanoseconds; 0 when it is not set
 	alarmAt  int64
+
+	look    *time.Timer // see lookOver
+	lookSet bool
 }
 
 // New makes a pool without workers.
@@ -303,6 +306,9 @@ func (p *Pool) Destroy() {
 	if p.alarm != nil {
 		p.alarm.Stop()
 	}
+	if p.look != nil {
+		p.look.Stop()
+	}
 	p.unlist() // first: once it is closed, its number may be something else
 	_ = p.pumpFile.Close()
 	p.pumpFile = nil
@@ -406,6 +412,9 @@ func (p *Pool) arm() bool {
 	}
 	if backlog || inFlight && p.state == closed {
 		set |= ring.WaitingFeed
+	}
+	if inFlight || p.stopped && len(p.active) > 0 {
+		p.lookAgain()
 	}
 	before := p.memory.Arm(set, (ring.WaitingFeed|ring.WaitingDrain)&^set)
 	return set&^before != 0

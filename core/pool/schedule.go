@@ -162,6 +162,7 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 			return false
 		}
 		w.slot.Release()
+		w.received++
 		w.served = true
 		for range f.Tasks() {
 			p.finish(&w.flights[0])

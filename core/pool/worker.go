@@ -40,6 +40,9 @@ type worker struct {
 	broken  bool              // it broke the ring's protocol and is being ended
 	verdict ring.Kind         // if it is being ended for its task: what that task completes as; else 0
 	killAt  int64             // when SIGKILL follows, in monotonic nanoseconds; 0 for never
+
+	received, receivedBefore int // how many results have come; and had, when lookOver last looked
+	doubts                   int // how often in a row it was asleep then although it had something to do
 }
 
 // condemn ends a worker whose memory cannot be trusted any more. Its exit settles what it had.

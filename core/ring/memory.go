@@ -61,6 +61,15 @@ func (m *Memory) Ring() {
 	}
 }
 
+// Rouse wakes both, even if the waiting word does not say that they sleep.
+func (m *Memory) Rouse() {
+	for _, offset := range []int{OffDoorbell, OffWatch} {
+		bell := word32(m.control, offset)
+		atomic.AddUint32(bell, 1)
+		sys.FutexWake(bell)
+	}
+}
+
 // disarm clears the bit of the waiting word. It returns whether the bit was set, and nobody else has cleared it.
 func (m *Memory) disarm(bit uint32) bool {
 	return atomic.LoadUint32(word32(m.control, OffWaiting))&bit != 0 && m.Arm(0, bit)&bit != 0

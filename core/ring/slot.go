@@ -18,12 +18,17 @@ type Slot struct {
 	taskHead       uint64 // the worker's, as last seen and checked
 	resultHead     uint64
 	resultSpace    uint64 // of the result that Result returned last
+
+	// What the words that the worker reads hold, unless it has written to them.
+	taskShown, resultShown uint64
+	stopped                uint32
 }
 
 // Clear makes the slot as new, for the next worker. No process may be using it.
 func (s *Slot) Clear() {
 	clear(s.mem[:PageSize])
 	s.taskTail, s.taskHead, s.resultHead, s.resultSpace = 0, 0, 0, 0
+	s.taskShown, s.resultShown, s.stopped = 0, 0, 0
 }
 
 // Close unmaps the slot.
@@ -72,6 +77,7 @@ func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
 // The worker says that it sleeps, and then looks at the tail; here it is the other way round. So neither may look before the
 // other can see what it wrote. Under the race detector a store does not see to that, only a swap does.
 func (s *Slot) Publish() {
+	s.taskShown = s.taskTail
 	atomic.SwapUint64(word64(s.mem, OffTaskTail), s.taskTail)
 	s.Wake()
 }
@@ -89,8 +95,41 @@ func (s *Slot) Wake() {
 // Sleeping tells whether the worker sleeps until a task comes.
 func (s *Slot) Sleeping() bool { return atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepTasks }
 
+// Intact looks whether the words that only the parent writes are as it wrote them, and that of the worker's sleep is
+// possible.
+func (s *Slot) Intact() error {
+	if tail := atomic.LoadUint64(word64(s.mem, OffTaskTail)); tail != s.taskShown {
+		return fmt.Errorf("%w: task tail %d was %d", ErrProtocol, tail, s.taskShown)
+	}
+	if head := atomic.LoadUint64(word64(s.mem, OffResultHead)); head != s.resultShown {
+		return fmt.Errorf("%w: result head %d was %d", ErrProtocol, head, s.resultShown)
+	}
+	if stop := atomic.LoadUint32(word32(s.mem, OffStop)); stop != s.stopped {
+		return fmt.Errorf("%w: the word to stop %d was %d", ErrProtocol, stop, s.stopped)
+	}
+	if sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping)); sleeping > sleepRoom {
+		return fmt.Errorf("%w: a sleep of kind %d", ErrProtocol, sleeping)
+	}
+	return nil
+}
+
+// Asleep tells whether the worker says that it sleeps, and whether that is until a task comes.
+func (s *Slot) Asleep() (asleep, forTask bool) {
+	sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping))
+	return sleeping != 0, sleeping == sleepTasks
+}
+
+// Rouse wakes the worker even if it does not say that it sleeps.
+func (s *Slot) Rouse() {
+	atomic.SwapUint32(word32(s.mem, OffSleeping), 0)
+	bell := word32(s.mem, OffBell)
+	atomic.AddUint32(bell, 1)
+	sys.FutexWake(bell)
+}
+
 // Stop tells the worker to end when it has no task left.
 func (s *Slot) Stop() {
+	s.stopped = 1
 	atomic.SwapUint32(word32(s.mem, OffStop), 1) // not a store, as in Publish
 	s.Wake()
 }
@@ -215,6 +254,7 @@ func (s *Slot) Unread() int {
 func (s *Slot) Release() {
 	s.resultHead += s.resultSpace
 	s.resultSpace = 0
+	s.resultShown = s.resultHead
 	atomic.SwapUint64(word64(s.mem, OffResultHead), s.resultHead) // not a store, as in Publish
 	if atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepRoom {
 		s.Wake()

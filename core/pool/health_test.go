@@ -1,0 +1,163 @@
+package pool
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/ring/ringtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// page maps a page of the pool's memory, as a worker can.
+func page(t *testing.T, p *Pool, offset int64) []byte {
+	mem, err := unix.Mmap(p.MemoryFD(), offset, ring.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Munmap(mem) })
+	return mem
+}
+
+func (h *hand) page(t *testing.T) []byte {
+	return page(t, h.pool, ring.SlotsStart+int64(h.slot)*ring.SlotSize)
+}
+
+func scribble(page []byte, offset int, value uint64) {
+	binary.LittleEndian.PutUint64(page[offset:], value)
+}
+
+// assertLost says that the worker has been killed, and its only task is lost with it.
+func assertLost(t *testing.T, h *hand) {
+	t.Helper()
+	require.EqualValues(t, 1, h.kills.Load())
+	h.exit(-9)
+	assert.Equal(t, []string{fmt.Sprintf("lost 1.1 %d -9", h.pid), fmt.Sprintf("exited 0.%d %d -9 1", h.slot, h.pid)}, collect(h.pool))
+}
+
+func TestWordsOfTheParentOverwritten(t *testing.T) {
+	for name, offset := range map[string]int{
+		"task tail": ring.OffTaskTail, "result head": ring.OffResultHead, "stop": ring.OffStop, "sleeping": ring.OffSleeping,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, _ := newPool(t)
+			h := hire(t, p, 0)
+			submit(t, p, 1)
+			h.recv(t)
+			scribble(h.page(t), offset, 1<<40+7)
+			p.lookOver()
+			assertLost(t, h)
+		})
+	}
+}
+
+func TestResultDestroyed(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1)
+	h.send(t, h.recv(t), nil)
+	scribble(h.page(t), ring.OffResultTail, 0)
+	h.awaits(t)
+	p.lookOver()
+	assertLost(t, h)
+}
+
+func TestTasksThatRunAreLeftAlone(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1, 2)
+	task := h.recv(t)
+	for range 2 * mostDoubts {
+		p.lookOver()
+	}
+	h.send(t, task, nil)
+	h.send(t, h.recv(t), nil)
+	p.lookOver()
+	assert.Equal(t, []string{"result 1.1 ", "result 1.2 "}, collect(p))
+	assert.Zero(t, h.kills.Load())
+}
+
+func TestWorkersThatComeUpAreLeftAlone(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1)
+	for range 2 * mostDoubts {
+		p.lookOver()
+	}
+	h.send(t, h.recv(t), nil)
+	assert.Equal(t, []string{"result 1.1 "}, collect(p))
+	assert.Zero(t, h.kills.Load())
+}
+
+func TestSleeperThatDoesNotSayThatItSleeps(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	tasks := h.awaits(t)
+	scribble(h.page(t), ring.OffSleeping, uint64(h.Bell())<<32)
+	submit(t, p, 1)
+	p.lookOver()
+	assert.EqualValues(t, 1, receive(t, tasks, "the task").Index)
+	assert.Zero(t, h.kills.Load())
+}
+
+func TestSleeperThatDoesNotSeeWhatItSleepsFor(t *testing.T) {
+	for name, sleep := range map[string]uint64{"its task": 1, "room for its result": 2} {
+		t.Run(name, func(t *testing.T) {
+			p, _ := newPool(t)
+			h := hire(t, p, 0)
+			submit(t, p, 1)
+			if sleep == 2 {
+				h.recv(t)
+			}
+			for range mostDoubts {
+				assert.Zero(t, h.kills.Load())
+				scribble(h.page(t), ring.OffSleeping, sleep)
+				p.lookOver()
+			}
+			require.EqualValues(t, 1, h.kills.Load())
+		})
+	}
+}
+
+func TestCollectorThatDoesNotSayThatItSleeps(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	c, err := ringtest.NewCollector(p.MemoryFD())
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	submit(t, p, 1)
+	collected := make(chan []ringtest.Completion, 1)
+	go func() { collected <- c.Collect(p.Collect, patience) }()
+	require.Eventually(t, c.Waiting, patience, 1000)
+	page(t, p, 0)[ring.OffWaiting] = 0
+	h.send(t, h.recv(t), nil)
+	p.lookOver()
+	assert.Len(t, receive(t, collected, "the result"), 1)
+}
+
+func TestStoppedWorkerThatSleepsOn(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1)
+	h.send(t, h.recv(t), nil)
+	h.awaits(t)
+	p.Close()
+	assert.Len(t, collect(p), 1)
+	require.Eventually(t, h.Stopped, patience, 1000)
+	p.lookOver()
+	scribble(h.page(t), ring.OffStop, 0)
+	p.lookOver()
+	assert.EqualValues(t, 1, h.kills.Load())
+}
+
+// The clock runs while there are tasks.
+func TestWorkersAreLookedOver(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1)
+	h.recv(t)
+	scribble(h.page(t), ring.OffTaskTail, 8)
+	require.Eventually(t, func() bool { return h.kills.Load() == 1 }, patience, 1000)
+	assertLost(t, h)
+}
