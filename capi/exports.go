@@ -141,6 +141,8 @@ func code(err error) int {
 		return ePoisoned
 	case errors.Is(err, pool.ErrTooLarge):
 		return -int(unix.EMSGSIZE)
+	case errors.Is(err, pool.ErrNoMemory):
+		return -int(unix.ENOMEM)
 	case errors.Is(err, pool.ErrClosed):
 		return -int(unix.EPIPE)
 	default:

@@ -122,6 +122,7 @@ func TestCode(t *testing.T) {
 		0:                   nil,
 		ePoisoned:           fmt.Errorf("a call: %w", guard.ErrPoisoned),
 		-int(unix.EMSGSIZE): pool.ErrTooLarge,
+		-int(unix.ENOMEM):   pool.ErrNoMemory,
 		-int(unix.EPIPE):    fmt.Errorf("a pool: %w", pool.ErrClosed),
 		-int(unix.EINVAL):   os.ErrInvalid,
 	} {

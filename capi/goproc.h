@@ -75,7 +75,7 @@ typedef int32_t (*goproc_close_fn)(void);
  * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it,
  * which a batch may not do. Never waits: what no worker can take yet is queued.
  * Returns 0, or 1 when the end of a worker is to be collected, which may have to be replaced; -EPIPE when the pool is
- * closed or gone; -EMSGSIZE when the payload is too large; -EINVAL for an impossible batch. */
+ * closed or gone; -ENOMEM when there is no memory to queue the task; -EMSGSIZE when the payload is too large; -EINVAL for an impossible batch. */
 typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
                                          const void *payload, uint64_t size);
 

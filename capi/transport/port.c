@@ -173,6 +173,8 @@ static PyObject *raise_result(Port *self, int64_t result) {
         Py_XDECREF(errors);
     } else if (result == -EPIPE) {
         PyErr_SetString(PyExc_ValueError, "Pool not running");
+    } else if (result == -ENOMEM) {
+        PyErr_SetString(PyExc_MemoryError, "the limits of this process leave no memory for further tasks");
     } else {
         errno = (int)-result;
         PyErr_SetFromErrno(PyExc_OSError);

@@ -28,6 +28,12 @@ import (
 // ErrClosed is returned for a task submitted to a pool that has been closed or terminated.
 var ErrClosed = errors.New("the pool is closed")
 
+// ErrNoMemory means that the process has no memory left for a task that must be queued.
+var ErrNoMemory = fmt.Errorf("the limits of this process leave no memory for further tasks: %w", unix.ENOMEM)
+
+// room is asked before tasks are queued, or results kept, in the heap: both are without bound.
+var room sys.Room
+
 // ErrTooLarge is returned for a payload that must go to an extent.
 var ErrTooLarge = fmt.Errorf("a payload in a ring has at most %d bytes", ring.MaxInline)
 
@@ -172,6 +178,11 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	if p.queue.empty() && p.share(&t) {
 		p.settle()
 		return nil
+	}
+	if !room.Allows(len(payload) + p.queue.grows()) {
+		p.handed -= f.Tasks()
+		delete(p.limits, taskID{f.Job, f.Index})
+		return ErrNoMemory
 	}
 	t.payload = append([]byte(nil), payload...)
 	p.queue.pushBack(t)
@@ -349,7 +360,7 @@ func (p *Pool) pumpOnce() {
 	if p.state == terminated {
 		return
 	}
-	p.harvest(p.keep)
+	p.harvest(p.keepIfRoom)
 	p.step()
 	if len(p.ready) > p.readyAt {
 		p.memory.Ring()
@@ -367,7 +378,7 @@ func (p *Pool) step() {
 // see that it should call would sleep uncalled for: so what it would have called for is done here.
 func (p *Pool) settle() {
 	for p.arm() {
-		p.harvest(p.keep)
+		p.harvest(p.keepIfRoom)
 		p.feed()
 		p.stopIfDone()
 	}
@@ -455,6 +466,15 @@ func (p *Pool) keep(f ring.Frame, payload []byte) bool {
 	encode(p.ready[at:at:cap(p.ready)], f, payload)
 	p.ready = p.ready[:at+size]
 	return true
+}
+
+// keepIfRoom does so if there is memory for it. Else the result stays in its ring, until somebody collects it.
+func (p *Pool) keepIfRoom(f ring.Frame, payload []byte) bool {
+	at, size := len(p.ready), int(ring.Space(len(payload)))
+	if cap(p.ready)-at < size && !room.Allows(2*(at-p.readyAt+size)) {
+		return false
+	}
+	return p.keep(f, payload)
 }
 
 // encode writes a frame as it would stand in a ring behind the end of b, which has room for it.

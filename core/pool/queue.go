@@ -1,6 +1,10 @@
 package pool
 
-import "github.com/goproc/goproc/core/ring"
+import (
+	"unsafe"
+
+	"github.com/goproc/goproc/core/ring"
+)
 
 // task is a task, or are those of a batch, that no worker has.
 type task struct {
@@ -69,6 +73,14 @@ func (q *queue) remove(match func(*task) bool, each func(task)) {
 			q.pushBack(t)
 		}
 	}
+}
+
+// grows is how many bytes are allocated for one more task.
+func (q *queue) grows() int {
+	if q.count < len(q.items) {
+		return 0
+	}
+	return max(16, 2*len(q.items)) * int(unsafe.Sizeof(task{}))
 }
 
 func (q *queue) grow() {

@@ -19,6 +19,7 @@ import os
 import pickle
 import signal
 import sys
+from io import BytesIO
 from multiprocessing import process, resource_tracker, util
 
 from . import _transport, context, engine, popen_fork, spawn
@@ -105,15 +106,8 @@ class ForkServer:
             if "__main__" not in self._preload_modules:
                 data.pop("init_main_from_name", None)
                 data.pop("init_main_from_path", None)
-        fd = os.memfd_create("goproc-forkserver")
-        try:
-            with open(fd, "wb", closefd=False) as file:
-                pickle.dump((data, [*self._preload_modules, *_parts_in_use()]), file)
-            os.lseek(fd, 0, os.SEEK_SET)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        contents = pickle.dumps((data, [*self._preload_modules, *_parts_in_use()]))
+        return spawn.put("goproc-forkserver", BytesIO(contents))
 
 
 def _parts_in_use():

@@ -221,19 +221,14 @@ def dump(process_obj, popen):
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
     data["goproc"]["worker"] = getattr(process_obj, "_goproc_worker", None)
-    most = _transport.file_size_limit()
-    if most < 1 << 62:
+    if _transport.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
-        if len(buffer.getbuffer()) > most:
-            return _fed_pipe(buffer)
+        return put("goproc-process", buffer)
     fd = os.memfd_create("goproc-process")
     try:
         with open(fd, "wb", closefd=False) as file:
-            if most < 1 << 62:
-                file.write(buffer.getbuffer())
-            else:
-                _dump_to(file, data, process_obj, popen)
+            _dump_to(file, data, process_obj, popen)
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
         os.close(fd)
@@ -248,6 +243,21 @@ def _dump_to(file, data, process_obj, popen):
         _standard_context.reduction.dump(process_obj, file)
     finally:
         _standard_context.set_spawning_popen(None)
+
+
+def put(name, buffer):
+    """Return a descriptor from which the contents of a BytesIO can be read: of a memfd of that name, or of a pipe."""
+    if len(buffer.getbuffer()) > _transport.file_size_limit():
+        return _fed_pipe(buffer)
+    fd = os.memfd_create(name)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(buffer.getbuffer())
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _fed_pipe(buffer):

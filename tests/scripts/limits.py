@@ -84,6 +84,36 @@ def no_addresses_left(context):
             resource.setrlimit(getattr(resource, name), before)
 
 
+def wait_for(path):
+    with open(path) as fifo:  # it is opened when the other side opens it
+        fifo.read()
+
+
+def queue_without_end(context):
+    """Tasks are queued until there is no memory for more."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = os.path.join(folder, "fifo")
+        os.mkfifo(fifo)
+        with context.Pool(1) as pool:
+            first = pool.apply_async(wait_for, (fifo,))
+            limit("RLIMIT_AS", address_space() + 150)
+            results = []
+            try:
+                for _ in range(100_000):
+                    results.append(pool.apply_async(len, (bytes(15_000),)))
+            except MemoryError as error:
+                assert len(results) > 100, (len(results), error)
+            else:
+                raise AssertionError("more than a gigabyte is queued")
+            with open(fifo, "w"):
+                pass
+            first.get()
+            assert {result.get() for result in results} == {15_000}
+            assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
 def child_without_engine(context):
     """What a forked child has of the engine."""
     import goproc

@@ -10,6 +10,10 @@ def test_address_space(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"
 
 
+def test_endless_queue(run_script):
+    assert run_script("limits.py", "queue_without_end", "fork").stdout == "fine\n"
+
+
 def test_address_space_of_clones(run_script):
     assert run_script("limits.py", "few_addresses_in_replaced_workers", "fork").stdout == "fine\n"
 
