@@ -104,6 +104,16 @@ func PoolCancel(number, job int) (int, error) {
 	return withPool("PoolCancel", number, func(p *pool.Pool) (int, error) { return p.Cancel(uint64(job)), nil })
 }
 
+// PoolCancelAll does as PoolCancel for all jobs that there are.
+func PoolCancelAll(number int) (int, error) {
+	return withPool("PoolCancelAll", number, func(p *pool.Pool) (int, error) { return p.CancelAll(), nil })
+}
+
+// PoolUp is how many workers have come up: they have waited for a task, or taken one, and have not ended.
+func PoolUp(number int) (int, error) {
+	return withPool("PoolUp", number, func(p *pool.Pool) (int, error) { return p.Up(), nil })
+}
+
 // PoolClose refuses further tasks; workers end when nothing is left to do.
 func PoolClose(number int) (int, error) {
 	return withPool("PoolClose", number, func(p *pool.Pool) (int, error) {

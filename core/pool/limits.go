@@ -122,6 +122,15 @@ func later(at, wait int64) int64 {
 // Cancel withdraws the tasks of the job: those that wait do not begin, and the workers that run one are ended. It returns
 // for how many of them that came in time; they complete as cancelled, when their worker is gone if they had begun.
 func (p *Pool) Cancel(job uint64) int {
+	return p.cancel(func(other uint64) bool { return other == job })
+}
+
+// CancelAll does as Cancel for all jobs that there are.
+func (p *Pool) CancelAll() int {
+	return p.cancel(func(uint64) bool { return true })
+}
+
+func (p *Pool) cancel(matches func(job uint64) bool) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == terminated {
@@ -133,17 +142,17 @@ func (p *Pool) Cancel(job uint64) int {
 		p.complete(ring.KindCancelled, t.frame, t.extent(), "")
 		cancelled += t.frame.Tasks()
 	}
-	p.queue.remove(func(t *task) bool { return t.frame.Job == job }, withdraw)
+	p.queue.remove(func(t *task) bool { return matches(t.frame.Job) }, withdraw)
 	for _, w := range p.active {
 		for i := len(w.flights) - 1; i >= 0; i-- {
-			if w.flights[i].frame.Job != job {
+			if !matches(w.flights[i].frame.Job) {
 				continue
 			}
 			if t, ok := w.takeBack(i, ring.MaxBatch); ok {
 				withdraw(t)
 			}
 		}
-		if len(w.flights) > 0 && w.flights[0].frame.Job == job && p.end(w, ring.KindCancelled) {
+		if len(w.flights) > 0 && matches(w.flights[0].frame.Job) && p.end(w, ring.KindCancelled) {
 			cancelled++
 		}
 	}

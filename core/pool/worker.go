@@ -203,6 +203,19 @@ func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 	return nil
 }
 
+// Up is how many workers have come up: they have waited for a task, or taken one, and have not ended.
+func (p *Pool) Up() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	up := 0
+	for _, w := range p.active {
+		if w.settle() && w.up {
+			up++
+		}
+	}
+	return up
+}
+
 // Drop gives back a slot whose worker could not be started.
 func (p *Pool) Drop(number int) {
 	p.mu.Lock()

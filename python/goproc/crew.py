@@ -32,6 +32,14 @@ _TOGETHER, _MOST_TOGETHER = 4, 1000
 #: What a fork takes matters where workers last no longer than so many seconds, and run no more tasks than these.
 _BRISK, _FEW_TASKS = 0.1, 1000
 
+#: Seconds before another worker is started when none can begin: at first, and at most, for a pause is twice as long as
+#: the one before. After so many seconds what is pending fails; at once if the error does not pass with time.
+_FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.05, 0.5, 5.0
+_LASTING = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError),
+    *(SyntaxError, TypeError, ValueError, EngineError),
+)
+
 #: How many workers are replaced by clones of one fork: so many pay for it, and so many are prepared at most.
 _LEAST_AHEAD, _MOST_AHEAD = 3, 32
 
@@ -79,20 +87,25 @@ class Crew:
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
-        self.broken = None  # why no further workers are started
+        self.broken = None  # why no worker can begin: what is pending has failed with it
+        self.due = None  # when to see to workers that could not begin, by time.monotonic(); None when all is well
+        self._pause = 0.0  # the last one before a worker was started, 0 when all is well
+        self._since = 0.0  # since when no worker could begin
+        self._attempting = False  # whether a single worker has been started, which may begin
+        self._next_attempt = 0.0  # when a task that is submitted has another one started, if no worker could begin
 
     @property
     def done(self):
-        """Whether no worker is left."""
-        return not self._by_pid
+        """Whether no worker is left, and none is to be started."""
+        return not self._by_pid and self.due is None
 
     def grow(self, processes):
         """Have that many workers from now on, if that is more than before."""
         self._processes = max(self._processes, processes)
         self.repopulate()
 
-    def repopulate(self, all_or_none=False):
-        """Start as many workers as are missing. Signal handlers are called when that is done.
+    def repopulate(self, all_or_none=False, most=None):
+        """Start as many workers as are missing, or so many at most. Signal handlers are called when that is done.
 
         all_or_none: if one cannot be started, give the others no work; the caller is to terminate() them.
         """
@@ -110,6 +123,7 @@ class Crew:
                     # All at once: a call between two forks would wake threads of the engine, whose pages the fork
                     # before has made to be copied.
                     missing = self._processes - len(self._pool)
+                    missing = missing if most is None else min(missing, most)
                     slots += map(int, engine.call("PoolSlots", self.number, missing).split())
                     if self._context.get_start_method() == "fork":
                         nursery = self._replacing(fds, slots) or self._starting_together(fds, slots)
@@ -173,12 +187,14 @@ class Crew:
                 how = f"exited with status {exitcode}" if exitcode > 0 else f"was killed by signal {-exitcode}"
                 warn(f"pool: worker {pid} {how}{'' if self.closing else '; another one takes its place'}")
         stillborn = 0 if served else self._stillborn + 1
+        if served:
+            self._recovered()
         if stillborn > 2 + self._processes:
             reason = self._reason
             shown = None if reason is None else in_one_line(reason)
-            self.broken = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
-            self.broken.__cause__ = reason
-            self.replace_by_forks()
+            error = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
+            error.__cause__ = reason
+            self._put_off(error, isinstance(reason, _LASTING))
         elif not self.replacing:
             if not self._pool:  # nobody is left for what is pending
                 self.broken = WorkerLostError(pid, exitcode)
@@ -187,7 +203,7 @@ class Crew:
                 self.repopulate()
             except Exception as error:
                 if not self._pool and not self.terminated:  # else the engine refuses to prepare any
-                    self.broken = error
+                    self._put_off(error, not isinstance(error, OSError))
         else:
             self.replace_by_forks()
         # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
@@ -196,6 +212,80 @@ class Crew:
         if mine:
             del self._by_pid[pid]
         return self.broken
+
+    # When worker after worker ends before it has taken a task, the next ones are started one by one, after pauses that
+    # grow: what their initializer needs may be there a moment later. After a while what is pending fails, and no more
+    # are started, until a further task is submitted: it has one tried again, unless the last one was tried just now.
+    # As soon as one has come up all others are started.
+
+    def _put_off(self, error, lasting):
+        """No worker begins: start the next one later, or fail what is pending, if that goes on for too long."""
+        now = time.monotonic()
+        self.replace_by_forks()
+        if not self._pause:
+            self._since = now
+        elif not self._attempting and self.due is not None and now < self.due and not lasting:
+            return  # several have ended together
+        self._attempting = False
+        self._pause = min(2 * self._pause or _FIRST_PAUSE, _LONGEST_PAUSE)
+        if (lasting or now - self._since >= _PATIENCE) and not self._up():
+            self.broken = error
+            self._since = now - _PATIENCE  # the next attempt is one
+            self._next_attempt, self.due = now + self._pause, None
+        elif self.closing and not self._cache:
+            self.due = None
+        else:
+            self.due = now + self._pause
+
+    def _up(self):
+        try:
+            return engine.call("PoolUp", self.number)
+        except (EngineError, ValueError):
+            return 0
+
+    def _recovered(self):
+        self._stillborn, self._pause, self._attempting = 0, 0.0, False
+        self.broken = self.due = self._reason = None
+
+    def attend(self):
+        """Do what is due. Returns None, or the exception that all that is pending must fail with."""
+        with self._populating, _transport.held_signals:
+            if self.terminated or self.due is None or time.monotonic() < self.due:
+                return None
+            if self.closing and not self._cache:
+                self.due = None
+                return None
+            if self._attempting and self._up() < len(self._pool):
+                self.due = time.monotonic() + self._pause  # it is coming up
+                return None
+            recovered = self._attempting
+            if recovered:
+                self._recovered()
+            try:
+                self._attempting = not recovered
+                self.repopulate(most=None if recovered else 1)
+                if not recovered:
+                    self.due = time.monotonic() + self._pause
+            except Exception as error:
+                self._put_off(error, not isinstance(error, OSError))
+            return self.broken
+
+    def try_again(self):
+        """Have a worker tried for a task that is to be submitted; return None, or what the task must fail with."""
+        with self._populating, _transport.held_signals:
+            error = self.broken
+            if error is None or self.terminated:
+                return error
+            if self._up():  # one that came up slowly
+                self._attempting = True
+            elif time.monotonic() < self._next_attempt:
+                return error
+            self.broken, self.due = None, time.monotonic()
+            return self.attend()
+
+    def withdraw(self):
+        """Have nothing run that has been submitted so far."""
+        _ignoring_poison("PoolCancelAll", self.number)
 
     def could_not_begin(self, error):
         """Note what a worker has raised before it could take a task."""

@@ -90,6 +90,7 @@ class Dispatch:
         try:
             while not waiter.done:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0)
+                pause = left if self._crew.due is None else self._attend(left)
                 if self.closed:
                     if waiter is _Never:
                         return
@@ -100,13 +101,13 @@ class Dispatch:
                             if left == 0:
                                 self._collect_all(depth)
                             else:
-                                self._collect(left, depth)
+                                self._collect(pause, depth)
                     if not depth:
-                        self._follow(waiter, left)
+                        self._follow(waiter, pause)
                     elif not self._may_collect():
                         self._wake(len(self._followers))  # the pool's thread, which collects from now on, is among them
                 else:
-                    self._follow(waiter, left)
+                    self._follow(waiter, pause)
                 if left == 0:
                     return
         finally:
@@ -128,6 +129,32 @@ class Dispatch:
                 self._start()
             except RuntimeError as error:
                 util.info("nobody but the pool's callers collects its results: %s", error)
+
+    def _attend(self, left):
+        """Have workers started that could not begin before, if it is time for it.
+
+        Returns for how many seconds to wait then: until it is, but no longer than left, if that is not None.
+        """
+        if reason := self._crew.attend():
+            self.run(lambda: self._give_up(reason))
+        if (due := self._crew.due) is None:
+            return left
+        pause = max(due - time.monotonic(), 0.001)
+        return pause if left is None else min(pause, left)
+
+    def _give_up(self, reason):
+        """Fail all that is pending, and have none of it run later."""
+        self._crew.withdraw()
+        self.fail_all(reason)
+
+    def see_to_workers(self):
+        """Have somebody attend to the workers though nobody waits for a result, if that is due some time."""
+        if self._crew.due is not None:
+            if self._serving:
+                self._port.wake()
+            else:
+                self.watch()
+                self._port.rouse()
 
     def serve(self):
         """Have the pool's thread, and nobody else, collect from now on."""
@@ -152,7 +179,7 @@ class Dispatch:
             while not self._serving:
                 if self._closing:
                     return
-                self._port.watch()
+                self._port.watch(None if self._crew.due is None else self._attend(None))
                 self.poll()
             self.wait(_Never)
         except EngineError:
@@ -304,7 +331,8 @@ class Dispatch:
                 pid, exitcode, served = map(int, payload.split())
                 serial = self._crew.serial(pid)
                 if reason := self._crew.exited(pid, exitcode, bool(served)):
-                    self.fail_all(reason)
+                    self._give_up(reason)
+                self.see_to_workers()
                 if serial is not None:
                     self._port.forget(serial)
                 del pending[at]

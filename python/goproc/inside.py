@@ -269,7 +269,7 @@ class _Feeder:
         owner = self._owner
         if func is pool._helper_reraises_exception:  # the iterable has raised that
             return _complete(owner, job, index, (False, *args))
-        error = owner._crew.broken
+        error = owner._crew.broken and owner._try_again()
         if error is None:
             if type(kwds) is not dict:
                 func, args, kwds = called, (func, args, kwds), {}

@@ -594,6 +594,8 @@ class Pool(_standard.Pool):
     def _submit(self, result, index, call):
         """Hand in one task of a result. One that cannot be pickled, or that no worker is left for, fails there."""
         error = self._crew.broken
+        if error is not None:
+            error = self._try_again()
         if error is None:
             try:
                 stream, buffers = encode(call)
@@ -614,6 +616,12 @@ class Pool(_standard.Pool):
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
             self._dispatch.poll()
+
+    def _try_again(self):
+        """Return None, or why a task cannot be submitted, when the pool's workers could not begin."""
+        error = self._crew.try_again()
+        self._dispatch.see_to_workers()
+        return error
 
     def _submit_batch(self, result, index, func, items, how, together=False):
         """Hand in the tasks (func, item, how) of a result: in one payload, if they are few bytes.

@@ -675,3 +675,28 @@ def _map(offset, size):
         except OSError:
             pass
     raise LookupError("the pool's memory is not open here")
+
+
+def begin_after(births, count, how):
+    """Of a file that counts the births of workers: fail the first ones."""
+    if _born(births) <= count:
+        if how == "raises":
+            raise ConnectionError("it is coming up")
+        os._exit(3)
+
+
+def begin_when_there_is(births, allowed):
+    _born(births)
+    os.stat(allowed)
+
+
+def begin_first(births):
+    """Fail all but the first worker."""
+    if _born(births) > 1:
+        raise ConnectionError("there was room for one")
+
+
+def _born(births):
+    with open(births, "a") as file:
+        file.write("x")
+    return os.stat(births).st_size

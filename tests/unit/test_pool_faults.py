@@ -14,7 +14,7 @@ import pool_targets as targets
 import pytest
 
 import goproc
-from goproc import WorkerLostError
+from goproc import WorkerLostError, crew
 
 #: Seconds by which even a loaded machine has noticed a fault.
 SOON = 20
@@ -187,7 +187,7 @@ def test_lost_while_closing(context):
 
 
 def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp_path):
-    """No more of it will be submitted, so the worker that is left ends, too."""
+    """No more of it will be submitted: the pool can be joined though its input goes on."""
     release, bad = threading.Event(), tmp_path / "bad"
 
     def items():
@@ -200,7 +200,8 @@ def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp
     for process in pool._pool:
         _wait_until_idle(process)
     bad.touch()
-    os.kill(pool._pool[0].pid, signal.SIGKILL)
+    for process in list(pool._pool):
+        os.kill(process.pid, signal.SIGKILL)
     pool.close()
     with pytest.raises(WorkerLostError):
         results.next(SOON)
@@ -300,8 +301,9 @@ def test_lost_with_maxtasksperchild(context):
 
 
 @pytest.mark.parametrize("how", ["raises", "exits with 0", "exits with 3"])
-def test_workers_that_die_at_birth(context, how, capfd):
+def test_workers_that_die_at_birth(context, how, capfd, monkeypatch):
     """Every task fails, those given later, too."""
+    monkeypatch.setattr(crew, "_PATIENCE", 0.1)
     initializer, initargs, text = {
         "raises": (targets.raise_in_initializer, ("the cause",), "The reason it gave: ValueError: the cause"),
         "exits with 0": (targets.leave, (), "exited with status 0"),
@@ -334,6 +336,7 @@ def test_workers_that_die_at_birth(context, how, capfd):
 @pytest.mark.parametrize("what", ["the import of a module", "an unknown name", "an exception that cannot be sent"])
 def test_workers_that_cannot_be_made(method, what, tmp_path, monkeypatch, capfd):
     """What unpickling the initializer raises in the worker is told as what the initializer raises is."""
+    monkeypatch.setattr(crew, "_PATIENCE", 0.1)
     name = "for_workers_" + method
     (tmp_path / f"{name}.py").write_text("def start(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
