@@ -194,7 +194,7 @@ class Crew:
             shown = None if reason is None else in_one_line(reason)
             error = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             error.__cause__ = reason
-            self._put_off(error, isinstance(reason, _LASTING))
+            self._put_off(error, _is_lasting(reason))
         elif not self.replacing:
             if not self._pool:  # nobody is left for what is pending
                 self.broken = WorkerLostError(pid, exitcode)
@@ -417,6 +417,13 @@ class Crew:
         _start(process, end)
         self._pool.append(process)
         return slot, process
+
+
+def _is_lasting(reason):
+    """Whether what keeps workers from beginning does not pass with time."""
+    from .spawn import lacks_guard
+
+    return isinstance(reason, _LASTING) or lacks_guard(reason)
 
 
 def _start(process, end):

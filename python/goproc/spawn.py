@@ -154,7 +154,7 @@ _MAIN_GUARD = (
 )
 
 
-def _lacks_guard(error):
+def lacks_guard(error):
     """Whether the error is multiprocessing's own of a main module that starts processes while it is imported."""
     return isinstance(error, RuntimeError) and "bootstrapping phase" in str(error)
 
@@ -174,7 +174,7 @@ def prepare(data):
         try:
             import_main_path(main_path)
         except RuntimeError as error:
-            if not _lacks_guard(error):  # multiprocessing's own text says all
+            if not lacks_guard(error):  # multiprocessing's own text says all
                 from .describe import add_note
 
                 add_note(error, _MAIN_GUARD)
@@ -353,7 +353,7 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
                 if (end := data["goproc"].get("worker")) is not None:
                     from . import worker
 
-                    worker.could_not_begin(end.open(), error, not _lacks_guard(error))
+                    worker.could_not_begin(end.open(), error, not lacks_guard(error))
                     return 1  # the pool says what it was: once, and not for each worker
                 raise
         finally:
