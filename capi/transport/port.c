@@ -286,8 +286,8 @@ PyDoc_STRVAR(
     "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
     "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
     "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
-    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(). Signal "
-    "handlers run while it waits.");
+    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(), and when\n"
+    "the port is closed. Signal handlers run while it waits.");
 
 static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Port *self = (Port *)object;
@@ -302,6 +302,8 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
             return NULL;
         timeout = timeout > 0 ? timeout : 0;
     }
+    if (self->closed && self->fork_depth == goproc_fork_depth)
+        return PyList_New(0); /* by a signal handler, just before this call: nothing will come any more */
     if (check_open(self) < 0)
         return NULL;
     PyObject *result = NULL;
@@ -363,7 +365,12 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         self->busy--;
         if (self->closed)
             port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
-        if (PyErr_CheckSignals() < 0 || check_open(self) < 0) {
+        int failed = PyErr_CheckSignals() < 0;
+        if (!failed && self->closed && self->fork_depth == goproc_fork_depth) {
+            result = PyList_New(0); /* likewise */
+            break;
+        }
+        if (failed || check_open(self) < 0) {
             /* What ended the wait may have been a worker's call for more to do, made to this thread alone. */
             self->collect(self->number, self->buffer, 0);
             break;

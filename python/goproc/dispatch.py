@@ -94,7 +94,10 @@ class Dispatch:
                 if self.closed:
                     if waiter is _Never:
                         return
-                    time.sleep(0.001)  # its callback, in another thread, has ended the pool, and goes on
+                    if self._cache.get(getattr(waiter, "_job", None)) is waiter:
+                        self._cancel(waiter)  # a signal handler has ended the pool before it was noted there
+                    if not waiter.done:
+                        time.sleep(0.001)  # its callback, in another thread, has ended the pool, and goes on
                 elif self._may_collect():
                     with self._turn as depth:
                         if depth and not waiter.done and self._may_collect():
@@ -219,8 +222,12 @@ class Dispatch:
         while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
-        self.fail_all(CancelledError(self.why_terminated))
+        for result in list(self._cache.values()):
+            self._cancel(result)
         self._port.close()
+
+    def _cancel(self, result):
+        result._fail(CancelledError(self.why_terminated))
 
     def run(self, function):
         """Have the collector call function: it completes a result by other means than collecting."""
@@ -230,6 +237,8 @@ class Dispatch:
         self._pending.append((None, None, None, function))
         self._port.wake()
         self.poll()
+        if self.closed:
+            function()  # a signal handler has terminated the pool meanwhile
 
     def wake(self):
         """Have the threads that wait look whether they have what they wait for: it is there by other means."""

@@ -330,7 +330,9 @@ class Pool(_standard.Pool):
             if limit is not None:
                 self._limit(result, 0, limit)
             self._submit(result, 0, (by_name(func), outlined(args), kwds))
-        except BaseException:
+        except BaseException as error:
+            if self._crew.terminated and result.done and isinstance(error, ValueError):
+                return result  # a signal handler has terminated the pool in the midst of this, and cancelled it
             self._forget(result)
             raise
         return result

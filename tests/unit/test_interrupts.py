@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import pool_targets as targets
@@ -421,6 +422,9 @@ class Interrupt:
 
     def __exit__(self, *_):
         sys.settrace(None)
+        for frame in self._frames:
+            frame.f_trace = None  # Python 3.11 keeps a generator's frame that is being traced
+        self._frames.clear()
 
     def _trace(self, frame, event, argument):
         if Path(frame.f_code.co_filename).name not in ("pool.py", "crew.py", "dispatch.py", "worker.py", "engine.py"):
@@ -473,6 +477,49 @@ def test_an_interrupt_at_every_step(call):
         assert interrupted_steps(interrupted) > 10
         pool.close()
         pool.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", STEPS)
+def test_a_handler_that_terminates_the_pool_at_every_step(call):
+    """What the call waits for is cancelled; a call that had submitted nothing yet says that the pool does not run."""
+    pool = None
+    before = signal.signal(signal.SIGINT, lambda *_: sys.settrace(None) or pool.terminate())
+
+    def interrupted(step):
+        nonlocal pool
+        pool = goproc.get_context("fork").Pool(1)
+        try:
+            with Interrupt(step):
+                seen, expected = STEPS[call](pool, step)
+            assert seen == expected
+        except goproc.CancelledError:
+            pass
+        except ValueError as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            assert frames[-1].name in ("_check_running", "_submit", "_submit_batch"), "".join(frames.format())
+            assert str(error) == "Pool not running"
+        ended = pool._state == "TERMINATE"
+        pool.terminate()
+        pool.join()
+        assert not pool._cache
+        return ended
+
+    try:
+        assert not interrupted(-1)  # Python 3.13 traces the instructions of what has been traced before
+        for step in itertools.count(0, 3):
+            if not interrupted(step):
+                break
+        assert step > 10
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_handler_that_terminates_the_pool(call, method, run_script):
+    """What waits is told that it waits in vain; join() and wait() return."""
+    done = run_script("handler_terminates.py", method, call)
+    assert done.stdout == ("None\n" if call in ("join", "wait") else "CancelledError\n") and done.stderr == ""
 
 
 @pytest.mark.parametrize("workers", [2, 5])
