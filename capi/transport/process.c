@@ -808,6 +808,22 @@ static PyObject *process_counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED
     return Py_BuildValue("(Li)", seats ? (long long)seats->started : 0LL, running);
 }
 
+extern char **environ;
+
+PyDoc_STRVAR(environment_doc, "environment() -> list[bytes]\n\n"
+                              "What execv() passes to a program now, as NAME=value.");
+
+static PyObject *process_environment(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    PyObject *list = PyList_New(0);
+    for (char **at = environ; list && at && *at; at++) {
+        PyObject *variable = PyBytes_FromString(*at);
+        if (!variable || PyList_Append(list, variable) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(variable);
+    }
+    return list;
+}
+
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 static double monotonic_seconds(void) {
@@ -947,6 +963,7 @@ PyMethodDef goproc_process_methods[] = {
     {"join", process_join, METH_VARARGS, join_doc},
     {"send_signal", process_send_signal, METH_VARARGS, send_signal_doc},
     {"counts", process_counts, METH_NOARGS, counts_doc},
+    {"environment", process_environment, METH_NOARGS, environment_doc},
     {"wait_readable", process_wait_readable, METH_VARARGS, wait_readable_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -55,7 +55,9 @@ from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F4
 
 from . import context
 from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
-from .install import install
+from .install import install, submodule_finder
+
+__getattr__ = submodule_finder("goproc")
 
 __version__ = "0.1.0"
 

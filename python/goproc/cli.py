@@ -52,6 +52,7 @@ def main(argv=None):
         counters.print_at_exit()
     if options["start_method"] is not None:
         context.set_default_start_method(options["start_method"])
+    _find_first_path()
     install()
     _run_as_main(*program)
 
@@ -139,39 +140,82 @@ def _hide_own_frames(error):
     sys.excepthook = excepthook
 
 
+#: Whether python has put something at the front of sys.path: for -m goproc the current folder, if there is one; for the
+#: console command the folder of that.
+_has_first_path = True
+
+
+def _find_first_path():
+    global _has_first_path
+    if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
+        _has_first_path = False
+    elif getattr(sys.modules["__main__"], "__spec__", None) is not None:
+        _has_first_path = _current_folder() is not None
+
+
+def _current_folder():
+    """Return the current folder, None if it has been deleted, or cannot be reached."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
 def _set_first_path(entry):
-    """Put entry where python puts a program's own folder; what is there is the current folder, put there for -m goproc
-    (by the console command: the folder of the command)."""
+    """Put entry where python puts a program's own folder."""
     if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
         return
-    if sys.path:
+    if _has_first_path and sys.path:
         sys.path[0] = entry
     else:
-        sys.path.append(entry)
+        sys.path.insert(0, entry)
+
+
+def _without_folder():
+    """Take away what python has put at the front of sys.path: it puts nothing there for this program."""
+    if _has_first_path and sys.path:
+        del sys.path[0]
+
+
+def _absolute(path):
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the current folder has been deleted
+        return path
+
+
+def _folder_of(path):
+    """Return the folder of a program, as python puts it into sys.path. A pipe has none of its own."""
+    try:
+        return os.path.dirname(os.path.realpath(path, strict=True))
+    except OSError:
+        pass
+    try:
+        link = os.readlink(path)
+    except OSError:
+        link = path
+    return os.path.dirname(link if os.path.isabs(link) else path)
 
 
 def _run_script(module, path):
-    if pkgutil.get_importer(os.path.abspath(path)) is not None:  # a folder, or an archive
-        entry = os.path.abspath(path)
-        if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
-            sys.path.insert(0, entry)
+    full_path = _absolute(path)
+    if pkgutil.get_importer(full_path) is not None:  # a folder, or an archive
+        if _has_first_path:
+            sys.path[0:1] = [full_path]
         else:
-            sys.path[0:1] = [entry]
+            sys.path.insert(0, full_path)
         runpy._run_module_as_main("__main__", alter_argv=False)
         return
-    full_path = os.path.abspath(path)
     try:
         with io.open_code(full_path) as file:
-            compiled = pkgutil.read_code(file)
-            if compiled is None:
-                file.seek(0)
-                source = file.read()
+            source = file.read()  # once: it may be a pipe
+        compiled = pkgutil.read_code(io.BytesIO(source))
     except OSError as error:
         print(
             f"{sys.executable}: can't open file {full_path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr
         )
         sys.exit(2)
-    _set_first_path(os.path.dirname(os.path.realpath(full_path)))
+    _set_first_path(_folder_of(full_path))
     loader = SourceFileLoader if compiled is None else SourcelessFileLoader
     module.__dict__.update(__file__=full_path, __cached__=None, __loader__=loader("__main__", full_path))
     if compiled is None:
@@ -180,8 +224,11 @@ def _run_script(module, path):
 
 
 def _run_module(module, name):
-    if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
-        _set_first_path(os.getcwd())
+    folder = _current_folder()
+    if folder is not None:
+        _set_first_path(folder)
+    else:
+        _without_folder()
     runpy._run_module_as_main(name)  # what python -m itself calls: it runs the module in the present `__main__`
 
 

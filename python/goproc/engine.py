@@ -169,8 +169,11 @@ def encode_texts(texts) -> str:
 
 
 def encode_environment() -> str:
-    """Return this process's environment, as os.environ has it now, as encode_texts() does."""
-    return encode_texts([name + b"=" + value for name, value in os.environb.items()])
+    """Return the environment that a program inherits now, as encode_texts() does: the C library's, not os.environ.
+
+    They differ when the program has called os.putenv(), or one of its libraries setenv().
+    """
+    return encode_texts(_transport.environment())
 
 
 def encode_numbers(numbers) -> str:

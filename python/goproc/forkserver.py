@@ -139,6 +139,10 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     set_by_preload = signal.signal(signal.SIGINT, signal.SIG_IGN)
     if set_by_preload not in (signal.SIG_IGN, None):
         interrupt_handler = set_by_preload
+    # Ignored, as by the program, the kernel would tell nobody how children have ended. They get back what was set.
+    child_handler = signal.getsignal(signal.SIGCHLD)
+    if child_handler is not None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # What is imported stays: the children need not look through it, which would copy its pages.
     gc.collect()
     gc.freeze()
@@ -147,6 +151,8 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     try:
         sent = server.serve()
         if sent is not None:
+            if child_handler is not None:
+                signal.signal(signal.SIGCHLD, child_handler)
             _, (data_fd, resource_tracker._resource_tracker._fd, *_forkserver._inherited_fds) = sent
             code = spawn.main(data_fd, lifeline_fd, interrupt_handler)
     except Exception:

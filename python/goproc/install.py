@@ -28,6 +28,11 @@ _REPLACED_MODULES = {
 
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 
+#: The modules of multiprocessing that it imports itself when they are needed.
+_SUBMODULES = frozenset({"connection", "forkserver", "heap", "managers", "pool", "popen_fork", "popen_forkserver"})
+_SUBMODULES |= {"popen_spawn_posix", "process", "queues", "reduction", "resource_sharer", "resource_tracker"}
+_SUBMODULES |= {"shared_memory", "sharedctypes", "spawn", "synchronize", "util"}
+
 _standard_modules: dict = {}  # those that have been replaced, or are used by the replacement
 _installed = False
 
@@ -35,6 +40,21 @@ _installed = False
 def _import_module(name):
     __import__(name)
     return sys.modules[name]
+
+
+def submodule_finder(package: str):
+    """Return the __getattr__ of a package for which multiprocessing's submodules are imported when they are asked for.
+
+    Programs use `multiprocessing.connection`, say, without importing it, after a call that has always imported it.
+    goproc does without some of these imports.
+    """
+
+    def __getattr__(name):
+        if name in _SUBMODULES:
+            return _import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__
 
 
 def is_installed() -> bool:
@@ -57,6 +77,8 @@ def install() -> None:
     _replace_modules()
     for name in multiprocessing.__all__:
         setattr(multiprocessing, name, getattr(context._default_context, name))
+    if not hasattr(multiprocessing, "__getattr__"):
+        multiprocessing.__getattr__ = submodule_finder("multiprocessing")  # type: ignore[method-assign]
 
 
 def standard_module(name: str):
