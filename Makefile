@@ -128,7 +128,8 @@ bench-go: prerequisites ## Go's benchmarks, of the rings and the scheduler
 .PHONY: thirdparty
 thirdparty: $(BUILD_ENV)/stamp ## programs written by others, in an environment of their own (downloads them)
 	$(MAKE) install VENV=build/thirdparty-$(PYTAG)
-	build/thirdparty-$(PYTAG)/bin/python -m pip install --requirement tests/thirdparty/requirements.txt
+	build/thirdparty-$(PYTAG)/bin/python -m pip install --requirement tests/thirdparty/requirements.txt \
+		$(addprefix --constraint ,$(wildcard tests/thirdparty/constraints-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt))
 	build/thirdparty-$(PYTAG)/bin/python tests/thirdparty/run.py $(ARGS)
 
 ##@ To change the code

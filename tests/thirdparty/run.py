@@ -24,7 +24,7 @@ import tempfile
 import time
 import uuid
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -41,9 +41,11 @@ MARK = "GOPROC_THIRDPARTY"  # in the environment of all processes of a run
 class Program:
     """What to run, and how to judge it.
 
-    arguments: what stands behind `python`, or `python -m goproc`. methods: start methods to run it with. starts: must
-    the engine have started processes? contains: what its output must contain; None: it must be that on multiprocessing.
-    installs: runs as `python -m goproc`; otherwise it uses goproc by itself, once.
+    arguments: what stands behind `python`, or `python -m goproc`; "{method}" in them is the start method. methods:
+    start methods to run it with. starts: must the engine have started processes? contains: what its output must
+    contain; None: it must be that on multiprocessing. installs: runs as `python -m goproc`; otherwise it uses goproc by
+    itself, once. source: a package whose source distribution is downloaded for the tests in it; these are not run on
+    multiprocessing. optional: it is not run where its packages are not installed.
     """
 
     name: str
@@ -54,11 +56,18 @@ class Program:
     contains: str | None = None
     status: int = 0
     installs: bool = True
+    source: str | None = None
+    optional: bool = False
 
 
 def script(name: str) -> tuple[str, ...]:
     """The arguments that run one of the programs."""
     return (str(FOLDER / "programs" / f"{name}.py"),)
+
+
+def pytest(tests: str) -> tuple[str, ...]:
+    """The arguments that run tests by pytest."""
+    return ("-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
 
 
 PROGRAMS = (
@@ -71,14 +80,38 @@ PROGRAMS = (
     Program("numpy and pandas", ("numpy", "pandas"), script("pandas_pool")),
     Program("dask", ("dask",), script("dask_processes")),
     Program("tqdm", ("tqdm",), script("tqdm_process_map")),
+    Program("tqdm, starmap", ("tqdm",), script("tqdm_starmap")),
     Program("parmap", ("parmap",), script("parmap_pool")),
     Program("mpire", ("mpire",), script("mpire_pool")),
+    Program("mpire, more of its API", ("mpire", "numpy"), script("mpire_api")),
     Program("pebble", ("pebble",), script("pebble_pool")),
+    *(
+        Program(
+            f"pebble's own tests, {what}", ("pebble", "pytest"), pytest(f"pebble/test/test_{what}_{{method}}.py"),
+            contains=" passed", source="pebble",
+        )
+        for what in ("concurrent_process", "asynchronous_process", "process_pool")
+    ),
+    Program("ray's Pool tests", (), script("ray_pool_api")),
+    Program("Django, test --parallel", ("django", "tblib"), script("django_parallel"), ("fork", "spawn")),
+    Program("uvicorn, workers", ("uvicorn",), script("uvicorn_workers"), ("spawn",)),
+    Program("gymnasium", ("gymnasium", "numpy"), script("gymnasium_vector")),
+    Program("emcee", ("emcee", "numpy"), script("emcee_pool")),
+    Program("dynesty", ("dynesty", "numpy"), script("dynesty_pool")),
+    Program("luigi", ("luigi",), script("luigi_workers")),
+    Program("aiomultiprocess", ("aiomultiprocess",), script("aiomultiprocess_pool")),
+    Program("torch", ("torch",), script("torch_dataloader"), optional=True),
     Program("coverage", ("coverage",), script("coverage_children")),
     # Its workers are interpreters of its own, in which only what the tests' conftest.py installs runs on goproc.
     Program(
         "pytest-xdist", ("pytest", "pytest-xdist"), ("-m", "pytest", "-n", "2", "xdist/checks_on_goproc.py"),
         starts=False, contains="10 passed",
+    ),
+    Program("green", ("green",), ("-m", "green", "-q", "-s", "2", "unit"), contains="12 tests"),
+    Program("isort", ("isort",), ("-m", "isort", "--check-only", "-j", "2", "imports")),
+    Program(
+        "cutadapt", ("cutadapt",),
+        ("-m", "cutadapt", "--quiet", "-j", "2", "--buffer-size", "50000", "-a", "ACGTACGTAC", "reads.fastq"),
     ),
     Program("flake8", ("flake8",), ("-m", "flake8", "--isolated", "-j", "2", "lint"), status=1),
     Program("pylint", ("pylint",), ("-m", "pylint", "--rcfile=", "-s", "n", "-j", "2", "lint"), status=4),
@@ -113,43 +146,91 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(f"CPython {platform.python_version()}, goproc {version('goproc')}", flush=True)
     with tempfile.TemporaryDirectory(prefix="gp3-") as work:
-        prepare(Path(work))
+        prepare(Path(work), programs)
         results = [run_program(program, chosen, Path(work)) for program in programs]
     failed = sum(not passed for passed in results)
     print(f"{len(results)} programs, {failed} failed")
     return 1 if failed else 0
 
 
-def prepare(work: Path) -> None:
+def prepare(work: Path, programs: list[Program]) -> None:
     """Make what the tools work on in a folder outside any project, whose settings they would find."""
+    for source in sorted({program.source for program in programs if program.source}):
+        unpack_source(source, work)
+    prepare_tools(work)
+
+
+def unpack_source(package: str, work: Path) -> None:
+    """Download the source distribution of the installed version of a package into a folder of its name.
+
+    Its tests wait longer then: they fail for other reasons only.
+    """
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*download, "--dest", str(work), f"{package}=={version(package)}"], check=True)
+    (archive,) = work.glob(f"{package}-*.tar.gz")
+    shutil.unpack_archive(archive, work)
+    (work / archive.name.removesuffix(".tar.gz")).rename(work / package)
+    for test in (work / package).rglob("test_*.py"):
+        # A second is not enough for a spawned process on a busy machine.
+        test.write_text(test.read_text().replace("wait(timeout=1)", "wait(timeout=60)"))
+
+
+def prepare_tools(work: Path) -> None:
+    """Make what linters, test runners and the like work on."""
     shutil.copytree(FOLDER / "xdist", work / "xdist", ignore=shutil.ignore_patterns("__pycache__"))
     (work / "lint").mkdir()
     (work / "pages").mkdir()
+    (work / "unit").mkdir()
+    (work / "imports").mkdir()
+    letters = "ACGTTGCAAC"
+    reads = ("".join(letters[(n * k + k) % 10] for k in range(60)) + "ACGTACGTAC" * (n % 2) for n in range(3000))
+    (work / "reads.fastq").write_text("".join(f"@{n}\n{r}\n+\n{'I' * len(r)}\n" for n, r in enumerate(reads)))
     (work / "pages" / "conf.py").write_text('project = "pages"\n')
     names = [f"page_{number}" for number in range(8)]
     for name in names:
+        (work / "imports" / f"{name}.py").write_text("import os\nimport sys\n")
         (work / "lint" / f"{name}.py").write_text(f'"""Module {name}."""\n\nimport os\n')
         (work / "pages" / f"{name}.rst").write_text(f"{name}\n======\n\nA page.\n")
+    for number in range(4):
+        text = "".join(f"    def test_{n}(self):\n        self.assertEqual({n}, {n})\n" for n in range(3))
+        case = f"import unittest\n\n\nclass Case{number}(unittest.TestCase):\n{text}"
+        (work / "unit" / f"test_{number}.py").write_text(case)
+    (work / "unit" / "__init__.py").write_text("")
     index = "pages\n=====\n\n.. toctree::\n\n" + "".join(f"   {name}\n" for name in names)
     (work / "pages" / "index.rst").write_text(index)
 
 
 def run_program(program: Program, chosen: argparse.Namespace, work: Path) -> bool:
     """Run a program in all its ways and print how it went. Returns whether all passed."""
+    if program.optional and (missing := [p for p in program.packages if not is_installed(p)]):
+        print(f"{program.name}\n  not run: {', '.join(missing)} is not installed", flush=True)
+        return True
     packages = ", ".join(f"{package} {version(package)}" for package in program.packages)
     print(f"{program.name}{f' ({packages})' if packages else ''}", flush=True)
     if not program.installs:
         outcome = execute([sys.executable, *program.arguments], work, chosen.time_limit, GOPROC_STATS="1")
         return report("its own choice", program, outcome, None)
-    plain = execute([sys.executable, *program.arguments], work, chosen.time_limit)
-    passed = report("multiprocessing", program, plain, plain)
+    plain, passed = None, True
+    if program.source is None:
+        plain = execute([sys.executable, *program.arguments], work, chosen.time_limit)
+        passed = report("multiprocessing", program, plain, plain)
     for method in program.methods:
         if chosen.start_method and method not in chosen.start_method:
             continue
-        command = [sys.executable, "-m", "goproc", "--stats", "--start-method", method, *program.arguments]
+        arguments = [argument.replace("{method}", method) for argument in program.arguments]
+        command = [sys.executable, "-m", "goproc", "--stats", "--start-method", method, *arguments]
         outcome = execute(command, work, chosen.time_limit)
         passed &= report(method, program, outcome, plain)
     return passed
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package is installed."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def execute(command: list[str], work: Path, time_limit: float, **variables: str) -> Outcome:
