@@ -2,10 +2,11 @@ package capi
 
 // #cgo CFLAGS: -D_GNU_SOURCE
 // #include "execute.h"
+// #include <stdlib.h>
 import "C"
 
 import (
-	"runtime"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -15,41 +16,48 @@ import (
 func init() { sys.Executor = execute }
 
 // execute executes a program on the calling thread; see execute.h and sys.Execute. keep is sorted.
+//
+// All that C gets is in C's memory: Go's is left out of forked processes, and the child may be one.
 func execute(path string, argv, environ []string, keep []int) (pid int, err error) {
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	program, err := syscall.BytePtrFromString(path)
-	if err != nil {
-		return 0, err
+	lists := [][]string{{path}, argv, environ}
+	pointers, bytes := 0, 0
+	for _, texts := range lists {
+		pointers += len(texts) + 1 // NULL
+		for _, text := range texts {
+			if strings.IndexByte(text, 0) >= 0 {
+				return 0, syscall.EINVAL
+			}
+			bytes += len(text) + 1
+		}
 	}
-	arguments, err := pinned(&pinner, argv)
-	if err != nil {
-		return 0, err
+	const width = unsafe.Sizeof(uintptr(0))
+	size := uintptr(pointers)*width + uintptr(len(keep))*C.sizeof_int32_t + uintptr(bytes)
+	block := C.calloc(1, C.size_t(size)) // not C.CString, which ends the process when there is no memory
+	if block == nil {
+		return 0, syscall.ENOMEM
 	}
-	variables, err := pinned(&pinner, environ)
-	if err != nil {
-		return 0, err
+	defer C.free(block)
+	table := unsafe.Slice((**C.char)(block), pointers)
+	numbers := (*C.int32_t)(unsafe.Add(block, uintptr(pointers)*width))
+	for i, fd := range keep {
+		unsafe.Slice(numbers, len(keep))[i] = C.int32_t(fd)
 	}
-	numbers := make([]C.int32_t, 0, len(keep)+1) // never empty: it has an address
-	for _, fd := range keep {
-		numbers = append(numbers, C.int32_t(fd))
+	text := unsafe.Add(unsafe.Pointer(numbers), uintptr(len(keep))*C.sizeof_int32_t)
+	at := 0
+	var heads [3]**C.char
+	for i, texts := range lists {
+		heads[i] = &table[at]
+		for _, t := range texts {
+			table[at] = (*C.char)(text)
+			copy(unsafe.Slice((*byte)(text), len(t)), t)
+			text = unsafe.Add(text, len(t)+1)
+			at++
+		}
+		at++
 	}
-	result := C.goproc_execute((*C.char)(unsafe.Pointer(program)), arguments, variables,
-		unsafe.SliceData(numbers), C.int32_t(len(numbers)))
+	result := C.goproc_execute(*heads[0], heads[1], heads[2], numbers, C.int32_t(len(keep)))
 	if result < 0 {
 		return 0, syscall.Errno(-result)
 	}
 	return int(result), nil
-}
-
-// pinned is a list of C strings that ends with NULL, in memory that does not move until the pinner is released.
-func pinned(pinner *runtime.Pinner, texts []string) (**C.char, error) {
-	list, err := syscall.SlicePtrFromStrings(texts)
-	if err != nil {
-		return nil, err
-	}
-	for _, text := range list[:len(texts)] {
-		pinner.Pin(text)
-	}
-	return (**C.char)(unsafe.Pointer(unsafe.SliceData(list))), nil
 }

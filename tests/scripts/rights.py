@@ -2,10 +2,12 @@
 
 Each line says what was changed, and in what the children differ from the thread that started them.
 HOW: "stepwise" starts children after each change, "once" after all. "thread" makes all changes in a
-thread, and starts one child there, and one in the main thread.
+thread, and starts one child there, and one in the main thread. "refused" starts a child after each
+of the system calls has been refused that starting one takes.
 """
 
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -39,6 +41,7 @@ NUMBERS = {
     | {"getpgid": 155, "sched_getattr": 275},
 }[platform.machine()] | {"landlock_create_ruleset": 444, "landlock_restrict_self": 446}
 CAP_DAC_OVERRIDE, CAP_SYS_BOOT = 1, 22
+REFUSED_ONE_BY_ONE = [436, 58] if platform.machine() == "x86_64" else [436]  # close_range; vfork, where there is one
 REFUSED = 77  # an errno that nothing else gives
 
 
@@ -129,17 +132,17 @@ def change_user():
     os.setresuid(65534, 65534, 65534)
 
 
-def refuse_getpgid():
+def refuse(number, error=REFUSED):
+    """Have the kernel answer the system call with the error."""
     load, jump, answer = 0x20, 0x15, 0x06
-    code = [
-        (load, 0, 0, 0),
-        (jump, 0, 1, NUMBERS["getpgid"]),
-        (answer, 0, 0, 0x50000 | REFUSED),
-        (answer, 0, 0, 0x7FFF0000),
-    ]
+    code = [(load, 0, 0, 0), (jump, 0, 1, number), (answer, 0, 0, 0x50000 | error), (answer, 0, 0, 0x7FFF0000)]
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
     head = ctypes.create_string_buffer(struct.pack("H6xQ", len(code), ctypes.addressof(program)))
     prctl(22, 2, ctypes.byref(head))
+
+
+def refuse_getpgid():
+    refuse(NUMBERS["getpgid"])
 
 
 def make_no_folders():
@@ -198,6 +201,12 @@ def start(context, name, target=report):
 
 def main(library, method, how):
     context = importlib.import_module(library).get_context(method)
+    if how == "refused":
+        prctl(38, 1)
+        for number in REFUSED_ONE_BY_ONE:
+            refuse(number, errno.EPERM)
+            start(context, f"without system call {number}")
+        return
     # Those that change a right once the engine is loaded, and the spawn server runs. The fork server does not run.
     for _ in range(2):
         earlier = importlib.import_module(library).get_context("spawn").Process(target=int)

@@ -1,6 +1,7 @@
 """A child has the rights, and whatever else programs inherit, of the thread that starts it."""
 
 import json
+import platform
 
 import pytest
 
@@ -46,6 +47,17 @@ def test_a_thread_gives_up_its_own_rights(run_script, method):
         assert different.keys() <= GIVEN_TO_ROOT, name
     kept = json.loads(output.splitlines()[-1].partition("new ")[2])
     assert not {"NoNewPrivs", "Seccomp", "Landlock", "timer slack"} & set(kept), "this test changes a thread only"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_system_calls_that_are_refused(run_script, method):
+    """A child is started in another way, with the same rights."""
+    output = run_script("rights.py", "goproc", method, "refused").stdout
+    assert len(differences(output)) == (2 if platform.machine() == "x86_64" else 1)
+    for name, different in differences(output):
+        assert different.keys() <= GIVEN_TO_ROOT | {"Seccomp_filters"}, (
+            name
+        )  # a fork server keeps the filters that it had
 
 
 LOWERS = """
