@@ -207,8 +207,23 @@ HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
 static _Alignas(16) uint8_t blocks[BLOCKS][BLOCK_SIZE];
 static _Atomic bool block_used[BLOCKS];
 
+/* What the runtime's threads have freed of what others have allocated. Each begins with the address of the next; others free it. */
+static void *put_off;
+
+static void free_what_was_put_off(void) {
+    void *memory =
+        __atomic_load_n(&put_off, __ATOMIC_RELAXED) ? __atomic_exchange_n(&put_off, NULL, __ATOMIC_ACQUIRE) : NULL;
+    while (memory != NULL) {
+        void *next = *(void **)memory;
+        c_library.free(memory);
+        memory = next;
+    }
+}
+
 HIDDEN void *malloc(size_t size) {
-    if (runtimes && size <= BLOCK_SIZE)
+    if (!runtimes)
+        free_what_was_put_off();
+    else if (size <= BLOCK_SIZE)
         for (size_t i = 0; i < BLOCKS; i++)
             if (!__atomic_exchange_n((bool *)&block_used[i], true, __ATOMIC_ACQUIRE))
                 return blocks[i];
@@ -217,10 +232,16 @@ HIDDEN void *malloc(size_t size) {
 
 HIDDEN void free(void *memory) {
     uintptr_t at = (uintptr_t)memory - (uintptr_t)blocks;
-    if (at < sizeof blocks)
+    if (at < sizeof blocks) {
         __atomic_store_n((bool *)&block_used[at / BLOCK_SIZE], false, __ATOMIC_RELEASE);
-    else
+    } else if (runtimes && memory != NULL) {
+        *(void **)memory = __atomic_load_n(&put_off, __ATOMIC_RELAXED);
+        while (
+            !__atomic_compare_exchange_n(&put_off, (void **)memory, memory, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            ;
+    } else {
         c_library.free(memory);
+    }
 }
 
 /* ---- address space ----------------------------------------------------------------------------------------------- */
