@@ -32,7 +32,7 @@ METHODS = ("fork", "spawn", "forkserver")
 TIME_LIMIT = 180.0  # seconds for one run; most take less than five
 GRACE = 5.0  # seconds that a program's processes may take to go after the main one has gone
 STATS = re.compile(
-    r"^goproc: processes started: fork (\d+), spawn (\d+), forkserver (\d+); tasks done: (\d+);.*\n", re.M
+    r"^goproc: processes started: fork (\d+), spawn (\d+), forkserver (\d+); tasks done: (\d+)[,;].*\n", re.M
 )
 MARK = "GOPROC_THIRDPARTY"  # in the environment of all processes of a run
 
