@@ -13,7 +13,7 @@ from multiprocessing import util
 
 from . import _transport
 from .context import ForkProcess
-from .popen_fork import run_child
+from .popen_fork import keeping_tracker, run_child
 
 __all__ = ["Nursery", "can_clone"]
 
@@ -21,6 +21,16 @@ __all__ = ["Nursery", "can_clone"]
 def can_clone(process):
     """Whether the process is an ordinary one: what is not is started in its own way."""
     return type(process) is ForkProcess
+
+
+_said = False
+
+
+def _say_once():
+    global _said
+    if not _said:
+        _said = True
+        util.info("goproc: workers are forked one by one: a forked process cannot be cloned here (sibling.c)")
 
 
 def _width():
@@ -74,6 +84,7 @@ class Nursery:
         taken = self._clones.take(record, process._goproc_worker.slot if self._standing_by else None)
         if not taken:
             self._left.clear()  # the template has ended, or there is no room for processes that it makes
+            util.debug("goproc: no clone of a forked worker is to be had: workers are forked one by one")
         elif self._standing_by:
             self._clones.order()
         return taken
@@ -103,7 +114,10 @@ class Nursery:
             process._goproc_worker.interruptible = SIGINT not in blocked
         number = -1
         try:
-            number = self._clones.fork(count, turns)
+            with keeping_tracker:
+                number = self._clones.fork(count, turns)
+            if number is None:
+                _say_once()
             if number is not None and number >= 0:
                 self._be(self._processes[number])
             return number is not None

@@ -21,10 +21,34 @@ from ._transport import collect_again
 from .errors import EngineError
 from .lifeline import open_lifeline
 
-__all__ = ["Popen", "collect_again", "leave", "run_child"]
+__all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
 
 #: From 3.13 on a child runs the exit functions that it registers itself.
 _RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
+
+
+class _KeepingTracker:
+    """A with statement around a fork, after which the child goes on to use the resource tracker of its parent.
+
+    Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. It would get a tracker of its
+    own, which unlinks at the child's end what the parent still uses. Source: multiprocessing.popen_fork.Popen._launch.
+    """
+
+    def __enter__(self):
+        self._set(True)
+
+    def __exit__(self, *exception):
+        self._set(False)
+
+    @staticmethod
+    def _set(keep):
+        # Where the module has not been imported, or a spawned child has put it off, there is no handler that closes.
+        module = sys.modules.get("multiprocessing.resource_tracker")
+        if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
+            intent.preserve_fd = keep
+
+
+keeping_tracker = _KeepingTracker()
 
 
 # The defaults of the arguments, here and in Popen.__del__, are for the end of the program, when this module is cleared.
@@ -92,7 +116,7 @@ class Popen:
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
-        while self.poll() is None:
+        while Popen.poll(self) is None:
             if deadline is not None and time.monotonic() >= deadline:
                 return None
             time.sleep(pause)
@@ -169,7 +193,10 @@ class Popen:
         nursery = vars(process_obj).pop("_goproc_nursery", None)
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
-            if not taken and not _transport.start(process_obj.daemon, child):
+            if not taken:
+                with keeping_tracker:
+                    taken = _transport.start(process_obj.daemon, child)
+            if not taken:
                 return self._launch_by_engine(process_obj)
             if not child[1]:
                 run_child(process_obj, child[2])
@@ -187,7 +214,8 @@ class Popen:
         try:
             # What a child must not have of its parent's is closed before the child could use this one.
             lifeline = os.dup(_transport.lifeline_fd())
-            pid = _transport.fork()
+            with keeping_tracker:
+                pid = _transport.fork()
             if pid == 0:
                 _transport.put_off_collecting()
                 run_child(process_obj, None, lifeline)

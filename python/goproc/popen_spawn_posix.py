@@ -93,6 +93,7 @@ def _ask_server(fds):
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) == errno.ENOSYS:
                 _server_refuses = True
+                util.info("goproc: from now on an interpreter is executed for each spawned process: %s", error)
                 stop_server()
             break
     return None

@@ -129,8 +129,9 @@ class Server:
     def _fork(self, ahead):
         """Fork a process and tell the client. In the process, wait for the order, and return it."""
         pid = pidfd = None
+        pair: tuple = ()
         try:
-            ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            pair = ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
             if self._siblings:
                 pid = _transport.fork_sibling()
             else:
@@ -144,6 +145,8 @@ class Server:
                 os.waitpid(pid, 0)
             if pidfd is not None:
                 os.close(pidfd)
+            for end in pair:
+                end.close()
             if ahead:
                 self._forking_ahead = False  # who asks for one is told what is the matter
             else:

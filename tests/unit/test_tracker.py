@@ -1,0 +1,147 @@
+"""One resource tracker for a program and all its children, however they are started."""
+
+import os
+from multiprocessing import resource_tracker, shared_memory
+
+import pytest
+
+import goproc
+from goproc import _transport, crew
+from goproc.nursery import Nursery
+
+METHODS = ["fork", "spawn", "forkserver"]
+WORKERS = crew._TOGETHER  # as many as are cloned from one fork
+
+
+def tracker():
+    """The tracker's pipe: the same file in all processes that have the same tracker."""
+    return os.fstat(resource_tracker.getfd()).st_ino
+
+
+def send_tracker(connection):
+    connection.send((tracker(), getattr(keeps(), "preserve_fd", False)))
+
+
+def keeps():
+    return getattr(resource_tracker, "_fork_intent", None)
+
+
+def child_of(method, connection):
+    process = goproc.get_context(method).Process(target=send_tracker, args=(connection,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def told_by(method, target, *args):
+    here, there = goproc.Pipe(duplex=False)
+    process = goproc.get_context(method).Process(target=target, args=(*args, there))
+    process.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        here.close()
+        process.join()
+        process.close()
+
+
+def tracker_in_worker(_):
+    return tracker(), os.getpid()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_has_its_parents_tracker(method):
+    assert told_by(method, send_tracker) == (tracker(), False)
+    assert not getattr(keeps(), "preserve_fd", False)
+
+
+def test_a_child_that_the_engine_has_forked(monkeypatch):
+    monkeypatch.setattr(_transport, "start", lambda daemon, record: False)  # as when no seat is left
+    assert told_by("fork", send_tracker) == (tracker(), False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("below", METHODS)
+def test_a_grandchild(method, below):
+    assert told_by(method, child_of, below) == (tracker(), False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("workers", [1, WORKERS])
+def test_workers(method, workers):
+    with goproc.get_context(method).Pool(workers) as pool:
+        assert {own for own, _ in pool.map(tracker_in_worker, range(20), 1)} == {tracker()}
+        pool.close()
+        pool.join()
+
+
+def test_workers_that_were_cloned_ahead(monkeypatch):
+    forked = []
+    fork_ahead = Nursery.fork_ahead
+    monkeypatch.setattr(Nursery, "fork_ahead", lambda *args: forked.append(fork_ahead(*args)) or forked[-1])
+    with goproc.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        found = pool.map(tracker_in_worker, range(100), 1)
+        pool.close()
+        pool.join()
+    assert {own for own, _ in found} == {tracker()}
+    assert len({pid for _, pid in found}) == 100
+    assert True in forked
+
+
+def increase(name):
+    memory = shared_memory.SharedMemory(name)
+    memory.buf[0] += 1
+    memory.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shared_memory_outlives_the_children_that_attach_to_it(method):
+    context = goproc.get_context(method)
+    memory = shared_memory.SharedMemory(create=True, size=100)
+    try:
+        for _ in range(2):
+            with context.Pool(1) as pool:
+                pool.map(increase, [memory.name] * 3, 1)
+                pool.close()
+                pool.join()
+            process = context.Process(target=increase, args=(memory.name,))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+        assert memory.buf[0] == 8
+    finally:
+        memory.close()
+        memory.unlink()  # FileNotFoundError, had a child's tracker removed it
+
+
+RAW_FORK = """
+import os, sys
+from multiprocessing import resource_tracker
+library = __import__(sys.argv[1])
+
+def fork():
+    before = os.fstat(resource_tracker.getfd()).st_ino
+    if (pid := os.fork()) == 0:
+        fd = resource_tracker._resource_tracker._fd
+        os._exit(fd is not None and os.fstat(fd).st_ino == before)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def main():
+    print(fork())
+    for fails in (False, True):
+        process = library.get_context("fork").Process(target=lambda: print(fork(), flush=True))
+        if fails:
+            os.register_at_fork(before=lambda: 1 / 0)
+        process.start()
+        process.join()
+    print(fork())
+
+main()
+"""
+
+
+def test_a_fork_of_the_programs_own_is_left_as_it_is(run_script):
+    """Later versions of Python close the tracker's pipe then."""
+    theirs, ours = (run_script("-c", RAW_FORK, library).stdout for library in ("multiprocessing", "goproc"))
+    assert ours == theirs != ""
