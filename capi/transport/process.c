@@ -212,7 +212,7 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
 #if PY_VERSION_HEX >= 0x030C0000
 /* From 3.12 on os.fork() warns when the process has several threads. The engine's are not the user's and do not count:
  * their state is never used in the child. So only Python's own threads are looked at. A warning that is turned into an
- * exception is dropped, as by os.fork(). */
+ * exception is dropped until 3.14, and raised from 3.15 on, as by os.fork(): but before the fork, so no child is lost. */
 static int warn_about_threads(void) {
     PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
     if (!threading)
@@ -236,8 +236,8 @@ static int warn_about_threads(void) {
     if (PyErr_WarnFormat(PyExc_DeprecationWarning, 1,
                          "This process (pid=%ld) is multi-threaded, use of fork() may lead to deadlocks in the child.",
                          (long)getpid()) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_DeprecationWarning))
-            return -1; /* of a signal handler, say */
+        if (PY_VERSION_HEX >= 0x030F0000 || !PyErr_ExceptionMatches(PyExc_DeprecationWarning))
+            return -1; /* also what a signal handler raises */
         PyErr_Clear();
     }
     return 0;

@@ -217,7 +217,9 @@ def _run_script(module, path):
         sys.exit(2)
     _set_first_path(_folder_of(full_path))
     loader = SourceFileLoader if compiled is None else SourcelessFileLoader
-    module.__dict__.update(__file__=full_path, __cached__=None, __loader__=loader("__main__", full_path))
+    module.__dict__.update(__file__=full_path, __loader__=loader("__main__", full_path))
+    if sys.version_info < (3, 15):
+        module.__dict__["__cached__"] = None
     if compiled is None:
         compiled = compile(source, full_path, "exec", dont_inherit=True)
     exec(compiled, module.__dict__)

@@ -17,8 +17,13 @@ from types import ModuleType
 
 __all__ = ()
 
-#: The start method that the running interpreter's multiprocessing uses when none is set.
-_INTERPRETERS_DEFAULT = _standard._default_context._default_context._name
+#: What tells multiprocessing's default context, from Python 3.14.10 on: it makes a temporary file to find out.
+_find_interpreters_default = getattr(_standard, "_get_platform_default_context", None)
+
+#: The start method that the running interpreter's multiprocessing uses when none is set; None until it is needed.
+_interpreters_default: "str | None" = None
+if _find_interpreters_default is None:
+    _interpreters_default = _standard._default_context._default_context._name
 
 _VARIABLE = "GOPROC_START_METHOD"
 
@@ -79,14 +84,18 @@ class BaseContext(_standard.BaseContext):
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names):
+    def set_forkserver_preload(self, module_names, *, on_error="ignore"):
         """Set the modules that the fork server imports before it forks; ["__main__"] unless set.
 
-        Raises TypeError unless module_names is a list of str. A running server stays as it is.
+        on_error: what the server does when one cannot be imported: "ignore" it, "warn" (ImportWarning), or "fail": then
+        it prints the traceback and ends, and starting processes raises EOFError. All versions of Python accept it.
+
+        Raises TypeError unless module_names is a list of str, ValueError for another on_error. A running server stays
+        as it is. Source: multiprocessing.set_forkserver_preload of Python 3.15.
         """
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method=None):
         """Return the context for a start method, or this one for None. Raises ValueError for an unknown name.
@@ -217,7 +226,10 @@ def default_start_method() -> str:
         return _default_override
     method = os.environ.get(_VARIABLE)
     if not method:
-        return _INTERPRETERS_DEFAULT
+        global _interpreters_default
+        if _interpreters_default is None:
+            _interpreters_default = _find_interpreters_default()._name  # type: ignore[misc]
+        return _interpreters_default
     if method not in _concrete_contexts:
         raise ValueError(f"{_VARIABLE}={method!r}: it must be one of {', '.join(_concrete_contexts)}")
     return method

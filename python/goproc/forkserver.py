@@ -37,6 +37,7 @@ class ForkServer:
     def __init__(self):
         self._inherited_fds = None
         self._preload_modules = ["__main__"]
+        self._preload_on_error = "ignore"
 
     @property
     def _forkserver_pid(self):
@@ -48,14 +49,18 @@ class ForkServer:
         if engine.is_loaded():
             engine.call("ServerStop", "forkserver")
 
-    def set_forkserver_preload(self, modules_names):
+    def set_forkserver_preload(self, modules_names, *, on_error="ignore"):
         """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
 
-        Raises TypeError unless all are str.
+        on_error: what it does when one cannot be imported: "ignore", "warn" or "fail". Raises TypeError unless all
+        names are str, ValueError for another on_error.
         """
+        if on_error not in ("ignore", "warn", "fail"):
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         if not all(type(module) is str for module in modules_names):
             raise TypeError("module_names must be a list of strings")
         self._preload_modules = modules_names
+        self._preload_on_error = on_error
 
     def get_inherited_fds(self):
         """Return the descriptors that this process was sent by its parent; None if no fork server started it."""
@@ -93,7 +98,10 @@ class ForkServer:
         try:
             process_id = engine.request_process("forkserver", numbers)
         except ProcessLookupError as error:
-            raise EOFError(f"the fork server ended before it had started the process: {error}") from None
+            message = f"the fork server ended before it had started the process: {error}"
+            if self._preload_modules and self._preload_on_error == "fail":
+                message += "; it may have failed to import a module of set_forkserver_preload(): see stderr"
+            raise EOFError(message) from None
         return process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id)
 
     def _dump_preload_data(self):
@@ -106,8 +114,8 @@ class ForkServer:
             if "__main__" not in self._preload_modules:
                 data.pop("init_main_from_name", None)
                 data.pop("init_main_from_path", None)
-        contents = pickle.dumps((data, [*self._preload_modules, *_parts_in_use()]))
-        return spawn.put("goproc-forkserver", BytesIO(contents))
+        contents = (data, list(self._preload_modules), self._preload_on_error, _parts_in_use())
+        return spawn.put("goproc-forkserver", BytesIO(pickle.dumps(contents)))
 
 
 def _parts_in_use():
@@ -124,12 +132,12 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     resource_tracker._resource_tracker._fd = tracker_fd
     with open(data_fd, "rb") as file:
-        data, modules = pickle.load(file)
+        data, *modules = pickle.load(file)
     if sys.version_info >= (3, 13):
         # From 3.13 on a child runs exit functions: those of what is imported from here on, as if it had imported that.
         atexit._clear()
         atexit.register(util._exit_function)
-    _preload(data, modules)
+    _preload(data, *modules)
     # Each child is sent this pipe. The tracker ends with its last writer, and the server would be one for ever.
     os.close(tracker_fd)
     resource_tracker._resource_tracker._fd = None
@@ -167,22 +175,36 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
         os._exit(0)
 
 
-def _preload(data, modules):
-    """Import what the children need, `__main__` first. What fails to import is left to them: they raise the error."""
+def _preload(data, modules, on_error, parts):
+    """Import what the children need, `__main__` first.
+
+    What fails to import is left to them, unless on_error says otherwise: they raise the error.
+    """
     process.current_process()._inheriting = True
     try:
         try:
             spawn.prepare(data)
-        except BaseException:
-            pass
-        for module in modules:
+        except BaseException as error:
+            if "__main__" in modules:
+                _failed("__main__", error, on_error)
+        for module in (*modules, *parts):
             if module != "__main__":
                 try:
                     __import__(module)
-                except BaseException:
-                    pass
+                except BaseException as error:
+                    if module in modules:
+                        _failed(f"module {module!r}", error, on_error)
     finally:
         del process.current_process()._inheriting
+
+
+def _failed(what, error, on_error):
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        import warnings
+
+        warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=3)
 
 
 _forkserver = ForkServer()

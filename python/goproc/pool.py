@@ -511,26 +511,32 @@ class Pool(_standard.Pool):
                 return None
         return items
 
-    def imap(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None, **unknown):
+    def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
         """Return an iterator over func(item) for each item of iterable, in order.
 
         The iterable is read as results are: at most prefetch tasks ahead of what next() has returned, so that an
         endless one runs in constant memory; by default as many as keep the workers busy, fewer with large arguments.
         A thread reads it, unless it is a list or another built-in collection. When nobody holds the iterator any
         more all of the iterable is run, as by multiprocessing, and no results are kept. chunksize: how many items make
-        a task. task_timeout: how long each task may run, in seconds; see apply_async.
+        a task. task_timeout: how long each task may run, in seconds; see apply_async. buffersize: the name that Python
+        3.16 has for prefetch.
 
         What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
-        is closed or chunksize < 1. Source: multiprocessing.pool.Pool.imap.
+        is closed, chunksize < 1, or prefetch or buffersize < 1; TypeError when both are given, or when buffersize is
+        no int. Source: multiprocessing.pool.Pool.imap.
         """
         if unknown:
-            _refuse("imap", unknown, "prefetch", "task_timeout")
+            _refuse("imap", unknown, "prefetch", "buffersize", "task_timeout")
+        prefetch = _one_prefetch(prefetch, buffersize)
         return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
 
-    def imap_unordered(self, func, iterable, chunksize=1, *, prefetch=None, task_timeout=None, **unknown):
+    def imap_unordered(
+        self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown
+    ):
         """Like imap, but with the results in the order in which they come."""
         if unknown:
-            _refuse("imap_unordered", unknown, "prefetch", "task_timeout")
+            _refuse("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
+        prefetch = _one_prefetch(prefetch, buffersize)
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
 
     def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
@@ -950,6 +956,19 @@ def _whole(name, value):
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, not {value!r}") from None
+
+
+def _one_prefetch(prefetch, buffersize):
+    """Return prefetch, which multiprocessing calls buffersize."""
+    if buffersize is None:
+        return prefetch
+    if prefetch is not None:
+        raise TypeError("prefetch and buffersize are two names of one argument: give one of them")
+    if not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    return buffersize
 
 
 def _checked_limit(name, seconds):

@@ -5,9 +5,12 @@ Popen._launch:  spawn.dump() ─▶ memfd ─▶ forkserver.connect_to_new_proce
 
 import os
 
-from . import engine, forkserver, popen_fork, spawn
+from . import _transport, engine, forkserver, popen_fork, spawn
 
 __all__ = ["Popen"]
+
+#: How many seconds the server has to tell how a process has ended.
+_PATIENCE = 1
 
 
 class _DupFd:
@@ -42,6 +45,17 @@ class Popen(popen_fork.Popen):
         """Send the child a duplicate of fd; return its place among those sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
+
+    def poll(self, flag=os.WNOHANG):
+        """Return the return code, or None while the process runs. With flag 0, wait for its end first.
+
+        The sentinel is the kernel's, and readable at once. How the process ended is told by the server, which reaps it,
+        a moment later: so this waits for that. It gives up after a second, when the server has been stopped.
+        """
+        code = super().poll(flag)
+        if code is None and self._owner == os.getpid() and _transport.wait_readable(self.sentinel, 0):
+            code = self.wait(_PATIENCE)
+        return code
 
     def _launch(self, process_obj):
         data_fd = spawn.dump(process_obj, self)

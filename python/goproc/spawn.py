@@ -137,12 +137,11 @@ def get_preparation_data(name, daemon=False):
     standard_default = _standard_context._default_context
     settled = standard_default._actual_context
     data = _standard.get_preparation_data(name)
-    if not is_installed():
-        # Asking settles multiprocessing's start method. The program may not have chosen it yet.
-        standard_default._actual_context = settled
+    # Until Python 3.13.12 and 3.14.3 this settles the default start method. The program may not have chosen it yet.
+    standard_default._actual_context = settled
     data["goproc"] = {
         "installed": is_installed(),
-        "start_method": context._default_context.get_start_method(),
+        "start_method": context._default_context.get_start_method(allow_none=True),
         "daemon": bool(daemon),
     }
     return data
@@ -171,6 +170,8 @@ def prepare(data):
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
     if main_path is not None:
+        if sys.version_info >= (3, 15):
+            _announce_to_linecache(main_path)
         try:
             import_main_path(main_path)
         except RuntimeError as error:
@@ -179,6 +180,18 @@ def prepare(data):
 
                 add_note(error, _MAIN_GUARD)
             raise
+
+
+def _announce_to_linecache(main_path):
+    """Let a traceback through the program's script be made without a warning, which `-W error` would have raised.
+
+    From Python 3.15 on linecache warns of modules that have no `__spec__`, unless their `__name__` is `__main__`: here
+    it is `__mp_main__`. It does not look at the module of a file that it has an entry for. This one stands for "not
+    read".
+    """
+    import linecache  # has been imported by the interpreter's start
+
+    linecache.cache.setdefault(main_path, (lambda: None,))
 
 
 def import_main_path(main_path):
@@ -193,7 +206,9 @@ def import_main_path(main_path):
         return _fixup_main_from_path(main_path)
     old_main_modules.append(current)
     module = type(sys)("__mp_main__")
-    module.__dict__.update(__file__=main_path, __cached__=None, __package__="")
+    module.__dict__.update(__file__=main_path, __package__="")
+    if sys.version_info < (3, 15):
+        module.__dict__["__cached__"] = None
     with open_code(main_path) as file:
         code = compile(file.read(), main_path, "exec", dont_inherit=True)
     before, argument = sys.modules.get("__mp_main__"), sys.argv[0]

@@ -54,11 +54,12 @@ def test_an_endless_input(context, unordered):
 
 @pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
 @pytest.mark.parametrize("chunksize", [1, 3])
-def test_prefetch_bounds_what_is_read(unordered, chunksize):
+@pytest.mark.parametrize("name", ["prefetch", "buffersize"])
+def test_prefetch_bounds_what_is_read(unordered, chunksize, name):
     endless = Counted()
     with goproc.Pool(2) as pool:
         imap = pool.imap_unordered if unordered else pool.imap
-        results = imap(targets.double, endless, chunksize, prefetch=4)
+        results = imap(targets.double, endless, chunksize, **{name: 4})
         with endless.grown:
             assert endless.grown.wait_for(lambda: endless.read >= 4 * chunksize, WAIT)
         pool.map(targets.double, range(20))  # time for it to read more, if it did
@@ -103,6 +104,21 @@ def test_bad_prefetch(prefetch):
         for imap in (pool.imap, pool.imap_unordered):
             with pytest.raises(ValueError, match="prefetch must be at least 1"):
                 imap(targets.double, [1], prefetch=prefetch)
+    pool.join()
+
+
+def test_buffersize():
+    """The name of prefetch in Python 3.16, where it is the fourth argument."""
+    with goproc.Pool(1) as pool:
+        for imap in (pool.imap, pool.imap_unordered):
+            assert list(imap(targets.double, range(9), 1, 2)) == [2 * i for i in range(9)]
+            assert list(imap(targets.double, range(9), buffersize=None, prefetch=3)) == [2 * i for i in range(9)]
+            with pytest.raises(ValueError, match="buffersize must be None or > 0"):
+                imap(targets.double, [1], buffersize=0)
+            with pytest.raises(TypeError, match="buffersize must be an integer or None"):
+                imap(targets.double, [1], buffersize=2.0)
+            with pytest.raises(TypeError, match="prefetch and buffersize"):
+                imap(targets.double, [1], buffersize=2, prefetch=2)
     pool.join()
 
 
