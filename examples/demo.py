@@ -143,6 +143,9 @@ def command(script: Path, start_method: str, plain: bool) -> list[str]:
     python = [sys.executable, "-W", "error"]
     if not plain:
         return [*python, "-m", "goproc", "--stats", "--start-method", start_method, str(script)]
+    if sys.version_info >= (3, 15):
+        # multiprocessing's workers fail with this warning when a task raises: their `__mp_main__` has no `__spec__`.
+        python += ["-W", "ignore:Module globals is missing a __spec__.loader:DeprecationWarning"]
     if start_method == multiprocessing.get_start_method():
         return [*python, str(script)]
     return [*python, "-c", WITH_START_METHOD, start_method, str(script)]
