@@ -98,10 +98,14 @@ class ForkServer:
         try:
             process_id = engine.request_process("forkserver", numbers)
         except ProcessLookupError as error:
-            message = f"the fork server ended before it had started the process: {error}"
+            ended = EOFError(f"the fork server ended before it had started the process: {error}")
             if self._preload_modules and self._preload_on_error == "fail":
-                message += "; it may have failed to import a module of set_forkserver_preload(): see stderr"
-            raise EOFError(message) from None
+                note = "Forkserver process may have crashed during module preloading. Check stderr."
+                if hasattr(ended, "add_note"):
+                    ended.add_note(note)
+                else:
+                    ended.args = (f"{ended}. {note}",)
+            raise ended from None
         return process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id)
 
     def _dump_preload_data(self):
@@ -196,6 +200,14 @@ def _preload(data, modules, on_error, parts):
                         _failed(f"module {module!r}", error, on_error)
     finally:
         del process.current_process()._inheriting
+
+
+def _handle_preload(preload, main_path=None, sys_path=None, sys_argv=None, on_error="ignore"):
+    """Import the modules of preload. Source: multiprocessing.forkserver._handle_preload of Python 3.15."""
+    data = {"init_main_from_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
+    if "__main__" not in preload:
+        del data["init_main_from_path"]
+    _preload({key: value for key, value in data.items() if value is not None}, preload, on_error, ())
 
 
 def _failed(what, error, on_error):

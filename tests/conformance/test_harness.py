@@ -290,7 +290,7 @@ def test_processes_left_behind_count_and_are_killed(harness):
 LAUNCHES = """
 import multiprocessing, multiprocessing.pool, subprocess, sys, unittest
 def nothing(): pass
-SCRIPT = "import multiprocessing as m; m.get_context('fork').Process(target=print).start()"
+SCRIPT = "from multiprocessing import context as c, resource_tracker; c.ForkContext().Process(target=print).start()"
 def start_another():
     try:
         multiprocessing.get_context("fork").Process(target=nothing).start()

@@ -57,7 +57,8 @@ if __name__ == "__main__":
     try:
         start()
     except EOFError as error:
-        print("EOFError", "set_forkserver_preload()" in str(error))
+        said = [str(error), *getattr(error, "__notes__", [])]
+        print("EOFError", "may have crashed during module preloading" in said[-1])
 elif sys.argv[2] == "fails":
     import one_that_is_missing
 """

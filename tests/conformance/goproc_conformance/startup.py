@@ -87,7 +87,13 @@ def _trap_pool(module):
 
 def _goproc_must_be_installed():
     """Is this an interpreter that a test started by itself? (goproc's children import goproc first.)"""
-    return "goproc" not in sys.modules and not any("resource_tracker" in arg for arg in sys.orig_argv)
+    return "goproc" not in sys.modules and not any(map(_runs_the_tracker, sys.orig_argv))
+
+
+def _runs_the_tracker(argument):
+    """Is this the program of multiprocessing's own resource tracker? It is left alone: it starts no process."""
+    before, _, after = argument.partition("from multiprocessing.resource_tracker import main;main(")
+    return not before and after.endswith(")") and after[:-1].isdigit()
 
 
 def _install_goproc(module):
