@@ -77,9 +77,9 @@ def test_chunksizes_that_are_none():
 def test_arguments_that_are_none(pool):
     """The call is what it would be here, and fails as it would here."""
     for kwds, name in ((None, "NoneType"), (True, "bool"), (False, "bool"), (5, "int"), ([1], "list")):
-        with pytest.raises(TypeError, match=rf"argument after \*\* must be a mapping, not {name}"):
+        with pytest.raises(TypeError, match=rf"after \*\* must be a mapping, not {name}"):
             pool.apply(targets.add, (1,), kwds)
-    with pytest.raises(TypeError, match=r"argument after \* must be an iterable, not int"):
+    with pytest.raises(TypeError, match=r"after \* must be an iterable, not int"):
         pool.apply_async(targets.add, 5).get(30)
     with pytest.raises(TypeError, match="cannot pickle 'generator' object"):
         pool.apply_async(targets.add, (i for i in (1, 2))).get(30)

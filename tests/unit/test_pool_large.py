@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pool_targets as targets
 import pytest
+from conftest import THREADS_ARE_MEANT
 
 import goproc
 from goproc import engine
@@ -174,6 +175,7 @@ def test_bytes_that_grow(pool):
         assert value == b"\7" * 100_000 + b"x"
 
 
+@THREADS_ARE_MEANT
 def test_bytes_live_through_forks(pool):
     """Both processes keep them, and their extent is used again."""
     assert pool.apply(targets.fork_and_look, (b"\1" * 100_000,)) == (100_000, 100_000)
@@ -185,6 +187,7 @@ def test_bytes_live_through_forks(pool):
     assert not targets.lies_in_pools_memory(value)
 
 
+@THREADS_ARE_MEANT
 def test_forks_cost_no_shared_memory():
     with goproc.get_context("fork").Pool(1) as pool:
         for number in range(12):
