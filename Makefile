@@ -74,7 +74,7 @@ test-quick: install-test ## pytest without the slow tests
 	$(RUN) -m pytest -m "not slow" $(ARGS)
 
 .PHONY: test-all
-test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.14 on this machine
+test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is there or can be obtained
 	@sh build_support/each_python.sh test-python conformance
 
 .PHONY: conformance

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs make targets for every CPython that find_pythons.sh finds, each with an environment of its own (.venv-3.X), and
-# says at the end which failed. Used by `make test-all`, `make conformance-all` and .ci/run.
+# Runs make targets for every CPython that find_pythons.sh finds, and for the newer ones that newer_pythons.sh obtains, each
+# with an environment of its own (.venv-3.X), and says at the end which failed. Used by `make test-all` and `make
+# conformance-all`.
 #
 #   sh build_support/each_python.sh TARGET...
 
@@ -8,7 +9,7 @@ support=${0%/*}
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 sh "$support/find_pythons.sh" >"$list"
-[ -s "$list" ] || { echo "no CPython 3.10 to 3.14 on this machine" >&2; exit 1; }
+[ -s "$list" ] || { echo "no CPython 3.10 to 3.15 on this machine" >&2; exit 1; }
 
 failed=
 while IFS= read -r python <&3; do
@@ -16,5 +17,14 @@ while IFS= read -r python <&3; do
     echo "=== CPython $version ($python): make $*"
     "${MAKE:-make}" "$@" PYTHON="$python" VENV=".venv-$version" 3<&- || failed="$failed $version"
 done 3<"$list"
+
+# Where there are none, it has said so.
+if bash "$support/newer_pythons.sh" make; then
+    for version in $(bash "$support/newer_pythons.sh" list); do
+        echo "=== CPython $version of Debian unstable: make $*"
+        bash "$support/newer_pythons.sh" run make "$@" PYTHON="python$version" VENV=".venv-$version" ||
+            failed="$failed $version"
+    done
+fi
 
 [ -z "$failed" ] || { echo "failed for CPython$failed" >&2; exit 1; }

@@ -2,7 +2,7 @@
 # Prints the path of one CPython for each version goproc supports that this machine has, a line each, oldest first:
 # pythonX.Y on PATH, else pyenv's newest X.Y. Used by `make test-all` and .ci/run.
 
-supported="3.10 3.11 3.12 3.13 3.14"
+supported="3.10 3.11 3.12 3.13 3.14 3.15"
 
 # path_if VERSION COMMAND: the interpreter's own path, when COMMAND runs and is that version (pyenv's shims may not run).
 path_if() {
