@@ -137,11 +137,13 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     resource_tracker._resource_tracker._fd = tracker_fd
     with open(data_fd, "rb") as file:
         data, *modules = pickle.load(file)
-    if sys.version_info >= (3, 13):
-        # From 3.13 on a child runs exit functions: those of what is imported from here on, as if it had imported that.
-        atexit._clear()
-        atexit.register(util._exit_function)
+    # From 3.13 on a child runs exit functions: until 3.13.1 those of `__main__`, too, which multiprocessing failed to
+    # preload, so that a child imported it; then none of what has been preloaded.
+    if (3, 13) <= sys.version_info < (3, 13, 2):
+        _forget_exit_functions()
     _preload(data, *modules)
+    if sys.version_info >= (3, 13, 2):
+        _forget_exit_functions()
     # Each child is sent this pipe. The tracker ends with its last writer, and the server would be one for ever.
     os.close(tracker_fd)
     resource_tracker._resource_tracker._fd = None
@@ -177,6 +179,11 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
         util._run_finalizers()
         util._flush_std_streams()
         os._exit(0)
+
+
+def _forget_exit_functions():
+    atexit._clear()
+    atexit.register(util._exit_function)
 
 
 def _preload(data, modules, on_error, parts):

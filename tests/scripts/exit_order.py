@@ -11,7 +11,9 @@ import threading
 
 
 def show(text):
-    print(text, flush=True)
+    # Not in multiprocessing's fork server: when it ends it runs what `__main__` has registered. goproc's does not.
+    if __name__ == "__main__" or library.parent_process() is not None:
+        print(text, flush=True)
 
 
 atexit.register(show, "registered before the import")
