@@ -1,24 +1,26 @@
-/* Extents; see arena.h. */
+/* Extents: allocating, mapping, releasing; see arena.h. */
 #define _GNU_SOURCE
 #include "arena.h"
+#include "wake.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
 
-enum { SMALLEST = 64 << 10 };
+enum {
+    SMALLEST = 64 << 10,
+    /* What nobody has consumed, nobody but this producer gives back later: and it may do nothing for long. */
+    MOST_LEFT_BEHIND = 1 << 20,
+};
 
-void goproc_arena_init(goproc_arena *arena, int fd, uint64_t range) {
-    *arena = (goproc_arena){.fd = fd};
-    arena->next = GOPROC_EXTENTS_START + range * GOPROC_EXTENT_RANGE;
+void goproc_arena_init(goproc_arena *arena, int fd, uint64_t who) {
+    *arena = (goproc_arena){.fd = fd, .who = who, .most_idle = UINT64_MAX};
+    arena->next = GOPROC_EXTENTS_START + who * GOPROC_EXTENT_RANGE;
     arena->limit = arena->next + GOPROC_EXTENT_RANGE;
 }
 
@@ -38,18 +40,49 @@ static goproc_mapping *find(const goproc_arena *arena, uint64_t offset) {
     return NULL;
 }
 
-/* Maps size bytes at offset and lists the mapping. */
-static goproc_mapping *map(goproc_arena *arena, uint64_t offset, uint64_t size) {
+bool goproc_mapping_list(goproc_arena *arena, goproc_mapping *mapping) {
     if (arena->count == arena->capacity) {
         size_t capacity = arena->capacity ? 2 * arena->capacity : 16;
         goproc_mapping **grown = realloc(arena->mappings, capacity * sizeof *grown);
         if (grown == NULL) {
             errno = ENOMEM;
-            return NULL;
+            return false;
         }
         arena->mappings = grown;
         arena->capacity = capacity;
     }
+    mapping->arena = arena;
+    mapping->place = arena->count;
+    arena->mappings[arena->count++] = mapping;
+    return true;
+}
+
+void goproc_mapping_unlist(goproc_mapping *mapping) {
+    goproc_arena *arena = mapping->arena;
+    goproc_mapping *last = arena->mappings[--arena->count];
+    arena->mappings[mapping->place] = last;
+    last->place = mapping->place;
+    arena->kept -= mapping->kept;
+    arena->idle -= mapping->idle;
+    if (mapping->uses > 0)
+        arena->held -= mapping->length;
+    mapping->kept = mapping->idle = 0;
+    mapping->arena = NULL;
+}
+
+static void unmap(goproc_mapping *mapping) {
+    munmap(mapping->header, mapping->size);
+    if (mapping->spare != NULL)
+        munmap(mapping->spare, mapping->size);
+    free(mapping);
+}
+
+void goproc_mapping_drop(goproc_mapping *mapping) {
+    goproc_mapping_unlist(mapping);
+    unmap(mapping);
+}
+
+goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size) {
     goproc_mapping *mapping = calloc(1, sizeof *mapping);
     if (mapping == NULL)
         return NULL;
@@ -58,14 +91,51 @@ static goproc_mapping *map(goproc_arena *arena, uint64_t offset, uint64_t size) 
         free(mapping);
         return NULL;
     }
-    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory, .fd = arena->fd};
-    arena->mappings[arena->count++] = mapping;
+    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory};
+    if (!goproc_mapping_list(arena, mapping)) {
+        unmap(mapping);
+        errno = ENOMEM;
+        return NULL;
+    }
     return mapping;
 }
 
-static void unmap(goproc_mapping *mapping) {
-    munmap(mapping->header, mapping->size);
-    free(mapping);
+/* The free extent of that size that was used last, one whose memory was left before others. Those that are not needed any
+ * more so stay unused, and are given back. NULL when there is none. */
+static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
+    goproc_mapping *best = NULL;
+    uint64_t best_used = 0;
+    for (size_t i = 0; i < arena->count; i++) {
+        goproc_extent_header *header = arena->mappings[i]->header;
+        if (arena->mappings[i]->size != size || atomic_load_explicit(&header->owner, memory_order_acquire) != 0)
+            continue;
+        uint64_t used = header->filled > 0 ? atomic_load_explicit(&header->used_ns, memory_order_relaxed) : 0;
+        if (best == NULL || used > best_used) {
+            best = arena->mappings[i];
+            best_used = used;
+        }
+    }
+    return best;
+}
+
+/* An extent of that size that has neither mapping nor memory. */
+static goproc_mapping *fresh_mapping(goproc_arena *arena, uint64_t size) {
+    for (size_t i = arena->cold_count; i-- > 0;) {
+        if (arena->cold[i].size != size)
+            continue;
+        goproc_mapping *mapping = goproc_mapping_map(arena, arena->cold[i].offset, size);
+        if (mapping != NULL)
+            arena->cold[i] = arena->cold[--arena->cold_count];
+        return mapping;
+    }
+    if (arena->limit - arena->next < size) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    goproc_mapping *mapping = goproc_mapping_map(arena, arena->next, size);
+    if (mapping != NULL)
+        arena->next += size;
+    return mapping;
 }
 
 goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent) {
@@ -73,26 +143,28 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
         errno = ENOMEM;
         return NULL;
     }
-    uint64_t size = size_for(length);
-    goproc_mapping *mapping = NULL;
-    for (size_t i = 0; i < arena->count && mapping == NULL; i++)
-        if (arena->mappings[i]->size == size &&
-            atomic_load_explicit(&arena->mappings[i]->header->owner, memory_order_acquire) == 0)
-            mapping = arena->mappings[i];
-    if (mapping == NULL) {
-        if (arena->limit - arena->next < size) {
-            errno = ENOMEM;
-            return NULL;
-        }
-        mapping = map(arena, arena->next, size);
+    uint64_t size = size_for(length), serial = ++arena->serial, nobody;
+    goproc_mapping *mapping;
+    do { /* until it is one that nobody gives back just now */
+        mapping = free_mapping(arena, size);
+        if (mapping == NULL)
+            mapping = fresh_mapping(arena, size);
         if (mapping == NULL)
             return NULL;
-        arena->next += size;
-    }
+        nobody = 0;
+    } while (!atomic_compare_exchange_strong(&mapping->header->owner, &nobody, serial));
     goproc_extent_header *header = mapping->header;
-    header->size = size;
-    atomic_store_explicit(&header->owner, ++arena->serial, memory_order_release);
-    *extent = (goproc_extent){.offset = mapping->offset, .length = length, .serial = arena->serial};
+    uint64_t memory = sizeof *header + length;
+    if (memory < header->filled && header->filled <= size)
+        memory = header->filled;
+    arena->kept -= mapping->kept;
+    bool keep = arena->kept + memory <= GOPROC_MOST_KEPT;
+    mapping->kept = keep ? memory : 0;
+    arena->kept += mapping->kept;
+    atomic_store_explicit(&header->keep, keep, memory_order_relaxed);
+    atomic_store_explicit(&header->holder, 0, memory_order_relaxed);
+    atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
+    *extent = (goproc_extent){.offset = mapping->offset, .length = length, .serial = serial};
     return mapping;
 }
 
@@ -106,9 +178,10 @@ static bool may_write(uint64_t end) {
 void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size) {
     const uint8_t *bytes = from;
     uint64_t offset = sizeof(goproc_extent_header) + at;
-    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->touched && may_write(mapping->offset + offset + size)) {
+    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->header->filled &&
+        may_write(mapping->offset + offset + size)) {
         ssize_t written;
-        while (size > 0 && (written = pwrite(mapping->fd, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
+        while (size > 0 && (written = pwrite(mapping->arena->fd, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
             bytes += written;
             offset += (uint64_t)written;
             size -= (size_t)written;
@@ -118,20 +191,37 @@ void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from,
 }
 
 void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
-    uint64_t begin = mapping->touched & ~(uint64_t)(GOPROC_PAGE_SIZE - 1);
-    uint64_t end = sizeof(goproc_extent_header) + length;
-    if (end <= mapping->touched)
+    goproc_extent_header *header = mapping->header;
+    uint64_t begin = header->filled & ~(uint64_t)(GOPROC_PAGE_SIZE - 1), end = sizeof *header + length;
+    if (end <= header->filled)
         return;
-    (void)madvise((uint8_t *)mapping->header + begin, end - begin,
-                  MADV_POPULATE_READ); /* else the next use has the faults */
-    mapping->touched = end;
+    if (atomic_load_explicit(&header->keep, memory_order_relaxed)) /* else the next use has the faults */
+        (void)madvise((uint8_t *)header + begin, end - begin, MADV_POPULATE_READ);
+    header->filled = end;
+}
+
+/* Frees the extent that the owner has, as goproc_mapping_give does, or keeps a small one's memory for the next use. */
+static void reclaim(const goproc_arena *arena, goproc_mapping *mapping, uint64_t owner) {
+    goproc_extent_header *header = mapping->header;
+    bool keep = atomic_load(&header->keep) && header->filled <= MOST_LEFT_BEHIND && !(owner & GOPROC_GIVING);
+    if (atomic_compare_exchange_strong(&header->owner, &owner, keep ? 0 : GOPROC_GIVING | arena->who) && !keep)
+        goproc_mapping_give(mapping);
 }
 
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent) {
     goproc_mapping *mapping = find(arena, extent->offset);
-    uint64_t serial = extent->serial;
     if (mapping != NULL)
-        atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
+        reclaim(arena, mapping, extent->serial);
+}
+
+void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker) {
+    for (size_t i = 0; i < arena->count; i++) {
+        goproc_extent_header *header = arena->mappings[i]->header;
+        uint64_t owner = atomic_load(&header->owner);
+        bool its = owner & GOPROC_GIVING ? owner == (GOPROC_GIVING | worker) : atomic_load(&header->holder) == worker;
+        if (its && (owner != 0 || header->filled > 0))
+            reclaim(arena, arena->mappings[i], owner);
+    }
 }
 
 /* Whether the description can be one of an extent; if not, errno is set. */
@@ -145,16 +235,16 @@ static bool is_possible(const goproc_extent *extent) {
     return true;
 }
 
-/* Maps pages of an extent privately: nobody but who looks into the mapping writes to them. */
-static bool make_private(const goproc_mapping *mapping, size_t page, size_t count) {
+bool goproc_mapping_private(const goproc_mapping *mapping, size_t page, size_t count) {
     return mmap((uint8_t *)mapping->header + page * GOPROC_PAGE_SIZE, count * GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_FIXED, mapping->fd, (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
+                MAP_PRIVATE | MAP_FIXED, mapping->arena->fd,
+                (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
 }
 
 /* Drops what this process has written to its private pages, so that they show what the producer has written since. */
 static bool renew(goproc_mapping *mapping) {
     if (mapping->owned_count == GOPROC_MOST_OWNED) { /* payloads of many layouts have been here */
-        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mapping->fd,
+        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mapping->arena->fd,
                  (off_t)mapping->offset) == MAP_FAILED)
             return false;
         mapping->owned_count = 0;
@@ -166,15 +256,6 @@ static bool renew(goproc_mapping *mapping) {
     return true;
 }
 
-static void sort(uint32_t *numbers, uint32_t count) {
-    for (uint32_t i = 1; i < count; i++)
-        for (uint32_t j = i; j > 0 && numbers[j] < numbers[j - 1]; j--) {
-            uint32_t number = numbers[j];
-            numbers[j] = numbers[j - 1];
-            numbers[j - 1] = number;
-        }
-}
-
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
     if (!is_possible(extent))
         return NULL;
@@ -182,30 +263,34 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
     uint64_t size = size_for(extent->length);
     goproc_mapping *mapping = find(arena, extent->offset);
     if (mapping == NULL)
-        mapping = map(arena, extent->offset, size);
+        mapping = goproc_mapping_map(arena, extent->offset, size);
     else if (mapping->size != size || mapping->uses > 0) {
         errno = EPROTO;
         return NULL;
     } else if (!renew(mapping))
         return NULL;
     if (mapping != NULL) {
+        arena->idle -= mapping->idle;
+        arena->held += extent->length;
+        mapping->idle = 0;
         mapping->uses = 1;
         mapping->serial = extent->serial;
         mapping->length = extent->length;
+        atomic_store_explicit(&mapping->header->holder, arena->who, memory_order_relaxed);
     }
     return mapping;
 }
 
 bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset) {
     uint32_t page = (uint32_t)(offset / GOPROC_PAGE_SIZE);
-    if (mapping->fd < 0)
+    if (mapping->arena == NULL)
         return true;
     if (page == 0)
         return false; /* the word that frees the extent is there */
     for (uint32_t i = 0; i < mapping->owned_count; i++)
         if (mapping->owned[i] == page)
             return true;
-    if (mapping->owned_count == GOPROC_MOST_OWNED || !make_private(mapping, page, 1))
+    if (mapping->owned_count == GOPROC_MOST_OWNED || !goproc_mapping_private(mapping, page, 1))
         return false;
     mapping->owned[mapping->owned_count++] = page;
     return true;
@@ -223,7 +308,7 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
         free(copy);
         return NULL;
     }
-    *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1, .fd = -1};
+    *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1};
     (void)madvise(memory, size, MADV_HUGEPAGE); /* where there are none, it is only slower */
     void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, arena->fd, (off_t)extent->offset);
     if (original == MAP_FAILED) {
@@ -233,113 +318,6 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
     memcpy(memory, original, size);
     munmap(original, size);
     return copy;
-}
-
-/* Detaches a mapping, private as a whole from now on. */
-static bool detach(goproc_mapping *mapping) {
-    size_t page = 0, pages = mapping->size / GOPROC_PAGE_SIZE;
-    sort(mapping->owned, mapping->owned_count);
-    for (uint32_t i = 0; i <= mapping->owned_count;
-         i++) { /* up to each page that is private, and has been written to */
-        size_t end = i < mapping->owned_count ? mapping->owned[i] : pages;
-        if (end > page && !make_private(mapping, page, end - page))
-            return false;
-        page = end + 1;
-    }
-    mapping->fd = -1;
-    return true;
-}
-
-/* Moves what lies in a mapping that is only read to memory of this process alone, at the same addresses, and frees the extent.
- * Threads that read it meanwhile, without the GIL, wait in a page fault at most. */
-static bool move_out(goproc_mapping *mapping) {
-    size_t size =
-        (sizeof(goproc_extent_header) + mapping->length + GOPROC_PAGE_SIZE - 1) & ~(size_t)(GOPROC_PAGE_SIZE - 1);
-    goproc_extent_header *shared =
-        mmap(NULL, GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, mapping->fd, (off_t)mapping->offset);
-    if (shared == MAP_FAILED)
-        return false;
-    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    bool moved = copy != MAP_FAILED;
-    if (moved) {
-        (void)madvise(copy, size, MADV_HUGEPAGE);
-        memcpy(copy, mapping->header, size);
-        moved = mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, mapping->header) != MAP_FAILED;
-        if (!moved)
-            munmap(copy, size);
-    }
-    if (moved) {
-        if (mapping->size > size)
-            munmap((uint8_t *)mapping->header + size, mapping->size - size);
-        mapping->size = size;
-        mapping->fd = -1;
-        uint64_t serial = mapping->serial;
-        atomic_compare_exchange_strong(&shared->owner, &serial, 0);
-    }
-    munmap(shared, GOPROC_PAGE_SIZE);
-    return moved;
-}
-
-static void punch(int fd, uint64_t begin, uint64_t end) {
-    if (begin < end)
-        (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin));
-}
-
-static bool make_ours(goproc_arena *arena, goproc_mapping *mapping) {
-    uint64_t begin = mapping->offset, end = begin + mapping->size;
-    if (mapping->readers == mapping->uses && move_out(mapping)) {
-        if (mapping->orphaned)
-            punch(arena->fd, begin, end);
-        return true;
-    }
-    goproc_piece *grown = realloc(arena->inherited, (arena->inherited_count + 1) * sizeof *grown);
-    if (grown == NULL)
-        return false;
-    arena->inherited = grown;
-    grown[arena->inherited_count++] = (goproc_piece){mapping->offset, mapping->size};
-    return detach(mapping);
-}
-
-/* The first piece at or behind begin that may be looked into; one of no size at end if there is none. */
-static goproc_piece next_kept(const goproc_arena *arena, uint64_t begin, uint64_t end) {
-    goproc_piece first = {end, 0};
-    for (size_t i = 0; i < arena->inherited_count; i++)
-        if (arena->inherited[i].offset >= begin && arena->inherited[i].offset < first.offset)
-            first = arena->inherited[i];
-    for (size_t i = 0; i < arena->count; i++)
-        if (arena->mappings[i]->offset >= begin && arena->mappings[i]->offset < first.offset)
-            first = (goproc_piece){arena->mappings[i]->offset, arena->mappings[i]->size};
-    return first;
-}
-
-void goproc_arena_forget(goproc_arena *arena, uint64_t range) {
-    uint64_t begin = GOPROC_EXTENTS_START + range * GOPROC_EXTENT_RANGE, end = begin + GOPROC_EXTENT_RANGE;
-    size_t kept = 0;
-    for (size_t i = 0; i < arena->count; i++) {
-        goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->offset >= begin && mapping->offset < end)
-            mapping->orphaned = true;
-        if (mapping->orphaned && mapping->uses == 0)
-            unmap(mapping);
-        else
-            arena->mappings[kept++] = mapping;
-    }
-    arena->count = kept;
-    while (begin < end) {
-        goproc_piece next = next_kept(arena, begin, end);
-        punch(arena->fd, begin, next.offset);
-        begin = next.offset + next.size;
-    }
-}
-
-void goproc_arena_before_fork(goproc_arena *arena) {
-    size_t kept = 0;
-    for (size_t i = 0; i < arena->count; i++) {
-        goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->uses == 0 || !make_ours(arena, mapping))
-            arena->mappings[kept++] = mapping;
-    }
-    arena->count = kept;
 }
 
 void goproc_mapping_read(goproc_mapping *mapping) {
@@ -352,57 +330,38 @@ void goproc_mapping_release_reader(goproc_mapping *mapping) {
     goproc_mapping_release(mapping);
 }
 
+/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that and this process has not
+ * left too much elsewhere. */
+static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
+    goproc_extent_header *header = mapping->header;
+    uint64_t memory = header->filled < mapping->size ? header->filled : mapping->size, owner = mapping->serial;
+    atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
+    if (atomic_load(&header->keep) && arena->held + arena->idle + memory <= arena->most_idle) {
+        mapping->idle = memory;
+        arena->idle += memory;
+        if (!atomic_compare_exchange_strong(&header->owner, &owner, 0) || atomic_load(&header->keep))
+            return;
+        owner = 0; /* the producer wants it no more, and may have seen that it was not free */
+    }
+    if (atomic_compare_exchange_strong(&header->owner, &owner, GOPROC_GIVING | arena->who))
+        goproc_mapping_give(mapping);
+    goproc_mapping_drop(mapping);
+}
+
 void goproc_mapping_release(goproc_mapping *mapping) {
-    uint64_t serial = mapping->serial;
     if (--mapping->uses > 0)
         return;
-    if (mapping->fd < 0)
+    goproc_arena *arena = mapping->arena;
+    if (arena == NULL) {
         unmap(mapping);
-    else if (mapping->orphaned)
-        punch(mapping->fd, mapping->offset, mapping->offset + mapping->size);
-    else
-        atomic_compare_exchange_strong(&mapping->header->owner, &serial, 0);
-}
-
-bool goproc_arena_trim(goproc_arena *arena) {
-    bool left = false;
-    for (size_t i = 0; i < arena->count; i++) {
-        goproc_mapping *mapping = arena->mappings[i];
-        if (mapping->touched == 0) /* looking would provide a page */
-            continue;
-        if (atomic_load(&mapping->header->owner) == 0) {
-            punch(arena->fd, mapping->offset, mapping->offset + mapping->size);
-            mapping->touched = 0;
-        } else
-            left = true;
+        return;
     }
-    return left;
-}
-
-void goproc_arena_abandon(goproc_arena *arena) {
-    size_t kept = 0;
-    for (size_t i = 0; i < arena->count; i++) {
-        if (arena->mappings[i]->uses > 0) {
-            arena->mappings[i]->fd = -1;
-            arena->mappings[kept++] = arena->mappings[i];
-        } else
-            munmap(arena->mappings[i]->header, arena->mappings[i]->size);
-    }
-    arena->count = kept;
-    arena->fd = -1;
-}
-
-void goproc_arena_clear(goproc_arena *arena) {
-    for (size_t i = 0; i < arena->count; i++) {
-        if (arena->mappings[i]->uses == 0)
-            unmap(arena->mappings[i]);
-        else if (!make_ours(arena, arena->mappings[i])) /* no fork will find it in the arena any more */
-            arena->mappings[i]->fd = -1;
-    }
-    free(arena->mappings);
-    free(arena->inherited);
-    arena->mappings = NULL;
-    arena->inherited = NULL;
-    arena->inherited_count = 0;
-    arena->count = arena->capacity = 0;
+    arena->held -= mapping->length;
+    if (mapping->shared)
+        goproc_mapping_drop(mapping);
+    else if (mapping->orphaned) {
+        goproc_mapping_remove(mapping);
+        goproc_mapping_drop(mapping);
+    } else
+        free_extent(arena, mapping);
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define IDLE_NS INT64_C(30000000000) /* after this long without work, memory is given back */
+#define IDLE_NS INT64_C(1000000000) /* after this long without work, memory is given back */
 
 typedef struct {
     PyObject_HEAD
@@ -54,7 +54,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (madvise(control, GOPROC_PAGE_SIZE, MADV_DONTFORK) < 0 || madvise(memory, GOPROC_SLOT_SIZE, MADV_DONTFORK) < 0)
         goto failed;
     goproc_arena_init(&self->out, memory_fd, serial);
-    goproc_arena_init(&self->in, memory_fd, 0);
+    goproc_arena_init(&self->in, memory_fd, serial);
     goproc_arena_enlist(&self->in);
     goproc_placed_prepare();
     self->in.most_placed = UINT64_MAX; /* what a function receives is mostly gone when it returns */
@@ -124,7 +124,7 @@ static void poke(Channel *self, int delivered, int dry, int full) {
  * The parent is called after the sleep has been announced: who answers the call looks whether this worker sleeps. */
 static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
     goproc_slot *slot = self->slot;
-    int64_t ns = IDLE_NS;
+    int64_t ns = self->out.count > 0 || self->in.count > 0 ? IDLE_NS : -1;
     for (int called = 0;; called = 1) {
         uint32_t bell = atomic_load(&slot->bell);
         atomic_store(&slot->sleeping, reason);
@@ -138,7 +138,7 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         error = goproc_futex_wait(&slot->bell, bell, ns);
         Py_END_ALLOW_THREADS;
         if (error == ETIMEDOUT && ns >= 0) {
-            ns = goproc_arena_trim(&self->out) ? IDLE_NS : -1;
+            ns = goproc_arenas_rest(&self->out, &self->in) ? IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
             atomic_store(&slot->sleeping, 0);
             return -1;
@@ -356,6 +356,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     int dry = next < 0 && atomic_load(&slot->task_tail) == self->task_head;
     int full = self->result_tail - atomic_load(&slot->result_head) > GOPROC_RING_SIZE / 2;
     poke(self, 1, dry, full);
+    goproc_arenas_tidy(&self->out, &self->in);
     return PyLong_FromLongLong(next);
 }
 

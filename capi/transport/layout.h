@@ -96,12 +96,18 @@ typedef struct {
     uint64_t serial; /* tells uses of the same extent apart */
 } goproc_extent;
 
-/* What an extent begins with; the payload follows. */
+/* What an extent begins with; the payload follows. Who holds the extent writes to all but keep. */
 typedef struct {
-    _Atomic uint64_t owner; /* the serial of the use that holds the extent, 0 when it is free */
-    uint64_t size;          /* of the extent as a whole */
-    uint8_t reserved[48];
+    _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; GOPROC_GIVING: see there */
+    uint64_t filled;          /* so many bytes have memory, counted from the header's beginning */
+    _Atomic uint64_t used_ns; /* when it was taken or freed last, CLOCK_MONOTONIC */
+    _Atomic uint64_t holder;  /* the serial of the worker that looks into it, 0 for none */
+    _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use; its producer's */
+    uint8_t reserved[28];
 } goproc_extent_header;
+
+/* An owner: the one whose serial is in the other bits (0: the parent) gives the memory of the free extent back. */
+#define GOPROC_GIVING (UINT64_C(1) << 63)
 
 /* Extents begin here; each producer has a range of its own, numbered from 0 (the parent's). */
 #define GOPROC_EXTENTS_START (UINT64_C(1) << 40)

@@ -284,9 +284,14 @@ static PyObject *bytes_copied(const uint8_t *from, uint64_t size) {
 static PyObject *bytes_of(const goproc_arena *arena, const Extent *extent, uint64_t at, uint64_t written) {
     uint64_t size = written & ~OF_BYTES;
     uint8_t *contents = (uint8_t *)goproc_extent_payload(extent->mapping->header) + at;
+    uint64_t room = arena->most_placed - goproc_placed_total();
+    if (goproc_placed_total() > arena->most_placed)
+        room = 0;
+    if (!atomic_load(&extent->mapping->header->keep))
+        room = UINT64_MAX; /* its memory is not used again in any case */
     /* What keeps an extent is not to be much less than what it holds. */
     if (is_placeable(written) && (arena->most_placed == UINT64_MAX || size >= (uint64_t)extent->length / 2) &&
-        goproc_placed_total() <= arena->most_placed && size <= arena->most_placed - goproc_placed_total()) {
+        size <= room) {
         PyObject *bytes = goproc_bytes_placed(extent->mapping, contents, size);
         if (bytes != NULL)
             return bytes;
@@ -367,10 +372,12 @@ static PyObject *before_fork(PyObject *module, PyObject *unused) {
     (void)unused;
     for (size_t i = 0; i < enlisted.count; i++)
         goproc_arena_before_fork(enlisted.items[i]);
+    goproc_arena_survivors_before_fork();
     Py_RETURN_NONE;
 }
 
 static void forked(void) {
+    goproc_arena_survivors_abandon();
     goproc_fork_depth++;
 }
 

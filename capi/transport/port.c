@@ -16,7 +16,8 @@
 enum {
     BUFFER_SIZE = 128 << 10,
     /* A result that is kept keeps its worker from using warm memory again, and filling fresh shared memory takes longer
-     * than a copy: so this is for programs that drop results as they come, or keep a few. */
+     * than a copy: so this is for programs that drop results as they come, or keep a few. It does not count for results
+     * whose extents are given back when they are freed: copying those gains nothing. */
     MOST_PLACED = 256 << 20,
     /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
     SLEEP_NS = 200000000,
@@ -114,6 +115,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     goproc_arena_enlist(&self->in);
     goproc_placed_prepare();
     self->in.most_placed = MOST_PLACED;
+    self->in.most_idle = GOPROC_MOST_IDLE;
     enlist(self);
     self->spinner.budget_ns = 0; /* at first: as for the workers, which are coming up */
     return (PyObject *)self;
@@ -129,6 +131,8 @@ static void port_release(Port *self) {
         return;
     delist(self);
     goproc_arena_delist(&self->in);
+    if (self->memory_fd >= 0 && self->fork_depth == goproc_fork_depth)
+        goproc_arena_forget_all(&self->in);
     goproc_arena_clear(&self->in);
     goproc_arena_clear(&self->out);
     if (self->control != NULL && self->fork_depth == goproc_fork_depth)
@@ -215,6 +219,8 @@ static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t
     self->busy--;
     if (self->closed)
         port_release(self);
+    else
+        goproc_arenas_tidy(&self->out, &self->in);
     return result < 0 ? NULL : PyBool_FromLong(result);
 }
 
@@ -310,6 +316,7 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     int forever = timeout < 0 || timeout > 1e9;
     uint64_t deadline = forever ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
     for (;;) {
+        goproc_arenas_tidy(&self->out, &self->in);
         uint32_t seen = atomic_load(&self->control->doorbell);
         if (PyList_GET_SIZE(self->posted) > 0 && count > 1) {
             PyObject *posted = self->posted, *others = PyList_New(0), *taken = NULL;
@@ -508,8 +515,10 @@ static PyObject *port_forget(PyObject *object, PyObject *argument) {
     unsigned long long serial = PyLong_AsUnsignedLongLong(argument);
     if (PyErr_Occurred())
         return NULL;
-    if (!self->closed && self->fork_depth == goproc_fork_depth)
+    if (!self->closed && self->fork_depth == goproc_fork_depth) {
+        goproc_arena_reclaim_from(&self->out, serial);
         goproc_arena_forget(&self->in, serial);
+    }
     Py_RETURN_NONE;
 }
 
