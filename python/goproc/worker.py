@@ -387,7 +387,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         try:
             stream, buffers = encode(value)
         except BaseException as error:
-            stream, buffers = encode(_cannot_be_sent(error, value))
+            stream, buffers = encode(_failure(_cannot_be_sent(error, value), False))
             failed = True
         value = None
         last = max_memory is not None and own_memory() > max_memory
