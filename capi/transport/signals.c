@@ -12,6 +12,20 @@
 
 /* --- Turn: a lock that is taken or not, never waited for, and may be taken again by the thread that has it. */
 
+static PyObject *ident_function; /* threading.get_ident, if it has been replaced so that it tells greenlets apart */
+
+/* The calling thread, or greenlet, or 0 with an exception set. */
+static unsigned long calling_thread(void) {
+    if (ident_function == NULL)
+        return PyThread_get_thread_ident();
+    PyObject *ident = PyObject_CallNoArgs(ident_function);
+    if (ident == NULL)
+        return 0;
+    unsigned long thread = PyLong_AsUnsignedLongMask(ident);
+    Py_DECREF(ident);
+    return thread;
+}
+
 typedef struct {
     PyObject_HEAD
     unsigned long owner; /* a thread, while depth > 0 */
@@ -21,7 +35,9 @@ typedef struct {
 static PyObject *turn_enter(PyObject *object, PyObject *unused) {
     (void)unused;
     Turn *self = (Turn *)object;
-    unsigned long thread = PyThread_get_thread_ident();
+    unsigned long thread = calling_thread();
+    if (thread == 0 && PyErr_Occurred())
+        return NULL;
     if (self->depth > 0 && self->owner != thread)
         return PyLong_FromLong(0);
     PyObject *depth = PyLong_FromSsize_t(self->depth + 1);
@@ -36,10 +52,27 @@ static PyObject *turn_enter(PyObject *object, PyObject *unused) {
 static PyObject *turn_exit(PyObject *object, PyObject *unused) {
     (void)unused;
     Turn *self = (Turn *)object;
-    if (self->depth > 0 && self->owner == PyThread_get_thread_ident())
+    unsigned long thread = calling_thread();
+    if (thread == 0 && PyErr_Occurred())
+        return NULL;
+    if (self->depth > 0 && self->owner == thread)
         self->depth--;
     Py_RETURN_NONE;
 }
+
+PyDoc_STRVAR(tell_threads_apart_by_doc,
+             "tell_threads_apart_by(function) -> None\n\n"
+             "Let a Turn belong to what function() returns, an int, instead of the thread: greenlets share one.");
+
+static PyObject *tell_threads_apart_by(PyObject *Py_UNUSED(module), PyObject *function) {
+    Py_XSETREF(ident_function, Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"tell_threads_apart_by", tell_threads_apart_by, METH_O, tell_threads_apart_by_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyMethodDef turn_methods[] = {
     {"__enter__", turn_enter, METH_NOARGS, PyDoc_STR("Take the turn; return how often this thread has it, 0 if not.")},
@@ -181,6 +214,8 @@ int goproc_init_signals(PyObject *module) {
         return -1;
     }
     hooked = 1;
+    if (PyModule_AddFunctions(module, module_methods) < 0)
+        return -1;
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
     PyObject *ident = thread ? PyObject_GetAttrString(thread, "ident") : NULL;

@@ -24,6 +24,7 @@ The files, most of which bear the standard library's names:
     worker.py               what runs in a worker
     queue_pool.py           multiprocessing's own Pool, for classes that bring a part of it, and ThreadPool
     inside.py               what programs find inside a pool that the engine drives
+    cooperative.py          waiting under gevent and eventlet
     engine.py               loads the Go engine when it is first needed, and calls it
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc

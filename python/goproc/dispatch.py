@@ -25,7 +25,7 @@ from collections import deque
 from multiprocessing import context, reduction, util
 from multiprocessing.reduction import ForkingPickler
 
-from . import _transport
+from . import _transport, cooperative
 from .describe import Lost, add_note
 from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from .log import warn
@@ -72,6 +72,13 @@ class Dispatch:
             if depth and self._followers:
                 self._wake(1)
 
+    def _collect_by_turns(self, waiter, deadline, depth):
+        """Collect until something has come, and let greenlets run meanwhile. This one keeps the turn."""
+        pauses = cooperative.Pauses(deadline)
+        while not self._collect(0, depth) and not waiter.done and self._may_collect():
+            if not pauses.pause():
+                return
+
     def _collect_all(self, depth):
         """Collect and hand on what has completed by now, not what completes meanwhile: there may be no end of that."""
         port, end = self._port, None
@@ -103,6 +110,8 @@ class Dispatch:
                         if depth and not waiter.done and self._may_collect():
                             if left == 0:
                                 self._collect_all(depth)
+                            elif cooperative.is_patched():
+                                self._collect_by_turns(waiter, deadline, depth)
                             else:
                                 self._collect(pause, depth)
                     if not depth:

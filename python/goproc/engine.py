@@ -19,7 +19,7 @@ from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what 
 from _frozen_importlib_external import ExtensionFileLoader
 from _imp import extension_suffixes
 
-from . import _transport
+from . import _transport, cooperative
 from .errors import EngineError
 
 __all__ = [
@@ -123,6 +123,12 @@ def request_process(method: str, *arguments) -> int:
     """
     request = call({"forkserver": "ForkserverRequest", "spawn": "SpawnRequest"}[method], *arguments)
     try:
+        if cooperative.is_patched():
+            pauses = cooperative.Pauses()
+            while not (process_id := call("ServerReply", method, request, 0)):
+                _transport.held_signals.check()
+                pauses.pause()
+            return process_id
         while not (process_id := call("ServerReply", method, request, _REPLY_SLICE_MS)):
             _transport.held_signals.check()
         return process_id

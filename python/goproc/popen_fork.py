@@ -16,7 +16,7 @@ import sys
 import time
 from multiprocessing import util
 
-from . import _transport, context, engine
+from . import _transport, context, cooperative, engine
 from ._transport import collect_again
 from .errors import EngineError
 from .lifeline import open_lifeline
@@ -101,7 +101,8 @@ class Popen:
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._id < 0:
+        patched = cooperative.is_patched()
+        if self._id < 0 and not patched:
             code = _transport.join(self._id, timeout)
             if code is not NotImplemented:
                 if code is not None:
@@ -112,7 +113,7 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        if not _transport.wait_readable(self.sentinel, timeout):
+        if not (cooperative if patched else _transport).wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -237,6 +238,7 @@ def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
     """Be the process, a forked child, to its end. Does not return."""
     code = 1
     try:
+        cooperative.after_fork()
         if parent_sentinel is None:
             parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:

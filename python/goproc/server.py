@@ -13,7 +13,6 @@ It imports little: the spawn server's children are to find what they would have 
 import array
 import errno
 import os
-import select
 import signal
 import struct
 from _socket import (
@@ -27,8 +26,14 @@ from _socket import (
     socketpair,
 )
 from _socket import socket as Socket
+from os import waitpid  # here, for a preloaded module may replace it, as gevent's patching does
 
-from . import _transport
+try:
+    from select import EPOLLIN, epoll  # likewise
+except ImportError:  # such a module has been imported before this one, by a client
+    epoll = None  # type: ignore[assignment, misc]
+
+from . import _transport, cooperative
 
 __all__ = ["STANDBYS", "Server"]
 
@@ -67,8 +72,8 @@ class Server:
         self._make_rehearsal = make_rehearsal
         self._rehearsal = None
         self._unable = unable
-        self._epoll = select.epoll()
-        self._epoll.register(socket_fd, select.EPOLLIN)
+        self._epoll = epoll()
+        self._epoll.register(socket_fd, EPOLLIN)
         self._children = {}  # pidfd: pid, of its own
         self._ahead = 0  # how many have been forked ahead and not taken yet
         self._forking_ahead = False
@@ -138,11 +143,11 @@ class Server:
                 pid = _transport.fork()
                 if pid:
                     pidfd = os.pidfd_open(pid)
-                    self._epoll.register(pidfd, select.EPOLLIN)
+                    self._epoll.register(pidfd, EPOLLIN)
         except Exception as error:
             if pid:
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                waitpid(pid, 0)
             if pidfd is not None:
                 os.close(pidfd)
             for end in pair:
@@ -156,6 +161,8 @@ class Server:
             if self._siblings:
                 # Itself, for should the server be killed now, nobody else could: its parent must know whom to wait for.
                 self._announce(os.getpid(), os.pidfd_open(os.getpid()), ours)
+            else:
+                cooperative.after_fork()
             ours.close()
             self._leave()
             return self._stand_by(theirs, ahead)

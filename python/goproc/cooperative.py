@@ -1,0 +1,88 @@
+"""Waiting where gevent or eventlet has replaced the standard library's functions that wait.
+
+The problem: monkey-patching replaces `time.sleep`, `select.select`, locks and the like by functions that let other
+greenlets run meanwhile. goproc waits in C, of which these libraries know nothing, so that all greenlets of the thread
+stand still: in join(), for a pool's results, for a server's answer.
+
+The solution: where both `time.sleep` and `select.select` have been replaced, look and sleep in turns. For a process,
+where gevent has replaced them, multiprocessing.connection.wait() waits for the sentinel, which needs no looking.
+
+Its limits: what is looked for by turns is noticed up to five milliseconds late. A wait that has begun before the
+patching goes on in C. Where only one of the two has been replaced, as tests do, goproc waits in C.
+
+Used by popen_fork.py, dispatch.py, engine.py and server.py.
+"""
+
+import sys
+import time
+
+from . import _transport
+
+__all__ = ["Pauses", "after_fork", "is_patched", "wait_readable"]
+
+_BUILTIN = type(len)
+_LONGEST = 0.005  # seconds
+
+_told = False  # whether the extension has been told how to tell greenlets apart
+
+
+def is_patched():
+    """Return whether waiting must be left to what has replaced the standard library's functions."""
+    global _told
+    if type(time.sleep) is _BUILTIN:
+        return False
+    select = sys.modules.get("select")
+    if select is None or type(select.select) is _BUILTIN:
+        return False
+    if not _told:
+        import threading
+
+        _told = True
+        _transport.tell_threads_apart_by(threading.get_ident)
+    return True
+
+
+class Pauses:
+    """Pauses between looking, in which others run: none at first, then longer and longer ones.
+
+    deadline: of time.monotonic(), after which there is none; None for never.
+    """
+
+    def __init__(self, deadline=None):
+        self._deadline = deadline
+        self._next = 0.0
+
+    def pause(self):
+        """Pause. Return False, without a pause, when the deadline is over."""
+        pause = self._next
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                return False
+            pause = min(pause, left)
+        time.sleep(pause)
+        self._next = min(max(2 * self._next, 0.0001), _LONGEST)
+        return True
+
+
+def wait_readable(fd, timeout):
+    """Wait until fd is readable, for at most timeout seconds; None is for ever. Return whether it is."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("select"):
+        from multiprocessing.connection import wait
+
+        return bool(wait([fd], timeout))
+    pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+    while not _transport.wait_readable(fd, 0):
+        if not pauses.pause():
+            return False
+    return True
+
+
+def after_fork():
+    """In a forked child: have gevent's event loop begin anew, as its own os.fork() does."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("os"):
+        from gevent import reinit
+
+        reinit()

@@ -1,0 +1,72 @@
+"""Waits in a program whose functions that wait have been replaced, as gevent and eventlet do: patched.py METHOD
+
+The replacements let another task run, which stands for a greenlet. Prints what waits without them.
+"""
+
+import select
+import sys
+import time
+
+import goproc
+
+turns = 0
+real_sleep = time.sleep
+
+
+def sleep(seconds):
+    global turns
+    turns += 1
+    real_sleep(seconds)
+
+
+def patch():
+    time.sleep = sleep
+    select.select = lambda *lists: lists[:3]  # nothing here calls it
+    del select.epoll
+
+
+patch()  # in children, too: the fork server imports this program
+
+
+def nap(seconds):
+    real_sleep(seconds)
+    return seconds
+
+
+def check(what, wait):
+    before = turns
+    got = wait()
+    if turns == before:
+        print(what, "lets nobody run")
+    return got
+
+
+def main(context):
+    process = context.Process(target=nap, args=(0.2,))
+    process.start()
+    check("join", process.join)
+    assert process.exitcode == 0
+    process = context.Process(target=nap, args=(60,), daemon=True)
+    process.start()
+    check("join with a timeout", lambda: process.join(0.05))
+    assert process.exitcode is None
+    process.terminate()
+    check("join of one that is ended", process.join)
+    with context.Pool(2) as pool:
+        assert check("apply", lambda: pool.apply(nap, (0.1,))) == 0.1
+        assert check("map", lambda: pool.map(nap, [0.1] * 2)) == [0.1] * 2
+        assert check("imap", lambda: list(pool.imap(nap, [0.1] * 2))) == [0.1] * 2
+        assert sum(pool.map(abs, range(1000), 1)) == 499500
+        result = pool.apply_async(nap, (60,))
+        check("wait", lambda: result.wait(0.05))
+        assert not result.ready()
+        pool.terminate()
+    with context.Pool(1) as pool:
+        pool.map_async(nap, [0.1])
+        pool.close()
+        check("join of a pool", pool.join)
+
+
+if __name__ == "__main__":
+    main(goproc.get_context(sys.argv[1]))
+    print("end")

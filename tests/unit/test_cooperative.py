@@ -1,0 +1,32 @@
+"""Waiting where the standard library's functions that wait have been replaced, as by gevent and eventlet."""
+
+import threading
+
+from goproc import _transport
+
+
+def test_what_waits_lets_others_run(method, run_script):
+    """The replaced functions are called; the fork server serves, although a program that it imports replaces some."""
+    done = run_script("patched.py", method)
+    assert (done.stdout, done.stderr) == ("end\n", "")
+
+
+def test_a_turn_belongs_to_a_greenlet():
+    """Several of them share a thread. What tells them apart is asked for."""
+    current = 1
+    _transport.tell_threads_apart_by(lambda: current)
+    try:
+        turn = _transport.Turn()
+        with turn as depth:
+            assert depth == 1
+            current = 2
+            with turn as depth:
+                assert depth == 0
+            current = 1
+            with turn as depth:
+                assert depth == 2
+        current = 2
+        with turn as depth:
+            assert depth == 1
+    finally:
+        _transport.tell_threads_apart_by(threading.get_ident)
