@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pool_targets as targets
 import pytest
+from conftest import THREADS_ARE_MEANT
 
 import goproc
 from goproc import _transport, crew
@@ -163,6 +164,7 @@ def test_where_siblings_cannot_be_forked(context, monkeypatch):
         assert set(all_workers(pool)) == {process.pid for process in pool._pool}
 
 
+@THREADS_ARE_MEANT
 def test_in_a_thread(context, nurseries):
     found = {}
 
