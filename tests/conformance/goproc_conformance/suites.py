@@ -28,7 +28,10 @@ STDLIB_MODULES = (
 )
 
 # Tests of these modules count when their source mentions one of these.
-USES_MULTIPROCESSING = re.compile(r"multiprocessing|ProcessPoolExecutor|\bProcess\(|new_process|\bworkers\b")
+# "workers" as an argument: threads are called so, too.
+USES_MULTIPROCESSING = re.compile(
+    r"multiprocessing|ProcessPoolExecutor|\bProcess\(|new_process|\bworkers=|['\"]workers\b"
+)
 
 # Every test of these counts: they use multiprocessing's classes through tables at module level.
 WHOLE_MODULES = ("test.test_genericalias",)
