@@ -26,13 +26,16 @@ const (
 )
 
 //export goproc_abi_version
-func goproc_abi_version() C.int32_t { return abiVersion }
+func goproc_abi_version() C.int32_t {
+	sys.OpenRuntimePoller()
+	return abiVersion
+}
 
 //export goproc_fd_register
-func goproc_fd_register(count *C.int32_t) *C.int32_t {
+func goproc_fd_register(count *C.int32_t) unsafe.Pointer {
 	slots := sys.Register()
 	*count = C.int32_t(len(slots))
-	return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(slots)))
+	return unsafe.Pointer(unsafe.SliceData(slots))
 }
 
 //export goproc_share_seats

@@ -63,13 +63,22 @@ func newPool(t *testing.T) (int64, *pool.Pool) {
 	return number, p
 }
 
+// memoryOf is the descriptor of the pool's memory.
+func memoryOf(p *pool.Pool) int {
+	fd, err := p.MemoryFD()
+	if err != nil {
+		panic(err)
+	}
+	return fd
+}
+
 // work makes a worker of the pool.
 func work(p *pool.Pool) *ringtest.Worker {
 	slot, err := p.Slot()
 	if err != nil {
 		panic(err)
 	}
-	worker, err := ringtest.Open(p.MemoryFD(), p.EventFD(), slot)
+	worker, err := ringtest.Open(memoryOf(p), slot)
 	if err != nil {
 		panic(err)
 	}

@@ -18,10 +18,24 @@
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
 
-/* The register of the engine's open descriptors: an array of *count int32_t, each a descriptor plus one, or 0; and one
- * more, which says how many of these, the first ones, have ever been used. It lies outside the Go heap and stays readable
- * in a forked child, which closes what is listed. */
-typedef int32_t *(*goproc_fd_register_fn)(int32_t *count);
+/* A descriptor, and a mark of what it refers to: a program may close what is not its own, and then a number may be that of
+ * another file. fd is 0 for none, else the descriptor plus one. */
+typedef struct {
+    int32_t fd;
+    uint32_t mark;
+} goproc_listed;
+
+/* The mark of an open file by its device and its inode (fstat(2)). It is never 0. */
+static inline uint32_t goproc_mark_of(uint64_t device, uint64_t inode) {
+    uint64_t mixed = (device * UINT64_C(0x9E3779B97F4A7C15) + inode) * UINT64_C(0xD6E8FEB86659FD93);
+    return (uint32_t)(mixed >> 32) | 1;
+}
+
+/* The register of the engine's open descriptors: an array of *count of them; and one more, whose fd says how many of these,
+ * the first ones, have ever been used; and the numbers of the epoll and the eventfd of the Go runtime, 0 if they are not known
+ * (core/sys/netpoll.go). It lies outside the Go heap and stays readable in a forked child, which closes what
+ * is listed. */
+typedef goproc_listed *(*goproc_fd_register_fn)(int32_t *count);
 
 /* One forked child, in memory that C and the engine share (core/process/seats.go), when one is loaded. Whoever reads or writes it holds the
  * lock, which is never held for longer than a system call that does not wait; 1 is held. */
@@ -30,7 +44,8 @@ typedef struct {
     int32_t state;       /* GOPROC_SEAT_*; C may look for a free seat without the lock */
     uint32_t generation; /* how often the seat has been taken */
     int32_t pid;
-    int32_t pidfd;
+    int32_t sentinel;  /* its pidfd; or the read end of its tether, a pipe whose write end the child alone has */
+    uint32_t mark;     /* of the sentinel: see goproc_mark_of */
     int32_t status;    /* once it has ended: the exit code, or the negative number of a signal */
     int32_t adopted;   /* not 0: the engine has an entry for it, and C must ask the engine */
     int32_t forgotten; /* not 0: nobody will ask any more; whoever sees that it has ended gives the seat back */
@@ -44,13 +59,15 @@ enum {
     GOPROC_SEAT_COUNT = 1024
 };
 
-/* Only C takes seats, with the GIL held. While a process runs its pidfd is in the epoll, if there is one, with the id of the
+/* Only C takes seats, with the GIL held. While a process runs its sentinel is in the epoll, if there is one, with the id of the
  * seat as data: -1 - generation * GOPROC_SEAT_COUNT - index. C and Go write epoll and highest, and then read the other's, in
  * one order that both see. */
 typedef struct {
     int32_t refused; /* not 0: take no further seats; the engine's functions say why */
     int32_t epoll;   /* the reaper's, -1 when there is none */
     int32_t highest; /* no seat from here on has ever been taken; C writes it */
+    int32_t witness; /* another descriptor of the reaper: as long as it has the mark, epoll is right, too */
+    uint32_t mark;   /* 0 if there is none */
     int32_t unused;
     int64_t started; /* how many processes C has started; C writes it */
     goproc_seat seats[GOPROC_SEAT_COUNT];

@@ -47,6 +47,7 @@ func TestLayout(t *testing.T) {
 
 		"waiting":       ring.OffWaiting,
 		"doorbell":      ring.OffDoorbell,
+		"pump":          ring.OffPump,
 		"spin":          ring.OffSpin,
 		"watch bell":    ring.OffWatch,
 		"task tail":     ring.OffTaskTail,

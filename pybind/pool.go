@@ -38,12 +38,7 @@ var destroyPools sync.Once
 
 // PoolMemoryFD is the descriptor of the memory that the pool shares with its workers. The engine owns it.
 func PoolMemoryFD(number int) (int, error) {
-	return withPool("PoolMemoryFD", number, func(p *pool.Pool) (int, error) { return p.MemoryFD(), nil })
-}
-
-// PoolEventFD is the descriptor by which workers wake the engine. The engine owns it.
-func PoolEventFD(number int) (int, error) {
-	return withPool("PoolEventFD", number, func(p *pool.Pool) (int, error) { return p.EventFD(), nil })
+	return withPool("PoolMemoryFD", number, func(p *pool.Pool) (int, error) { return p.MemoryFD() })
 }
 
 // PoolSlots prepares slots for so many workers about to be started, and returns their numbers with spaces between.

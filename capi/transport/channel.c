@@ -16,7 +16,8 @@
 
 typedef struct {
     PyObject_HEAD
-    int memory_fd, event_fd;
+    int memory_fd;
+    uint32_t memory_mark;
     goproc_control *control;
     goproc_slot *slot;
     uint8_t *tasks, *results;
@@ -30,15 +31,15 @@ typedef struct {
 } Channel;
 
 static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"memory_fd", "event_fd", "slot", "serial", NULL};
-    int memory_fd, event_fd;
+    static char *names[] = {"memory_fd", "slot", "serial", NULL};
+    int memory_fd;
     unsigned long long slot, serial;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiKK:Channel", names, &memory_fd, &event_fd, &slot, &serial))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iKK:Channel", names, &memory_fd, &slot, &serial))
         return NULL;
     Channel *self = (Channel *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->memory_fd = self->event_fd = -1;
+    self->memory_fd = -1;
     self->fork_depth = goproc_fork_depth;
     void *control = mmap(NULL, GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
     if (control == MAP_FAILED)
@@ -60,7 +61,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->in.most_placed = UINT64_MAX; /* what a function receives is mostly gone when it returns */
     self->spinner.budget_ns = 0; /* at first: a pool's workers come up together, and need the processors for that */
     self->memory_fd = memory_fd;
-    self->event_fd = event_fd;
+    self->memory_mark = goproc_mark(memory_fd);
     return (PyObject *)self;
 failed:
     PyErr_SetFromErrno(PyExc_OSError);
@@ -79,10 +80,7 @@ static void channel_dealloc(PyObject *object) {
         if (self->control != NULL)
             munmap(self->control, GOPROC_PAGE_SIZE);
     }
-    if (self->memory_fd >= 0)
-        close(self->memory_fd);
-    if (self->event_fd >= 0)
-        close(self->event_fd);
+    goproc_close_marked(self->memory_fd, self->memory_mark);
     Py_TYPE(object)->tp_free(object);
 }
 
@@ -113,9 +111,8 @@ static void poke(Channel *self, int delivered, int dry, int full) {
     }
     uint32_t asked = (dry ? GOPROC_WAITING_FEED : 0) | (full ? GOPROC_WAITING_DRAIN : 0);
     if (waiting & asked && atomic_fetch_and(&self->control->waiting, ~asked) & asked) {
-        uint64_t one = 1;
-        ssize_t written = write(self->event_fd, &one, sizeof one);
-        (void)written; /* it can only fail by being full, and then the pump is awake */
+        atomic_fetch_add(&self->control->pump, 1);
+        goproc_futex_wake(&self->control->pump);
     }
 }
 
@@ -370,7 +367,7 @@ static PyMethodDef channel_methods[] = {
 static PyTypeObject ChannelType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Channel",
     .tp_doc =
-        PyDoc_STR("Channel(memory_fd, event_fd, slot, serial)\n--\n\n"
+        PyDoc_STR("Channel(memory_fd, slot, serial)\n--\n\n"
                   "A worker's end of a pool. It owns the two descriptors: of the pool's memory, and of the event\n"
                   "that wakes its parent. slot is the worker's place in the memory; serial, from 1, is of this\n"
                   "worker alone."),

@@ -59,6 +59,7 @@ typedef struct {
     _Atomic uint32_t doorbell;   /* a futex, which changes with each delivery and each wake */
     _Atomic uint32_t spin_ns;    /* how long to spin at most before sleeping */
     _Atomic uint32_t watch_bell; /* a futex, rung for the thread that looks after results that nobody collects */
+    _Atomic uint32_t pump;       /* a futex, which changes whenever the engine's pump is called */
 } goproc_control;
 
 /* A worker's page; its rings follow. Each line is written by one side only. */

@@ -22,8 +22,6 @@
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* What a clone is told. Whether it may begin; and, if it stands by, whether it is to be a worker: what is larger than these
@@ -49,7 +47,7 @@ typedef struct Nursery {
     size_t size;    /* of what is shared */
     uint32_t most;  /* how many clones there may be */
     uint32_t taken; /* the clones before this number are no longer the nursery's */
-    int pidfd;      /* of the template, -1 when there is none */
+    pid_t template; /* 0 when there is none */
     int lifeline;   /* of a clone: its own */
     int number;     /* of a clone; -1 in the main program */
 } Nursery;
@@ -64,8 +62,7 @@ static Nursery *nurseries;
 /* In a forked child, the template included: the parent's nurseries are none of its. */
 static void abandon_inherited(void) {
     for (Nursery *self = nurseries; self; self = self->next) {
-        close(self->pidfd);
-        self->pidfd = -1;
+        self->template = 0;
         self->shared = NULL; /* not inherited */
     }
     nurseries = NULL;
@@ -81,7 +78,7 @@ static PyObject *nursery_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     Nursery *self = (Nursery *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    self->pidfd = self->lifeline = self->number = -1;
+    self->lifeline = self->number = -1;
     self->most = most;
     self->size = sizeof(Shared) + most * sizeof(Clone);
     void *shared = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -210,23 +207,14 @@ static PyObject *nursery_stand_by(PyObject *object, PyObject *Py_UNUSED(args)) {
 
 /* Kills the template and waits for its end. */
 static void end_template(Nursery *self) {
-    if (self->pidfd < 0)
+    if (!self->template)
         return;
-    syscall(SYS_pidfd_send_signal, self->pidfd, SIGKILL, NULL, 0);
-    siginfo_t info;
-    while (waitid((idtype_t)P_PIDFD, (id_t)self->pidfd, &info, WEXITED) < 0 && errno == EINTR)
-        ;
+    goproc_end_child(self->template);
     Nursery **at = &nurseries;
     while (*at != self)
         at = &(*at)->next;
     *at = self->next;
-    close(self->pidfd);
-    self->pidfd = -1;
-}
-
-static int template_has_ended(const Nursery *self) {
-    siginfo_t info = {.si_pid = 0};
-    return waitid((idtype_t)P_PIDFD, (id_t)self->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
+    self->template = 0;
 }
 
 PyDoc_STRVAR(
@@ -246,7 +234,7 @@ static PyObject *nursery_fork(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the nursery has had its template, or has no room for the clones");
         return NULL;
     }
-    int able = goproc_can_fork_sibling() ? goproc_has_seats() : 0;
+    int able = goproc_can_fork_sibling() && goproc_have_pidfds() ? goproc_has_seats() : 0;
     if (able < 0)
         return NULL;
     if (!able)
@@ -283,17 +271,12 @@ static PyObject *nursery_fork(PyObject *object, PyObject *args) {
     close(lifeline);
     if (pid > 0) {
         madvise(shared, self->size, MADV_DONTFORK);
-        self->pidfd = goproc_open_pidfd(pid);
-        error = errno;
-        if (self->pidfd < 0) {
-            goproc_end_child(pid);
-        } else {
-            self->next = nurseries;
-            nurseries = self;
-        }
+        self->template = pid;
+        self->next = nurseries;
+        nurseries = self;
     }
     PyOS_AfterFork_Parent();
-    if (self->pidfd < 0) {
+    if (pid < 0) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -305,7 +288,7 @@ PyDoc_STRVAR(order_doc, "order()\n--\n\n"
 
 static PyObject *nursery_order(PyObject *object, PyObject *Py_UNUSED(args)) {
     Nursery *self = (Nursery *)object;
-    if (self->pidfd >= 0 && atomic_load(&self->shared->ordered) < self->most) {
+    if (self->template && atomic_load(&self->shared->ordered) < self->most) {
         if (PySys_Audit("os.fork", NULL) < 0)
             return NULL;
         atomic_fetch_add(&self->shared->ordered, 1);
@@ -335,12 +318,12 @@ static PyObject *nursery_take(PyObject *object, PyObject *args) {
     if (!shared || self->number >= 0 || self->taken >= atomic_load(&shared->ordered))
         Py_RETURN_FALSE;
     Clone *clone = &shared->clones[self->taken];
-    for (int64_t waited = 0; !atomic_load(&clone->pid) && self->pidfd >= 0; waited += CHECK_NS) {
+    for (int64_t waited = 0; !atomic_load(&clone->pid) && self->template; waited += CHECK_NS) {
         int error;
         Py_BEGIN_ALLOW_THREADS;
         error = goproc_futex_wait(&clone->pid, 0, CHECK_NS);
         Py_END_ALLOW_THREADS;
-        if (error == ETIMEDOUT && (waited >= PATIENCE_NS || template_has_ended(self)))
+        if (error == ETIMEDOUT && (waited >= PATIENCE_NS || goproc_child_has_ended(self->template)))
             end_template(self);
     }
     pid_t pid = (pid_t)atomic_load(&clone->pid);

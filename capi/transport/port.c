@@ -31,6 +31,7 @@ typedef struct Port {
     struct Port *next; /* in open_ports */
     int64_t number;
     int memory_fd;
+    uint32_t memory_mark;
     goproc_control *control;
     goproc_pool_submit_fn submit;
     goproc_pool_collect_fn collect;
@@ -71,7 +72,7 @@ static void abandon_inherited(void) {
     for (Port *port = open_ports; port != NULL; port = port->next) {
         goproc_arena_abandon(&port->in);
         goproc_arena_abandon(&port->out);
-        close(port->memory_fd);
+        goproc_close_marked(port->memory_fd, port->memory_mark);
         port->memory_fd = -1;
     }
     open_ports = NULL;
@@ -110,6 +111,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     }
     self->control = control;
     self->memory_fd = memory_fd;
+    self->memory_mark = goproc_mark(memory_fd);
     goproc_arena_init(&self->out, memory_fd, 0);
     goproc_arena_init(&self->in, memory_fd, 0);
     goproc_arena_enlist(&self->in);
@@ -138,8 +140,7 @@ static void port_release(Port *self) {
     if (self->control != NULL && self->fork_depth == goproc_fork_depth)
         munmap(self->control, GOPROC_PAGE_SIZE);
     self->control = NULL;
-    if (self->memory_fd >= 0)
-        close(self->memory_fd);
+    goproc_close_marked(self->memory_fd, self->memory_mark);
     self->memory_fd = -1;
 }
 
@@ -151,7 +152,18 @@ static void port_dealloc(PyObject *object) {
     Py_TYPE(object)->tp_free(object);
 }
 
+/* What a look costs is much for a single call: so it is taken at most once in a millisecond. */
+static void mend_runtime(void) {
+    static uint64_t next;
+    uint64_t now = goproc_now_ns();
+    if (now >= next) {
+        next = now + 1000000;
+        goproc_mend_runtime();
+    }
+}
+
 static int check_open(Port *self) {
+    mend_runtime();
     if (self->fork_depth != goproc_fork_depth) {
         PyErr_SetString(PyExc_RuntimeError,
                         "this pool belongs to the parent process: a forked child must make its own");

@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -31,8 +32,8 @@
 /* ---- the link to the engine -------------------------------------------------------------------------------------- */
 
 static int engine_state = GOPROC_ENGINE_NONE;
-static void *engine_handle;     /* from dlopen; never closed, for a Go library cannot be unloaded */
-static int32_t *register_slots; /* the engine's open descriptors, each plus one; see goproc.h */
+static void *engine_handle;           /* from dlopen; never closed, for a Go library cannot be unloaded */
+static goproc_listed *register_slots; /* the engine's open descriptors; see goproc.h */
 static int32_t register_count;
 static goproc_share_seats_fn share_seats;
 static goproc_close_fn close_engine;
@@ -46,7 +47,14 @@ static int some_forgotten;  /* whether a process that ran had been given up when
  * forked children close it. So the read end, which children have, comes to its end exactly when this process is gone. */
 static struct {
     int read, write;
-} lifeline = {-1, -1};
+    uint32_t mark; /* of both: 0 if there is none */
+} lifeline;
+
+/* In a child that is watched by its tether: the write end. It is never written to, and closed in what this process forks. */
+static struct {
+    int write;
+    uint32_t mark;
+} tether;
 
 enum { MAX_CHILD_HOOKS = 8 };
 static goproc_child_hook child_hooks[MAX_CHILD_HOOKS];
@@ -67,6 +75,15 @@ void *goproc_symbol(const char *name) {
     return address;
 }
 
+void goproc_raise_errno(const char *call, const char *purpose) {
+    int error = errno;
+    PyObject *arguments = Py_BuildValue(
+        "(iN)", error, PyUnicode_FromFormat("%s: %s (goproc needs it %s)", call, strerror(error), purpose));
+    if (arguments)
+        PyErr_SetObject(PyExc_OSError, arguments); /* the subclass for the errno */
+    Py_XDECREF(arguments);
+}
+
 int goproc_on_fork_child(goproc_child_hook hook) {
     if (child_hook_count == MAX_CHILD_HOOKS)
         return -1;
@@ -84,24 +101,27 @@ static int occupied(const goproc_seat *seat) {
 static void in_forked_child(void) {
     if (engine_state == GOPROC_ENGINE_LIVE) {
         engine_state = GOPROC_ENGINE_INHERITED;
-        for (int32_t i = 0; i < register_slots[register_count]; i++)
-            if (register_slots[i]) {
-                close(register_slots[i] - 1);
-                register_slots[i] = 0; /* the number will be used again: a child of this child must not close it */
-            }
+        goproc_know_runtime(NULL);
+        for (int32_t i = 0; i < register_slots[register_count].fd; i++)
+            if (register_slots[i].fd)
+                goproc_close_marked(register_slots[i].fd - 1, register_slots[i].mark);
     }
     if (seats) {
         for (int32_t i = 0; i < seats->highest; i++)
             if (occupied(&seats->seats[i]))
-                close(seats->seats[i].pidfd);
+                goproc_close_marked(seats->seats[i].sentinel, seats->seats[i].mark);
         munmap(seats, sizeof *seats);
         seats = NULL;
         some_forgotten = 0;
     }
-    if (lifeline.read >= 0) {
-        close(lifeline.read);
-        close(lifeline.write);
-        lifeline.read = lifeline.write = -1;
+    if (lifeline.mark) {
+        goproc_close_marked(lifeline.read, lifeline.mark);
+        goproc_close_marked(lifeline.write, lifeline.mark);
+        lifeline.mark = 0;
+    }
+    if (tether.mark) {
+        goproc_close_marked(tether.write, tether.mark);
+        tether.mark = 0;
     }
     for (int i = 0; i < child_hook_count; i++)
         child_hooks[i]();
@@ -202,8 +222,19 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
     closes_at_end = 1;
     engine_handle = handle;
     register_slots = fd_register(&register_count);
+    goproc_know_runtime((const int32_t *)&register_slots[register_count + 1]);
     engine_state = GOPROC_ENGINE_LIVE;
     hand_over_seats();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mend_runtime_doc,
+             "mend_runtime() -> None\n\n"
+             "Before a call of the engine: open what the Go runtime cannot do without, should the program "
+             "have closed it.");
+
+static PyObject *process_mend_runtime(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    goproc_mend_runtime();
     Py_RETURN_NONE;
 }
 
@@ -328,25 +359,20 @@ static PyObject *process_fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_
 
 /* ---- the lifeline ------------------------------------------------------------------------------------------------ */
 
-static int move_above_streams(int fd) {
-    if (fd < 0 || fd > 2)
-        return fd;
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int error = errno;
-    close(fd);
-    errno = error;
-    return moved;
-}
-
-/* Makes the lifeline, if this process has none. Returns 0, or -1 with errno set. */
+/* Makes the lifeline, if this process has none, or if the program has closed it. Returns 0, or -1 with errno set. */
 static int make_lifeline(void) {
     int ends[2];
-    if (lifeline.read >= 0)
-        return 0;
+    if (lifeline.mark) {
+        if (goproc_mark(lifeline.write) == lifeline.mark && goproc_mark(lifeline.read) == lifeline.mark)
+            return 0;
+        goproc_close_marked(lifeline.read,
+                            lifeline.mark); /* the write end stays: it keeps those who have the other one */
+        lifeline.mark = 0;
+    }
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -1;
-    ends[0] = move_above_streams(ends[0]);
-    ends[1] = move_above_streams(ends[1]);
+    ends[0] = goproc_move_up(ends[0]);
+    ends[1] = goproc_move_up(ends[1]);
     if (ends[0] < 0 || ends[1] < 0) {
         int error = errno;
         close(ends[0] < 0 ? ends[1] : ends[0]);
@@ -355,17 +381,28 @@ static int make_lifeline(void) {
     }
     lifeline.read = ends[0];
     lifeline.write = ends[1];
+    lifeline.mark = goproc_mark(ends[0]);
     return 0;
 }
 
-PyDoc_STRVAR(lifeline_fd_doc, "lifeline_fd() -> int\n\n"
-                              "The read end of this process's lifeline, a pipe that comes to its end when this process "
-                              "is gone. It is\nmade at the first call and stays open. Raises OSError.");
+/* A descriptor of the lifeline for a child that only watches it, for which a duplicate does. */
+static int watched_lifeline(void) {
+    return fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
+}
 
-static PyObject *process_lifeline_fd(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
-    if (make_lifeline() < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    return PyLong_FromLong(lifeline.read);
+PyDoc_STRVAR(
+    duplicate_lifeline_doc,
+    "duplicate_lifeline() -> int\n\n"
+    "A new descriptor of the read end of this process's lifeline, a pipe that comes to its end when this process "
+    "is\ngone. The caller closes it. Raises OSError.");
+
+static PyObject *process_duplicate_lifeline(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    int fd = make_lifeline() < 0 ? -1 : watched_lifeline();
+    if (fd < 0) {
+        goproc_raise_errno("pipe2", "for the lifeline of a child process");
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
 }
 
 /* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
@@ -373,12 +410,7 @@ static PyObject *process_lifeline_fd(PyObject *Py_UNUSED(module), PyObject *Py_U
 int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return move_above_streams(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-}
-
-/* A descriptor of the lifeline for a child that only watches it, for which a duplicate does. */
-static int watched_lifeline(void) {
-    return fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
+    return goproc_move_above_streams(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
 /* Has the kernel send this process signum when the parent is gone. Returns 0, or -1 with errno set. */
@@ -395,25 +427,32 @@ int goproc_arm_lifeline(int own, int signum) {
     return 0;
 }
 
+/* Has this process killed when its parent is gone, by the kernel if its descriptor of the lifeline can be armed. Where
+ * neither that nor a thread can be had, it is not: multiprocessing's daemons are not either. */
+static void end_with_parent(int own, int armable) {
+    if (!armable || goproc_arm_lifeline(own, SIGKILL) < 0)
+        (void)goproc_watch_lifeline(own);
+}
+
 PyDoc_STRVAR(
     lifeline_doc,
-    "lifeline(fd, signum) -> int\n\n"
-    "Open the lifeline, the pipe that only the parent can write to, anew and return the descriptor. It becomes\n"
-    "readable when the parent is gone. If signum is not 0, the kernel then sends this process that signal, whatever\n"
-    "it is doing; if the parent is gone already, this call sends it. fd stays open. Raises OSError.");
+    "lifeline(fd, daemon) -> int\n\n"
+    "Return this process's own descriptor of the lifeline, the pipe that only the parent can write to, of which fd is\n"
+    "one. It becomes readable when the parent is gone. A daemon is then killed, whatever it is doing; if the parent "
+    "is\n"
+    "gone already, by this call. fd stays open. Raises OSError.");
 
 static PyObject *process_lifeline(PyObject *Py_UNUSED(module), PyObject *args) {
-    int fd, signum;
-    if (!PyArg_ParseTuple(args, "ii:lifeline", &fd, &signum))
+    int fd, daemon;
+    if (!PyArg_ParseTuple(args, "ip:lifeline", &fd, &daemon))
         return NULL;
-    int own = goproc_open_lifeline(fd);
+    int own = goproc_open_lifeline(fd), armable = own >= 0;
+    if (!armable)
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (own < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (signum > 0 && goproc_arm_lifeline(own, signum) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        close(own);
-        return NULL;
-    }
+    if (daemon)
+        end_with_parent(own, armable);
     return PyLong_FromLong(own);
 }
 
@@ -465,8 +504,10 @@ static void watch_seat(goproc_seat *seat, int operation) {
     struct epoll_event event = {.events = EPOLLIN};
     event.data.u64 = (uint64_t)(-1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + (seat - seats->seats)));
     int epoll = __atomic_load_n(&seats->epoll, __ATOMIC_SEQ_CST);
-    if (epoll >= 0)
-        epoll_ctl(epoll, operation, seat->pidfd, &event);
+    if (epoll >= 0 && goproc_mark(seat->sentinel) == seat->mark &&
+        goproc_mark(__atomic_load_n(&seats->witness, __ATOMIC_SEQ_CST)) ==
+            __atomic_load_n(&seats->mark, __ATOMIC_SEQ_CST))
+        epoll_ctl(epoll, operation, seat->sentinel, &event);
 }
 
 /* Reaps the child if it has ended, and returns whether it has. The seat is locked. A status that somebody else has taken
@@ -476,7 +517,7 @@ static int look_at_seat(goproc_seat *seat) {
         return 1;
     siginfo_t info = {.si_pid = 0};
     int failed;
-    while ((failed = waitid((idtype_t)P_PIDFD, (id_t)seat->pidfd, &info, WEXITED | WNOHANG) < 0) && errno == EINTR)
+    while ((failed = waitid(P_PID, (id_t)seat->pid, &info, WEXITED | WNOHANG) < 0) && errno == EINTR)
         ;
     if (failed)
         seat->status = GOPROC_STATUS_UNKNOWN;
@@ -491,7 +532,7 @@ static int look_at_seat(goproc_seat *seat) {
 
 /* Gives the seat of a child that has ended back. It is locked. */
 static void vacate_seat(goproc_seat *seat) {
-    close(seat->pidfd);
+    goproc_close_marked(seat->sentinel, seat->mark);
     __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
 }
 
@@ -524,6 +565,21 @@ static goproc_seat *free_seat(void) {
     return NULL;
 }
 
+static int known_pidfds; /* 1: processes have pidfds here; -1: they have not; 0: not known */
+
+/* Older kernels have no pidfds, and some sandboxes refuse them. */
+int goproc_have_pidfds(void) {
+    int known = known_pidfds;
+    if (!known) {
+        int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        if (fd >= 0)
+            close(fd);
+        known = fd >= 0 || errno == EMFILE || errno == ENFILE || errno == ENOMEM ? 1 : -1;
+        known_pidfds = known;
+    }
+    return known > 0;
+}
+
 /* Opens the pidfd of a child that has just been forked. The reserve is closed if that gives it room. A child that has
  * ended and been reaped by somebody else has none: what stands in for it is always readable. */
 static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
@@ -534,19 +590,53 @@ static int open_pidfd(pid_t pid, int *reserve, int *reaped) {
         fd = (int)syscall(SYS_pidfd_open, pid, 0);
     }
     *reaped = fd < 0 && errno == ESRCH;
-    if (*reaped)
-        fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    return move_above_streams(fd);
+    if (*reaped) {
+        int ends[2];
+        if ((fd = pipe2(ends, O_CLOEXEC)) == 0) {
+            close(ends[1]);
+            fd = ends[0];
+        }
+    }
+    return goproc_move_above_streams(fd);
 }
 
-int goproc_open_pidfd(pid_t pid) {
-    return move_above_streams((int)syscall(SYS_pidfd_open, pid, 0));
+/* Makes the tether of a child about to be forked: ends[0] is to be the sentinel. Returns 0, or -1 with errno set. */
+static int make_tether(int ends[2]) {
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    ends[0] = goproc_move_above_streams(ends[0]);
+    ends[1] = goproc_move_above_streams(ends[1]);
+    if (ends[0] >= 0 && ends[1] >= 0)
+        return 0;
+    int error = errno;
+    close(ends[0] < 0 ? ends[1] : ends[0]);
+    errno = error;
+    return -1;
+}
+
+/* The child keeps the write end, for as long as it lives. */
+static void keep_tether(int write) {
+    tether.write = write;
+    tether.mark = goproc_mark(write);
+}
+
+/* Looks at a child without reaping it: 1 if it has ended, 0 if it runs, -1 with errno ECHILD if it has been reaped, and
+ * the number may be another process's. */
+static int look_at_child(pid_t pid) {
+    siginfo_t info = {.si_pid = 0};
+    int failed;
+    while ((failed = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) && errno == EINTR)
+        ;
+    return failed ? -1 : info.si_pid != 0;
+}
+
+int goproc_child_has_ended(pid_t pid) {
+    return look_at_child(pid) != 0;
 }
 
 void goproc_end_child(pid_t pid) {
-    siginfo_t info;
-    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
-        return; /* somebody has waited for any child, and the number may be another process's */
+    if (look_at_child(pid) < 0)
+        return;
     kill(pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
@@ -554,7 +644,7 @@ void goproc_end_child(pid_t pid) {
 
 int goproc_has_seats(void) {
     if (make_seats() < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
+        goproc_raise_errno(lifeline.mark ? "mmap" : "pipe2", "to start child processes");
         return -1;
     }
     return !__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE);
@@ -590,24 +680,42 @@ static int note_child(PyObject *record, long long id, pid_t pid, int sentinel) {
     return failed ? -1 : 0;
 }
 
-/* Gives the child the reserved seat, and notes it. Returns 0, or -1 with an exception set: then the child has been ended. The
- * reserve is closed. */
-static int take_seat(goproc_seat *seat, pid_t pid, int reserve, PyObject *record) {
-    int reaped, pidfd = open_pidfd(pid, &reserve, &reaped);
+/* A number that is given out again was not ours any more: somebody else had waited for that child. */
+static void give_up_number(pid_t pid) {
+    for (int32_t i = 0; i < seats->highest; i++) {
+        goproc_seat *seat = &seats->seats[i];
+        if (seat->pid != pid)
+            continue;
+        lock_seat(seat);
+        if (seat->state == GOPROC_SEAT_RUNNING) {
+            seat->status = GOPROC_STATUS_UNKNOWN;
+            __atomic_store_n(&seat->state, GOPROC_SEAT_ENDED, __ATOMIC_RELEASE);
+        }
+        unlock_seat(seat);
+    }
+}
+
+/* Gives the child the reserved seat, and notes it. tether is the read end of the child's, -1 if it has a pidfd. Returns 0, or
+ * -1 with an exception set: then the child has been ended. The reserve is closed. */
+static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, PyObject *record) {
+    int reaped = 0, sentinel = tether_end >= 0 ? tether_end : open_pidfd(pid, &reserve, &reaped);
     int error = errno;
     if (reserve >= 0)
         close(reserve);
-    if (pidfd < 0) {
+    if (sentinel < 0) {
         goproc_end_child(pid);
         leave_seat(seat);
+        known_pidfds = 0; /* a sandbox may have been set up since */
         errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
+        goproc_raise_errno("pidfd_open", "to watch a child process");
         return -1;
     }
+    give_up_number(pid);
     lock_seat(seat);
     seat->generation++;
     seat->pid = (int32_t)pid;
-    seat->pidfd = pidfd;
+    seat->sentinel = sentinel;
+    seat->mark = goproc_mark(sentinel);
     seat->adopted = 0;
     seat->forgotten = 0;
     seat->status = GOPROC_STATUS_UNKNOWN;
@@ -619,7 +727,7 @@ static int take_seat(goproc_seat *seat, pid_t pid, int reserve, PyObject *record
         watch_seat(seat, EPOLL_CTL_ADD);
     unlock_seat(seat);
     __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
-    if (note_child(record, -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index), pid, pidfd) < 0) {
+    if (note_child(record, -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index), pid, sentinel) < 0) {
         kill(pid, SIGKILL); /* nobody will know of it */
         lock_seat(seat);
         seat->forgotten = some_forgotten = 1;
@@ -635,7 +743,7 @@ int goproc_take_on(pid_t pid, PyObject *record) {
         goproc_end_child(pid);
         return PyErr_Occurred() ? -1 : 0;
     }
-    return take_seat(seat, pid, -1, record) < 0 ? -1 : 1;
+    return take_seat(seat, pid, -1, -1, record) < 0 ? -1 : 1;
 }
 
 PyDoc_STRVAR(take_on_doc,
@@ -660,9 +768,14 @@ static PyObject *process_take_on(PyObject *Py_UNUSED(module), PyObject *argument
 
 int goproc_child_lifeline(int *armed) {
     int own = goproc_open_lifeline(lifeline.read);
-    *armed = own >= 0;
-    /* This process may have changed its user since it made the lifeline: the pipe belongs to the old user. */
-    return own < 0 && (errno == EACCES || errno == EPERM) ? watched_lifeline() : own;
+    /* There may be no /proc; and this process may have changed its user since it made the lifeline, which belongs to the old
+     * user. */
+    if (own < 0 && errno != EMFILE && errno != ENFILE) {
+        *armed = 0;
+        return watched_lifeline();
+    }
+    *armed = own >= 0 && fcntl(own, F_SETSIG, SIGKILL) == 0;
+    return own;
 }
 
 static int collecting; /* whether garbage is to be collected again */
@@ -713,24 +826,38 @@ static PyObject *process_start(PyObject *Py_UNUSED(module), PyObject *args) {
     }
     /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
     int armed = 0, own = daemon ? goproc_child_lifeline(&armed) : watched_lifeline();
-    if (own < 0) {
-        leave_seat(seat);
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    pid_t pid = fork_process(fork);
-    if (pid < 0) {
-        close(own);
+    int ends[2] = {-1, -1};
+    if (own < 0 || (!goproc_have_pidfds() && make_tether(ends) < 0)) {
+        goproc_raise_errno(own < 0 ? "open" : "pipe2", "to watch a child process");
+        if (own >= 0)
+            close(own);
         leave_seat(seat);
         return NULL;
     }
-    if (pid > 0) {
-        if (take_seat(seat, pid, own, record) < 0)
-            return NULL;
-    } else if ((armed && goproc_arm_lifeline(own, SIGKILL) < 0) || note_child(record, 0, 0, own) < 0) {
-        _exit(1); /* the child must not go on as its parent, whatever fails */
-    } else {
+    pid_t pid = fork_process(fork);
+    if (pid == 0) {
+        if (ends[0] >= 0) {
+            close(ends[0]);
+            keep_tether(ends[1]);
+        }
+        if (daemon)
+            end_with_parent(own, armed);
+        if (note_child(record, 0, 0, own) < 0)
+            _exit(1); /* the child must not go on as its parent, whatever fails */
         goproc_put_off_collecting();
+        Py_RETURN_TRUE;
     }
+    if (ends[1] >= 0)
+        close(ends[1]);
+    if (pid < 0) {
+        close(own);
+        if (ends[0] >= 0)
+            close(ends[0]);
+        leave_seat(seat);
+        return NULL;
+    }
+    if (take_seat(seat, pid, ends[0], own, record) < 0)
+        return NULL;
     Py_RETURN_TRUE;
 }
 
@@ -785,11 +912,14 @@ static PyObject *process_send_signal(PyObject *Py_UNUSED(module), PyObject *args
     goproc_seat *seat = acquire_seat(id);
     if (!seat)
         Py_RETURN_FALSE;
-    if (seat->state == GOPROC_SEAT_RUNNING)
-        failed = syscall(SYS_pidfd_send_signal, seat->pidfd, signum, NULL, 0) < 0 && errno != ESRCH;
+    /* The number is the child's as long as nobody has reaped it, and we do not while the seat is locked. */
+    if (seat->state == GOPROC_SEAT_RUNNING && look_at_child(seat->pid) == 0)
+        failed = kill(seat->pid, signum) < 0 && errno != ESRCH;
     unlock_seat(seat);
-    if (failed)
-        return PyErr_SetFromErrno(PyExc_OSError);
+    if (failed) {
+        goproc_raise_errno("kill", "to send a child process a signal");
+        return NULL;
+    }
     Py_RETURN_TRUE;
 }
 
@@ -830,6 +960,39 @@ static double monotonic_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Waits for the end of a child without its sentinel, which is lost or may fire too soon. Returns as wait_until_readable. */
+static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
+    double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
+    if (PyErr_Occurred())
+        return -1;
+    double deadline = monotonic_seconds() + timeout;
+    long pause_ns = 50000;
+    for (;;) {
+        siginfo_t info;
+        int ended, error = 0;
+        Py_BEGIN_ALLOW_THREADS;
+        if (timeout_arg == Py_None) {
+            ended = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0;
+            if (!ended)
+                error = errno; /* ECHILD: somebody else has reaped it */
+            ended = ended || error == ECHILD;
+        } else if (!(ended = look_at_child(pid) != 0)) {
+            struct timespec pause = {.tv_nsec = pause_ns};
+            if (nanosleep(&pause, NULL) < 0)
+                error = errno;
+        }
+        Py_END_ALLOW_THREADS;
+        if (ended)
+            return 1;
+        if (error == EINTR && PyErr_CheckSignals() < 0)
+            return -1;
+        if (timeout_arg != Py_None && monotonic_seconds() >= deadline)
+            return 0;
+        if (pause_ns < 10000000)
+            pause_ns += pause_ns / 2;
+    }
 }
 
 /* Waits until fd is readable: see wait_readable(). Returns 1, 0 if the timeout is over, or -1 with an exception set. */
@@ -918,14 +1081,16 @@ static PyObject *process_join(PyObject *Py_UNUSED(module), PyObject *args) {
     goproc_seat *seat = acquire_seat(id);
     if (!seat)
         Py_RETURN_NOTIMPLEMENTED;
-    int ended = look_at_seat(seat), status = seat->status, pidfd = seat->pidfd;
+    int ended = look_at_seat(seat), status = seat->status, sentinel = seat->sentinel;
+    pid_t pid = seat->pid;
+    int usable = !ended && goproc_have_pidfds() && goproc_mark(sentinel) == seat->mark;
     if (!ended)
         watch_seat(seat, EPOLL_CTL_DEL);
     unlock_seat(seat);
     if (ended)
         return PyLong_FromLong(status);
 
-    int ready = wait_until_readable(pidfd, timeout);
+    int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(pid, timeout);
     if (!(seat = acquire_seat(id))) {
         if (ready < 0)
             return NULL;
@@ -951,9 +1116,10 @@ PyMethodDef goproc_process_methods[] = {
     {"release_signals", process_release_signals, METH_NOARGS, release_signals_doc},
     {"take_on", process_take_on, METH_O, take_on_doc},
     {"attach", process_attach, METH_O, attach_doc},
+    {"mend_runtime", process_mend_runtime, METH_NOARGS, mend_runtime_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},
-    {"lifeline_fd", process_lifeline_fd, METH_NOARGS, lifeline_fd_doc},
+    {"duplicate_lifeline", process_duplicate_lifeline, METH_NOARGS, duplicate_lifeline_doc},
     {"lifeline", process_lifeline, METH_VARARGS, lifeline_doc},
     {"start", process_start, METH_VARARGS, start_doc},
     {"put_off_collecting", process_put_off_collecting, METH_NOARGS, put_off_collecting_doc},

@@ -6,6 +6,9 @@
  *   module.c   the module itself
  *   process.c  fork, the lifeline, waiting on a descriptor, and the link to the engine
  *   start.c    starting the engine's Go runtime, and keeping it out of forked children
+ *   descriptors.c  descriptors that the program may close
+ *   runtime.c  the descriptors of the Go runtime
+ *   watch.c    the end of a process whose parent is gone, where the kernel does not see to that
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
@@ -50,6 +53,29 @@ int goproc_on_fork_child(goproc_child_hook hook);
 pid_t goproc_fork_sibling(int *pid_word);
 int goproc_can_fork_sibling(void);
 
+/* Sets OSError for errno, which says that the system call failed, and what goproc needs it for ("to ..."). */
+void goproc_raise_errno(const char *call, const char *purpose);
+
+/* See descriptors.c.
+ *
+ * goproc_mark: the mark of what the descriptor refers to, 0 if it is not open. errno stays as it is.
+ * goproc_close_marked: close the descriptor if it still refers to what has the mark; whether it did.
+ * goproc_move_above_streams: move a descriptor below three, for these are standard streams in a child.
+ * goproc_move_up: move it to a number that programs rarely reach, if that can be.
+ * The last two return the new number, or -1 with errno set, and then it is closed; -1 stays -1. */
+uint32_t goproc_mark(int fd);
+int goproc_close_marked(int fd, uint32_t mark);
+int goproc_move_above_streams(int fd);
+int goproc_move_up(int fd);
+
+/* The descriptors of the Go runtime: see runtime.c. goproc_mend_runtime opens them anew if they are closed, and is called before
+ * Go is entered. */
+void goproc_know_runtime(const int32_t *fds);
+void goproc_mend_runtime(void);
+
+/* Has a thread kill this process when its parent is gone: own is its descriptor of the lifeline. 0, or an errno. */
+int goproc_watch_lifeline(int own);
+
 /* What nursery.c shares with the ordinary fork, in process.c.
  *
  * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of so many children
@@ -58,7 +84,8 @@ int goproc_can_fork_sibling(void);
  * goproc_child_lifeline: then, a descriptor of the lifeline for a child about to be forked, or -1 with errno set; *armed says
  * whether the child can be killed by it when its parent is gone.
  * goproc_open_lifeline, goproc_arm_lifeline: the same of its own for a process that has one, and having itself killed.
- * goproc_open_pidfd: the pidfd of a child, above the standard streams, or -1 with errno set.
+ * goproc_have_pidfds: whether children can be watched by pidfds; else start() makes each a tether, a pipe.
+ * goproc_child_has_ended: whether the child has ended, reaped or not. It is not reaped.
  * goproc_end_child: kill it and wait for it.
  * goproc_take_on: give the child, which is running, a seat, and put its id, pid and pidfd into the list of three. 1; 0 when there
  * is no seat, or -1 with an exception set, and then it has been ended.
@@ -68,7 +95,8 @@ int goproc_has_seats(void);
 int goproc_child_lifeline(int *armed);
 int goproc_open_lifeline(int fd);
 int goproc_arm_lifeline(int own, int signum);
-int goproc_open_pidfd(pid_t pid);
+int goproc_have_pidfds(void);
+int goproc_child_has_ended(pid_t pid);
 void goproc_end_child(pid_t pid);
 int goproc_take_on(pid_t pid, PyObject *record);
 void goproc_put_off_collecting(void);

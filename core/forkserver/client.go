@@ -227,16 +227,8 @@ func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
 	if r == nil {
 		return 0, fmt.Errorf("%w: there is no request %d", process.ErrInvalid, ticket)
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-r.answered:
-	default:
-		select {
-		case <-r.answered:
-		case <-timer.C:
-			return 0, nil
-		}
+	if !sys.WaitClosed(r.answered, patience) {
+		return 0, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -72,7 +72,7 @@ func (s *server) start() error {
 // runs reports whether the server can be used.
 func (s *server) runs() bool {
 	s.mu.Lock()
-	lost := s.err != nil
+	lost := s.err != nil || s.socket.Lost()
 	s.mu.Unlock()
 	code, err := s.client.table.ExitCode(s.id)
 	return !lost && err == nil && code == process.Running
@@ -93,7 +93,15 @@ func (s *server) leave(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.giveUp(why)
-	time.AfterFunc(leavePatience, func() { sys.Shutdown(s.socket) })
+	if s.socket.Lost() {
+		// The reader waits for the other end, which only the end of the server closes.
+		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
+	}
+	go func() {
+		if !sys.WaitClosed(s.done, leavePatience) {
+			sys.Shutdown(s.socket)
+		}
+	}()
 }
 
 // giveUp keeps the reason, if it is the first. s is locked.
@@ -167,7 +175,7 @@ func (s *server) dequeue() (r *request) {
 // is the first thing that the socket takes, so there is room for it.
 func (s *server) give(b *standby, r *request) (answered bool) {
 	err := sys.Send(b.socket, r.order, r.fds, 0)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || b.socket.Lost() {
 		return false
 	}
 	if err != nil {
@@ -216,8 +224,8 @@ func (s *server) send(request, value int) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	err := sys.Send(s.socket, encodeRequest(request, value), nil, sendPatience)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EBADF) && s.socket.Int() < 0 {
-		return fmt.Errorf("%w: the %s (process %d) has ended", ErrGone, s.client.name, s.pid)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EBADF) {
+		return fmt.Errorf("%w: the %s (process %d) has ended, or cannot be reached any more", ErrGone, s.client.name, s.pid)
 	}
 	return err
 }
@@ -232,16 +240,29 @@ func (s *server) ping(id int, patience time.Duration) error {
 		_ = s.unlessLost(func() error { delete(s.pings, id); return nil })
 		return err
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	either := make(chan struct{})
+	given := make(chan struct{})
+	go func() {
+		defer close(either)
+		select {
+		case <-answered:
+		case <-s.done:
+		case <-given:
+		}
+	}()
+	defer func() {
+		close(given)
+		<-either
+	}()
+	if !sys.WaitClosed(either, patience) {
+		// The ping stays known: a late answer is still an answer to it.
+		return fmt.Errorf("the %s (process %d) does not answer: %w", s.client.name, s.pid, unix.ETIMEDOUT)
+	}
 	select {
 	case <-answered:
 		return nil
-	case <-s.done:
+	default:
 		return s.unlessLost(func() error { return nil })
-	case <-timer.C:
-		// The ping stays known: a late answer is still an answer to it.
-		return fmt.Errorf("the %s (process %d) does not answer: %w", s.client.name, s.pid, unix.ETIMEDOUT)
 	}
 }
 
@@ -260,29 +281,17 @@ func (s *server) stop() error {
 	for _, id := range s.leaving {
 		left := make(chan struct{})
 		if s.client.table.OnExit(id, func(int) { close(left) }) == nil { // else it is gone
-			wait(left, killPatience)
+			sys.WaitClosed(left, killPatience)
 		}
 	}
-	if wait(s.exited, stopPatience) {
+	if sys.WaitClosed(s.exited, stopPatience) {
 		return nil
 	}
 	_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
-	if !wait(s.exited, killPatience) {
+	if !sys.WaitClosed(s.exited, killPatience) {
 		return fmt.Errorf("the %s (process %d) does not end: %w", s.client.name, s.pid, unix.ETIMEDOUT)
 	}
 	return nil
-}
-
-// wait waits for the channel to be closed, and reports whether it was in time.
-func wait(closed <-chan struct{}, patience time.Duration) bool {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-closed:
-		return true
-	case <-timer.C:
-		return false
-	}
 }
 
 // read takes in what the server says, until it is lost.

@@ -3,7 +3,7 @@ package pool
 import (
 	"time"
 
-	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/sys"
 )
 
 // A worker can write into all of the memory that it shares with its parent. What it destroys there may have nobody called any
@@ -19,28 +19,17 @@ const lookEvery = 500 * time.Millisecond
 // one that was stopped in the few instructions before it sleeps could be found twice without fault.
 const mostDoubts = 3
 
-// lookAgain sets the clock, unless it is set.
+// lookAgain has the pump look over the workers in a while.
 func (p *Pool) lookAgain() {
-	if p.lookSet || p.state == terminated {
+	if p.lookAt != 0 || p.state == terminated {
 		return
 	}
-	p.lookSet = true
-	if p.look == nil {
-		p.look = time.AfterFunc(lookEvery, p.lookOver)
-	} else {
-		p.look.Reset(lookEvery)
-	}
+	p.lookAt = sys.Monotonic() + int64(lookEvery)
+	p.memory.CallPump()
 }
 
-// lookOver is called by the clock.
+// lookOver is called by the pump.
 func (p *Pool) lookOver() {
-	defer guard.Goroutine("a look at a pool's workers")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lookSet = false
-	if p.state == terminated {
-		return
-	}
 	p.memory.SetSpin(spin())
 	for _, w := range p.active {
 		if w.received == w.receivedBefore && (len(w.flights) > 0 || p.stopped) {
@@ -49,10 +38,6 @@ func (p *Pool) lookOver() {
 			w.doubts = 0
 		}
 		w.receivedBefore = w.received
-	}
-	p.step()
-	if len(p.ready) > p.readyAt {
-		p.memory.Rouse()
 	}
 }
 

@@ -12,9 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// lookNow has the pump look over the workers as if it were time to.
+func (p *Pool) lookNow() {
+	p.mu.Lock()
+	p.lookAt = 1
+	p.mu.Unlock()
+	p.pumpOnce()
+}
+
 // page maps a page of the pool's memory, as a worker can.
 func page(t *testing.T, p *Pool, offset int64) []byte {
-	mem, err := unix.Mmap(p.MemoryFD(), offset, ring.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(memoryOf(p), offset, ring.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = unix.Munmap(mem) })
 	return mem
@@ -46,7 +54,7 @@ func TestWordsOfTheParentOverwritten(t *testing.T) {
 			submit(t, p, 1)
 			h.recv(t)
 			scribble(h.page(t), offset, 1<<40+7)
-			p.lookOver()
+			p.lookNow()
 			assertLost(t, h)
 		})
 	}
@@ -59,7 +67,7 @@ func TestResultDestroyed(t *testing.T) {
 	h.send(t, h.recv(t), nil)
 	scribble(h.page(t), ring.OffResultTail, 0)
 	h.awaits(t)
-	p.lookOver()
+	p.lookNow()
 	assertLost(t, h)
 }
 
@@ -69,11 +77,11 @@ func TestTasksThatRunAreLeftAlone(t *testing.T) {
 	submit(t, p, 1, 2)
 	task := h.recv(t)
 	for range 2 * mostDoubts {
-		p.lookOver()
+		p.lookNow()
 	}
 	h.send(t, task, nil)
 	h.send(t, h.recv(t), nil)
-	p.lookOver()
+	p.lookNow()
 	assert.Equal(t, []string{"result 1.1 ", "result 1.2 "}, collect(p))
 	assert.Zero(t, h.kills.Load())
 }
@@ -83,7 +91,7 @@ func TestWorkersThatComeUpAreLeftAlone(t *testing.T) {
 	h := hire(t, p, 0)
 	submit(t, p, 1)
 	for range 2 * mostDoubts {
-		p.lookOver()
+		p.lookNow()
 	}
 	h.send(t, h.recv(t), nil)
 	assert.Equal(t, []string{"result 1.1 "}, collect(p))
@@ -96,7 +104,7 @@ func TestSleeperThatDoesNotSayThatItSleeps(t *testing.T) {
 	tasks := h.awaits(t)
 	scribble(h.page(t), ring.OffSleeping, uint64(h.Bell())<<32)
 	submit(t, p, 1)
-	p.lookOver()
+	p.lookNow()
 	assert.EqualValues(t, 1, receive(t, tasks, "the task").Index)
 	assert.Zero(t, h.kills.Load())
 }
@@ -113,7 +121,7 @@ func TestSleeperThatDoesNotSeeWhatItSleepsFor(t *testing.T) {
 			for range mostDoubts {
 				assert.Zero(t, h.kills.Load())
 				scribble(h.page(t), ring.OffSleeping, sleep)
-				p.lookOver()
+				p.lookNow()
 			}
 			require.EqualValues(t, 1, h.kills.Load())
 		})
@@ -123,7 +131,7 @@ func TestSleeperThatDoesNotSeeWhatItSleepsFor(t *testing.T) {
 func TestCollectorThatDoesNotSayThatItSleeps(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)
-	c, err := ringtest.NewCollector(p.MemoryFD())
+	c, err := ringtest.NewCollector(memoryOf(p))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	submit(t, p, 1)
@@ -132,7 +140,7 @@ func TestCollectorThatDoesNotSayThatItSleeps(t *testing.T) {
 	require.Eventually(t, c.Waiting, patience, 1000)
 	page(t, p, 0)[ring.OffWaiting] = 0
 	h.send(t, h.recv(t), nil)
-	p.lookOver()
+	p.lookNow()
 	assert.Len(t, receive(t, collected, "the result"), 1)
 }
 
@@ -145,9 +153,9 @@ func TestStoppedWorkerThatSleepsOn(t *testing.T) {
 	p.Close()
 	assert.Len(t, collect(p), 1)
 	require.Eventually(t, h.Stopped, patience, 1000)
-	p.lookOver()
+	p.lookNow()
 	scribble(h.page(t), ring.OffStop, 0)
-	p.lookOver()
+	p.lookNow()
 	assert.EqualValues(t, 1, h.kills.Load())
 }
 

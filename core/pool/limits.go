@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/sys"
 	"golang.org/x/sys/unix"
@@ -43,37 +42,16 @@ func (p *Pool) Limit(job, index uint64, limit time.Duration) {
 	p.wakeBy(later(sys.Monotonic(), int64(limit)))
 }
 
-// wakeBy sets the alarm, if it would go off later or not at all.
+// wakeBy has the pump look after limits by then.
 func (p *Pool) wakeBy(at int64) {
 	if p.state == terminated || p.alarmAt != 0 && p.alarmAt <= at {
 		return
 	}
 	p.alarmAt = at
-	wait := time.Duration(max(0, at-sys.Monotonic()))
-	if p.alarm == nil {
-		p.alarm = time.AfterFunc(wait, p.alarmed)
-	} else {
-		p.alarm.Reset(wait)
-	}
+	p.memory.CallPump()
 }
 
-// alarmed is called when a limit may be over.
-func (p *Pool) alarmed() {
-	defer guard.Goroutine("a pool's alarm")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == terminated {
-		return
-	}
-	p.alarmAt = 0
-	p.enforce()
-	p.step()
-	if len(p.ready) > p.readyAt {
-		p.memory.Ring()
-	}
-}
-
-// enforce ends the workers whose tasks are over their limit, and sets the alarm for the next one. Nobody tells when a task
+// enforce ends the workers whose tasks are over their limit, and arranges for the next look. Nobody tells when a task
 // begins. But one that has not begun by now is not over its limit before the shortest one is over: it is enough to look
 // again then.
 func (p *Pool) enforce() {

@@ -175,7 +175,7 @@ func TestLimitsOfATerminatedPool(t *testing.T) {
 	assert.Empty(t, p.limits)
 	assert.Equal(t, []string{"cancelled 1.1 ", "cancelled 1.2 "}, collect(p))
 	p.Limit(1, 3, time.Nanosecond)
-	p.alarmed()
+	p.pumpOnce()
 	assert.Zero(t, h.terms.Load())
 }
 

@@ -73,12 +73,21 @@ func hire(t testing.TB, p *Pool, maxTasks int) *hand {
 	return h
 }
 
+// memoryOf is the descriptor of the pool's memory.
+func memoryOf(p *Pool) int {
+	fd, err := p.MemoryFD()
+	if err != nil {
+		panic(err)
+	}
+	return fd
+}
+
 func tryHire(p *Pool, maxTasks int) (*hand, error) {
 	slot, err := p.Slot()
 	if err != nil {
 		return nil, err
 	}
-	worker, err := ringtest.Open(p.MemoryFD(), p.EventFD(), slot)
+	worker, err := ringtest.Open(memoryOf(p), slot)
 	if err != nil {
 		p.Drop(slot)
 		return nil, err

@@ -3,7 +3,7 @@
 // It never starts a process and never touches a Python object. Threads of the Python program call it inline through
 // package capi to submit and to collect; when none of them is there, one goroutine a pool, the pump, takes its place:
 // it moves queued tasks to workers that have run dry and empties result rings that fill up. A worker wakes the pump
-// by an eventfd, and only when it has been asked to (see ring.WaitingFeed).
+// by a futex, and only when it has been asked to (see ring.WaitingFeed).
 //
 // What is in flight is known for each worker, in the order in which the worker takes it. When a worker ends, the
 // results it had delivered count, the task it had claimed is lost, and those it had not claimed go to other workers.
@@ -14,9 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/goproc/goproc/core/guard"
@@ -60,10 +60,8 @@ const (
 type Pool struct {
 	memory   *ring.Memory
 	counters Counters
-	event    *sys.FD  // the eventfd's number, which workers inherit
-	pumpFile *os.File // the same eventfd, read through the runtime's poller
-	unlist   func()   // takes pumpFile out of the register
-	pumped   chan struct{}
+	pumped   chan struct{} // closed when the pump has ended
+	ending   atomic.Bool   // the pump is to end
 
 	mu      sync.Mutex
 	state   state
@@ -80,11 +78,8 @@ type Pool struct {
 
 	limits   map[taskID]int64 // how long tasks may run, in nanoseconds; of those that have a limit and are not complete
 	shortest int64            // no limit is shorter
-	alarm    *time.Timer      // goes off at alarmAt, in monotonic nanoseconds; 0 when it is not set
-	alarmAt  int64
-
-	look    *time.Timer // see lookOver
-	lookSet bool
+	alarmAt  int64            // when the pump looks after limits, in monotonic nanoseconds; 0 when there is no need
+	lookAt   int64            // when it looks over the workers, in the same way
 }
 
 // New makes a pool without workers.
@@ -107,27 +102,8 @@ func openPool(counters Counters) (*Pool, error) {
 		return nil, err
 	}
 	memory.SetSpin(spin())
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		memory.Close()
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	// The pump reads through a descriptor of its own, as an os.File and an sys.FD cannot both own one.
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		_ = unix.Close(fd)
-		memory.Close()
-		return nil, fmt.Errorf("dup of eventfd: %w", err)
-	}
-	p := &Pool{
-		memory:   memory,
-		counters: counters,
-		event:    sys.NewFD(fd, "pool event"),
-		pumpFile: os.NewFile(uintptr(own), "pool event"),
-		unlist:   sys.List(own, "pool event, the pump's"),
-		pumped:   make(chan struct{}),
-	}
-	go p.pump(p.pumpFile)
+	p := &Pool{memory: memory, counters: counters, pumped: make(chan struct{})}
+	go p.pump()
 	return p, nil
 }
 
@@ -148,11 +124,8 @@ func spin() uint32 {
 	return 100_000
 }
 
-// MemoryFD and EventFD are the descriptors that a worker inherits. The pool owns them.
-func (p *Pool) MemoryFD() int { return p.memory.FD().Int() }
-
-// EventFD is the eventfd by which workers wake the pump.
-func (p *Pool) EventFD() int { return p.event.Int() }
+// MemoryFD is the descriptor of the memory, which a worker inherits. The pool owns it.
+func (p *Pool) MemoryFD() (int, error) { return p.memory.FD().Int(), p.memory.FD().Check() }
 
 // Submit hands in a task, or a batch of tasks: f.End is how many, 0 for one that is no batch; they have the frame's index and
 // those that follow. The payload is copied before Submit returns. It never waits: what no worker can take yet is queued.
@@ -309,22 +282,16 @@ func (p *Pool) Backlog(since, most int) (queued, submitted int) {
 // Destroy frees everything. The pool's workers must have ended, or be about to: they are not told.
 func (p *Pool) Destroy() {
 	p.mu.Lock()
-	if p.pumpFile == nil {
-		p.mu.Unlock()
+	ended := p.ending.Swap(true)
+	p.state = terminated
+	p.mu.Unlock()
+	if ended {
 		return
 	}
-	p.state = terminated
-	if p.alarm != nil {
-		p.alarm.Stop()
+	for done := false; !done; {
+		p.memory.CallPump() // again, should a worker write to the word that the pump sleeps on
+		done = sys.WaitClosed(p.pumped, 100*time.Millisecond)
 	}
-	if p.look != nil {
-		p.look.Stop()
-	}
-	p.unlist() // first: once it is closed, its number may be something else
-	_ = p.pumpFile.Close()
-	p.pumpFile = nil
-	p.mu.Unlock()
-	<-p.pumped
 	pumps.Give()
 
 	p.mu.Lock()
@@ -336,35 +303,58 @@ func (p *Pool) Destroy() {
 	}
 	p.slots, p.active, p.queue, p.ready, p.readyAt = nil, nil, queue{}, nil, 0
 	p.memory.Close()
-	_ = p.event.Close()
 }
 
-// pump stands in for the Python threads while none of them is in a call. New's caller owns it; Destroy ends it, by
-// closing the file.
-func (p *Pool) pump(event *os.File) {
+// pump stands in for the Python threads while none of them is in a call, and looks after limits. It has a thread of its own,
+// which sleeps on a futex: a program that closes descriptors cannot disturb it. New's caller owns it; Destroy ends it.
+func (p *Pool) pump() {
 	defer close(p.pumped)
 	defer guard.Goroutine("a pool's pump")
-	var count [8]byte
-	for {
-		if _, err := event.Read(count[:]); err != nil {
+	for seen, patience := uint32(0), time.Duration(-1); ; {
+		p.memory.AwaitCall(seen, patience)
+		seen = p.memory.Calls()
+		if p.ending.Load() {
 			return
 		}
-		p.pumpOnce()
+		patience = p.pumpOnce()
 	}
 }
 
-// pumpOnce does what a thread that collects would do. Its panic must leave the lock free.
-func (p *Pool) pumpOnce() {
+// pumpOnce does what a thread that collects would do, and says when to do so again if nobody calls; never if that is negative.
+// Its panic must leave the lock free.
+func (p *Pool) pumpOnce() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == terminated {
-		return
+		return -1
 	}
-	p.harvest(p.keepIfRoom)
+	if p.alarmAt != 0 && p.alarmAt <= sys.Monotonic() {
+		p.alarmAt = 0
+		p.enforce()
+	} else {
+		p.harvest(p.keepIfRoom)
+	}
+	look := p.lookAt != 0 && p.lookAt <= sys.Monotonic()
+	if look {
+		p.lookAt = 0
+		p.lookOver()
+	}
 	p.step()
-	if len(p.ready) > p.readyAt {
+	switch {
+	case len(p.ready) == p.readyAt:
+	case look:
+		p.memory.Rouse()
+	default:
 		p.memory.Ring()
 	}
+	next := p.alarmAt
+	if next == 0 || p.lookAt != 0 && p.lookAt < next {
+		next = p.lookAt
+	}
+	if next == 0 {
+		return -1
+	}
+	return time.Duration(max(0, next-sys.Monotonic()))
 }
 
 // step moves tasks on after something has come or gone.
@@ -409,7 +399,7 @@ func (p *Pool) idle() bool {
 
 // arm tells the workers when to call the pump. It returns whether it told them anything that they did not know.
 func (p *Pool) arm() bool {
-	if p.pumpFile == nil {
+	if p.ending.Load() {
 		return false // the pool has been destroyed, and its memory is gone
 	}
 	backlog, inFlight := !p.queue.empty(), false

@@ -15,6 +15,7 @@ import (
 	"github.com/goproc/goproc/core/sys"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestTaskAndItsResult(t *testing.T) {
@@ -278,7 +279,7 @@ func TestWorkerComesAfterTerminate(t *testing.T) {
 	require.NoError(t, err)
 	p.Terminate()
 	require.NoError(t, p.Add(slot, 1, 0, deaf))
-	worker, err := ringtest.Open(p.MemoryFD(), -1, slot)
+	worker, err := ringtest.Open(memoryOf(p), slot)
 	require.NoError(t, err)
 	defer worker.Close()
 	assert.True(t, worker.Stopped())
@@ -299,7 +300,7 @@ func TestTerminateWakesTheCollector(t *testing.T) {
 
 func newCollector(t testing.TB, p *Pool) *ringtest.Collector {
 	t.Helper()
-	collector, err := ringtest.NewCollector(p.MemoryFD())
+	collector, err := ringtest.NewCollector(memoryOf(p))
 	require.NoError(t, err)
 	t.Cleanup(collector.Close)
 	return collector
@@ -338,8 +339,8 @@ func TestDestroyedPoolRefuses(t *testing.T) {
 	p.Exited(0, 0)
 	p.Close()
 	p.Terminate()
-	assert.Equal(t, -1, p.MemoryFD())
-	assert.Equal(t, -1, p.EventFD())
+	_, err = p.MemoryFD()
+	require.ErrorIs(t, err, unix.EBADF)
 	assert.Empty(t, collect(p))
 }
 

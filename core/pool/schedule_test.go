@@ -137,7 +137,7 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 		require.True(t, ok)
 	}
 	slot.Publish()
-	full, err := ringtest.Open(p.MemoryFD(), -1, number)
+	full, err := ringtest.Open(memoryOf(p), number)
 	require.NoError(t, err)
 	defer full.Close()
 	require.NoError(t, p.Add(number, 1, 0, deaf))

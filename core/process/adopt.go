@@ -31,7 +31,7 @@ func (t *Table) Adopt(pid int, pidfd *sys.FD, foreign bool) (id int, err error) 
 			t.drop(e.id)
 		}
 	}
-	err = errors.Join(err, sys.PidfdSignal(pidfd, unix.SIGKILL))
+	err = errors.Join(err, sys.SignalStranger(pid, pidfd, unix.SIGKILL))
 	if !foreign {
 		sys.KillAndReap(pid)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/goproc/goproc/core/sys"
 )
@@ -26,15 +27,16 @@ type entry struct {
 	mu        sync.Mutex
 	state     state
 	pid       int
-	pidfd     *sys.FD
+	pidfd     *sys.FD // or what takes its place: see sys.HavePidfds
 	reserve   *sys.FD // while prepared: a descriptor's room, given up when the table has none left for the pidfd
 	status    int
 	foreign   bool // the fork server's child, not ours: the server sends its status
 	orphan    bool // foreign, and the server is gone: nobody will send its status
 	forgotten bool
-	watched   bool // the pidfd is in the reaper's poller
-	settled   bool // the reaper has seen the end
-	dropped   bool // it has been forgotten, too: the table has it only until the subscribers have been told
+	watched   bool        // the pidfd is in the reaper's poller
+	lost      atomic.Bool // it may not be, for the poller is another one
+	settled   bool        // the reaper has seen the end
+	dropped   bool        // it has been forgotten, too: the table has it only until the subscribers have been told
 	onExit    []func(status int)
 	seat      *seat // nil for an entry that is not a seat's
 }
@@ -60,7 +62,8 @@ func (e *entry) check() {
 		// See Table.Exited. Without the server we can
 		// only see that it has ended.
 		if e.orphan {
-			if readable, err := sys.Readable(e.pidfd); readable || err != nil {
+			readable, err := sys.Readable(e.pidfd)
+			if readable || err != nil && sys.Gone(e.pid) {
 				e.end(Unknown)
 			}
 		}
@@ -74,13 +77,12 @@ func (e *entry) check() {
 		e.seat.release()
 		return
 	}
-	status, done, err := sys.PidfdWait(e.pidfd)
+	status, done, err := sys.Wait(e.pid)
 	switch {
 	case err != nil:
 		// ECHILD: somebody else has reaped the child and has the only copy of its status, since the program called
-		// os.wait or ignores SIGCHLD. EBADF: the program closed descriptors that are not its own. 255 is what
-		// multiprocessing's fork server says of a status that is lost; "still running", which its popen_fork says
-		// from then on, would make join() a wait without an end.
+		// os.wait or ignores SIGCHLD. 255 is what multiprocessing's fork server says of a status that is lost; "still
+		// running", which its popen_fork says from then on, would make join() a wait without an end.
 		e.end(Unknown)
 	case done:
 		e.end(status)

@@ -8,6 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Tether makes a tether for the child of a prepared entry, where there are no pidfds, and returns the write end: the child, and
+// nobody else, shall have it. nil if a pidfd does.
+func (t *Table) Tether(id int) (write *sys.FD, err error) {
+	if sys.HavePidfds() {
+		return nil, nil
+	}
+	return with(t, id, func(e *entry) (write *sys.FD, err error) {
+		if e.state != prepared {
+			return nil, fmt.Errorf("%w: entry %d has a process", ErrInvalid, id)
+		}
+		e.pidfd, write, err = sys.Pipe("tether")
+		return write, err
+	})
+}
+
 // Prepare is the half of a fork before the system call, which C makes: no Go runs in a forked child. Commit or Abort
 // must follow.
 func (t *Table) Prepare() (id int, err error) { return t.prepare(Fork) }
@@ -57,11 +72,13 @@ func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 // errTaken says that an entry has its process: a second Commit must not end it.
 var errTaken = errors.New("the process is known already")
 
-// takeOn opens the child's pidfd and has it watched. The pid cannot mean another process yet: only we reap it. The
+// takeOn opens the child's pidfd, unless it has a tether, and has it watched. The pid cannot mean another process yet: only we reap it. The
 // entry is locked.
 func (t *Table) takeOn(e *entry, pid int) (err error) {
 	e.pid = pid
-	e.pidfd, err = sys.PidfdOpen(pid)
+	if e.pidfd == nil {
+		e.pidfd, err = sys.PidfdOpen(pid)
+	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		_ = e.reserve.Close() // kept for this
 		e.pidfd, err = sys.PidfdOpen(pid)
@@ -96,7 +113,7 @@ func (t *Table) Abort(id int) error {
 		}
 		e.state = closed
 		t.drop(id)
-		return struct{}{}, e.reserve.Close()
+		return struct{}{}, errors.Join(e.pidfd.Close(), e.reserve.Close())
 	})
 	return err
 }

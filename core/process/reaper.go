@@ -1,7 +1,10 @@
 package process
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/sys"
@@ -9,24 +12,45 @@ import (
 
 // reaper is the one goroutine that waits for all processes of a table. Apart from ExitCode's look at a single child,
 // nothing in the engine calls wait.
+//
+// It is told of an end by epoll, as a rule. What it is not told of it finds out by looking at all processes from time to time:
+// where there is no epoll; when the program has closed the engine's descriptors (os.closerange), or the other end of a tether.
 type reaper struct {
 	table  *Table
-	poller *sys.Poller
+	poller atomic.Pointer[sys.Poller]
 	done   chan struct{}
+	soon   atomic.Bool // some process is not in the poller
 
 	mu      sync.Mutex
 	stop    bool
 	pending []int // entries to settle although their pidfds say nothing new
 }
 
+// How often the reaper looks, when processes run that it will not be told of; and whether its descriptors are there.
+const (
+	lookFirst = 5 * time.Millisecond // then ever more rarely
+	lookLast  = 100 * time.Millisecond
+	lookEver  = 2 * time.Second
+)
+
 func startReaper(t *Table) (*reaper, error) {
-	poller, err := sys.NewPoller("reaper")
+	poller, err := newPoller()
 	if err != nil {
 		return nil, err
 	}
-	r := &reaper{table: t, poller: poller, done: make(chan struct{})}
-	go r.run()
+	r := &reaper{table: t, done: make(chan struct{})}
+	r.poller.Store(poller)
+	r.soon.Store(poller.Blind())
+	go r.run(poller)
 	return r, nil
+}
+
+func newPoller() (*sys.Poller, error) {
+	poller, err := sys.NewPoller("reaper")
+	if sys.Refused(err) {
+		return sys.NewBlindPoller(), nil
+	}
+	return poller, err
 }
 
 // settle has the reaper look at the entry soon. Once the reaper is closed it does nothing.
@@ -35,30 +59,92 @@ func (r *reaper) settle(id int) {
 	defer r.mu.Unlock()
 	if !r.stop {
 		r.pending = append(r.pending, id)
-		r.poller.Wake()
+		r.poller.Load().Wake()
 	}
+}
+
+// lookSoon says that there is a process of which the poller does not tell.
+func (r *reaper) lookSoon() {
+	if !r.soon.Swap(true) {
+		r.poller.Load().Wake()
+	}
+}
+
+// checkLocked replaces the poller, and the goroutine that waits by it, if the program has closed its descriptors. The table is
+// locked.
+func (r *reaper) checkLocked() {
+	if poller := r.poller.Load(); !poller.Intact() {
+		r.replaceLocked(poller)
+	}
+}
+
+func (r *reaper) replaceLocked(lost *sys.Poller) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stop || r.poller.Load() != lost {
+		return
+	}
+	poller, err := newPoller()
+	if err != nil {
+		poller = sys.NewBlindPoller() // there may be no descriptors left
+	}
+	r.done = make(chan struct{}) // the old goroutine ends when its wait does; nobody can end that
+	r.poller.Store(poller)
+	r.soon.Store(true)
+	for _, e := range r.table.entries {
+		e.lost.Store(true)
+	}
+	if r.table.seats != nil {
+		r.table.watchSeats()
+	}
+	go r.run(poller)
 }
 
 // close ends the goroutine, waits for it, and closes the descriptors.
 func (r *reaper) close() error {
 	r.mu.Lock()
 	r.stop = true
-	r.poller.Wake()
+	poller, done := r.poller.Load(), r.done
+	poller.Wake()
 	r.mu.Unlock()
-	<-r.done
-	return r.poller.Close()
+	if !poller.Intact() {
+		return nil // it sees that when its wait is over
+	}
+	<-done
+	return poller.Close()
 }
 
-func (r *reaper) run() {
+// run is the goroutine, as long as the poller is the reaper's.
+func (r *reaper) run(poller *sys.Poller) {
+	r.mu.Lock()
+	done := r.done
+	r.mu.Unlock()
 	defer guard.Goroutine("the reaper")
-	defer close(r.done)
+	defer close(done)
 	var ids []int
+	pause := lookFirst
 	for {
+		patience := lookEver
+		if r.soon.Load() {
+			patience = pause
+		}
 		var err error
-		if ids, err = r.poller.Wait(ids[:0]); err != nil {
-			panic(err) // of an epoll descriptor that is ours and open: a defect, and without the reaper nothing ends
+		ids, err = poller.Wait(ids[:0], patience)
+		sys.MendRuntime()
+		if errors.Is(err, sys.ErrLost) {
+			r.table.mu.Lock()
+			r.replaceLocked(poller)
+			r.table.mu.Unlock()
 		}
 		r.mu.Lock()
+		if r.poller.Load() != poller {
+			stop := r.stop
+			r.mu.Unlock()
+			if !stop {
+				_ = poller.Close()
+			}
+			return
+		}
 		ids, r.pending = append(ids, r.pending...), r.pending[:0]
 		stop := r.stop
 		r.mu.Unlock()
@@ -71,6 +157,25 @@ func (r *reaper) run() {
 				r.look(e)
 			}
 		}
+		if r.soon.Load() && len(ids) == 0 {
+			r.lookAtAll(poller)
+			pause = min(2*pause, lookLast)
+		} else if !r.soon.Load() {
+			pause = lookFirst
+		}
+	}
+}
+
+// lookAtAll looks at each process, and finds out whether the poller will tell of all that run.
+func (r *reaper) lookAtAll(poller *sys.Poller) {
+	r.soon.Store(poller.Blind())
+	for _, e := range r.table.all() {
+		r.look(e)
+	}
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
+	if r.table.lookAtSeats() && !r.table.closed && !r.table.watchSeats() {
+		r.soon.Store(true)
 	}
 }
 
@@ -89,18 +194,24 @@ func (r *reaper) look(e *entry) {
 func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	hasEnded := false // before it is checked: should it end meanwhile, the pidfd brings us back here
-	if e.foreign && e.state == running {
-		readable, err := sys.Readable(e.pidfd)
-		hasEnded = readable || err != nil
+	if e.state == running && (e.lost.Swap(false) || !e.watched) {
+		e.watched = false
+		_ = r.watch(e)
+	}
+	fired := false // before it is checked: should it end meanwhile, the pidfd brings us back here
+	if e.state == running && e.watched {
+		fired, _ = sys.Readable(e.pidfd)
 	}
 	e.check()
 	switch e.state {
 	case running:
-		// It may have ended with its status still on the way: the pidfd would be reported again and again. What
-		// brings the status, or the end of the server, also brings us back here.
-		if hasEnded {
+		// It may have ended with its status still on the way, or have closed its tether: the pidfd would be reported again
+		// and again. What brings the status of the fork server's child, or the end of the server, also brings us back here.
+		if fired {
 			r.unwatch(e)
+		}
+		if !e.watched && !(e.foreign && fired) {
+			r.soon.Store(true)
 		}
 		return 0, nil, false
 	case ended:
@@ -117,10 +228,15 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 	}
 }
 
-// watch has the reaper told when the entry's process ends. The entry is locked.
+// watch has the reaper told when the entry's process ends. What cannot be watched, where there is no epoll, is looked at. The
+// entry is locked.
 func (r *reaper) watch(e *entry) error {
-	err := r.poller.Add(e.pidfd, e.id)
+	err := r.poller.Load().Add(e.pidfd, e.id)
 	e.watched = err == nil
+	if err != nil && (r.poller.Load().Blind() || !r.poller.Load().Intact() || !e.pidfd.Ours()) {
+		r.lookSoon()
+		return nil
+	}
 	return err
 }
 
@@ -128,6 +244,8 @@ func (r *reaper) watch(e *entry) error {
 func (r *reaper) unwatch(e *entry) {
 	if e.watched {
 		e.watched = false
-		_ = r.poller.Remove(e.pidfd) // fails only if the program has closed the descriptor, which removes it too
+		if e.pidfd.Ours() { // else it has been closed, which removes it, too
+			_ = r.poller.Load().Remove(e.pidfd)
+		}
 	}
 }

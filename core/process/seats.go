@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -18,9 +19,11 @@ import (
 // reaped yet when the pidfd becomes readable, and adopts a seat, that is, makes an entry of it, when one of the
 // Table's methods is called with its id: from then on the seat is Go's.
 type Seats struct {
-	refused atomic.Int32 // not 0: C takes no further seats
-	epoll   atomic.Int32 // of the reaper, -1 while there is none
-	highest atomic.Int32 // no seat from here on has ever been taken
+	refused atomic.Int32  // not 0: C takes no further seats
+	epoll   atomic.Int32  // of the reaper, -1 while there is none
+	highest atomic.Int32  // no seat from here on has ever been taken
+	witness atomic.Int32  // another descriptor of the reaper: as long as it has the mark,
+	mark    atomic.Uint32 // the number of the epoll is right, too; 0 for none
 	_       int32
 	started atomic.Int64 // how many processes
 	seats   [SeatCount]seat
@@ -35,7 +38,8 @@ type seat struct {
 	state      atomic.Int32  // read without the lock by C when it looks for a free one
 	generation uint32        // how often the seat has been taken
 	pid        int32
-	pidfd      int32
+	sentinel   int32  // its pidfd, or the read end of its tether
+	mark       uint32 // of the sentinel
 	status     int32
 	adopted    int32 // Go has an entry for it
 	forgotten  int32 // nobody will ask any more: the seat is given back at the end
@@ -77,7 +81,7 @@ func (s *seat) release() { s.lock.Store(0) }
 // look reaps the process if it has ended. The seat is locked.
 func (s *seat) look() (ended bool) {
 	if s.state.Load() == seatRunning {
-		status, done, err := sys.WaitPidfd(int(s.pidfd))
+		status, done, err := sys.Wait(int(s.pid))
 		if err != nil {
 			status, done = Unknown, true // see entry.check
 		}
@@ -105,18 +109,46 @@ func (t *Table) Share(s *Seats) {
 	}
 }
 
-// watchSeats has the reaper watch the processes in seats. t is locked.
-func (t *Table) watchSeats() {
+// watchSeats has the reaper watch the processes in seats, and reports whether it can. t is locked.
+func (t *Table) watchSeats() (all bool) {
 	// A process that C starts meanwhile is seen here or added there: C writes highest before it reads epoll.
-	t.seats.epoll.Store(int32(t.reaper.poller.Int()))
+	poller := t.reaper.poller.Load()
+	witness, mark := poller.Witness()
+	t.seats.witness.Store(int32(witness))
+	t.seats.mark.Store(mark)
+	t.seats.epoll.Store(int32(poller.Int()))
+	all = true
 	for i := range t.seats.seats[:t.seats.highest.Load()] {
 		s := &t.seats.seats[i]
 		s.acquire()
-		if s.state.Load() == seatRunning {
-			_ = t.reaper.poller.AddNumber(int(s.pidfd), -1-(int(s.generation)*SeatCount+i)) // fails if C has added it
+		if s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+			err := error(unix.EBADF)
+			if sys.Mark(int(s.sentinel)) == s.mark {
+				err = poller.AddNumber(int(s.sentinel), s.id(i))
+			}
+			all = all && (err == nil || errors.Is(err, unix.EEXIST)) // if C has added it
 		}
 		s.release()
 	}
+	return all
+}
+
+// id is that of the process in seat number i.
+func (s *seat) id(i int) int { return -1 - (int(s.generation)*SeatCount + i) }
+
+// lookAtSeats settles the processes in seats that nothing in Go knows, and reports whether some of them run. t is locked.
+func (t *Table) lookAtSeats() (some bool) {
+	if t.seats == nil {
+		return false
+	}
+	for i := range t.seats.seats[:t.seats.highest.Load()] {
+		s := &t.seats.seats[i]
+		if s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+			t.settleSeat(s.id(i))
+			some = some || s.state.Load() == seatRunning
+		}
+	}
+	return some
 }
 
 // settleSeat reaps a process that nothing in Go knows. t is locked.
@@ -126,12 +158,21 @@ func (t *Table) settleSeat(id int) {
 		return
 	}
 	defer s.release()
+	ours := sys.Mark(int(s.sentinel)) == s.mark
 	if !s.look() {
+		if ours && sys.ReadableNumber(int(s.sentinel)) { // as a tether is that the child has closed: it would be reported for ever
+			_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
+			t.reaper.lookSoon()
+		}
 		return
 	}
-	_ = t.reaper.poller.RemoveNumber(int(s.pidfd))
+	if ours {
+		_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
+	}
 	if s.forgotten != 0 {
-		_ = unix.Close(int(s.pidfd))
+		if ours {
+			_ = unix.Close(int(s.sentinel))
+		}
 		s.state.Store(seatFree)
 	}
 }
@@ -149,7 +190,7 @@ func (t *Table) adopt(id int) (*entry, error) {
 		return nil, nil
 	}
 	defer s.release()
-	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewFD(int(s.pidfd), "pidfd"), seat: s, watched: true}
+	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewMarkedFD(int(s.sentinel), s.mark, "sentinel"), seat: s, watched: true}
 	s.adopted = 1
 	t.entries[id] = e
 	if s.state.Load() == seatEnded {
@@ -191,12 +232,15 @@ func SeatsLayout() map[string]int64 {
 		"seats refused":   int64(unsafe.Offsetof(s.refused)),
 		"seats epoll":     int64(unsafe.Offsetof(s.epoll)),
 		"seats highest":   int64(unsafe.Offsetof(s.highest)),
+		"seats witness":   int64(unsafe.Offsetof(s.witness)),
+		"seats mark":      int64(unsafe.Offsetof(s.mark)),
 		"seats started":   int64(unsafe.Offsetof(s.started)),
 		"seat count":      SeatCount,
 		"seat state":      int64(unsafe.Offsetof(s.seats[0].state)),
 		"seat generation": int64(unsafe.Offsetof(s.seats[0].generation)),
 		"seat pid":        int64(unsafe.Offsetof(s.seats[0].pid)),
-		"seat pidfd":      int64(unsafe.Offsetof(s.seats[0].pidfd)),
+		"seat sentinel":   int64(unsafe.Offsetof(s.seats[0].sentinel)),
+		"seat mark":       int64(unsafe.Offsetof(s.seats[0].mark)),
 		"seat status":     int64(unsafe.Offsetof(s.seats[0].status)),
 		"seat adopted":    int64(unsafe.Offsetof(s.seats[0].adopted)),
 		"seat forgotten":  int64(unsafe.Offsetof(s.seats[0].forgotten)),

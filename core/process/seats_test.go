@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goproc/goproc/core/sys"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ func sit(t *testing.T, s *Seats, index int, script string) (id int) {
 	seat.acquire()
 	defer seat.release()
 	seat.generation++
-	seat.pid, seat.pidfd, seat.adopted, seat.forgotten = int32(pid), int32(pidfd), 0, 0
+	seat.pid, seat.sentinel, seat.mark, seat.adopted, seat.forgotten = int32(pid), int32(pidfd), sys.Mark(pidfd), 0, 0
 	s.highest.Store(max(s.highest.Load(), int32(index)+1))
 	seat.state.Store(seatRunning)
 	s.started.Add(1)
@@ -45,7 +46,7 @@ func vacate(t *testing.T, s *Seats, index int) (status int) {
 	reaches(t, seat, seatEnded)
 	seat.acquire()
 	defer seat.release()
-	require.NoError(t, unix.Close(int(seat.pidfd)))
+	require.NoError(t, unix.Close(int(seat.sentinel)))
 	seat.state.Store(seatFree)
 	return int(seat.status)
 }
@@ -62,7 +63,7 @@ func alive(s *seat) bool { return unix.Kill(int(s.pid), 0) == nil }
 func TestSeatsFromBeforeTheEngine(t *testing.T) {
 	table, seats := newTable(t), newSeats()
 	sit(t, seats, 0, "exit 3")
-	poll(t, int(seats.seats[0].pidfd))
+	poll(t, int(seats.seats[0].sentinel))
 	kept := sit(t, seats, 2, "exec sleep 1000")
 	assert.Zero(t, table.Started(Fork))
 
@@ -118,7 +119,7 @@ func TestClosedTableLeavesSeatsToC(t *testing.T) {
 	seat := &seats.seats[0]
 	assert.True(t, alive(seat))
 	require.NoError(t, unix.Kill(int(seat.pid), unix.SIGKILL))
-	poll(t, int(seat.pidfd))
+	poll(t, int(seat.sentinel))
 	assert.True(t, seat.look())
 	assert.Equal(t, -9, vacate(t, seats, 0))
 

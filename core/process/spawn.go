@@ -30,6 +30,14 @@ func (t *Table) Spawn(m Method, c Command) (id int, err error) {
 	if id, err = t.prepare(m); err != nil {
 		return 0, err
 	}
+	tether, err := t.Tether(id)
+	if err != nil {
+		return 0, errors.Join(err, t.Abort(id))
+	}
+	if tether != nil {
+		defer func() { err = errors.Join(err, tether.Close()) }()
+		c.Keep = append(slices.Clone(c.Keep), tether.Int())
+	}
 	// The pidfd that clone(2) can return would lie in the descriptor table of the thread that starts the child, so it
 	// is opened by Commit.
 	pid, err := sys.Execute(path, c.Argv, c.Env, c.Keep)

@@ -14,6 +14,8 @@ package process
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -88,6 +90,7 @@ func (t *Table) ready() error {
 		return ErrClosed
 	}
 	if t.reaper != nil {
+		t.reaper.checkLocked()
 		return nil
 	}
 	r, err := startReaper(t)
@@ -95,8 +98,8 @@ func (t *Table) ready() error {
 		return err
 	}
 	t.reaper = r
-	if t.seats != nil {
-		t.watchSeats()
+	if t.seats != nil && !t.watchSeats() {
+		r.lookSoon()
 	}
 	return nil
 }
@@ -164,7 +167,7 @@ func (t *Table) Pid(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pid, e.mustHaveStarted() })
 }
 
-// Sentinel is the pidfd of the process, which is readable when the process has ended. The table owns it, and closes it
+// Sentinel is the pidfd of the process, or what takes its place, which is readable when the process has ended. The table owns it, and closes it
 // once the process has ended and is forgotten.
 func (t *Table) Sentinel(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pidfd.Int(), e.mustHaveStarted() })
@@ -190,7 +193,10 @@ func (t *Table) Signal(id, signal int) error {
 		if err := e.mustHaveStarted(); err != nil || e.state == ended {
 			return struct{}{}, err
 		}
-		return struct{}{}, sys.PidfdSignal(e.pidfd, unix.Signal(signal))
+		if e.foreign {
+			return struct{}{}, sys.SignalStranger(e.pid, e.pidfd, unix.Signal(signal))
+		}
+		return struct{}{}, sys.Signal(e.pid, e.pidfd, unix.Signal(signal))
 	})
 	return err
 }
@@ -232,16 +238,19 @@ func (t *Table) Started(m Method) int64 {
 	return n
 }
 
+// all is every entry.
+func (t *Table) all() []*entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.entries))
+}
+
 // Running is how many processes of the program have not ended, as far as is known.
 func (t *Table) Running() int {
 	t.mu.Lock()
-	entries := make([]*entry, 0, len(t.entries))
-	for _, e := range t.entries {
-		entries = append(entries, e)
-	}
 	n := t.seated()
 	t.mu.Unlock()
-	for _, e := range entries {
+	for _, e := range t.all() {
 		e.mu.Lock()
 		if e.state == running && e.method != Server {
 			n++
@@ -266,6 +275,7 @@ func (t *Table) Close() error {
 		// C goes on with those that have no entry, without the reaper.
 		t.seats.refused.Store(1)
 		t.seats.epoll.Store(-1)
+		t.seats.mark.Store(0)
 	}
 	t.mu.Unlock()
 

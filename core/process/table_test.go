@@ -192,7 +192,7 @@ func TestForgottenEntriesAreDropped(t *testing.T) {
 	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
 	dropped(t, table)
 	require.ErrorIs(t, unix.Kill(pid, 0), unix.ESRCH, "and is still reaped")
-	assert.Len(t, sys.Open(), before+2, "what is left is the reaper's")
+	assert.Len(t, sys.Open(), before+3, "what is left is the reaper's")
 	table.Forget(early)
 	_, err = table.ExitCode(early)
 	require.ErrorIs(t, err, ErrInvalid)

@@ -6,7 +6,7 @@
 // nobody. Payloads too large for a ring lie in extents further up in the same file (see capi/transport/arena.c); the
 // frame then holds only their place.
 //
-//	0          control page: waiting, doorbell
+//	0          control page: waiting, doorbell, pump
 //	4 KiB      slot 0: control page | task ring 64 KiB | result ring 64 KiB
 //	136 KiB    slot 1: ...
 //	1 TiB      extents
@@ -41,6 +41,7 @@ const (
 	OffWaiting  = 64 // uint32: Waiting* bits, set by who sleeps in the parent
 	OffDoorbell = 68 // uint32: a futex; rung for the thread that waits for results
 	OffSpin     = 72 // uint32: nanoseconds to spin before sleeping, 0 when the machine is oversubscribed
+	OffPump     = 80 // uint32: a futex; rung for the pump
 	OffWatch    = 76 // uint32: a futex; rung for the thread that looks after results that nobody collects
 
 	// In a slot's control page: the parent's line, the worker's line, the line of the worker's sleep, its current task.

@@ -35,7 +35,7 @@ func newSlot(t testing.TB, memory *ring.Memory, number int) (*ring.Slot, *ringte
 	slot, err := memory.Slot(number)
 	require.NoError(t, err)
 	t.Cleanup(slot.Close)
-	worker, err := ringtest.Open(memory.FD().Int(), -1, number)
+	worker, err := ringtest.Open(memory.FD().Int(), number)
 	require.NoError(t, err)
 	t.Cleanup(worker.Close)
 	return slot, worker

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/goproc/goproc/core/sys"
@@ -73,6 +74,22 @@ func (m *Memory) Rouse() {
 // disarm clears the bit of the waiting word. It returns whether the bit was set, and nobody else has cleared it.
 func (m *Memory) disarm(bit uint32) bool {
 	return atomic.LoadUint32(word32(m.control, OffWaiting))&bit != 0 && m.Arm(0, bit)&bit != 0
+}
+
+// Calls is the word that changes whenever the pump is called.
+func (m *Memory) Calls() uint32 { return atomic.LoadUint32(word32(m.control, OffPump)) }
+
+// CallPump wakes the pump, or keeps it from sleeping.
+func (m *Memory) CallPump() {
+	word := word32(m.control, OffPump)
+	atomic.AddUint32(word, 1)
+	sys.FutexWake(word)
+}
+
+// AwaitCall sleeps until the pump has been called since Calls returned seen, or until patience is over; for ever if that is
+// negative.
+func (m *Memory) AwaitCall(seen uint32, patience time.Duration) {
+	sys.FutexWait(word32(m.control, OffPump), seen, patience)
 }
 
 // Slot maps the slot of the given number, counted from 0, and clears it.

@@ -326,7 +326,7 @@ func TestClearedSlotServesTheNextWorker(t *testing.T) {
 	require.NoError(t, worker.TrySend(result(1, 0), []byte("of the first worker")))
 
 	slot.Clear()
-	next, err := ringtest.Open(memory.FD().Int(), -1, 1)
+	next, err := ringtest.Open(memory.FD().Int(), 1)
 	require.NoError(t, err)
 	defer next.Close()
 	assert.False(t, next.Stopped())

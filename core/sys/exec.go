@@ -2,10 +2,8 @@ package sys
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -62,13 +60,8 @@ const bitsOfWord = unix.Signal(8 * unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
 // one. A descriptor that another thread opens meanwhile, inheritable and higher, leaks into the child.
 func executeByGo(path string, argv, environ []string, keep []int) (int, error) {
 	highest := slices.Max(append([]int{2}, keep...))
-	open, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0, err
-	}
-	for _, entry := range open {
-		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd <= highest {
+	for _, fd := range openDescriptors() {
+		if fd <= highest {
 			continue
 		}
 		// An error means that it was closed since, as the one of the scan itself is.

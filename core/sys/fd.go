@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,16 +17,53 @@ import (
 // FD owns one file descriptor.
 type FD struct {
 	value atomic.Int64 // -1 once closed
+	mark  uint32       // of what it refers to
 	slot  int          // its place in the register
 	what  string
 }
 
 // NewFD takes ownership of the open descriptor fd; what says in a word or two what it is, for leak reports.
 func NewFD(fd int, what string) *FD {
-	f := &FD{what: what}
+	return NewMarkedFD(fd, Mark(fd), what)
+}
+
+// NewMarkedFD is NewFD for a descriptor whose mark was taken when it was opened: by now it may be another file's.
+func NewMarkedFD(fd int, mark uint32, what string) *FD {
+	f := &FD{mark: mark, what: what}
 	f.value.Store(int64(fd))
-	f.slot = register.add(fd, what)
+	f.slot = register.add(fd, mark, what)
 	return f
+}
+
+// Mark says what an open descriptor refers to, as goproc_mark_of in goproc.h does; 0 if it is not open.
+func Mark(fd int) uint32 {
+	var stat unix.Stat_t
+	if fd < 0 || unix.Fstat(fd, &stat) != nil {
+		return 0
+	}
+	return markOf(uint64(stat.Dev), stat.Ino)
+}
+
+func markOf(device, inode uint64) uint32 {
+	return uint32((device*0x9E3779B97F4A7C15+inode)*0xD6E8FEB86659FD93>>32) | 1
+}
+
+// Ours reports whether the descriptor is open and still refers to what it did. A program may close descriptors that are not
+// its own (os.closerange), and the number may then be that of a file of its own.
+func (f *FD) Ours() bool {
+	fd := f.Int()
+	return fd >= 0 && f.mark != 0 && Mark(fd) == f.mark
+}
+
+// Lost reports whether the program has closed the descriptor, and not we.
+func (f *FD) Lost() bool { return f.Int() >= 0 && !f.Ours() }
+
+// Check returns an error that wraps EBADF unless the descriptor is Ours.
+func (f *FD) Check() error {
+	if f.Ours() {
+		return nil
+	}
+	return fmt.Errorf("%s (descriptor %d) is not open any more, or is another file: the program has closed it: %w", f.what, f.Int(), unix.EBADF)
 }
 
 // Int is the descriptor's number, -1 when it is closed. It stays valid only while f is open.
@@ -36,7 +74,7 @@ func (f *FD) Int() int {
 	return int(f.value.Load())
 }
 
-// Close closes the descriptor. Closing twice, or closing nil, does nothing.
+// Close closes the descriptor, unless the program has done so. Closing twice, or closing nil, does nothing.
 func (f *FD) Close() error {
 	if f == nil {
 		return nil
@@ -46,46 +84,58 @@ func (f *FD) Close() error {
 		return nil
 	}
 	register.remove(f.slot)
+	if Mark(fd) != f.mark {
+		return nil // the program has closed it
+	}
 	if err := unix.Close(fd); err != nil {
 		return fmt.Errorf("close %s (descriptor %d): %w", f.what, fd, err)
 	}
 	return nil
 }
 
-// List puts an open descriptor that something else owns into the register. Before its owner closes it, unlist must be
-// called.
-func List(fd int, what string) (unlist func()) {
-	slot := register.add(fd, what)
-	return func() { register.remove(slot) }
+// forget takes a descriptor out of the register that is known to be closed.
+func (f *FD) forget() error {
+	if f.value.Swap(-1) >= 0 {
+		register.remove(f.slot)
+	}
+	return nil
 }
 
 // RegisterSize is how many descriptors the register can list. Descriptors beyond it work, but forked children
 // inherit them.
 const RegisterSize = 1 << 16
 
+// Listed is a descriptor in the register: goproc_listed in goproc.h.
+type Listed struct {
+	FD   int32 // plus one; 0 for none
+	Mark uint32
+}
+
 // fdRegister lists the engine's open descriptors in memory that C can read in a forked child.
 type fdRegister struct {
 	mu    sync.Mutex
-	slots []int32 // fd+1, 0 for none; outside the Go heap
-	used  *int32  // how many slots, the first ones, have ever been used; behind them
+	slots []Listed // outside the Go heap
+	used  *int32   // how many slots, the first ones, have ever been used; behind them
 	what  map[int]string
 	free  []int
+
+	runtime *[2]int32 // behind that: the epoll and the eventfd of the Go runtime, 0 if they are not known (netpoll.go)
 }
 
 var register = newRegister()
 
 func newRegister() *fdRegister {
-	const size = (RegisterSize + 1) * 4
+	const size = (RegisterSize + 2) * int(unsafe.Sizeof(Listed{}))
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		panic(fmt.Errorf("no memory for the descriptor register: %w", err))
 	}
-	words := int32s(mem)
-	return &fdRegister{slots: words[:RegisterSize], used: &words[RegisterSize], what: map[int]string{}}
+	slots := unsafe.Slice((*Listed)(unsafe.Pointer(unsafe.SliceData(mem))), RegisterSize+2)
+	return &fdRegister{slots: slots[:RegisterSize], used: &slots[RegisterSize].FD, runtime: (*[2]int32)(unsafe.Pointer(&slots[RegisterSize+1])), what: map[int]string{}}
 }
 
 // add lists a descriptor; what is empty for one that is open as long as the process lives.
-func (r *fdRegister) add(fd int, what string) int {
+func (r *fdRegister) add(fd int, mark uint32, what string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slot := -1
@@ -100,7 +150,8 @@ func (r *fdRegister) add(fd int, what string) int {
 	if what != "" {
 		r.what[slot] = what
 	}
-	atomic.StoreInt32(&r.slots[slot], int32(fd)+1)
+	r.slots[slot].Mark = mark
+	atomic.StoreInt32(&r.slots[slot].FD, int32(fd)+1)
 	return slot
 }
 
@@ -110,14 +161,14 @@ func (r *fdRegister) remove(slot int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	atomic.StoreInt32(&r.slots[slot], 0)
+	atomic.StoreInt32(&r.slots[slot].FD, 0)
 	delete(r.what, slot)
 	r.free = append(r.free, slot)
 }
 
-// Register is the memory in which the open descriptors are listed: RegisterSize int32s, each a descriptor plus one,
-// or 0. Behind it is an int32 that says how many of them, the first ones, have ever been used. A forked child reads it from C.
-func Register() []int32 { return register.slots }
+// Register is the memory in which the open descriptors are listed. Behind its RegisterSize elements is one more, whose FD says
+// how many of them, the first ones, have ever been used, and the runtime's two descriptors. A forked child reads it from C.
+func Register() []Listed { return register.slots }
 
 // Open lists the engine's open descriptors, as "what (number)"; tests compare it with nothing.
 func Open() []string {
@@ -125,7 +176,7 @@ func Open() []string {
 	defer register.mu.Unlock()
 	var open []string
 	for slot, what := range register.what {
-		open = append(open, fmt.Sprintf("%s (%d)", what, register.slots[slot]-1))
+		open = append(open, fmt.Sprintf("%s (%d)", what, register.slots[slot].FD-1))
 	}
 	return open
 }

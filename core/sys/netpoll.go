@@ -1,88 +1,103 @@
 package sys
 
 import (
-	"bufio"
-	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"math"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-func init() {
-	if canOpenPoller() {
-		time.AfterFunc(time.Hour, func() {}).Stop() // a timer needs the poller
-		listNetpoll()
-	}
-}
+// The Go runtime has an epoll and an eventfd, its network poller, which it opens when the first timer is set or the first file
+// polled, and uses from then on. Problem: if the program closes descriptors that are not its own (os.closerange), the runtime
+// aborts the process, or writes to whatever file has the number of its eventfd then. What does not work: to do without. The
+// engine sets no timers and polls no files (see clock.go), but the runtime's own scavenger does.
+//
+// Solution: the poller is opened when the engine is loaded, at numbers from 1024 on, which loops over all descriptors often
+// leave out, and the program's files do not get. Whoever is about to enter Go from Python (capi/transport/runtime.c), and the
+// reaper, look whether both are there, and open them anew if not. Nothing waits for what the old ones would have told.
+//
+// There is a timer that never goes off, so one idle thread of the runtime waits in its epoll, all the time. As long as one does, the
+// others look there only at the end of a garbage collection: else each would whenever it has nothing to do.
+//
+// Limits: a collection that was quicker, or a program that closes them between that look and the end of the call. Where the
+// standard streams do not block, the runtime polls these, has opened its poller at low numbers, and is not looked after.
 
-// canOpenPoller tries whether there is room for the poller's two descriptors: without it the runtime ends the process.
-func canOpenPoller() bool {
-	for range 2 {
-		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-		if err != nil {
-			return false
+// OpenRuntimePoller opens the poller, once. The thread that has loaded the engine calls it: while it is still loading, it closes
+// descriptors.
+var OpenRuntimePoller = sync.OnceFunc(func() { *register.runtime = openRuntimePoller() })
+
+// aboveUsualLoops is where loops over all descriptors often end, and the usual soft limit.
+const aboveUsualLoops = 1024
+
+func openRuntimePoller() (fds [2]int32) {
+	filler, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fds // there are no descriptors left: the runtime would abort
+	}
+	filled := []int{filler}
+	defer func() {
+		for _, fd := range filled {
+			_ = unix.Close(fd)
 		}
-		defer func() { _ = unix.Close(fd) }()
+	}()
+	next := filler
+	for next < aboveUsualLoops-1 {
+		if next, err = unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, next+1); err != nil {
+			break // the limit is lower
+		}
+		filled = append(filled, next)
 	}
-	return true
+	if err != nil {
+		if len(filled) < 3 {
+			return fds
+		}
+		for _, fd := range filled[len(filled)-2:] {
+			_ = unix.Close(fd)
+		}
+		filled = filled[:len(filled)-2]
+		next = filled[len(filled)-1]
+	}
+	first, err := unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, 0)
+	for ; err == nil && first < next; first, err = unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, 0) {
+		filled = append(filled, first) // another thread has closed it meanwhile
+	}
+	if err != nil {
+		return fds
+	}
+	second, err := unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, 0)
+	_ = unix.Close(first)
+	if err != nil {
+		return fds
+	}
+	_ = unix.Close(second)
+	time.AfterFunc(math.MaxInt64, func() {}) // a timer needs the poller
+	var event unix.EpollEvent
+	if unix.EpollCtl(first, unix.EPOLL_CTL_ADD, second, &event) != unix.EEXIST {
+		return fds // it had its poller already
+	}
+	register.add(first, Mark(first), "")
+	register.add(second, Mark(second), "")
+	return [2]int32{int32(first), int32(second)}
 }
 
-// listNetpoll puts the two descriptors of the Go runtime's network poller, an epoll and an eventfd, into the register:
-// forked children inherit them otherwise. The runtime does not tell their numbers. A file that it polls leads to
-// them: the epoll that waits for this file is the runtime's, and the eventfd that it waits for besides is the one that
-// wakes it. Where /proc does not show that, children keep the two.
-func listNetpoll() {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+// MendRuntime opens the descriptors of the runtime anew if the program has closed them.
+func MendRuntime() {
+	if register.runtime[0] == 0 {
 		return
 	}
-	probe := os.NewFile(uintptr(fd), "probe")
-	defer func() { _ = probe.Close() }()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		epoll, err := strconv.Atoi(entry.Name())
-		if err != nil || kindOf(epoll) != "anon_inode:[eventpoll]" {
+	for i, open := range []func() (int, error){
+		func() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) },
+		func() (int, error) { return unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) },
+	} {
+		number := int(register.runtime[i])
+		if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err == nil {
 			continue
 		}
-		if polled := polledBy(epoll); slices.Contains(polled, fd) {
-			register.add(epoll, "")
-			for _, waker := range polled {
-				// The standard streams are polled, too, if they do not block.
-				if waker > 2 && waker != fd && kindOf(waker) == "anon_inode:[eventfd]" {
-					register.add(waker, "")
-				}
-			}
-			return
+		fd, err := open()
+		if err == nil && fd != number {
+			_ = unix.Dup3(fd, number, unix.O_CLOEXEC)
+			_ = unix.Close(fd)
 		}
 	}
-}
-
-// kindOf is what /proc says that the descriptor is.
-func kindOf(fd int) string {
-	kind, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	return kind
-}
-
-// polledBy lists the descriptors that an epoll waits for.
-func polledBy(epoll int) (polled []int) {
-	info, err := os.Open(fmt.Sprintf("/proc/self/fdinfo/%d", epoll))
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = info.Close() }()
-	for lines := bufio.NewScanner(info); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 1 && fields[0] == "tfd:" {
-			if fd, err := strconv.Atoi(fields[1]); err == nil {
-				polled = append(polled, fd)
-			}
-		}
-	}
-	return polled
 }

@@ -48,25 +48,27 @@ func Pipe(what string) (read, write *FD, err error) {
 // AlwaysReadable opens a descriptor that every poll finds readable: it stands in for the pidfd of a process that had
 // ended, and been reaped by somebody else, before its pidfd could be opened.
 func AlwaysReadable(what string) (*FD, error) {
-	fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	read, write, err := Pipe(what)
 	if err != nil {
-		return nil, fmt.Errorf("eventfd for %s: %w", what, err)
+		return nil, err
 	}
-	return own(fd, what)
+	return read, write.Close()
 }
 
 // Readable reports at once whether reading f would not block. A pidfd is readable when its process has ended,
 // reaped or not.
 func Readable(f *FD) (bool, error) {
-	fds := []unix.PollFd{{Fd: int32(f.Int()), Events: unix.POLLIN}}
+	if err := f.Check(); err != nil {
+		return false, err
+	}
+	return ReadableNumber(f.Int()), nil
+}
+
+// ReadableNumber is Readable for an open descriptor that C owns.
+func ReadableNumber(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := retry(func() (int, error) { return unix.Poll(fds, 0) })
-	if err != nil {
-		return false, fmt.Errorf("poll: %w", err)
-	}
-	if n > 0 && fds[0].Revents&unix.POLLNVAL != 0 {
-		return false, fmt.Errorf("poll: %w", unix.EBADF)
-	}
-	return n > 0, nil
+	return err == nil && n > 0
 }
 
 // retry repeats a system call that a signal interrupted.

@@ -18,15 +18,6 @@ func PidfdOpen(pid int) (*FD, error) {
 	return own(fd, "pidfd")
 }
 
-// PidfdSignal sends sig to the process, not to whatever has its number now. A process that has ended is no error.
-func PidfdSignal(pidfd *FD, sig unix.Signal) error {
-	err := unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0)
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("pidfd_send_signal %d: %w", sig, err)
-	}
-	return nil
-}
-
 // childSiginfo is what waitid(2) fills in for a child: siginfo_t with the fields of SIGCHLD, which unix.Siginfo hides.
 type childSiginfo struct {
 	signo int32
@@ -46,20 +37,20 @@ const (
 	cldDumped = 3
 )
 
-// PidfdWait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the
-// signal that ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else
-// has reaped it.
-func PidfdWait(pidfd *FD) (status int, ended bool, err error) { return WaitPidfd(pidfd.Int()) }
+// Wait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the signal that
+// ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else has reaped it.
+// It takes the number, not the pidfd: as long as we have not reaped the child, the number is the child's, while a program may
+// close a pidfd.
+func Wait(pid int) (status int, ended bool, err error) { return wait(pid, 0) }
 
-// WaitPidfd is PidfdWait for a descriptor that C owns.
-func WaitPidfd(pidfd int) (status int, ended bool, err error) {
+func wait(pid, options int) (status int, ended bool, err error) {
 	var info childSiginfo
 	_, err = retry(func() (struct{}, error) {
-		return struct{}{}, unix.Waitid(unix.P_PIDFD, pidfd, (*unix.Siginfo)(unsafe.Pointer(&info)),
-			unix.WEXITED|unix.WNOHANG, nil)
+		return struct{}{}, unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)),
+			unix.WEXITED|unix.WNOHANG|options, nil)
 	})
 	if err != nil {
-		return 0, false, fmt.Errorf("waitid: %w", err)
+		return 0, false, fmt.Errorf("waitid for process %d: %w", pid, err)
 	}
 	switch {
 	case info.pid == 0:
@@ -71,13 +62,62 @@ func WaitPidfd(pidfd int) (status int, ended bool, err error) {
 	}
 }
 
-// KillAndReap ends a child of which there is no pidfd, and waits until it is gone. As long as it is our child, reaped by
-// nobody, its number is its own; a process that is not our child is left alone.
+// Signal sends a signal to a child that nobody reaps meanwhile. One that has ended is no error.
+func Signal(pid int, pidfd *FD, sig unix.Signal) error {
+	_, ended, err := wait(pid, unix.WNOWAIT)
+	switch {
+	case err == nil && !ended:
+		return kill(pid, sig)
+	case err != nil && pidfd.Ours():
+		_ = unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0) // ECHILD: its number may be another process's, the pidfd is not
+	}
+	return nil
+}
+
+// SignalStranger is Signal for a process that is not our child. pidfd refers to it, or is the read end of its tether.
+func SignalStranger(pid int, pidfd *FD, sig unix.Signal) error {
+	if !pidfd.Ours() {
+		return kill(pid, sig) // as multiprocessing does
+	}
+	err := unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0)
+	switch {
+	case err == nil || errors.Is(err, unix.ESRCH):
+		return nil
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) && sig == 0:
+		return fmt.Errorf("pidfd_send_signal %d to process %d: %w", sig, pid, err)
+	}
+	// It is a tether, or the call is refused: see whether the process runs.
+	if ended, err := Readable(pidfd); err == nil && ended {
+		return nil
+	}
+	return kill(pid, sig)
+}
+
+// kill is kill(2). A process that is not there is no error.
+func kill(pid int, sig unix.Signal) error {
+	if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d by signal %d: %w", pid, sig, err)
+	}
+	return nil
+}
+
+// Gone reports whether there is no process of that number.
+func Gone(pid int) bool { return errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+
+// HavePidfds reports whether processes have pidfds: older kernels have none, and some sandboxes refuse them. Then a child is
+// given a tether, the write end of a pipe that nothing is ever written to; the read end takes the place of the pidfd.
+func HavePidfds() bool {
+	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// KillAndReap ends a child, and waits until it is gone. As long as it is our child, reaped by nobody, its number is its own;
+// a process that is not our child is left alone.
 func KillAndReap(pid int) {
-	_, err := retry(func() (struct{}, error) {
-		return struct{}{}, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	})
-	if err != nil {
+	if _, _, err := wait(pid, unix.WNOWAIT); err != nil {
 		return // ECHILD
 	}
 	_ = unix.Kill(pid, unix.SIGKILL)

@@ -36,50 +36,50 @@ func TestPidfdWait(t *testing.T) {
 		"kill -SEGV $$": -11,
 		"kill -ABRT $$": -6,
 	} {
-		_, pidfd := child(t, script)
+		pid, pidfd := child(t, script)
 		await(t, pidfd)
-		status, ended, err := PidfdWait(pidfd)
+		status, ended, err := Wait(pid)
 		require.NoError(t, err)
 		assert.True(t, ended, script)
 		assert.Equal(t, want, status, script)
-		_, _, err = PidfdWait(pidfd)
+		_, _, err = Wait(pid)
 		require.ErrorIs(t, err, unix.ECHILD, "a status is given once")
 	}
 }
 
 func TestPidfdSignal(t *testing.T) {
-	_, pidfd := child(t, "exec sleep 1000")
-	_, ended, err := PidfdWait(pidfd)
+	pid, pidfd := child(t, "exec sleep 1000")
+	_, ended, err := Wait(pid)
 	require.NoError(t, err)
 	assert.False(t, ended)
 	readable, err := Readable(pidfd)
 	require.NoError(t, err)
 	assert.False(t, readable)
 
-	require.ErrorIs(t, PidfdSignal(pidfd, 1000), unix.EINVAL)
-	require.NoError(t, PidfdSignal(pidfd, unix.SIGTERM))
+	require.ErrorIs(t, Signal(pid, pidfd, 1000), unix.EINVAL)
+	require.NoError(t, Signal(pid, pidfd, unix.SIGTERM))
 	await(t, pidfd)
-	require.NoError(t, PidfdSignal(pidfd, unix.SIGTERM), "to a zombie")
-	status, ended, err := PidfdWait(pidfd)
+	require.NoError(t, Signal(pid, pidfd, unix.SIGTERM), "to a zombie")
+	status, ended, err := Wait(pid)
 	require.NoError(t, err)
 	assert.True(t, ended)
 	assert.Equal(t, -15, status)
-	require.NoError(t, PidfdSignal(pidfd, unix.SIGTERM), "to nobody")
+	require.NoError(t, Signal(pid, pidfd, unix.SIGTERM), "to nobody")
 }
 
 func TestPidfdOfNobody(t *testing.T) {
 	pid, pidfd := child(t, "exit 0")
 	await(t, pidfd)
-	_, _, err := PidfdWait(pidfd)
+	_, _, err := Wait(pid)
 	require.NoError(t, err)
 	_, err = PidfdOpen(pid)
 	require.ErrorIs(t, err, unix.ESRCH)
 }
 
 func TestKillAndReap(t *testing.T) {
-	pid, pidfd := child(t, "exec sleep 1000")
+	pid, _ := child(t, "exec sleep 1000")
 	KillAndReap(pid)
-	_, _, err := PidfdWait(pidfd)
+	_, _, err := Wait(pid)
 	require.ErrorIs(t, err, unix.ECHILD)
 	KillAndReap(pid)           // again, when it is nobody's
 	KillAndReap(unix.Getpid()) // not a child: left alone

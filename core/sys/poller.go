@@ -3,18 +3,28 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Poller waits for any of many descriptors to become readable (epoll(7)), and can be woken.
+//
+// A blind one has no descriptors, where epoll cannot be had: it can be woken, and its Wait ends after a while.
 type Poller struct {
-	epoll  *FD
-	wake   *FD // an eventfd
-	events [64]unix.EpollEvent
+	epoll           *FD // nil: it is blind
+	wakeRead, wakeW *FD // a pipe: unlike eventfds, pipes can be told from one another
+	events          [64]unix.EpollEvent
+	calls           atomic.Uint32 // a blind one's futex
 }
 
-// NewPoller opens the two descriptors of a poller.
+// ErrLost says that the program has closed the poller's descriptors.
+var ErrLost = errors.New("the program has closed the descriptors of the engine")
+
+// NewPoller opens the descriptors of a poller. The error is of kind Refused if the kernel, or a sandbox, has no epoll.
 func NewPoller(what string) (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -24,26 +34,61 @@ func NewPoller(what string) (*Poller, error) {
 	if p.epoll, err = own(fd, what+" epoll"); err != nil {
 		return nil, err
 	}
-	if fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		_ = p.epoll.Close()
-		return nil, fmt.Errorf("eventfd for %s: %w", what, err)
-	}
-	if p.wake, err = own(fd, what+" wake"); err != nil {
+	if p.wakeRead, p.wakeW, err = Pipe(what + " wake"); err != nil {
 		_ = p.epoll.Close()
 		return nil, err
 	}
-	if err = p.Add(p.wake, 0); err != nil {
-		_ = p.Close()
-		return nil, err
+	for _, end := range []*FD{p.wakeRead, p.wakeW} {
+		if err = unix.SetNonblock(end.Int(), true); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = p.Add(p.wakeRead, 0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
+// NewBlindPoller makes a poller without descriptors.
+func NewBlindPoller() *Poller { return &Poller{} }
+
+// Refused reports whether err says that a system call is not there, or not allowed.
+func Refused(err error) bool {
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+}
+
+// Blind reports whether the poller can see no descriptors.
+func (p *Poller) Blind() bool { return p.epoll == nil }
+
+// Intact reports whether the poller's descriptors are still what they were. A blind one has none to lose.
+func (p *Poller) Intact() bool {
+	if p.Blind() {
+		return true
+	}
+	if !p.wakeRead.Ours() || !p.wakeW.Ours() {
+		return false
+	}
+	// All epolls have one inode. This one has the wake pipe in it.
+	event := unix.EpollEvent{Events: unix.EPOLLIN}
+	return unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_MOD, p.wakeRead.Int(), &event) == nil
+}
+
 // Add makes Wait report id, which is not 0, for as long as f is readable.
-func (p *Poller) Add(f *FD, id int) error { return p.AddNumber(f.Int(), id) }
+func (p *Poller) Add(f *FD, id int) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	return p.AddNumber(f.Int(), id)
+}
 
 // AddNumber is Add for a descriptor that C owns.
 func (p *Poller) AddNumber(fd, id int) error {
+	if p.Blind() {
+		return fmt.Errorf("there is no epoll: %w", unix.ENOSYS)
+	}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id), Pad: int32(id >> 32)}
 	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return fmt.Errorf("epoll_ctl add: %w", err)
@@ -57,20 +102,45 @@ func (p *Poller) Remove(f *FD) error { return p.RemoveNumber(f.Int()) }
 
 // RemoveNumber is Remove for a descriptor that C owns.
 func (p *Poller) RemoveNumber(fd int) error {
+	if p.Blind() {
+		return nil
+	}
 	if err := unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_DEL, fd, nil); err != nil {
 		return fmt.Errorf("epoll_ctl del: %w", err)
 	}
 	return nil
 }
 
-// Int is the number of the epoll descriptor, for C to add to.
+// Int is the number of the epoll descriptor, for C to add to; -1 of a blind one. Witness is another descriptor and its mark: as
+// long as these fit, so does that number.
 func (p *Poller) Int() int { return p.epoll.Int() }
 
-// Wait appends to ids those whose descriptors are readable, and waits until there is at least one or until Wake.
-func (p *Poller) Wait(ids []int) ([]int, error) {
-	n, err := retry(func() (int, error) { return unix.EpollWait(p.epoll.Int(), p.events[:], -1) })
-	if err != nil {
-		return ids, fmt.Errorf("epoll_wait: %w", err)
+// Witness belongs to Int.
+func (p *Poller) Witness() (fd int, mark uint32) {
+	if p.Blind() {
+		return -1, 0
+	}
+	return p.wakeRead.Int(), p.wakeRead.mark
+}
+
+// Wait appends to ids those whose descriptors are readable, and waits until there is at least one, until Wake, or until
+// patience is over. The error is ErrLost if the poller is not Intact.
+func (p *Poller) Wait(ids []int, patience time.Duration) ([]int, error) {
+	if p.Blind() {
+		FutexWait((*uint32)(unsafe.Pointer(&p.calls)), 0, patience)
+		p.calls.Store(0)
+		return ids, nil
+	}
+	if !p.Intact() {
+		return ids, ErrLost
+	}
+	milliseconds := int(min((patience+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
+	n, err := unix.EpollWait(p.epoll.Int(), p.events[:], milliseconds)
+	switch {
+	case err == unix.EINTR:
+		return ids, nil
+	case err != nil:
+		return ids, ErrLost
 	}
 	for _, event := range p.events[:n] {
 		id := int(event.Pad)<<32 | int(uint32(event.Fd))
@@ -78,18 +148,34 @@ func (p *Poller) Wait(ids []int) ([]int, error) {
 			ids = append(ids, id)
 			continue
 		}
-		var count [8]byte
-		_, _ = unix.Read(p.wake.Int(), count[:])
+		var calls [64]byte
+		if p.wakeRead.Ours() {
+			_, _ = unix.Read(p.wakeRead.Int(), calls[:])
+		}
 	}
 	return ids, nil
 }
 
 // Wake ends the current Wait, or the next one.
 func (p *Poller) Wake() {
-	one := [8]byte{1}
-	// EAGAIN, the only error of an open eventfd, means that a wake is already due.
-	_, _ = unix.Write(p.wake.Int(), one[:])
+	if p.Blind() {
+		p.calls.Store(1)
+		FutexWake((*uint32)(unsafe.Pointer(&p.calls)))
+		return
+	}
+	// EAGAIN, the only error of an open pipe, means that a wake is already due.
+	if p.wakeW.Ours() {
+		_, _ = unix.Write(p.wakeW.Int(), []byte{1})
+	}
 }
 
-// Close closes both descriptors; no Wait may be going on.
-func (p *Poller) Close() error { return errors.Join(p.wake.Close(), p.epoll.Close()) }
+// Close closes the descriptors; no Wait may be going on.
+func (p *Poller) Close() error {
+	if p.Blind() {
+		return nil
+	}
+	if !p.Intact() { // the number of the epoll may be another one's
+		return errors.Join(p.wakeRead.Close(), p.wakeW.Close(), p.epoll.forget())
+	}
+	return errors.Join(p.epoll.Close(), p.wakeRead.Close(), p.wakeW.Close())
+}

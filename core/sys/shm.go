@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +86,19 @@ func (m *SharedMemory) Discard(offset, length int64) error {
 
 // Close closes the descriptor; mappings stay.
 func (m *SharedMemory) Close() error { return m.fd.Close() }
+
+// FutexWait sleeps while the word is as seen, until somebody wakes it, or until patience is over; for ever if that is
+// negative. The word may lie in shared memory. The thread sleeps, not only the goroutine: no timer of the runtime's is used,
+// which would have it open descriptors (see clock.go).
+func FutexWait(word *uint32, seen uint32, patience time.Duration) {
+	const futexWait = 0
+	var timeout *unix.Timespec
+	if patience >= 0 {
+		t := unix.NsecToTimespec(int64(patience))
+		timeout = &t
+	}
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(seen), uintptr(unsafe.Pointer(timeout)), 0, 0)
+}
 
 // FutexWake wakes every thread of any process that sleeps on the word, which lies in shared memory.
 func FutexWake(word *uint32) {

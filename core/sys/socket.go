@@ -33,6 +33,9 @@ func Send(socket *FD, message []byte, fds []int, patience time.Duration) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
+	if err := socket.Check(); err != nil {
+		return err
+	}
 	deadline := time.Now().Add(patience)
 	for {
 		_, err := retry(func() (int, error) {
@@ -59,6 +62,9 @@ func Send(socket *FD, message []byte, fds []int, patience time.Duration) error {
 // when the other end has closed, or Shutdown was called: messages that had arrived before are still delivered. If the
 // error is ErrTruncated then n and passed are what is left of the message.
 func Receive(socket *FD, buffer []byte) (n int, passed []*FD, err error) {
+	if err := socket.Check(); err != nil {
+		return 0, nil, err
+	}
 	control := make([]byte, unix.CmsgSpace(MaxPassed*4))
 	var controlLen, flags int
 	n, err = retry(func() (n int, err error) {
@@ -93,4 +99,8 @@ func Receive(socket *FD, buffer []byte) (n int, passed []*FD, err error) {
 }
 
 // Shutdown ends both directions: Receive returns, here and at the other end.
-func Shutdown(socket *FD) { _ = unix.Shutdown(socket.Int(), unix.SHUT_RDWR) }
+func Shutdown(socket *FD) {
+	if socket.Ours() {
+		_ = unix.Shutdown(socket.Int(), unix.SHUT_RDWR)
+	}
+}

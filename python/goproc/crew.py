@@ -117,9 +117,8 @@ class Crew:
             slots: list[int] = []
             try:
                 if len(self._pool) < self._processes:
-                    # The engine's own descriptors are closed in a forked child.
+                    # The engine's own descriptor is closed in a forked child.
                     fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
-                    fds.append(os.dup(engine.call("PoolEventFD", self.number)))
                     # All at once: a call between two forks would wake threads of the engine, whose pages the fork
                     # before has made to be copied.
                     missing = self._processes - len(self._pool)
@@ -388,8 +387,8 @@ class Crew:
 
     def _make(self, fds, slot):
         """Return the Process of a worker, which has not been started."""
-        memory_fd, event_fd = fds
-        end = ChannelEnd(memory_fd, event_fd, slot, next(self._serials))
+        (memory_fd,) = fds
+        end = ChannelEnd(memory_fd, slot, next(self._serials))
         process = self._make_process(
             self._context,
             target=worker,
@@ -410,7 +409,7 @@ class Crew:
     def _start(self, process, fds, slot, interruptible):
         """Start the worker in the slot. interruptible: whether SIGINT is blocked only until it has come up."""
         end = process._goproc_worker
-        end.memory_fd, end.event_fd = fds
+        (end.memory_fd,) = fds
         end.slot = slot
         end.interruptible = interruptible
         end.started = time.monotonic()

@@ -109,6 +109,7 @@ def call(function: str, *args):
     process it is about is no longer known, and EngineError when the engine is poisoned or closed.
     """
     module = _module or load()
+    _transport.mend_runtime()
     try:
         return getattr(module, "pybind_" + function)(*args)
     except RuntimeError as error:

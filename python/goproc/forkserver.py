@@ -71,10 +71,10 @@ class ForkServer:
         tracker_fd = resource_tracker.getfd()
         if engine.call("ServerPid", "forkserver"):
             return
-        data_fd = self._dump_preload_data()
+        own = [self._dump_preload_data()]
         try:
-            lifeline_fd = _transport.lifeline_fd()
-            numbers = data_fd, tracker_fd, lifeline_fd
+            own.append(_transport.duplicate_lifeline())
+            numbers = own[0], tracker_fd, own[1]
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
             engine.call(
                 "ForkserverEnsure",
@@ -83,7 +83,8 @@ class ForkServer:
                 engine.encode_numbers(numbers),
             )
         finally:
-            os.close(data_fd)
+            for fd in own:
+                os.close(fd)
 
     def connect_to_new_process(self, fds, data_fd):
         """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.

@@ -7,7 +7,6 @@ killed. Called by popen_fork.py and spawn.py in a child, first of all.
 """
 
 import os
-import signal
 
 from . import _transport
 
@@ -17,13 +16,10 @@ __all__ = ["open_lifeline"]
 def open_lifeline(inherited: int, daemon: bool) -> int:
     """Return this process's own descriptor of its parent's lifeline; the inherited one is closed.
 
-    A daemonic process is from now on killed when its parent is gone, by the kernel, whatever it is doing.
+    A daemonic process is from now on killed when its parent is gone, whatever it is doing: by the kernel, or, where
+    that cannot be (there is no /proc, say), by a thread.
     """
     try:
-        return _transport.lifeline(inherited, signal.SIGKILL if daemon else 0)
-    except PermissionError:
-        # The parent has changed its user since it made the lifeline: the pipe belongs to the old user and cannot be
-        # opened anew. Watching needs only a duplicate; being killed would need a description of one's own.
-        return os.dup(inherited)
+        return _transport.lifeline(inherited, daemon)
     finally:
         os.close(inherited)

@@ -158,7 +158,15 @@ class Popen:
         try:
             engine.call("Signal", self._id, sig)
         except EngineError:
-            _signal_without_engine(self.sentinel, sig)
+            self._signal_without_engine(sig)
+
+    def _signal_without_engine(self, sig):
+        try:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                os.kill(self.pid, sig)
+        except ChildProcessError:  # it has been reaped, or is the fork server's child
+            if self.method == "forkserver" and not _transport.wait_readable(self.sentinel, 0):
+                os.kill(self.pid, sig)
 
     def _ended_with(self):
         if self._id < 0:
@@ -173,12 +181,11 @@ class Popen:
 
     def _ended_without_engine(self):
         """A poisoned engine reaps nothing any more; what it left behind must still come to an end."""
-        if not _transport.wait_readable(self.sentinel, 0):
-            return None
         try:
-            result = os.waitid(os.P_PIDFD, self.sentinel, os.WEXITED | os.WNOHANG)
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            return 255  # reaped before the engine was poisoned, or the fork server's child
+            # Reaped before the engine was poisoned, or the fork server's child.
+            return 255 if _transport.wait_readable(self.sentinel, 0) else None
         if result is None:
             return None
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
@@ -214,7 +221,7 @@ class Popen:
         lifeline = pid = None
         try:
             # What a child must not have of its parent's is closed before the child could use this one.
-            lifeline = os.dup(_transport.lifeline_fd())
+            lifeline = _transport.duplicate_lifeline()
             with keeping_tracker:
                 pid = _transport.fork()
             if pid == 0:
@@ -265,8 +272,8 @@ def leave(code):
 
 def _end_unknown(process_id, pid, sentinel):
     """End a child whose Popen could not be completed: Ctrl-C in between."""
-    _signal_without_engine(sentinel, signal.SIGKILL)
-    _transport.wait_readable(sentinel, None)
+    _transport.send_signal(process_id, signal.SIGKILL)
+    _transport.join(process_id, None)
     _forget(process_id)
 
 
@@ -284,10 +291,3 @@ def _end_unwatched(process_id, pid):
             engine.call(function, process_id)
         except (EngineError, ValueError, OSError):
             pass  # what made the start fail is being raised
-
-
-def _signal_without_engine(sentinel, sig):
-    try:
-        signal.pidfd_send_signal(sentinel, sig)
-    except ProcessLookupError:
-        pass

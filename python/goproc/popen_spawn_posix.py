@@ -44,9 +44,10 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj):
         tracker_fd = resource_tracker.getfd()
-        data_fd = spawn.dump(process_obj, self)
+        own = [spawn.dump(process_obj, self)]
         try:
-            fds = [data_fd, tracker_fd, _transport.lifeline_fd(), *self._fds]
+            own.append(_transport.duplicate_lifeline())
+            fds = [own[0], tracker_fd, own[1], *self._fds]
             if engine.refusal() is not None:
                 self._watch(*_execute(fds))
                 return
@@ -57,7 +58,8 @@ class Popen(popen_fork.Popen):
                     "Spawn", engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(fds)
                 )
         finally:
-            os.close(data_fd)
+            for fd in own:
+                os.close(fd)
         self._watch(process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id))
 
 

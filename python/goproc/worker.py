@@ -47,33 +47,33 @@ _loads = ForkingPickler.loads
 class ChannelEnd:
     """The worker's end of a channel on its way to the worker: what to open, and in which slot.
 
-    memory_fd and event_fd are descriptors of the sender; sent to a spawned process they arrive as its own. It is sent
+    memory_fd is a descriptor of the sender; sent to a spawned process it arrives as its own. The end is sent
     twice: ahead of everything else, so that what goes wrong with that can be told, and with the worker's arguments. The
     slot is None in a worker that was forked ahead, and stands by for one.
     """
 
     _arrived: "ChannelEnd | None" = None  # in a spawned process: the one that was sent first
 
-    def __init__(self, memory_fd, event_fd, slot, serial):
-        self.memory_fd, self.event_fd, self.slot, self.serial = memory_fd, event_fd, slot, serial
+    def __init__(self, memory_fd, slot, serial):
+        self.memory_fd, self.slot, self.serial = memory_fd, slot, serial
         self.interruptible = True  # whether SIGINT is blocked only until the worker has come up
         self.sent = False
         self.started = 0.0  # when it was sent, by time.monotonic()
         self.clones = None  # in a clone, what it was cloned from (nursery.py)
 
     def open(self):
-        """Return the channel; the descriptors are its own from now on."""
-        return _transport.Channel(self.memory_fd, self.event_fd, self.slot, self.serial)
+        """Return the channel; the descriptor is its own from now on."""
+        return _transport.Channel(self.memory_fd, self.slot, self.serial)
 
     def __reduce__(self):
         if self.sent:
             return _arrived, ()
         self.sent = True
-        return _rebuild, (DupFd(self.memory_fd), DupFd(self.event_fd), self.slot, self.serial, self.interruptible)
+        return _rebuild, (DupFd(self.memory_fd), self.slot, self.serial, self.interruptible)
 
 
-def _rebuild(memory, event, slot, serial, interruptible):
-    end = ChannelEnd._arrived = ChannelEnd(memory.detach(), event.detach(), slot, serial)
+def _rebuild(memory, slot, serial, interruptible):
+    end = ChannelEnd._arrived = ChannelEnd(memory.detach(), slot, serial)
     end.interruptible = interruptible
     return end
 

@@ -38,6 +38,8 @@ type control struct {
 	waiting  atomic.Uint32
 	doorbell atomic.Uint32
 	spin     atomic.Uint32
+	watch    atomic.Uint32
+	pump     atomic.Uint32
 }
 
 // slot is goproc_slot.
@@ -77,7 +79,6 @@ type Worker struct {
 	control        *control
 	slot           *slot
 	tasks, results []byte
-	event          int
 	head, tail     uint64 // of the tasks and the results
 
 	mu     sync.Mutex // guards the mappings against a Kill that comes late
@@ -85,8 +86,8 @@ type Worker struct {
 	killed atomic.Bool
 }
 
-// Open maps the slot of the given number. The descriptors stay the caller's; event, which wakes the pump, may be -1.
-func Open(memory, event, number int) (*Worker, error) {
+// Open maps the slot of the given number. The descriptor stays the caller's.
+func Open(memory, number int) (*Worker, error) {
 	page, err := unix.Mmap(memory, 0, ring.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
@@ -103,7 +104,6 @@ func Open(memory, event, number int) (*Worker, error) {
 		slot:    (*slot)(unsafe.Pointer(&mem[0])),
 		tasks:   mem[ring.PageSize : ring.PageSize+ring.RingSize],
 		results: mem[ring.PageSize+ring.RingSize:],
-		event:   event,
 	}, nil
 }
 
@@ -284,8 +284,8 @@ func (w *Worker) poke(dry, full bool) {
 		asked |= ring.WaitingDrain
 	}
 	if waiting&asked != 0 && w.control.waiting.And(^asked)&asked != 0 {
-		one := [8]byte{1}
-		_, _ = unix.Write(w.event, one[:]) // it fails only when the pump is awake, or gone
+		w.control.pump.Add(1)
+		sys.FutexWake((*uint32)(unsafe.Pointer(&w.control.pump)))
 	}
 }
 

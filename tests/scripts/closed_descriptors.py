@@ -1,0 +1,167 @@
+"""A program closes all descriptors above 2, as daemons do, and opens files: closed_descriptors.py SCENARIO METHOD"""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+import goproc
+
+HIGHEST = 70000
+
+
+def succeed(value):
+    return value + 1
+
+
+def close_all(highest=HIGHEST):
+    os.closerange(3, highest)
+
+
+class Files:
+    """Files of the program's, which get the numbers that have been closed. They must stay as they are."""
+
+    def __init__(self):
+        self._files = [tempfile.TemporaryFile() for _ in range(40)]
+        for number, file in enumerate(self._files):
+            file.write(b"%d" % number)
+            file.flush()
+
+    def check(self):
+        for number, file in enumerate(self._files):
+            file.seek(0)
+            assert file.read() == b"%d" % number, f"file {number} (descriptor {file.fileno()})"
+
+
+def use(context):
+    for daemon in (False, True):
+        process = context.Process(target=succeed, args=(1,), daemon=daemon)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    with context.Pool(2) as pool:
+        assert pool.map(succeed, range(4)) == [1, 2, 3, 4]
+        assert pool.apply_async(len, (b"x" * 300_000,)).get() == 300_000
+
+
+def between_two(context):
+    """Processes and pools before, and others after."""
+    use(context)
+    close_all()
+    forget_tracker()
+    files = Files()
+    use(context)
+    use(context)
+    files.check()
+
+
+def after_a_process(context):
+    """Only a process before."""
+    process = context.Process(target=succeed, args=(1,))
+    process.start()
+    process.join()
+    close_all()
+    forget_tracker()
+    files = Files()
+    use(context)
+    files.check()
+
+
+def one_by_one(context):
+    """A loop over the usual numbers, with a daemon that goes on."""
+    process = context.Process(target=time.sleep, args=(3600,), daemon=True)
+    process.start()
+    for fd in range(3, 1024):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    forget_tracker()
+    files = Files()
+    assert process.is_alive()
+    use(context)
+    process.terminate()
+    process.join()
+    # The fork server cannot tell the status of its child any more.
+    assert process.exitcode in (-signal.SIGTERM, 255 if context.get_start_method() == "forkserver" else -signal.SIGTERM)
+    files.check()
+
+
+def pool_in_use(context):
+    """A pool is there: its tasks end, one way or the other, and so does it."""
+    pool = context.Pool(2)
+    pool.map(succeed, range(4))
+    close_all()
+    forget_tracker()
+    files = Files()
+    for submit in (lambda: pool.map_async(succeed, [1]), lambda: pool.apply_async(len, (b"x" * 300_000,))):
+        try:
+            submit().get(60)
+        except goproc.TimeoutError:
+            raise
+        except Exception as error:
+            print("a task of the old pool:", type(error).__name__, error)
+    pool.terminate()
+    pool.join()
+    use(context)
+    files.check()
+
+
+def in_child(context):
+    """A child does it, and uses pools: the double fork of daemons, by hand."""
+    use(context)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        try:
+            os.dup2(writing, 2)
+            close_all()
+            forget_tracker()
+            files = Files()
+            use(context)
+            use(context)
+            files.check()
+            os.write(2, b"done")
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading, "rb") as file:
+        assert file.read() == b"done"
+
+
+def in_worker(context):
+    """A task does it: the pool goes on, or the task is lost."""
+    with context.Pool(1) as pool:
+        pool.apply_async(close_all).get(60)
+        assert pool.apply_async(succeed, (1,)).get(60) == 2
+        try:
+            assert pool.apply_async(bytes, (300_000,)).get(60) == bytes(300_000)
+        except goproc.TimeoutError:
+            raise
+        except Exception as error:
+            print("a large result:", type(error).__name__, error)
+        assert pool.apply_async(succeed, (2,)).get(60) == 3
+
+
+def forget_tracker():
+    """The resource tracker's pipe is multiprocessing's, which does not look after it, and raises."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker._resource_tracker._fd = None
+    resource_tracker._resource_tracker._pid = None
+
+
+SCENARIOS = (between_two, after_a_process, one_by_one, pool_in_use, in_child, in_worker)
+
+if __name__ == "__main__":
+    scenario, method = sys.argv[1:]
+    {function.__name__: function for function in SCENARIOS}[scenario](goproc.get_context(method))
+    assert threading.active_count() < 10
+    print("done")
