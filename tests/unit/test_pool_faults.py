@@ -358,7 +358,10 @@ def test_workers_that_cannot_be_made(method, what, tmp_path, monkeypatch, capfd)
         pool.join()
     finally:
         del sys.modules[name]
-    assert "Traceback" in capfd.readouterr().err  # as multiprocessing prints it
+    printed = capfd.readouterr().err
+    assert printed.startswith("goproc: a worker of a pool could not begin: ")
+    assert printed.count("\n") == 1  # the traceback comes with the exception, once
+    assert "Traceback" in str(caught.value.__cause__.__cause__)
 
 
 def test_exceptions_are_public_and_can_be_pickled():
