@@ -23,12 +23,12 @@ refuse() {
 
 quietly() { "$@" </dev/null >>"$log" 2>&1; }
 
-# An address of Debian's packages: the machine's own, if it is a Debian.
+# The address of Debian's packages that the machine itself uses, if it is a Debian; else nothing: debootstrap knows one.
 mirror() {
     local found
     found=$(grep -rhoE '^(deb|URIs:) .*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
         grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ') || true
-    echo "${found:-http://deb.debian.org/debian}"
+    echo "$found"
 }
 
 make_root() {
@@ -38,7 +38,7 @@ make_root() {
         DEBIAN_FRONTEND=noninteractive quietly apt-get install -y -qq debootstrap || return
     fi
     # In a mount namespace of its own, too: what it has mounted when it fails is not left.
-    quietly unshare --mount debootstrap --variant=minbase --include="$tools" unstable "$new" "$(mirror)" || return
+    quietly unshare --mount debootstrap --variant=minbase --include="$tools" unstable "$new" $(mirror) || return
     # How the machine reaches the packages holds for the folder, too. The index that a mirror serves may be an older one; its
     # signature is checked all the same.
     apt-config dump | grep -E '^Acquire::(http|https)::' >"$new/etc/apt/apt.conf.d/90machine" || true

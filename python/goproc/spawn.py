@@ -175,7 +175,8 @@ def prepare(data):
         try:
             import_main_path(main_path)
         except RuntimeError as error:
-            if not lacks_guard(error):  # multiprocessing's own text says all
+            # Of a pool's workers: what other processes raise is printed as multiprocessing prints it.
+            if own is not None and own.get("worker") is not None and not lacks_guard(error):
                 from .describe import add_note
 
                 add_note(error, _MAIN_GUARD)
