@@ -108,12 +108,23 @@ def test_warnings_are_attributed_and_blotted(tmp_path):
     log = tmp_path / "log"
     log.write_text(
         "=== A.a\n/x/y.py:12: ResourceWarning: unclosed file <_io '/tmp/pym-1/f'> at 0x7f\n  source line\n"
-        "=== A.b\nno warning here\nsys:1: DeprecationWarning: pid 77\n"
+        "0.12s === A.b\nno warning here\nsys:1: DeprecationWarning: pid 77\n"
     )
     assert verdict.warnings_by_test(log) == {
         "A.a": {"ResourceWarning: unclosed file <_io *> at *"},
         "A.b": {"DeprecationWarning: pid *"},
     }
+
+
+def test_the_trackers_warning_may_come_from_any_test(tmp_path):
+    log = tmp_path / "log"
+    names = ["A.a", "B.b", "A.c", "A.d"]
+    passed = {"outcome": "passed", "text": "", "seconds": 0}
+    record = launch.Record(planned=names, results=dict.fromkeys(names, passed))
+    log.write_text("=== A.c\nsys:1: DeprecationWarning: pid 77\n")
+    assert verdict.needs_comparison(record, log) == ["A.c"]
+    log.write_text("=== A.c\nx.py:1: UserWarning: resource_tracker: There appear to be 3 leaked semaphore objects\n")
+    assert verdict.needs_comparison(record, log) == sorted(names)
 
 
 # The table.

@@ -15,6 +15,7 @@ FAILING = ("failed", "error")
 _WARNING = re.compile(r"^.*?:\d+: (\w*Warning: .*)$")
 _VARIABLE = re.compile(r"0x[0-9a-f]+|\d+|'[^']*/[^']*'|/\S+/\S+")
 _HEADER = "=== "
+_SECONDS = re.compile(r"(\d+\.\d+s )*")  # some tests print how long they took, and end no line
 
 
 class BadExceptions(Exception):
@@ -148,9 +149,15 @@ def left_out(entries, suite, method, version):
 
 
 def needs_comparison(record, log):
-    """Ids of the tests whose outcome on plain multiprocessing matters: skipped, failing, or with warnings."""
+    """Ids of the tests whose outcome on plain multiprocessing matters: skipped, failing, or with warnings.
+
+    The resource tracker warns when it ends, long after the tests that it warns of. Then all tests count.
+    """
     ids = [name for name, result in record.results.items() if result["outcome"] != "passed"]
-    return sorted((set(ids) | set(warnings_by_test(log))) & set(record.planned))
+    warned = warnings_by_test(log)
+    if any("resource_tracker:" in text for texts in warned.values() for text in texts):
+        return sorted(record.planned)
+    return sorted((set(ids) | set(warned)) & set(record.planned))
 
 
 def judge(plan, record, version, entries, comparison=None, comparison_log=None):
@@ -246,8 +253,9 @@ def warnings_by_test(log):
     found: dict = {}
     current = ""
     for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith(_HEADER):
-            current = line[len(_HEADER) :]
+        before, header, name = line.partition(_HEADER)
+        if header and _SECONDS.fullmatch(before):
+            current = name
         elif match := _WARNING.match(line):
             found.setdefault(current, set()).add(_VARIABLE.sub("*", match[1]))
     return found
