@@ -442,6 +442,7 @@ func TestResultsFillUpBeforeTheWorkerIsHeard(t *testing.T) {
 				h.send(t, h.recv(t), make([]byte, size))
 				collect(p)
 			}
+			p.believe(1) // a result that was slow on its way would leave tasks in the queue
 			for i := range sizes.heard {
 				submit(t, p, uint64(i))
 			}
@@ -459,9 +460,10 @@ func TestResultsFillUpBeforeTheWorkerIsHeard(t *testing.T) {
 				done <- err
 			}()
 			t.Cleanup(h.Kill)
-			require.Eventually(t, h.Sleeping, patience, time.Microsecond)
+			sleeps := assert.Eventually(t, h.Sleeping, patience, time.Microsecond)
 			p.step()
-			p.mu.Unlock()
+			p.mu.Unlock() // whatever the outcome: the pool is destroyed after the test
+			require.True(t, sleeps)
 			require.NoError(t, receive(t, done, "room for the results"))
 		})
 	}

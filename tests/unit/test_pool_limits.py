@@ -102,7 +102,7 @@ def test_task_timeout(context):
             lambda: pool.map(targets.sleep_as_told, slow, task_timeout=0.5),
             lambda: pool.map_async(targets.sleep_as_told, slow, task_timeout=0.5).get(SOON),
         ):
-            with pytest.raises(TaskTimeoutError, match="sleep.*\\(.*\\), item 1 of the input, ran longer than its limit of 0.5 s"):
+            with pytest.raises(TaskTimeoutError, match="sleep.*\\(.*\\), item 1 of the input, ran longer than"):
                 call()
         assert pool.map(targets.sleep_as_told, [(0.01, i) for i in range(100)], task_timeout=5) == list(range(100))
         assert pool.map(targets.double, [], task_timeout=5) == []
