@@ -228,6 +228,32 @@ static PyObject *process_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
     Py_RETURN_NONE;
 }
 
+/* The child keeps the write end, for as long as it lives. */
+static void keep_tether(int write) {
+    tether.write = write;
+    tether.mark = goproc_mark(write);
+}
+
+PyDoc_STRVAR(have_pidfds_doc,
+             "have_pidfds() -> bool\n\n"
+             "Whether processes have pidfds here. Else the read end of a pipe takes the place of one: only "
+             "the process has the\nwrite end.");
+
+static PyObject *process_have_pidfds(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    return PyBool_FromLong(goproc_have_pidfds());
+}
+
+PyDoc_STRVAR(keep_tether_doc, "keep_tether(fd) -> None\n\n"
+                              "fd is the write end of this process's tether: it is closed in what this process forks.");
+
+static PyObject *process_keep_tether(PyObject *Py_UNUSED(module), PyObject *arg) {
+    int fd = (int)PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    keep_tether(fd);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(mend_runtime_doc,
              "mend_runtime() -> None\n\n"
              "Before a call of the engine: open what the Go runtime cannot do without, should the program "
@@ -612,12 +638,6 @@ static int make_tether(int ends[2]) {
     close(ends[0] < 0 ? ends[1] : ends[0]);
     errno = error;
     return -1;
-}
-
-/* The child keeps the write end, for as long as it lives. */
-static void keep_tether(int write) {
-    tether.write = write;
-    tether.mark = goproc_mark(write);
 }
 
 /* Looks at a child without reaping it: 1 if it has ended, 0 if it runs, -1 with errno ECHILD if it has been reaped, and
@@ -1116,6 +1136,8 @@ PyMethodDef goproc_process_methods[] = {
     {"release_signals", process_release_signals, METH_NOARGS, release_signals_doc},
     {"take_on", process_take_on, METH_O, take_on_doc},
     {"attach", process_attach, METH_O, attach_doc},
+    {"have_pidfds", process_have_pidfds, METH_NOARGS, have_pidfds_doc},
+    {"keep_tether", process_keep_tether, METH_O, keep_tether_doc},
     {"mend_runtime", process_mend_runtime, METH_NOARGS, mend_runtime_doc},
     {"fork", process_fork, METH_NOARGS, fork_doc},
     {"fork_sibling", process_fork_sibling, METH_NOARGS, fork_sibling_doc},

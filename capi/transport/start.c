@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -63,9 +65,26 @@ static void in_forked_child(void) {
     }
 }
 
-/* Whether that many descriptors can be opened; if not, errno is set. */
-static int has_descriptors(void) {
+/* Whether that many descriptors can be opened; if not, errno is set, and *what says which call failed. */
+static int has_descriptors(const char **what) {
     int opened[DESCRIPTORS], count = 0;
+    const char *refusing = "epoll_create1, by which the Go runtime waits";
+    int epoll = epoll_create1(EPOLL_CLOEXEC), event = -1;
+    if (epoll >= 0) {
+        refusing = "eventfd, by which the Go runtime is woken";
+        event = eventfd(0, EFD_CLOEXEC);
+    }
+    int refusal = errno, is_refused = epoll < 0 || event < 0;
+    if (epoll >= 0)
+        close(epoll);
+    if (event >= 0)
+        close(event);
+    if (is_refused) { /* the runtime would end the process */
+        errno = refusal;
+        *what = refusing;
+        return 0;
+    }
+    *what = "open, for the descriptors that it needs";
     while (count < DESCRIPTORS && (opened[count] = open("/", O_PATH | O_CLOEXEC)) >= 0)
         count++;
     int error = errno, enough = count == DESCRIPTORS;
@@ -106,8 +125,9 @@ PyDoc_STRVAR(
     "refuse.");
 
 static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
-    if (!has_descriptors())
-        return refused(errno, "eventfd, for the descriptors that it needs");
+    const char *what;
+    if (!has_descriptors(&what))
+        return refused(errno, what);
     if (!has_room(LIBRARY))
         return refused(errno, "mmap");
     PyObject *path;

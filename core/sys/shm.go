@@ -20,7 +20,7 @@ type SharedMemory struct {
 func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	fd, err := unix.MemfdCreate("goproc-"+what, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
+		return nil, fmt.Errorf("memfd_create: %w (for memory that processes share)", err)
 	}
 	m := &SharedMemory{fd: NewFD(fd, what)}
 	if err := truncate(fd, size); err != nil {

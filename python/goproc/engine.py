@@ -211,7 +211,15 @@ def _find_extension() -> str:
 def _load_copy(path: str):
     global _copies
     _copies += 1
-    fd = os.memfd_create("goproc-engine")
+    name = None
+    try:
+        if not os.path.exists("/proc/self/fd"):
+            raise OSError("/proc is not there")
+        fd = os.memfd_create("goproc-engine")
+    except OSError:
+        import tempfile
+
+        fd, name = tempfile.mkstemp(".so", "goproc-engine-")
     try:
         with open(path, "rb", buffering=0) as library:
             left = os.fstat(library.fileno()).st_size
@@ -220,11 +228,15 @@ def _load_copy(path: str):
                 if not sent:
                     raise ImportError(f"{path} became shorter while it was read", name="goproc._engine")
                 left -= sent
+        if name is not None:
+            return _load_path(name)
         # The loader compares names before inodes, and an ancestor may have loaded its copy under the same number: the
         # name must be new in this line of processes.
         return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
     finally:
         os.close(fd)
+        if name is not None:
+            os.unlink(name)
 
 
 def _load_path(path: str):

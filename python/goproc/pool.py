@@ -198,11 +198,13 @@ class Pool(_standard.Pool):
         try:
             number = engine.call("PoolNew", min(retries, _FOR_EVER))
         except OSError as reason:
-            if reason.errno != errno.EFBIG:
+            if reason.errno == errno.EFBIG:
+                why = f"RLIMIT_FSIZE, the limit of the size of files, leaves pools no shared memory: {reason}"
+            elif reason.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+                why = f"this system refuses what a pool needs: {reason}"
+            else:
                 raise
-            engine.warn_once(
-                f"RLIMIT_FSIZE, the limit of the size of files, leaves pools no shared memory: {reason}. Pools"
-            )
+            engine.warn_once(f"{why}. Pools")
             return reason
         try:
             memory_fd = os.dup(engine.call("PoolMemoryFD", number))

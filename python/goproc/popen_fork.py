@@ -126,15 +126,15 @@ class Popen:
 
     def terminate(self):
         """Send SIGTERM."""
-        self._send_signal(signal.SIGTERM)
+        self._send_or_wait(signal.SIGTERM)
 
     def kill(self):
         """Send SIGKILL."""
-        self._send_signal(signal.SIGKILL)
+        self._send_or_wait(signal.SIGKILL)
 
     def interrupt(self):
         """Send SIGINT."""
-        self._send_signal(signal.SIGINT)
+        self._send_or_wait(signal.SIGINT)
 
     def close(self):
         """Give back the sentinel, and the seat or the engine's entry. The process must have ended."""
@@ -146,6 +146,14 @@ class Popen:
     def __del__(self, forget=_forget, getpid=os.getpid):
         if self._id and self._owner == getpid():
             forget(self._id)
+
+    def _send_or_wait(self, sig):
+        """Send a signal. One that may not be sent is no error if the process ends now: multiprocessing waits as long."""
+        try:
+            self._send_signal(sig)
+        except PermissionError:  # this process has changed its user
+            if self.wait(timeout=0.1) is None:
+                raise
 
     def _send_signal(self, sig):
         if self.returncode is not None:

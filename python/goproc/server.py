@@ -48,6 +48,9 @@ _BETWEEN_STARTS = 0.002
 #: been more than so many: whoever starts one process, or a small pool, shall not wait for it.
 _BEFORE_REHEARSAL, _FEW_REQUESTS = 0.05, 2
 
+#: Seconds between looks at children of whose end nothing tells.
+_BETWEEN_LOOKS = 0.05
+
 _REQUEST = struct.Struct("<Iii")
 _FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
 _REPLY = struct.Struct("<Iii")
@@ -74,7 +77,8 @@ class Server:
         self._unable = unable
         self._epoll = epoll()
         self._epoll.register(socket_fd, EPOLLIN)
-        self._children = {}  # pidfd: pid, of its own
+        self._children = {}  # pidfd: pid, of its own. Where there are no pidfds, a tether's read end takes their place
+        self._untold: set[int] = set()  # those of its tethers whose other ends running children have closed
         self._ahead = 0  # how many have been forked ahead and not taken yet
         self._forking_ahead = False
         self._requests = 0
@@ -89,7 +93,10 @@ class Server:
         try:
             while True:
                 lacking = self._forking_ahead and self._ahead < STANDBYS and not self._unable
-                events = self._epoll.poll(self._pause(calm) if lacking else None)
+                pause = self._pause(calm) if lacking else _BETWEEN_LOOKS if self._untold else None
+                events = self._epoll.poll(pause)
+                for fd in tuple(self._untold):
+                    self._report_exit(fd)
                 calm = not events
                 sent = None
                 for fd, _ in events:
@@ -110,7 +117,7 @@ class Server:
                         return None
                     if sent is not None:
                         return sent
-                if not events:
+                if not events and lacking:
                     if self._rehearsal is None:
                         self._rehearsal = self._make_rehearsal()
                     if (sent := self._fork(True)) is not None:
@@ -135,21 +142,24 @@ class Server:
         """Fork a process and tell the client. In the process, wait for the order, and return it."""
         pid = pidfd = None
         pair: tuple = ()
+        tether: tuple = ()
         try:
             pair = ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            if not _transport.have_pidfds():
+                tether = os.pipe()
             if self._siblings:
                 pid = _transport.fork_sibling()
             else:
                 pid = _transport.fork()
                 if pid:
-                    pidfd = os.pidfd_open(pid)
+                    pidfd = tether[0] if tether else os.pidfd_open(pid)
                     self._epoll.register(pidfd, EPOLLIN)
         except Exception as error:
             if pid:
                 os.kill(pid, signal.SIGKILL)
                 waitpid(pid, 0)
-            if pidfd is not None:
-                os.close(pidfd)
+            for fd in tether or ((pidfd,) if pidfd is not None else ()):
+                os.close(fd)
             for end in pair:
                 end.close()
             if ahead:
@@ -158,15 +168,23 @@ class Server:
                 self._send(_FAILED, 0, getattr(error, "errno", None) or errno.EAGAIN)
             return None
         if pid == 0:
+            if tether:
+                _transport.keep_tether(tether[1])
             if self._siblings:
                 # Itself, for should the server be killed now, nobody else could: its parent must know whom to wait for.
-                self._announce(os.getpid(), os.pidfd_open(os.getpid()), ours)
+                self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
             else:
+                if tether:
+                    os.close(tether[0])
                 cooperative.after_fork()
             ours.close()
             self._leave()
             return self._stand_by(theirs, ahead)
         theirs.close()
+        if tether:
+            os.close(tether[1])
+            if self._siblings:
+                os.close(tether[0])
         self._ahead += ahead
         if not self._siblings:
             self._children[pidfd] = pid
@@ -187,14 +205,22 @@ class Server:
         self._socket.sendmsg([_REPLY.pack(kind, pid, value)], rights)
 
     def _report_exit(self, pidfd):
-        pid = self._children.pop(pidfd)
+        pid = self._children[pidfd]
         try:
-            result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-            assert result is not None  # without WNOHANG
+            result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+            if result is None:  # a tether is closed before its process can be waited for, or by the process itself
+                if pidfd not in self._untold:
+                    self._untold.add(pidfd)
+                    self._epoll.unregister(pidfd)
+                return
             status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         except ChildProcessError:
             status = 255  # a preloaded module has reaped it
-        self._epoll.unregister(pidfd)
+        del self._children[pidfd]
+        if pidfd in self._untold:
+            self._untold.remove(pidfd)
+        else:
+            self._epoll.unregister(pidfd)
         os.close(pidfd)
         self._send(_EXITED, pid, status)
 

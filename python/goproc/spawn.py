@@ -7,6 +7,7 @@ The rules of what a child is given and how its `__main__` is made are multiproce
 too. A memfd instead of its pipe: nothing can fill up, so a child that dies early cannot block its parent.
 """
 
+import errno
 import gc
 import os
 import signal
@@ -241,7 +242,7 @@ def dump(process_obj, popen):
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
         return put("goproc-process", buffer)
-    fd = os.memfd_create("goproc-process")
+    fd = open_unnamed("goproc-process")
     try:
         with open(fd, "wb", closefd=False) as file:
             _dump_to(file, data, process_obj, popen)
@@ -265,7 +266,7 @@ def put(name, buffer):
     """Return a descriptor from which the contents of a BytesIO can be read: of a memfd of that name, or of a pipe."""
     if len(buffer.getbuffer()) > _transport.file_size_limit():
         return _fed_pipe(buffer)
-    fd = os.memfd_create(name)
+    fd = open_unnamed(name)
     try:
         with open(fd, "wb", closefd=False) as file:
             file.write(buffer.getbuffer())
@@ -274,6 +275,32 @@ def put(name, buffer):
         os.close(fd)
         raise
     return fd
+
+
+def open_unnamed(name):
+    """Return a descriptor of an empty file without a name: a memfd, or where that is refused, a temporary file.
+
+    name: for those who look at the process's descriptors. Raises OSError, which says that memfd_create failed.
+    """
+    try:
+        return os.memfd_create(name)
+    except OSError as reason:
+        if reason.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            raise
+        refusal = reason
+    import tempfile
+
+    for folder in ("/dev/shm", None):
+        try:
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                return os.dup(file.fileno())
+        except OSError:
+            pass
+    raise OSError(
+        refusal.errno,
+        f"memfd_create: {refusal.strerror}, and there is no folder for a temporary file either: goproc needs one to "
+        "hand a new process what it is to do",
+    )
 
 
 def _fed_pipe(buffer):
@@ -310,7 +337,7 @@ class Rehearsal:
         try:
             self._data_fd = dump(process_type(target=_nothing), self)
         except Exception:  # the working folder is gone, say: then there is none
-            self._data_fd = os.memfd_create("goproc-rehearsal")
+            self._data_fd = open_unnamed("goproc-rehearsal")
 
     def __call__(self):
         try:
