@@ -1042,9 +1042,17 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
             left.tv_nsec = (long)((timeout - (double)left.tv_sec) * 1e9);
         }
         int ready, error;
-        Py_BEGIN_ALLOW_THREADS ready = ppoll(&wanted, 1, bounded ? &left : NULL, NULL);
+        Py_BEGIN_ALLOW_THREADS;
+        ready = ppoll(&wanted, 1, bounded ? &left : NULL, NULL);
+        if (ready < 0 && (errno == ENOSYS || errno == EPERM)) { /* a sandbox refuses it */
+            int most = 1 << 30, milliseconds = !bounded                ? -1
+                                               : timeout < most / 1000 ? (int)(timeout * 1e3 + 0.999)
+                                                                       : most;
+            ready = poll(&wanted, 1, milliseconds);
+        }
         error = errno;
-        Py_END_ALLOW_THREADS if (ready > 0) {
+        Py_END_ALLOW_THREADS;
+        if (ready > 0) {
             if (wanted.revents & POLLNVAL) {
                 errno = EBADF;
                 PyErr_SetFromErrno(PyExc_OSError);

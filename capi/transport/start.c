@@ -74,7 +74,17 @@ static int has_descriptors(const char **what) {
         refusing = "eventfd, by which the Go runtime is woken";
         event = eventfd(0, EFD_CLOEXEC);
     }
-    int refusal = errno, is_refused = epoll < 0 || event < 0;
+    int is_refused = epoll < 0 || event < 0;
+    struct epoll_event ready = {.events = EPOLLIN};
+    if (!is_refused) {
+        refusing = "epoll_ctl, by which the Go runtime waits";
+        is_refused = epoll_ctl(epoll, EPOLL_CTL_ADD, event, &ready) < 0;
+    }
+    if (!is_refused) {
+        refusing = "epoll_pwait, by which the Go runtime waits";
+        is_refused = epoll_pwait(epoll, &ready, 1, 0, NULL) < 0;
+    }
+    int refusal = errno;
     if (epoll >= 0)
         close(epoll);
     if (event >= 0)

@@ -1,0 +1,96 @@
+"""A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD
+
+CALL: a name of NUMBERS. ERROR: ENOSYS or EPERM. The filter (seccomp(2)) is this program's, and its children's.
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+import time
+
+#: The numbers of the calls on x86-64 and aarch64, and the argument that is looked at, with the value that is refused.
+NUMBERS = {
+    "pidfd_open": (434, 434, None),
+    "pidfd_send_signal": (424, 424, None),
+    "waitid of a pidfd": (247, 95, (0, 3)),
+    "memfd_create": (319, 279, None),
+    "fcntl F_SETSIG": (72, 25, (1, 10)),
+    "eventfd2": (290, 19, None),
+    "epoll_create1": (291, 20, None),
+    "close_range": (436, 436, None),
+    "sched_getaffinity": (204, 123, None),
+    "clone3": (435, 435, None),
+    "prctl PR_GET_TID_ADDRESS": (157, 167, (0, 40)),
+    "fallocate": (285, 47, None),
+}
+
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _FAIL_WITH = 0x7FFF0000, 0x00050000
+
+
+def refuse(call, error):
+    """Have the kernel refuse the call from now on."""
+    x86_64, aarch64, argument = NUMBERS[call]
+    number = {"x86_64": x86_64, "aarch64": aarch64}[platform.machine()]
+    program = [(_LOAD, 0, 0, 0), (_IF_EQUAL, 0, 3 if argument else 1, number)]
+    if argument:
+        program += [(_LOAD, 0, 0, 16 + 8 * argument[0]), (_IF_EQUAL, 0, 1, argument[1])]
+    program += [(_RETURN, 0, 0, _FAIL_WITH | getattr(errno, error)), (_RETURN, 0, 0, _ALLOW)]
+    code = b"".join(struct.pack("HBBI", operation, yes, no, value) for operation, yes, no, value in program)
+    buffer = ctypes.create_string_buffer(code)
+    described = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for arguments in ((_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_SET_SECCOMP, _MODE_FILTER, described, 0, 0)):
+        if libc.prctl(*arguments) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+def succeed(value):
+    return value + 1
+
+
+def nested():
+    import goproc
+
+    with goproc.get_context("fork").Pool(1) as pool:
+        assert pool.apply(succeed, (1,)) == 2
+
+
+def main(call, error, method):
+    refuse(call, error)
+    import goproc
+
+    context = goproc.get_context(method)
+    for daemon in (False, True):
+        processes = [context.Process(target=succeed, args=(1,), daemon=daemon) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0, process.exitcode
+    process = context.Process(target=time.sleep, args=(3600,))
+    process.start()
+    assert process.is_alive()
+    process.join(0.01)
+    assert process.exitcode is None
+    process.terminate()
+    process.join()
+    assert process.exitcode == -15, process.exitcode
+    for options in ({}, {"maxtasksperchild": 1}):
+        with context.Pool(4, **options) as pool:
+            assert pool.map(succeed, range(20), chunksize=1) == list(range(1, 21))
+            assert pool.apply(len, (b"x" * 1_000_000,)) == 1_000_000
+            assert sorted(pool.imap_unordered(succeed, range(4))) == [1, 2, 3, 4]
+        pool.join()
+    process = context.Process(target=nested)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, process.exitcode
+    print("done")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
