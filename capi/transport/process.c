@@ -234,6 +234,16 @@ static void keep_tether(int write) {
     tether.mark = goproc_mark(write);
 }
 
+PyDoc_STRVAR(mark_doc,
+             "mark(fd) -> int\n\nWhat the descriptor refers to: equal numbers, the same file. 0 if it is not open.");
+
+static PyObject *process_mark(PyObject *Py_UNUSED(module), PyObject *arg) {
+    long fd = PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    return PyLong_FromUnsignedLong(goproc_mark((int)fd));
+}
+
 PyDoc_STRVAR(have_pidfds_doc,
              "have_pidfds() -> bool\n\n"
              "Whether processes have pidfds here. Else the read end of a pipe takes the place of one: only "
@@ -1144,6 +1154,7 @@ PyMethodDef goproc_process_methods[] = {
     {"release_signals", process_release_signals, METH_NOARGS, release_signals_doc},
     {"take_on", process_take_on, METH_O, take_on_doc},
     {"attach", process_attach, METH_O, attach_doc},
+    {"mark", process_mark, METH_O, mark_doc},
     {"have_pidfds", process_have_pidfds, METH_NOARGS, have_pidfds_doc},
     {"keep_tether", process_keep_tether, METH_O, keep_tether_doc},
     {"mend_runtime", process_mend_runtime, METH_NOARGS, mend_runtime_doc},

@@ -113,7 +113,10 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        if not (cooperative if patched else _transport).wait_readable(self.sentinel, timeout):
+        # The program may have closed the sentinel, and have a file of its own under the number.
+        if _transport.mark(self.sentinel) == self._mark and not (cooperative if patched else _transport).wait_readable(
+            self.sentinel, timeout
+        ):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -148,7 +151,7 @@ class Popen:
             forget(self._id)
 
     def _send_or_wait(self, sig):
-        """Send a signal. One that may not be sent is no error if the process ends now: multiprocessing waits as long."""
+        """Send a signal. That it may not is no error if the process ends now, as with multiprocessing."""
         try:
             self._send_signal(sig)
         except PermissionError:  # this process has changed its user
@@ -203,6 +206,7 @@ class Popen:
         self._id = process_id
         self.pid = pid
         self.sentinel = sentinel
+        self._mark = _transport.mark(sentinel)
 
     def _launch(self, process_obj):
         child: list = [None, None, None]
