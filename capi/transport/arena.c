@@ -1,6 +1,7 @@
 /* Extents: allocating, mapping, releasing; see arena.h. */
 #define _GNU_SOURCE
 #include "arena.h"
+#include "descriptors.h"
 #include "wake.h"
 
 #include <stdlib.h>
@@ -19,9 +20,13 @@ enum {
 };
 
 void goproc_arena_init(goproc_arena *arena, int fd, uint64_t who) {
-    *arena = (goproc_arena){.fd = fd, .who = who, .most_idle = UINT64_MAX};
+    *arena = (goproc_arena){.fd = fd, .mark = goproc_mark(fd), .who = who, .most_idle = UINT64_MAX};
     arena->next = GOPROC_EXTENTS_START + who * GOPROC_EXTENT_RANGE;
     arena->limit = arena->next + GOPROC_EXTENT_RANGE;
+}
+
+int goproc_arena_file(const goproc_arena *arena) {
+    return arena->fd >= 0 && goproc_mark(arena->fd) == arena->mark ? arena->fd : -1;
 }
 
 /* The size of the extent that holds length bytes. Pages that are never touched cost nothing, so sizes are powers of
@@ -86,7 +91,7 @@ goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_
     goproc_mapping *mapping = calloc(1, sizeof *mapping);
     if (mapping == NULL)
         return NULL;
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, arena->fd, (off_t)offset);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, goproc_arena_file(arena), (off_t)offset);
     if (memory == MAP_FAILED) {
         free(mapping);
         return NULL;
@@ -181,7 +186,8 @@ void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from,
     if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->header->filled &&
         may_write(mapping->offset + offset + size)) {
         ssize_t written;
-        while (size > 0 && (written = pwrite(mapping->arena->fd, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
+        int file = goproc_arena_file(mapping->arena);
+        while (size > 0 && (written = pwrite(file, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
             bytes += written;
             offset += (uint64_t)written;
             size -= (size_t)written;
@@ -237,15 +243,15 @@ static bool is_possible(const goproc_extent *extent) {
 
 bool goproc_mapping_private(const goproc_mapping *mapping, size_t page, size_t count) {
     return mmap((uint8_t *)mapping->header + page * GOPROC_PAGE_SIZE, count * GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_FIXED, mapping->arena->fd,
+                MAP_PRIVATE | MAP_FIXED, goproc_arena_file(mapping->arena),
                 (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
 }
 
 /* Drops what this process has written to its private pages, so that they show what the producer has written since. */
 static bool renew(goproc_mapping *mapping) {
     if (mapping->owned_count == GOPROC_MOST_OWNED) { /* payloads of many layouts have been here */
-        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mapping->arena->fd,
-                 (off_t)mapping->offset) == MAP_FAILED)
+        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                 goproc_arena_file(mapping->arena), (off_t)mapping->offset) == MAP_FAILED)
             return false;
         mapping->owned_count = 0;
     }
@@ -310,7 +316,7 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
     }
     *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1};
     (void)madvise(memory, size, MADV_HUGEPAGE); /* where there are none, it is only slower */
-    void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, arena->fd, (off_t)extent->offset);
+    void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, goproc_arena_file(arena), (off_t)extent->offset);
     if (original == MAP_FAILED) {
         unmap(copy);
         return NULL;

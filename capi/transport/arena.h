@@ -54,7 +54,8 @@ typedef struct {
 
 /* The mappings of one side: of the producer's own extents, or of those that a consumer has been told of. */
 typedef struct goproc_arena {
-    int fd;
+    int fd;               /* of the memory file; -1: abandoned. Use goproc_arena_file */
+    uint32_t mark;        /* of it: see descriptors.c */
     uint64_t who;         /* the serial of the worker whose arena it is, 0 for the parent */
     uint64_t next, limit; /* the producer's range; next is the first offset never used */
     uint64_t serial;
@@ -74,6 +75,9 @@ typedef struct goproc_arena {
 /* Makes an arena over the memory file fd, which stays the caller's. who: the serial of the worker that it belongs to, 0 for
  * the parent; it numbers a producer's range. */
 void goproc_arena_init(goproc_arena *arena, int fd, uint64_t who);
+
+/* The descriptor of the memory file, or -1 if the program has closed it, and may have given its number to another file. */
+int goproc_arena_file(const goproc_arena *arena);
 
 /* Allocates an extent for length bytes and describes it. Returns its mapping, or NULL with errno set. */
 goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);

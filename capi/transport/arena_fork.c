@@ -177,8 +177,8 @@ static void survive(goproc_mapping *mapping) {
     goproc_arena *arena = mapping->arena;
     mapping->orphaned = true;
     if (mapping->readers < mapping->uses && !mapping->shared) {
-        void *spare =
-            mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, arena->fd, (off_t)mapping->offset);
+        void *spare = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, goproc_arena_file(arena),
+                           (off_t)mapping->offset);
         if (spare == MAP_FAILED) {
             if (make_ours(mapping))
                 return;

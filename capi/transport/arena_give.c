@@ -35,14 +35,15 @@ void goproc_memory_punch(int fd, uint64_t begin, uint64_t end) {
 }
 
 void goproc_mapping_give(goproc_mapping *mapping) {
-    goproc_memory_punch(mapping->arena->fd, mapping->offset + GOPROC_PAGE_SIZE, mapping->offset + mapping->size);
+    goproc_memory_punch(goproc_arena_file(mapping->arena), mapping->offset + GOPROC_PAGE_SIZE,
+                        mapping->offset + mapping->size);
     mapping->header->filled = 0;
     atomic_store(&mapping->header->owner, 0);
 }
 
 void goproc_mapping_remove(goproc_mapping *mapping) {
     if (mapping->arena->fd >= 0) {
-        goproc_memory_punch(mapping->arena->fd, mapping->offset, mapping->offset + mapping->size);
+        goproc_memory_punch(goproc_arena_file(mapping->arena), mapping->offset, mapping->offset + mapping->size);
         return;
     }
     /* The file is closed. A second mapping of it, as a whole: in the first one, some pages may be private. */
@@ -77,7 +78,8 @@ static void retire(goproc_mapping *mapping) {
     if (!claim(arena, mapping->header))
         return;
     arena->cold[arena->cold_count++] = (goproc_piece){mapping->offset, mapping->size};
-    goproc_memory_punch(arena->fd, mapping->offset, mapping->offset + mapping->size); /* so its owner becomes 0 */
+    goproc_memory_punch(goproc_arena_file(arena), mapping->offset,
+                        mapping->offset + mapping->size); /* so its owner becomes 0 */
     goproc_mapping_drop(mapping);
 }
 
@@ -165,7 +167,7 @@ static void forget(goproc_arena *arena, uint64_t begin, uint64_t end) {
     }
     while (begin < end) {
         goproc_piece next = next_kept(arena, begin, end);
-        goproc_memory_punch(arena->fd, begin, next.offset);
+        goproc_memory_punch(goproc_arena_file(arena), begin, next.offset);
         begin = next.offset + next.size;
     }
 }

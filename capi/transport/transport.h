@@ -24,6 +24,7 @@
 #include <Python.h>
 
 #include "../goproc.h"
+#include "descriptors.h"
 
 /* The values of goproc_engine_state(). */
 enum {
@@ -58,12 +59,10 @@ void goproc_raise_errno(const char *call, const char *purpose);
 
 /* See descriptors.c.
  *
- * goproc_mark: the mark of what the descriptor refers to, 0 if it is not open. errno stays as it is.
  * goproc_close_marked: close the descriptor if it still refers to what has the mark; whether it did.
  * goproc_move_above_streams: move a descriptor below three, for these are standard streams in a child.
  * goproc_move_up: move it to a number that programs rarely reach, if that can be.
  * The last two return the new number, or -1 with errno set, and then it is closed; -1 stays -1. */
-uint32_t goproc_mark(int fd);
 int goproc_close_marked(int fd, uint32_t mark);
 int goproc_move_above_streams(int fd);
 int goproc_move_up(int fd);

@@ -1,0 +1,10 @@
+/* Marks of descriptors: see descriptors.c. Without Python, for the arena. */
+#ifndef GOPROC_DESCRIPTORS_H
+#define GOPROC_DESCRIPTORS_H
+
+#include <stdint.h>
+
+/* A mark of what the descriptor refers to, 0 if it is not open. errno stays as it is. */
+uint32_t goproc_mark(int fd);
+
+#endif
