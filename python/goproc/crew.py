@@ -127,9 +127,9 @@ class Crew:
                     if self._context.get_start_method() == "fork":
                         nursery = self._replacing(fds, slots) or self._starting_together(fds, slots)
                     else:
-                        from multiprocessing import resource_tracker
+                        from .spawn import tracker_fd
 
-                        resource_tracker.getfd()  # starting the tracker would unblock the signal
+                        tracker_fd()  # starting the tracker would unblock the signal
                     # Before the first fork, too: what is written to after it must be copied.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
                     # Ctrl-C is not for workers: one that is about to come up must not die of it. It inherits this

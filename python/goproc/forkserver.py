@@ -68,7 +68,7 @@ class ForkServer:
 
     def ensure_running(self):
         """Start this process's server unless it runs. Raises OSError if that fails."""
-        tracker_fd = resource_tracker.getfd()
+        tracker_fd = spawn.tracker_fd()
         if engine.call("ServerPid", "forkserver"):
             return
         own = [self._dump_preload_data()]
@@ -94,7 +94,7 @@ class ForkServer:
         """
         if len(fds) + 2 > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
-        numbers = engine.encode_numbers([data_fd, resource_tracker.getfd(), *fds])
+        numbers = engine.encode_numbers([data_fd, spawn.tracker_fd(), *fds])
         self.ensure_running()
         try:
             process_id = engine.request_process("forkserver", numbers)

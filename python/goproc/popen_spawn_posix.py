@@ -9,7 +9,7 @@ Where there can be no engine, multiprocessing's util.spawnv_passfds() executes t
 import errno
 import os
 import sys
-from multiprocessing import resource_tracker, util
+from multiprocessing import util
 
 from . import _transport, engine, popen_fork, spawn
 
@@ -43,7 +43,7 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj):
-        tracker_fd = resource_tracker.getfd()
+        tracker_fd = spawn.tracker_fd()
         own = [spawn.dump(process_obj, self)]
         try:
             own.append(_transport.duplicate_lifeline())

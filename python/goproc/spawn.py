@@ -327,6 +327,29 @@ def _fed_pipe(buffer):
     return read_fd
 
 
+_tracker: "tuple[int | None, int] | None" = None  # the resource tracker's pipe as it was last seen: descriptor and mark
+
+
+def tracker_fd():
+    """Return resource_tracker.getfd(), which starts the tracker if need be.
+
+    That function writes to whatever has the number of its pipe, and raises if it is closed. A program may have closed
+    descriptors that are not its own: then another tracker is started.
+    """
+    global _tracker
+    from multiprocessing import resource_tracker
+
+    tracker = resource_tracker._resource_tracker
+    fd = tracker._fd
+    if fd is not None:
+        mark = _transport.mark(fd)
+        if not mark or (_tracker is not None and _tracker[0] == fd and _tracker[1] != mark):
+            tracker._fd = tracker._pid = None  # the old one ends when nobody has its pipe
+    fd = resource_tracker.getfd()
+    _tracker = fd, _transport.mark(fd)
+    return fd
+
+
 class Rehearsal:
     """What a process that stands by does: what it will do with what it is sent, as far as that leaves no trace.
 

@@ -50,7 +50,6 @@ def between_two(context):
     """Processes and pools before, and others after."""
     use(context)
     close_all()
-    forget_tracker()
     files = Files()
     use(context)
     use(context)
@@ -63,7 +62,6 @@ def after_a_process(context):
     process.start()
     process.join()
     close_all()
-    forget_tracker()
     files = Files()
     use(context)
     files.check()
@@ -78,7 +76,6 @@ def one_by_one(context):
             os.close(fd)
         except OSError:
             pass
-    forget_tracker()
     files = Files()
     assert process.is_alive()
     use(context)
@@ -94,7 +91,6 @@ def pool_in_use(context):
     pool = context.Pool(2)
     pool.map(succeed, range(4))
     close_all()
-    forget_tracker()
     files = Files()
     for submit in (lambda: pool.map_async(succeed, [1]), lambda: pool.apply_async(len, (b"x" * 300_000,))):
         try:
@@ -121,7 +117,6 @@ def in_child(context):
         try:
             os.dup2(writing, 2)
             close_all()
-            forget_tracker()
             files = Files()
             use(context)
             use(context)
@@ -148,14 +143,6 @@ def in_worker(context):
         except Exception as error:
             print("a large result:", type(error).__name__, error)
         assert pool.apply_async(succeed, (2,)).get(60) == 3
-
-
-def forget_tracker():
-    """The resource tracker's pipe is multiprocessing's, which does not look after it, and raises."""
-    from multiprocessing import resource_tracker
-
-    resource_tracker._resource_tracker._fd = None
-    resource_tracker._resource_tracker._pid = None
 
 
 SCENARIOS = (between_two, after_a_process, one_by_one, pool_in_use, in_child, in_worker)

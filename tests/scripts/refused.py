@@ -1,11 +1,14 @@
-"""A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD
+"""A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD [killed]
 
-CALL: a name of NUMBERS. ERROR: ENOSYS or EPERM. The filter (seccomp(2)) is this program's, and its children's.
+CALL: a name of NUMBERS, or "none". ERROR: ENOSYS or EPERM. The filter (seccomp(2)) is this program's, and its
+children's. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
 """
 
 import ctypes
 import errno
+import os
 import platform
+import signal
 import struct
 import sys
 import time
@@ -59,11 +62,19 @@ def nested():
         assert pool.apply(succeed, (1,)) == 2
 
 
-def main(call, error, method):
-    refuse(call, error)
+def main(call, error, method, end="done"):
+    if call != "none":
+        refuse(call, error)
     import goproc
 
     context = goproc.get_context(method)
+    if end == "killed":
+        daemon = context.Process(target=time.sleep, args=(3600,), daemon=True)
+        daemon.start()
+        pool = context.Pool(2)
+        pool.map(succeed, range(4))
+        print(daemon.pid, *[process.pid for process in pool._pool], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
     for daemon in (False, True):
         processes = [context.Process(target=succeed, args=(1,), daemon=daemon) for _ in range(3)]
         for process in processes:
