@@ -73,6 +73,14 @@ test-python: install-test ## pytest on the installed wheel
 test-quick: install-test ## pytest without the slow tests
 	$(RUN) -m pytest -m "not slow" $(ARGS)
 
+# What depends most on the version of Python.
+BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
+	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker transport))
+
+.PHONY: test-brief
+test-brief: install-test ## the quick tests of what depends most on the version of Python, as CI runs them for each
+	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
+
 .PHONY: test-all
 test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is there or can be obtained
 	@sh build_support/each_python.sh test-python conformance

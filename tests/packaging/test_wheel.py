@@ -114,6 +114,6 @@ def test_metadata(unpacked):
 
 
 def test_the_engine_has_the_version_of_the_package(fresh_python):
-    code = "import goproc._engine as e, importlib.metadata as m; print(e.pybind_Version() == m.version('goproc'))"
+    code = "import goproc.engine as e, importlib.metadata as m; print(e.call('Version') == m.version('goproc'))"
     ran = subprocess.run([fresh_python, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("True\n", "")

@@ -21,9 +21,9 @@ PATIENCE = 30
 #: mkstemp(), and unlinks it next: a program that is killed in between leaves it.
 ARENAS = ("pym-",)
 
-#: How the names begin of semaphores. With fork CPython's SemLock makes each by sem_open(), and unlinks it next, in one call
-#: of C: a program that is killed in between leaves it, on multiprocessing as here. With the other methods the resource
-#: tracker unlinks them.
+#: How the names begin of semaphores. With fork CPython's SemLock makes each by sem_open(), and unlinks it next, in one
+#: call of C: a program that is killed in between leaves it, on multiprocessing as here. With the other methods the
+#: resource tracker unlinks them.
 SEMAPHORES = ("sem.",)
 
 

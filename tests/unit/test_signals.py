@@ -62,7 +62,10 @@ library = ctypes.PyDLL(engine.load().__file__)
 number = engine.call("PoolNew", 0)
 long, unsigned = ctypes.c_uint64, ctypes.c_uint32
 library.goproc_pool_submit.argtypes = [long, long, long, unsigned, unsigned, ctypes.c_void_p, long]
-print(library.goproc_pool_submit(number, 0, 0, 1, 0, 8, 64))
+# First some that are right, which let Go's stack grow: to move it with a wrong pointer in it would end the program.
+for index in range(8):
+    assert library.goproc_pool_submit(number, 0, index, 1, 0, ctypes.create_string_buffer(64), 64) == 0
+print(library.goproc_pool_submit(number, 0, 8, 1, 0, 8, 64))
 try:
     engine.call("PoolClose", number)
 except goproc.EngineError as error:

@@ -1,6 +1,7 @@
 """What programs take for granted, beyond the calls: how they are started, what children inherit, what is imported."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ if __name__ == "__main__":
 def run(*options, program, name, shell=None, cwd=None):
     """Run a program; {} in the shell's command line stands for python."""
     environment = {**os.environ, "PYTHONPATH": str(program.parent)}
-    python = " ".join([sys.executable, *options])
+    python = shlex.join([sys.executable, *options])
     command = ["bash", "-c", shell.replace("{}", python)] if shell else [sys.executable, *options, *name]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=cwd)
 
