@@ -327,7 +327,8 @@ def _fed_pipe(buffer):
     return read_fd
 
 
-_tracker: "tuple[int | None, int] | None" = None  # the resource tracker's pipe as it was last seen: descriptor and mark
+#: The resource tracker as it was last seen: its pipe's descriptor and mark, and its pid, None if it is an ancestor's.
+_tracker: "tuple[int | None, int, int | None] | None" = None
 
 
 def tracker_fd():
@@ -342,11 +343,12 @@ def tracker_fd():
     tracker = resource_tracker._resource_tracker
     fd = tracker._fd
     if fd is not None:
-        mark = _transport.mark(fd)
-        if not mark or (_tracker is not None and _tracker[0] == fd and _tracker[1] != mark):
+        seen = fd, _transport.mark(fd), tracker._pid
+        # multiprocessing, too, may have started another one since, whose pipe has the same number.
+        if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
             tracker._fd = tracker._pid = None  # the old one ends when nobody has its pipe
     fd = resource_tracker.getfd()
-    _tracker = fd, _transport.mark(fd)
+    _tracker = fd, _transport.mark(fd), tracker._pid
     return fd
 
 

@@ -81,7 +81,11 @@ def test_without_a_guard(run_script, method):
     plain = run_script("unguarded.py", method, status=None)
     own = run_script("-m", "goproc", "unguarded.py", method, status=None)
     assert (own.returncode, own.stdout) == (plain.returncode, plain.stdout)
-    assert own.stderr.splitlines()[-1:] == plain.stderr.splitlines()[-1:]
+    last = plain.stderr.splitlines()[-1:]
+    if method == "forkserver" and last and last[0].startswith(("ConnectionResetError", "BrokenPipeError")):
+        # The child of multiprocessing's server may have ended before the main program has sent it everything.
+        last = ["RuntimeError: context has already been set"]
+    assert own.stderr.splitlines()[-1:] == last
     own = run_script("-m", "goproc", "--start-method", method, "unguarded.py", status=None)
     bootstrapping = "current process has finished its bootstrapping phase"
     assert (bootstrapping in own.stderr) == (method != "fork") == (own.returncode != 0)

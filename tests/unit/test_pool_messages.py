@@ -147,7 +147,8 @@ def test_arguments_that_are_objects_are_shown_without_running_their_code(pool):
     import numpy
 
     error = lost(lambda: pool.apply(leave, (Point(1, 2), numpy.arange(3))))
-    assert error.argument == "<Point object>, <ndarray object>"
+    # From Python 3.14 on numpy's arrays are pickled in another way.
+    assert re.fullmatch(r"<Point object>, (<ndarray object>|_frombuffer\(.*\))", error.argument)
     assert lost(lambda: pool.apply(leave, (b"x" * 100_000,))).argument is None  # it is gone with the worker
 
 
@@ -316,7 +317,7 @@ def test_wrong_arguments_of_calls():
         if sys.version_info >= (3, 11):
             with pytest.raises(Exception) as caught:
                 pool.apply(lambda: 1)
-            assert "travels to a worker by its name" in caught.value.__notes__[0]
+            assert [note for note in caught.value.__notes__ if "travels to a worker by its name" in note]
     pool.join()
 
 

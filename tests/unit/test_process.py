@@ -357,8 +357,9 @@ def test_other_children_inherit_little(method):
     for number in (0, 1, 2):
         present.pop(number)
     null = [number for number, what in present.items() if what == "/dev/null"]  # in the place of stdin
+    ctypes = [number for number, what in present.items() if "libffi" in what]  # which keeps its own file open
     # Besides that: the lifeline and the resource tracker's pipe.
-    assert len(present) - len(null) <= 2, present
+    assert len(present) - len(null) - len(ctypes) <= 2, present
 
 
 def test_environment_of_a_spawned_child(monkeypatch):

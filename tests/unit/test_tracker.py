@@ -145,3 +145,25 @@ def test_a_fork_of_the_programs_own_is_left_as_it_is(run_script):
     """Later versions of Python close the tracker's pipe then."""
     theirs, ours = (run_script("-c", RAW_FORK, library).stdout for library in ("multiprocessing", "goproc"))
     assert ours == theirs != ""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_tracker_that_was_started_anew_is_kept(run_script, method):
+    """Its pipe has the number that the former one's had. What is registered with it is unregistered with it, too."""
+    program = (
+        "import goproc\n"
+        "from multiprocessing import resource_tracker\n"
+        f"context = goproc.get_context({method!r})\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in range(3):\n"
+        "        lock = context.Lock()\n"
+        "        pid = resource_tracker._resource_tracker._pid\n"
+        "        process = context.Process(target=abs, args=(1,))\n"
+        "        process.start()\n"
+        "        process.join()\n"
+        "        assert resource_tracker._resource_tracker._pid == pid\n"
+        "        del lock\n"
+        "        resource_tracker._resource_tracker._stop()\n"
+    )
+    done = run_script("-c", program)
+    assert done.stderr == ""
