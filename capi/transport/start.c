@@ -98,6 +98,11 @@ static int has_descriptors(const char **what) {
     while (count < DESCRIPTORS && (opened[count] = open("/", O_PATH | O_CLOEXEC)) >= 0)
         count++;
     int error = errno, enough = count == DESCRIPTORS;
+    /* Let the kernel's table of descriptors grow while there are no threads of the runtime yet: with threads each growth waits
+     * for some 10 ms, and the runtime's descriptors lie above 1023 (core/sys/netpoll.go). */
+    int high = enough ? fcntl(opened[0], F_DUPFD_CLOEXEC, 1100) : -1;
+    if (high >= 0)
+        close(high);
     while (count > 0)
         close(opened[--count]);
     errno = error;
