@@ -1,8 +1,8 @@
 /* faults.c - the signals that the Go runtime takes when the engine is loaded, and gives back here.
  *
- * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. For the
- * last two, and for the first three when somebody has sent them, it does not call the handler that was there before, or ends
- * the program in a way of its own. And each of its threads may be given any signal that is sent to the process, also one
+ * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It does
+ * not always call the handler that was there before: never for SIGPIPE and SIGURG, and for the other three not if somebody
+ * has sent them. It may end the program in a way of its own. And each of its threads may be given any signal that is sent to the process, also one
  * that all of the program's threads block, as sigwait() asks for.
  *
  * The solution: while the engine is loaded, all signals are blocked in the thread that loads it. Go's threads inherit that,
