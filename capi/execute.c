@@ -2,12 +2,12 @@
  *
  * Problem: a thread has attributes of its own, which a program that it executes inherits: credentials, capabilities,
  * no_new_privs, seccomp filters, a Landlock domain, namespaces, scheduling. So the thread that wants the child must make it.
- * Go's syscall.ForkExec does that, but closes nothing in the child that is not close-on-exec. To mark descriptors so in
- * this process would change them under the program's other threads. A second thread could have a descriptor table of its
- * own, but not the calling thread's attributes.
+ * Go's syscall.ForkExec does that, but in the child it leaves open what is not close-on-exec. To mark descriptors as
+ * close-on-exec in this process would change them under the program's other threads. A second thread could have a
+ * descriptor table of its own, but not the calling thread's attributes.
  *
- * Solution: vfork(2). The child has a descriptor table of its own, and closes what it shall not keep before it executes the
- * program. It shares the memory with this process, whose other threads go on; so it only makes system calls.
+ * Solution: vfork(2). The child has a descriptor table of its own, and closes what it is not to keep before it executes
+ * the program. It shares the memory with this process, whose other threads go on. So the child only makes system calls.
  *
  * package capi calls this through execute.go. core/sys/exec.go decides what is executed.
  */
@@ -68,7 +68,7 @@ typedef struct {
     char name[];
 } entry;
 
-/* Has what is not kept closed by execve(2), one by one: what /proc lists, and without /proc every number. */
+/* Marks what is not kept as close-on-exec, one by one: what /proc lists, or without /proc every number. */
 static void mark_one_by_one(const program *p) {
     enum { HIGHEST = 1 << 20 }; /* what the kernel allows unless it is told otherwise (fs.nr_open) */
     union {
@@ -145,8 +145,8 @@ int32_t goproc_execute(const char *path, char *const *argv, char *const *envp, c
     }
     failed = pid < 0 ? errno : 0;
     if (failed == ENOSYS || failed == EPERM || failed == EINVAL) {
-        /* A sandbox may refuse vfork(2), and a kernel refuses it across namespaces of time. They may allow this one, whose
-         * child has a copy of the memory. */
+        /* A sandbox may refuse vfork(2), and the kernel refuses it when children get another time namespace. Both may
+         * allow this clone, whose child has a copy of the memory. */
         shared = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (shared != MAP_FAILED) {
             p.error = shared;

@@ -1,22 +1,23 @@
 /* host.c - what the Go runtime of the engine takes from the process that loads it: threads, and address space.
  *
- * The problem. The runtime ends the process, which no program can catch, when it cannot have a thread or a mapping: when
- * the library is loaded, or at any time later. It reserves 1.2 GB of address space and leaves its threads a malloc arena
- * of 64 MB and a stack of 8 MB each; a forked child, which never runs Go, inherits all of that, and so cannot limit its
- * own address space (RLIMIT_AS) to less. The runtime has no settings for any of this.
+ * The problem. When the runtime cannot have a thread or a mapping it ends the process, and no program can catch that.
+ * It may happen when the library is loaded, or at any time later. The runtime reserves 1.2 GB of address space. Each of
+ * its threads takes a malloc arena of 64 MB and a stack of 8 MB. A forked child never runs Go, but inherits all of
+ * that, and so cannot limit its own address space (RLIMIT_AS) to less. The runtime has no settings for any of this.
  *
  * The solution. In a shared library the runtime makes its threads and its mappings by calling pthread_create(), mmap(),
  * malloc() and free(). The linker binds these calls to the functions below, which are hidden: nothing else in the
  * process sees them.
- *   - Loading the library starts nothing. goproc_host_start() first gets all threads that the runtime will need, parked,
- *     and a reserve of address space; if it cannot, it gives them back and says why, and can be called again later.
+ *   - Loading the library starts nothing. goproc_host_start() first makes all threads that the runtime will need, and
+ *     parks them, and maps a reserve of address space. If it cannot, it gives these back and says why. It can be
+ *     called again.
  *   - The runtime's threads are the parked ones. Their stacks are small, and they never enter malloc().
  *   - The large reservations of the runtime, of which it uses a few pages, are only noted, not made: see note().
  *   - What the kernel refuses later comes from the reserve: see take().
  *   - Forked children do not get the runtime's memory (MADV_DONTFORK).
  *
- * Limits. The reserve is 64 MB: the engine takes no further tasks when that may be too little (core/pool). What the
- * kernel kills for want of memory cannot be helped here.
+ * Limits. The reserve is 64 MB: the engine takes no further tasks when that may be too little (sys.Room). A process
+ * that the kernel kills for want of memory cannot be helped here.
  *
  * Source: runtime/cgo (gcc_libinit.c, gcc_mmap.c, gcc_linux_amd64.c, gcc_util.c) and runtime/mem_linux.go of Go.
  */
@@ -48,13 +49,13 @@ enum {
     MEGABYTE = 1 << 20,
     ARENA = 64 * MEGABYTE, /* the unit in which the runtime reserves its heap, and its alignment */
     RESERVE = 64 * MEGABYTE,
-    START = 32 * MEGABYTE, /* what the runtime maps at its start, beside the first arena, or less */
-    STACK = 256 << 10,     /* of a thread. The runtime switches to stacks of its own; no Go code calls C */
-    STACK_USED = 32 << 10, /* of it by the C library and below, or less */
+    START = 32 * MEGABYTE, /* the runtime maps at most that at its start, beside the first arena */
+    STACK = 256 << 10,     /* of a thread. Go code runs on other stacks, and calls C on the program's threads only */
+    STACK_USED = 32 << 10, /* at most that much of it the C library uses before the runtime's first function */
     MOST_THREADS = 16,
     OTHER_THREADS =
         8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of
-                          one pool, and one to spare; each further pool asks for its own */
+                          one pool, and one to spare. Each pool after the first asks for one more */
     MOST_PROCESSORS = 4, /* host.go */
     BLOCKS = 64,         /* of memory for malloc() on the runtime's threads */
     BLOCK_SIZE = 256,
@@ -79,6 +80,7 @@ __attribute__((constructor(101))) static void find_c_library(void) {
 
 /* ---- threads ----------------------------------------------------------------------------------------------------- */
 
+/* What a parked thread is to run as the runtime's thread. */
 typedef struct {
     void *(*start)(void *);
     void *argument;
@@ -89,14 +91,14 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static errand errands[MOST_THREADS];
 static int errand_count;               /* handed out, and not yet taken by a parked thread */
-static int parked;                     /* threads that wait, minus errands */
+static int parked;                     /* threads that wait and that no errand is meant for */
 static int missing;                    /* threads that have ended and could not be replaced */
 static bool leave;                     /* parked threads are to end: the start has failed */
 static pid_t thread_ids[MOST_THREADS]; /* of those that have begun since a start was tried */
 static int begun;
 
-static errand first; /* the runtime's first thread, that loading the library has asked for */
-static bool started; /* it runs */
+static errand first; /* for the runtime's first thread, which the library's constructor has asked for */
+static bool started; /* whether that thread runs */
 static __thread bool runtimes __attribute__((tls_model("initial-exec"))); /* this thread is one of the runtime's */
 
 static void *park(void *unused);
@@ -146,8 +148,8 @@ static void *park(void *unused) {
     pthread_sigmask(SIG_SETMASK, &mine.mask, NULL);
     mine.start(mine.argument);
 
-    /* The runtime has no further use for the thread: a goroutine was locked to it, and may have left it with a descriptor
-     * table of its own, which one that is made here would share. So another one makes up for it. */
+    /* The runtime has no further use for the thread: a goroutine was locked to it, and may have given it a descriptor
+     * table of its own. A thread that is made here would share that table. So another thread makes the replacement. */
     pthread_mutex_lock(&lock);
     missing++;
     pthread_mutex_unlock(&lock);
@@ -167,8 +169,8 @@ static bool hand_out(const errand *wanted) {
     return possible;
 }
 
-/* Called by the runtime only: by the constructor of the library, whose argument is NULL, and later for each further thread. The
- * runtime uses no result but this. */
+/* Called by the runtime only: by the constructor of the library, whose argument is NULL, and later for each further
+ * thread. The runtime uses nothing of this but whether it succeeds: so *thread is any thread's. */
 HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     errand wanted = {.start = start, .argument = argument};
     pthread_sigmask(SIG_SETMASK, NULL, &wanted.mask);
@@ -179,7 +181,7 @@ HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     }
     struct timespec pause = {0, 1000 * 1000};
     while (!hand_out(&wanted)) {
-        /* More threads than have been foreseen. The runtime would abort: so wait until there can be one. */
+        /* These are more threads than were made ahead. The runtime would abort: so wait until there can be one. */
         if (c_library.pthread_create(thread, attributes, start, argument) == 0)
             return 0;
         nanosleep(&pause, NULL);
@@ -187,14 +189,14 @@ HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return 0;
 }
 
-/* The runtime takes the size for granted, from where its first function on the thread is called. */
+/* The runtime takes this for the size of the stack below its first function on the thread, without checking it. */
 HIDDEN int pthread_attr_getstacksize(const pthread_attr_t *attributes, size_t *size) {
     (void)attributes;
     *size = STACK - STACK_USED;
     return 0;
 }
 
-/* The C library's allocates. */
+/* On the runtime's threads without the C library's function, which allocates memory. */
 HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
     if (!runtimes)
         return c_library.pthread_getattr_np(thread, attributes);
@@ -203,11 +205,12 @@ HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
     return error ? error : pthread_attr_setstack(attributes, (void *)(top - (STACK - STACK_USED)), STACK - STACK_USED);
 }
 
-/* The first malloc() or free() on a thread would reserve an arena for it. */
+/* Memory for malloc() on the runtime's threads: the first real one on a thread would reserve an arena. */
 static _Alignas(16) uint8_t blocks[BLOCKS][BLOCK_SIZE];
 static _Atomic bool block_used[BLOCKS];
 
-/* What the runtime's threads have freed of what others have allocated. Each begins with the address of the next; others free it. */
+/* What the runtime's threads have freed of what other threads have allocated: a list, in which each piece begins with
+ * the address of the next. Other threads really free it, in malloc(). */
 static void *put_off;
 
 static void free_what_was_put_off(void) {
@@ -263,7 +266,7 @@ static size_t pages(size_t size) {
     return (size + 4095) & ~(size_t)4095;
 }
 
-/* Whether nothing is mapped there. Asked in pieces, for the limit of address space may allow no more. */
+/* Whether nothing is mapped there. Tried in pieces, for the limit of address space may allow no larger ones. */
 static bool is_free(uintptr_t begin, uintptr_t end) {
     for (; begin < end; begin += START) {
         void *at = map_anonymous((void *)begin, START, PROT_NONE, MAP_FIXED_NOREPLACE | MAP_NORESERVE);
@@ -276,8 +279,9 @@ static bool is_free(uintptr_t begin, uintptr_t end) {
     return true;
 }
 
-/* Reserves size bytes by a note: the addresses are in nobody's way, and the kernel gives them to nobody, since it places mappings
- * elsewhere while there is room. What the runtime then maps there is mapped only if the addresses are still free. */
+/* Reserves size bytes by a note, without a mapping. Nobody else is at these addresses, and the kernel gives them to
+ * nobody, since it places mappings elsewhere while there is room. What the runtime then maps there is mapped only if
+ * they are free. */
 static void *note(size_t size) {
     uintptr_t begin = (noted_next + ARENA - 1) & ~(uintptr_t)(ARENA - 1);
     if (noted_begin == 0 || size > noted_end - begin)
@@ -290,7 +294,8 @@ static bool is_noted(const void *at) {
     return noted_begin && (uintptr_t)at >= noted_begin && (uintptr_t)at < noted_end;
 }
 
-/* Takes size bytes of the reserve: those at its end, moved to the address, which is free or the runtime's own, if it is not NULL. */
+/* Takes size bytes from the end of the reserve. If at is not NULL they are moved there; at is free, or the runtime's
+ * own. */
 static void *take(void *at, size_t size) {
     size = pages(size);
     void *taken = NULL;
@@ -314,7 +319,7 @@ static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
         }
     } else if (protection == PROT_NONE && at == NULL && size >= ARENA && (got = note(size)) != NULL) {
         return got;
-    } else { /* a hint, which must not lead to where something is noted */
+    } else { /* at is a hint, if anything: it must not lead to where something is noted */
         if (noted_begin && (uintptr_t)at < noted_end && (uintptr_t)at + size > noted_begin)
             at = NULL;
         got = map_anonymous(at, size, protection, 0);
@@ -376,7 +381,7 @@ static void give_memory_back(void) {
     reserve_size = 0;
 }
 
-/* Waits until the kernel no longer counts the threads, which have ended: the program may need what they took. */
+/* Waits until the kernel no longer counts the threads, which have ended: the program may need that room. */
 static void await_release(void) {
     struct timespec pause = {0, 100 * 1000};
     for (int i = 0; i < begun; i++)

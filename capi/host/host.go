@@ -1,4 +1,5 @@
-// Package host bounds what the Go runtime takes from the process that it is loaded into: threads and address space. See host.c.
+// Package host bounds what the Go runtime takes from the process that it is loaded into: threads and address space. See
+// host.c.
 //
 // Only the engine's main package imports it: its C functions replace the C library's for the whole library.
 package host
@@ -15,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostProcessors is MOST_PROCESSORS of host.c: what the engine does besides what its callers' threads do takes no more.
+// mostProcessors is MOST_PROCESSORS of host.c. The engine's own goroutines need no more: most work is done on its
+// callers' threads.
 const mostProcessors = 4
 
 func init() {

@@ -6,8 +6,9 @@
 
 enum { GOPROC_HOST_MEMORY = 1, GOPROC_HOST_THREADS = 2 };
 
-/* Starts the runtime of the library, which is loaded, and waits for nothing. Returns 0, or a negative errno, and which of
- * GOPROC_HOST_* is lacking: then nothing runs, no other function of the library may be called, and this one may be called again. */
+/* Starts the runtime of the library, which is loaded, and waits for nothing. Returns 0, or a negative errno, and then
+ * which of GOPROC_HOST_* is lacking. In that case nothing runs, and of the library's functions only this one may be
+ * called. */
 typedef int32_t (*goproc_host_start_fn)(int32_t *lacking);
 int32_t goproc_host_start(int32_t *lacking);
 

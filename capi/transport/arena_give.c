@@ -1,23 +1,26 @@
 /* Extents: giving memory back to the system; see arena.h.
  *
  * The problem: a copy into memory that was used before is four to ten times as fast as one into fresh memory, so freed
- * extents are to be used again. But nobody else can have their memory meanwhile, and the system can take it from nobody, as
- * shared memory is not reclaimed. Nothing tells beforehand whether an extent will be used again; and nobody looks after it by
- * the clock, for a pool has no thread of its own.
+ * extents are to be used again. But until then nobody else can have their memory: the system does not reclaim shared
+ * memory. Nothing tells beforehand whether an extent will be used again. And nobody watches the clock, for many pools
+ * have no thread of their own.
  *
- * The solution has two limits. By size: a producer counts the memory of its extents, and marks those that go beyond
- * GOPROC_MOST_KEPT; whoever frees a marked one gives its memory back at once. The parent, which frees what all workers
- * produce, does so as well when it has left GOPROC_MOST_IDLE to all of them together. By age: what has been free for a second is given
- * back when the producer, or the one that consumed it, does something; and by a worker when it has slept for a second.
- * Before it sleeps for ever it marks what the parent still looks into. So every extent has somebody who gives it back,
- * whoever does nothing: arguments the worker that consumed them, results the parent, or the worker that has made them.
+ * The solution has two limits.
+ * By size: a producer counts the memory of its extents. It clears `keep` of those that go beyond GOPROC_MOST_KEPT.
+ * Whoever frees such an extent gives its memory back at once. The parent frees what all workers produce. It also gives
+ * memory back at once when it has left GOPROC_MOST_IDLE to all workers together.
+ * By age: what has been free for a second is given back when its producer, or its consumer, does something, and by a
+ * worker that has slept for a second. Before a worker sleeps for ever, it clears `keep` of what the parent still looks
+ * into. So somebody gives each extent back, whoever does nothing. For arguments it is the worker that consumed them;
+ * for results it is the parent, or the worker that made them.
  *
- * Whoever gives a free extent back puts GOPROC_GIVING into the owner's place for that time, by compare-and-swap, as a
- * producer takes a free extent: only one of them gets it. All of it goes but the page of the header, in which it is said that
- * the rest is gone. That page the producer gives back, with its mapping; it remembers the place in the file only.
+ * Whoever gives a free extent back puts GOPROC_GIVING into the owner's place for that time, by compare-and-swap. A
+ * producer takes a free extent in the same way, so only one of them gets it. All of the extent goes but its first page,
+ * the header's, which says that the rest is gone. The producer gives that page back, with its mapping; it remembers
+ * only the place in the file.
  *
- * The limits: up to GOPROC_MOST_KEPT of arguments and GOPROC_MOST_IDLE of results may stay for as long as the main program does
- * nothing with the pool, if the worker that has consumed them, or made them, is busy with one task all the time.
+ * The limits: the memory that a worker has consumed or made may stay while the main program does nothing with the pool
+ * and the worker is busy with one task. That is up to GOPROC_MOST_KEPT of arguments and GOPROC_MOST_IDLE of results.
  */
 #define _GNU_SOURCE
 #include "arena.h"
@@ -64,7 +67,8 @@ static bool is_old(const goproc_extent_header *header, uint64_t now) {
     return used + AGE_NS <= now;
 }
 
-/* Gives back a free extent of this producer's with its mapping. It is in use if that fails. */
+/* Gives back a free extent of this producer's, with its mapping. Does nothing if somebody has taken the extent
+ * meanwhile, or if there is no memory to note its place. */
 static void retire(goproc_mapping *mapping) {
     goproc_arena *arena = mapping->arena;
     if (arena->cold_count == arena->cold_capacity) {
@@ -79,7 +83,7 @@ static void retire(goproc_mapping *mapping) {
         return;
     arena->cold[arena->cold_count++] = (goproc_piece){mapping->offset, mapping->size};
     goproc_memory_punch(goproc_arena_file(arena), mapping->offset,
-                        mapping->offset + mapping->size); /* so its owner becomes 0 */
+                        mapping->offset + mapping->size); /* so its owner becomes 0, as all of it */
     goproc_mapping_drop(mapping);
 }
 
@@ -92,15 +96,15 @@ static void retire_old(goproc_arena *out, uint64_t now) {
     }
 }
 
-/* Whether the first page has memory: looking into it would provide some. */
+/* Whether the first page has memory. Reading it instead would give it some. */
 static bool has_memory(void *page) {
     unsigned char resident = 1;
     (void)mincore(page, GOPROC_PAGE_SIZE, &resident);
     return resident & 1;
 }
 
-/* Gives back what this consumer has freed, and nobody has used for long. Returns whether it has freed more than that.
- * resting: this process is going to sleep, so what others use is unmapped. */
+/* Gives back what this consumer has freed, if nobody has used it for a second. Returns whether there is something that
+ * it has freed more lately. resting: this process is going to sleep, so what others use is unmapped. */
 static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
     bool more = false;
     for (size_t i = in->count; i-- > 0;) {
@@ -143,7 +147,7 @@ bool goproc_arenas_rest(goproc_arena *out, goproc_arena *in) {
     return leave_old(in, goproc_now_ns(), true);
 }
 
-/* The first piece at or behind begin that may be looked into; one of no size at end if there is none. */
+/* The first piece at begin or after it that somebody may look into; if there is none, a piece of no size at end. */
 static goproc_piece next_kept(const goproc_arena *arena, uint64_t begin, uint64_t end) {
     goproc_piece first = {end, 0};
     for (size_t i = 0; i < arena->inherited_count; i++)
@@ -155,7 +159,7 @@ static goproc_piece next_kept(const goproc_arena *arena, uint64_t begin, uint64_
     return first;
 }
 
-/* Gives back what lies between two offsets, where producers have ended. */
+/* Gives back what lies between two offsets. The producers to which that range belongs have ended. */
 static void forget(goproc_arena *arena, uint64_t begin, uint64_t end) {
     for (size_t i = arena->count; i-- > 0;) {
         goproc_mapping *mapping = arena->mappings[i];

@@ -91,8 +91,10 @@ static int check_owner(Channel *self) {
     return -1;
 }
 
-/* Wakes whoever in the parent has asked for it. delivered: there is a result that the parent may not have seen; dry: this
- * worker has nothing left to do; full: it may have to wait. */
+/* Wakes whoever in the parent has asked for it.
+ *
+ * delivered: there is a result that the parent may not have seen. dry: this worker has nothing left to do. full: it may
+ * have to wait for room. */
 static void poke(Channel *self, int delivered, int dry, int full) {
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
@@ -197,14 +199,14 @@ static void leave(Channel *self) {
     atomic_store(&self->slot->task_head, self->after);
 }
 
-/* Raises the error that ends this worker: it, or another one, has scribbled into the memory. Returns NULL. */
+/* Raises the error that ends this worker: this one, or another one, has scribbled into the memory. Returns NULL. */
 static void *nonsense(const char *where) {
     return PyErr_Format(PyExc_RuntimeError,
                         "the memory that this worker shares with its pool has been overwritten (%s): the worker ends",
                         where);
 }
 
-/* Whether a frame that the parent has pushed can lie at the task ring's head, before the tail. */
+/* Whether the frame at the task ring's head is one that the parent can have pushed, all of it before the tail. */
 static int is_possible(const Channel *self, const goproc_frame *frame, uint64_t tail) {
     uint64_t at = self->task_head % GOPROC_RING_SIZE, there = tail - self->task_head;
     if (there > GOPROC_RING_SIZE || there % 8 != 0)
@@ -368,9 +370,8 @@ static PyTypeObject ChannelType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Channel",
     .tp_doc =
         PyDoc_STR("Channel(memory_fd, slot, serial)\n--\n\n"
-                  "A worker's end of a pool. It owns the two descriptors: of the pool's memory, and of the event\n"
-                  "that wakes its parent. slot is the worker's place in the memory; serial, from 1, is of this\n"
-                  "worker alone."),
+                  "A worker's end of a pool. It owns the descriptor of the pool's memory. slot is the worker's place\n"
+                  "in the memory. serial, from 1, is this worker's alone."),
     .tp_basicsize = sizeof(Channel),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = channel_new,

@@ -1,10 +1,12 @@
 /* descriptors.c - descriptors that this process keeps, and may find closed, or being something else.
  *
- * Problem: a program may close all descriptors above 2, its libraries' as well (os.closerange; hand-written daemons do it). Its
- * own files then get the numbers, and whoever goes on using these reads, writes or closes a stranger's file.
- * Solution: a mark of what a descriptor refers to is taken when it is opened, and compared before the number is used. Those that
- * have to stay open for long, as the lifeline, lie at high numbers besides, which such loops often leave out.
- * Limits: before Linux 6.9 all pidfds have one inode, as eventfds and epolls have: these are not told from one another.
+ * Problem: a program may close all descriptors above 2, its libraries' as well (os.closerange; hand-written daemons do
+ * it). Its own files then get the numbers, and whoever goes on using these reads, writes or closes a stranger's file.
+ * Solution: a mark of what a descriptor refers to is taken when it is opened, and compared before the number is used.
+ * Besides, descriptors that stay open for long, such as the lifeline, have high numbers, which such loops often leave
+ * out.
+ * Limits: before Linux 6.9 all pidfds have the same inode, and eventfds and epolls always have: a mark cannot tell one
+ * pidfd from another.
  */
 #define _GNU_SOURCE
 #include "transport.h"

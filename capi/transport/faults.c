@@ -1,20 +1,21 @@
 /* faults.c - the signals that the Go runtime takes when the engine is loaded, and gives back here.
  *
- * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It does
- * not always call the handler that was there before: never for SIGPIPE and SIGURG, and for the other three not if somebody
- * has sent them. It may end the program in a way of its own. And each of its threads may be given any signal that is sent to the process, also one
- * that all of the program's threads block, as sigwait() asks for.
+ * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It
+ * calls the handler that was there before in some cases only: never for SIGPIPE and SIGURG, and for the other three not
+ * if somebody has sent the signal. Then it may end the program in a way of its own. Also, the kernel may give one of
+ * Go's threads any signal that is sent to the process. This includes one that all of the program's threads block, in
+ * order to wait for it by sigwait().
  *
- * The solution: while the engine is loaded, all signals are blocked in the thread that loads it. Go's threads inherit that,
- * and never unblock them, except for faults. Afterwards,
+ * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and unblock
+ * none but the eight that are named below. Afterwards,
  * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and the
  *   library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
  * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard recovers. All
  *   others are the program's. In a forked child, which has no Go, all are.
  *
  * Its limits: a handler that the program sets later gets the faults of Go's code, too. And there are eight signals that Go's
- * threads unblock by themselves: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSTKFLT, SIGPROF, and SIGRTMIN. One of these that
- * is sent to the process while all of the program's threads block it is handled, and does not stay pending.
+ * threads unblock by themselves: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSTKFLT, SIGPROF, and SIGRTMIN. If all of
+ * the program's threads block one of these, and it is sent to the process, it is handled, and does not stay pending.
  */
 #define _GNU_SOURCE
 #include "transport.h"
@@ -33,6 +34,7 @@ static struct sigaction before[NSIG]; /* what was there before the engine was lo
 static sigset_t mask_before;
 static int loading;
 
+/* For each fault, the program's handler and the engine's. */
 static struct sigaction programs[FAULT_COUNT], engines[FAULT_COUNT];
 static int sorted[FAULT_COUNT];        /* whether sort_fault has been installed */
 static uintptr_t code_start, code_end; /* the engine's */
@@ -57,7 +59,7 @@ void goproc_release_signals(void) {
     loading = 0;
 }
 
-/* Finds the object that an address belongs to, and where its code is. */
+/* For dl_iterate_phdr(): looks whether the address is in this object's code, and notes where that code is. */
 static int find_code(struct dl_phdr_info *info, size_t size, void *data) {
     (void)size;
     uintptr_t address = *(uintptr_t *)data;
@@ -77,7 +79,8 @@ static int of_engine(uintptr_t address) {
     return address >= code_start && address < code_end;
 }
 
-/* Whether Go's code may be at fault: it runs, or has called a function that is nil. */
+/* Whether Go's code may be at fault: the fault is in it, or at an address near 0, where Go has called a nil function.
+ *  */
 static int go_is_at_fault(const siginfo_t *info, const void *context) {
     if (info->si_code <= 0)
         return 0; /* somebody has sent it */
@@ -101,7 +104,7 @@ static void call_programs(int i, int signum, siginfo_t *info, void *context) {
         struct sigaction standard = {.sa_handler = SIG_DFL};
         sigaction(signum, &standard, NULL);
         if (info->si_code <= 0)
-            raise(signum); /* it comes when this handler has returned; a fault comes again by itself */
+            raise(signum); /* it comes when this handler has returned. A fault comes again by itself */
         return;
     }
     struct sigaction action = *program;
@@ -143,7 +146,7 @@ void goproc_restore_signals(void *of_the_engine) {
         int fault = 0;
         while (fault < FAULT_COUNT && FAULTS[fault] != signum)
             fault++;
-        /* What is ignored must be so for the kernel, which has executed programs inherit it. */
+        /* What the program ignores must be ignored in the kernel, too: programs that are executed inherit that. */
         if (fault == FAULT_COUNT || before[signum].sa_handler == SIG_IGN) {
             if (before[signum].sa_handler != SIG_DFL && before[signum].sa_handler != SIG_IGN)
                 before[signum].sa_flags |= SA_ONSTACK; /* it may interrupt Go's code, whose stacks are small */
@@ -158,7 +161,7 @@ void goproc_restore_signals(void *of_the_engine) {
     }
 }
 
-/* In a forked child. */
+/* In a forked child: gives the program's handlers back for faults. */
 static void give_back(void) {
     struct sigaction now;
     for (int i = 0; i < FAULT_COUNT; i++) {
@@ -167,7 +170,7 @@ static void give_back(void) {
             sigaction(FAULTS[i], &programs[i], NULL);
         sorted[i] = 0;
     }
-    loading = 0; /* by another thread, whose mask is not this one's */
+    loading = 0; /* another thread may be loading the engine; its mask is not this one's */
 }
 
 int goproc_init_faults(void) {

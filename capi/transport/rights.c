@@ -1,11 +1,11 @@
 /* rights.c - a fingerprint of the rights that a forked child has from the calling thread.
  *
- * A pool's workers may come from a fork that was made earlier (nursery.c). It must not have rights that the program has
- * given up since, so crew.py compares fingerprints. They are read for each such worker: system calls, and few files. What
- * another server is compared by, core/sys/circumstances.go, is more thorough and takes several times as long.
+ * A pool's workers may come from a fork that was made earlier (nursery.c). They must not have rights that the program
+ * has given up since, so crew.py compares fingerprints. One is made for each such worker, from system calls and few
+ * files. The comparison for servers, core/sys/circumstances.go, is more thorough and takes several times as long.
  *
- * Limits: seccomp filters are counted, and of Landlock domains only the first is seen. Both differ between threads of the
- * program only if those have entered them one by one.
+ * Limits: seccomp filters are only counted, and only the first Landlock domain is seen. Threads of the program differ
+ * in these only if they have entered them one by one.
  */
 #include "transport.h"
 

@@ -14,7 +14,8 @@ void goproc_know_runtime(const int32_t *fds) {
     numbers = fds && fds[0] ? fds : NULL;
 }
 
-/* What is there may be another file, whose number it then is. But the program's files do not get such numbers. */
+/* Puts the fresh descriptor at the number. That overwrites what another thread has opened there since the look; but
+ * files do not get numbers as high as these by themselves. */
 static void mend(int number, int fresh) {
     if (fresh >= 0 && fresh != number) {
         dup3(fresh, number, O_CLOEXEC);

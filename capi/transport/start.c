@@ -1,7 +1,8 @@
 /* start.c - starting the engine's Go runtime in this process, and keeping it out of forked children.
  *
- * Called by python/goproc/engine.py, before the library is imported: loading it starts nothing (../host/host.c), and what
- * the runtime would end the process for, when it could not have it, is asked for here first.
+ * Called by python/goproc/engine.py, before the library is imported. Loading the library starts nothing
+ * (../host/host.c). The runtime ends the process when it lacks threads, descriptors or address space. So these are
+ * asked for here first.
  */
 #include "transport.h"
 
@@ -18,8 +19,8 @@
 #include <unistd.h>
 
 enum {
-    DESCRIPTORS = 8,    /* the runtime's poller, the engine's, and some */
-    LIBRARY = 16 << 20, /* address space for the library itself, or less */
+    DESCRIPTORS = 8,    /* the runtime's poller, the engine's, and some more */
+    LIBRARY = 16 << 20, /* address space for the library itself: at most that */
     MOST_SIGNALS = 65,
     LOWEST_PAGE_MASK = 4095,
 };
@@ -31,14 +32,15 @@ static struct {
     struct sigaction before, go;
 } taken[MOST_SIGNALS];
 static int taken_count;
-static int in_place; /* whether Go's handlers are, or were when the runtime was started */
+static int in_place; /* whether Go's handlers are there, or were until faults.c gave signals back */
 
 static int has_handler(int signal, const struct sigaction *expected) {
     struct sigaction now;
     return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
 }
 
-/* Gives signals back, or lets Go have them again, but for those whose handler has been changed meanwhile. */
+/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile stay.
+ *  */
 static void set_handlers(int go) {
     for (int i = 0; i < taken_count && go != in_place; i++)
         if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))
@@ -48,11 +50,11 @@ static void set_handlers(int go) {
 
 static void read_handlers(struct sigaction actions[MOST_SIGNALS]) {
     for (int signal = 1; signal < MOST_SIGNALS; signal++)
-        if (sigaction(signal, NULL, &actions[signal]) < 0) /* those of the C library's own */
+        if (sigaction(signal, NULL, &actions[signal]) < 0) /* it is one that the C library keeps for itself */
             actions[signal].sa_handler = SIG_DFL;
 }
 
-/* Go's memory is not there, in which the thread that has forked may have its stack for signals. */
+/* The thread that has forked may have its stack for signals in Go's memory, which is not there: then it gets none. */
 static void in_forked_child(void) {
     if (!in_place)
         return;
@@ -65,7 +67,8 @@ static void in_forked_child(void) {
     }
 }
 
-/* Whether that many descriptors can be opened; if not, errno is set, and *what says which call failed. */
+/* Whether DESCRIPTORS can be opened, and the runtime's system calls are allowed. If not, errno is set, and *what says
+ * which call failed. */
 static int has_descriptors(const char **what) {
     int opened[DESCRIPTORS], count = 0;
     const char *refusing = "epoll_create1, by which the Go runtime waits";
@@ -98,8 +101,8 @@ static int has_descriptors(const char **what) {
     while (count < DESCRIPTORS && (opened[count] = open("/", O_PATH | O_CLOEXEC)) >= 0)
         count++;
     int error = errno, enough = count == DESCRIPTORS;
-    /* Let the kernel's table of descriptors grow while there are no threads of the runtime yet: with threads each growth waits
-     * for some 10 ms, and the runtime's descriptors lie above 1023 (core/sys/netpoll.go). */
+    /* The runtime's descriptors lie above 1023 (core/sys/netpoll.go). So let the kernel's table of descriptors grow
+     * while there are no threads of the runtime yet: with threads each growth waits for some 10 ms. */
     int high = enough ? fcntl(opened[0], F_DUPFD_CLOEXEC, 1100) : -1;
     if (high >= 0)
         close(high);
@@ -133,11 +136,11 @@ static PyObject *refused(int error, const char *what) {
 PyDoc_STRVAR(
     start_engine_doc,
     "start_engine(path) -> None\n\n"
-    "Load the engine's library and start its Go runtime, which from then on needs no further thread, and no "
-    "further memory\nfor a while, of this process.\n\n"
-    "Raises OSError or MemoryError when there are too few threads, descriptors, or addresses left for it; then "
-    "nothing of it\nruns, and this can be tried again. What is no such library is left for the import to "
-    "refuse.");
+    "Load the engine's library and start its Go runtime. From then on the runtime has all threads that it needs, "
+    "and a\nreserve of memory.\n\n"
+    "Raises OSError or MemoryError when there are too few threads or descriptors, or too little address space; "
+    "then nothing\nof it runs, and this can be tried again. If path is no such library, this does nothing: the "
+    "import will refuse it.");
 
 static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
     const char *what;
@@ -159,7 +162,7 @@ static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
     int loaded_now = 0;
     for (int signal = 1; signal < MOST_SIGNALS; signal++)
         loaded_now |= after[signal].sa_sigaction != before[signal].sa_sigaction;
-    if (loaded_now) { /* else a start of it has failed before, in this process or in one that it was forked from */
+    if (loaded_now) { /* else it was loaded before, but could not be started, in this process or in an ancestor */
         taken_count = 0;
         for (int signal = 1; signal < MOST_SIGNALS; signal++)
             if (after[signal].sa_sigaction != before[signal].sa_sigaction) {

@@ -8,14 +8,17 @@
  *   start.c    starting the engine's Go runtime, and keeping it out of forked children
  *   descriptors.c  descriptors that the program may close
  *   runtime.c  the descriptors of the Go runtime
- *   watch.c    the end of a process whose parent is gone, where the kernel does not see to that
+ *   watch.c    ending a process whose parent is gone, where the kernel cannot do that
  *   channel.c  a worker's end of a pool
  *   port.c     the parent's end of a pool
  *   signals.c  what a Python signal handler that raises cannot break
- *   faults.c   the signals that the Go runtime takes, and that are given back
+ *   faults.c   the signals that the Go runtime takes: who gets which
  *   sibling.c  a fork whose child is its parent's
  *   nursery.c  one fork of the main program, from which a pool's workers are cloned
- *   rights.c   what such a fork must not have any more
+ *   rights.c   a fingerprint of rights, for a fork that is older than the worker it is for
+ *   arena.c, arena_give.c, arena_fork.c  extents, for payloads that do not fit into a ring
+ *   payload.c  how a pickled task or result lies in a ring and in an extent
+ *   placed.c   large bytes objects that lie in an extent
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H
@@ -54,25 +57,28 @@ int goproc_on_fork_child(goproc_child_hook hook);
 pid_t goproc_fork_sibling(int *pid_word);
 int goproc_can_fork_sibling(void);
 
-/* Sets OSError for errno, which says that the system call failed, and what goproc needs it for ("to ..."). */
+/* Raises the OSError for errno. Its text names the system call, and says what goproc needs it for: purpose ("to ...",
+ * "for ..."). */
 void goproc_raise_errno(const char *call, const char *purpose);
 
 /* See descriptors.c.
  *
- * goproc_close_marked: close the descriptor if it still refers to what has the mark; whether it did.
- * goproc_move_above_streams: move a descriptor below three, for these are standard streams in a child.
- * goproc_move_up: move it to a number that programs rarely reach, if that can be.
- * The last two return the new number, or -1 with errno set, and then it is closed; -1 stays -1. */
+ * goproc_close_marked: close the descriptor if its mark is still that one. Returns whether it has been closed.
+ * goproc_move_above_streams: move a descriptor whose number is below 3, for these are the standard streams in a child.
+ * goproc_move_up: move it to a number that programs rarely reach, if possible.
+ * The last two return the new number. If they fail they close the descriptor, and return -1 with errno set. -1 stays
+ * -1. */
 int goproc_close_marked(int fd, uint32_t mark);
 int goproc_move_above_streams(int fd);
 int goproc_move_up(int fd);
 
-/* The descriptors of the Go runtime: see runtime.c. goproc_mend_runtime opens them anew if they are closed, and is called before
- * Go is entered. */
+/* The descriptors of the Go runtime: see runtime.c. goproc_mend_runtime opens them anew if they are closed. It is
+ * called before Go is entered. */
 void goproc_know_runtime(const int32_t *fds);
 void goproc_mend_runtime(void);
 
-/* Has a thread kill this process when its parent is gone: own is its descriptor of the lifeline. 0, or an errno. */
+/* Starts a thread that kills this process when its parent is gone. own is this process's descriptor of the lifeline.
+ * Returns 0, or an errno. */
 int goproc_watch_lifeline(int own);
 
 /* What nursery.c shares with the ordinary fork, in process.c.
@@ -100,9 +106,12 @@ void goproc_end_child(pid_t pid);
 int goproc_take_on(pid_t pid, PyObject *record);
 void goproc_put_off_collecting(void);
 
-/* Around the loading of the engine, in the thread that loads it: block all signals, so that no thread of Go's is given any; and
- * unblock them again. In between, when the runtime has started, give back the signals that it has taken; of_the_engine is the
- * address of any of the engine's functions. */
+/* See faults.c. The thread that loads the engine calls them.
+ *
+ * goproc_hold_signals: before loading, block all signals, so that no thread of Go's is given any.
+ * goproc_restore_signals: when the runtime has started, give back the signals that it has taken. of_the_engine is the
+ * address of any of the engine's functions.
+ * goproc_release_signals: at the end, unblock the signals. */
 void goproc_hold_signals(void);
 void goproc_release_signals(void);
 void goproc_restore_signals(void *of_the_engine);

@@ -1,8 +1,9 @@
-/* watch.c - the end of a process whose parent is gone, where the kernel does not see to that.
+/* watch.c - ends a process whose parent is gone, where the kernel cannot do that.
  *
- * Ordinarily the kernel sends SIGKILL when the lifeline closes (process.c), and no thread is needed. That takes a description
- * of the pipe that is this process's own, which is opened through /proc, and F_SETSIG. Where there is no /proc, where the pipe
- * belongs to another user, or where fcntl is restricted, a thread waits for the end of the lifeline instead.
+ * Ordinarily the kernel sends SIGKILL when the lifeline closes (process.c), and no thread is needed. This takes
+ * F_SETSIG, and an open file description of the pipe that is this process's own, which is opened through /proc. Where
+ * there is no /proc, where the pipe belongs to another user, or where fcntl is restricted, a thread waits for the end
+ * of the lifeline instead.
  */
 #define _GNU_SOURCE
 #include "transport.h"
@@ -22,7 +23,7 @@ static void *watch(void *argument) {
     struct pollfd end = {.fd = fd, .events = POLLIN};
     while (poll(&end, 1, -1) < 0 && errno == EINTR)
         ;
-    /* The program may have closed it, and the number may be another file's: that says nothing. */
+    /* Not if the program has closed it: then the number may be another file's, and this says nothing of the parent. */
     if (mark && goproc_mark(fd) == mark && !(end.revents & POLLNVAL))
         kill(getpid(), SIGKILL);
     return NULL;
