@@ -79,8 +79,7 @@ static int of_engine(uintptr_t address) {
     return address >= code_start && address < code_end;
 }
 
-/* Whether Go's code may be at fault: the fault is in it, or at an address near 0, where Go has called a nil function.
- *  */
+/* Whether Go's code may be at fault: the fault is in it, or at an address near 0, where Go has called a nil function. */
 static int go_is_at_fault(const siginfo_t *info, const void *context) {
     if (info->si_code <= 0)
         return 0; /* somebody has sent it */

@@ -39,8 +39,7 @@ static int has_handler(int signal, const struct sigaction *expected) {
     return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
 }
 
-/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile stay.
- *  */
+/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile stay. */
 static void set_handlers(int go) {
     for (int i = 0; i < taken_count && go != in_place; i++)
         if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -374,10 +375,17 @@ func TestDestroyWhileOthersAreBusy(t *testing.T) {
 	}
 }
 
-// panicking panics when a task is counted, which is under the pool's lock.
-type panicking struct{ counted }
+// panicking panics when tasks are counted for the first time, which is under the pool's lock.
+type panicking struct {
+	counted
+	once atomic.Bool
+}
 
-func (*panicking) AddTasks(int64) { panic("the reason") }
+func (c *panicking) AddTasks(int64) {
+	if !c.once.Swap(true) {
+		panic("the reason")
+	}
+}
 
 // panicInPump is the process of TestPanicInThePump.
 func panicInPump() {
