@@ -56,8 +56,8 @@ enum {
     OTHER_THREADS =
         8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of
                           one pool, and one to spare. Each pool after the first asks for one more */
-    MOST_PROCESSORS = 4, /* host.go */
-    BLOCKS = 64,         /* of memory for malloc() on the runtime's threads */
+    PROCESSORS = 4, /* host.go */
+    BLOCKS = 64,    /* of memory for malloc() on the runtime's threads */
     BLOCK_SIZE = 256,
 };
 
@@ -391,15 +391,11 @@ static void await_release(void) {
 
 /* Parks all threads that the runtime may need, or none. */
 static int get_threads(void) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int wanted = OTHER_THREADS + (processors < 1                 ? 1
-                                  : processors < MOST_PROCESSORS ? (int)processors
-                                                                 : MOST_PROCESSORS);
     pthread_t made[MOST_THREADS];
     int count = 0, error = 0;
     leave = false;
     begun = 0;
-    while (count < wanted && (error = make_parked(&made[count])) == 0)
+    while (count < PROCESSORS + OTHER_THREADS && (error = make_parked(&made[count])) == 0)
         count++;
     if (error) {
         pthread_mutex_lock(&lock);

@@ -20,10 +20,15 @@
 /* How many pages of an extent a consumer has for itself at most. */
 enum { GOPROC_MOST_OWNED = 32 };
 
-/* So many bytes of free extents stay for the next use: of each producer, and of all that the parent receives, where what it
- * still looks into counts as well. There is room for payloads of 128 and 256 MiB with what describes them. */
-#define GOPROC_MOST_KEPT (UINT64_C(129) << 20)
-#define GOPROC_MOST_IDLE (2 * GOPROC_MOST_KEPT)
+/* At most so many bytes of free extents stay for the next use: of each producer, and of all that the parent receives.
+ * What the parent still looks into counts as well. There is room for payloads of 192 and 256 MiB with what describes
+ * them. */
+#define GOPROC_MOST_KEPT (UINT64_C(193) << 20)
+#define GOPROC_MOST_IDLE (UINT64_C(257) << 20)
+
+/* After so long without use the memory of a free extent is given back. A program that works on one large object after
+ * another often does something else for a second or two in between. */
+#define GOPROC_IDLE_NS INT64_C(4000000000)
 
 struct goproc_arena;
 
@@ -104,7 +109,7 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
  * and uses that. The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
 
-/* Gives back what has been free for a second: of the extents of out, and of those that in has consumed. It looks for that
+/* Gives back what has been free for GOPROC_IDLE_NS: of the extents of out, and of those that in has consumed. It looks for that
  * four times a second at most. */
 void goproc_arenas_look(goproc_arena *out, goproc_arena *in);
 

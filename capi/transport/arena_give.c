@@ -9,8 +9,8 @@
  * By size: a producer counts the memory of its extents. It clears `keep` of those that go beyond GOPROC_MOST_KEPT.
  * Whoever frees such an extent gives its memory back at once. The parent frees what all workers produce. It also gives
  * memory back at once when it has left GOPROC_MOST_IDLE to all workers together.
- * By age: what has been free for a second is given back when its producer, or its consumer, does something, and by a
- * worker that has slept for a second. Before a worker sleeps for ever, it clears `keep` of what the parent still looks
+ * By age: what has been free for GOPROC_IDLE_NS is given back when its producer, or its consumer, does something, and by
+ * a worker that has slept for so long. Before a worker sleeps for ever, it clears `keep` of what the parent still looks
  * into. So somebody gives each extent back, whoever does nothing. For arguments it is the worker that consumed them;
  * for results it is the parent, or the worker that made them.
  *
@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { AGE_NS = 1000000000, LOOK_NS = 250000000 };
+enum { LOOK_NS = 250000000 };
 
 void goproc_memory_punch(int fd, uint64_t begin, uint64_t end) {
     if (begin < end)
@@ -64,7 +64,7 @@ static bool claim(const goproc_arena *arena, goproc_extent_header *header) {
 
 static bool is_old(const goproc_extent_header *header, uint64_t now) {
     uint64_t used = atomic_load_explicit(&header->used_ns, memory_order_relaxed);
-    return used + AGE_NS <= now;
+    return used + GOPROC_IDLE_NS <= now;
 }
 
 /* Gives back a free extent of this producer's, with its mapping. Does nothing if somebody has taken the extent
@@ -103,7 +103,7 @@ static bool has_memory(void *page) {
     return resident & 1;
 }
 
-/* Gives back what this consumer has freed, if nobody has used it for a second. Returns whether there is something that
+/* Gives back what this consumer has freed, if nobody has used it for GOPROC_IDLE_NS. Returns whether there is something that
  * it has freed more lately. resting: this process is going to sleep, so what others use is unmapped. */
 static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
     bool more = false;

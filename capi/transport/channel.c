@@ -12,8 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define IDLE_NS INT64_C(1000000000) /* after this long without work, memory is given back */
-
 typedef struct {
     PyObject_HEAD
     int memory_fd;
@@ -123,7 +121,7 @@ static void poke(Channel *self, int delivered, int dry, int full) {
  * The parent is called after the sleep has been announced: who answers the call looks whether this worker sleeps. */
 static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
     goproc_slot *slot = self->slot;
-    int64_t ns = self->out.count > 0 || self->in.count > 0 ? IDLE_NS : -1;
+    int64_t ns = self->out.count > 0 || self->in.count > 0 ? GOPROC_IDLE_NS : -1;
     for (int called = 0;; called = 1) {
         uint32_t bell = atomic_load(&slot->bell);
         atomic_store(&slot->sleeping, reason);
@@ -137,7 +135,7 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         error = goproc_futex_wait(&slot->bell, bell, ns);
         Py_END_ALLOW_THREADS;
         if (error == ETIMEDOUT && ns >= 0) {
-            ns = goproc_arenas_rest(&self->out, &self->in) ? IDLE_NS : -1;
+            ns = goproc_arenas_rest(&self->out, &self->in) ? GOPROC_IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
             atomic_store(&slot->sleeping, 0);
             return -1;

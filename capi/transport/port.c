@@ -43,6 +43,7 @@ typedef struct Port {
     int woken;                    /* by wake(): collect() returns at once */
     PyObject *posted;             /* by post(): a list of what collect() is to give to take */
     unsigned long long collected; /* how many bytes of completions have been */
+    int full;                     /* whether the last look had no room for more, if there was more */
     _Atomic unsigned calls;       /* how often collect() has looked */
     _Atomic uint32_t drained;     /* what the doorbell was when nothing was left to be collected */
     _Atomic int waiters;          /* how many threads wait in collect() */
@@ -354,8 +355,9 @@ static PyObject *port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         }
         int64_t used = self->collect(self->number, self->buffer, BUFFER_SIZE);
         atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
-        if (used >= 0 && used <= BUFFER_SIZE - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE))
-            atomic_store(&self->drained, seen); /* there was room for more, if there had been more */
+        self->full = used > BUFFER_SIZE - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE);
+        if (used >= 0 && !self->full)
+            atomic_store(&self->drained, seen);
         if (used != 0) {
             self->collected += used > 0 ? (unsigned long long)used : 0;
             result = used > 0 ? completions(self, used) : raise_result(self, used);
@@ -562,8 +564,14 @@ static PyObject *port_collected(PyObject *object, void *unused) {
     return PyLong_FromUnsignedLongLong(((Port *)object)->collected);
 }
 
+static PyObject *port_full(PyObject *object, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(((Port *)object)->full);
+}
+
 static PyGetSetDef port_attributes[] = {
     {"collected", port_collected, NULL, PyDoc_STR("How many bytes of completions have been collected."), NULL},
+    {"full", port_full, NULL, PyDoc_STR("Whether the last collect() may have left something."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

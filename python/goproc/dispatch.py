@@ -82,7 +82,7 @@ class Dispatch:
     def _collect_all(self, depth):
         """Collect and hand on what has completed by now, not what completes meanwhile: there may be no end of that."""
         port, end = self._port, None
-        while self._collect(0, depth) and not self.closed:
+        while self._collect(0, depth) and port.full and not self.closed:
             if end is None:
                 end = port.collected + port.unseen()
             if port.collected >= end:

@@ -140,6 +140,10 @@ class _Undecided(dict):
         return reducers[kind]
 
 
+#: numpy's type characters of booleans and numbers: these say all about the type.
+_NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
+
+
 def _reduced_array(array):
     """Reduce an array of numpy's so that it arrives as with multiprocessing, which pickles by the default protocol.
 
@@ -149,6 +153,10 @@ def _reduced_array(array):
     multiprocessing, too.
     """
     kind = array.dtype
+    if array.nbytes < _OUT_OF_BAND and kind.char in _NUMBERS and kind.isnative and kind.metadata is None:
+        order = "F" if array.flags.fnc else "C"
+        content = array.tobytes(order)
+        return _small_array, (array.shape, kind.char, order, content if len(content) <= 1000 else bytearray(content))
     if array.nbytes < _OUT_OF_BAND or kind.hasobject or kind.byteorder in "<>":  # as numpy writes the other order
         return array.__reduce__()
     flags = array.flags
@@ -160,6 +168,17 @@ def _reduced_array(array):
         function, (buffer, *others) = reduced
         reduced = function, (PickleBuffer(_transport.Writable(buffer)), *others)
     return reduced
+
+
+def _small_array(shape, char, order, content):
+    """Return the array that _reduced_array took apart. numpy's own way takes twice as long.
+
+    Up to 1,000 bytes it owns its data, as numpy has it: then content is bytes.
+    """
+    import numpy
+
+    array: Any = numpy.ndarray(shape, char, content, order=order)
+    return array.copy(order) if type(content) is bytes else array
 
 
 class _Sink:
