@@ -115,12 +115,18 @@ class _Named:
         return self.name
 
 
+#: Functions that make an array of numpy's from its contents: goproc's (worker.py), and numpy's.
+_MAKERS_OF_ARRAYS = ("_small_array", "_frombuffer")
+
+
 class _Made:
     """Stands for an object that a class or a function makes."""
 
     def __init__(self, name: str, args: tuple) -> None:
         if args and isinstance(args[0], _Named):  # as numpy's _reconstruct(ndarray, ...)
             name, args = args[0].name, ()
+        elif name in _MAKERS_OF_ARRAYS:
+            name, args = "ndarray", ()
         self._name, self._args = name, args
 
     def __setstate__(self, state: object) -> None:
