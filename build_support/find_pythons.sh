@@ -4,7 +4,8 @@
 
 supported="3.10 3.11 3.12 3.13 3.14 3.15"
 
-# path_if VERSION COMMAND: the interpreter's own path, when COMMAND runs and is that version (pyenv's shims may not run).
+# path_if VERSION COMMAND: the interpreter's own path, when COMMAND runs and is that version (pyenv's shims may not
+# run).
 path_if() {
     "$2" -c "
 import platform, sys

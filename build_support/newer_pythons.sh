@@ -39,8 +39,8 @@ make_root() {
     fi
     # In a mount namespace of its own, too: what it has mounted when it fails is not left.
     quietly unshare --mount debootstrap --variant=minbase --include="$tools" unstable "$new" $(mirror) || return
-    # How the machine reaches the packages holds for the folder, too. The index that a mirror serves may be an older one; its
-    # signature is checked all the same.
+    # How the machine reaches the packages holds for the folder, too. The index that a mirror serves may be an older
+    # one; its signature is checked all the same.
     apt-config dump | grep -E '^Acquire::(http|https)::' >"$new/etc/apt/apt.conf.d/90machine" || true
     echo 'Acquire::Check-Valid-Until "false";' >>"$new/etc/apt/apt.conf.d/90machine"
     [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$new/etc/pip.conf"

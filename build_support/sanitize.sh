@@ -31,7 +31,7 @@ sanitized() {
     env LD_PRELOAD="${preload# }" PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}" \
         ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
-# The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak. But then no
-# object is placed in an extent: so what does that runs with the usual allocator as well.
+# The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak. But
+# then no object is placed in an extent: so what does that runs with the usual allocator as well.
 sanitized PYTHONMALLOC=malloc "$python" -m pytest "$@"
 sanitized "$python" -m pytest -m "not slow" tests/unit/test_transport.py tests/unit/test_pool_large.py

@@ -1,10 +1,10 @@
 /* execute.c - executes a program as a child of the calling thread.
  *
  * Problem: a thread has attributes of its own, which a program that it executes inherits: credentials, capabilities,
- * no_new_privs, seccomp filters, a Landlock domain, namespaces, scheduling. So the thread that wants the child must make it.
- * Go's syscall.ForkExec does that, but in the child it leaves open what is not close-on-exec. To mark descriptors as
- * close-on-exec in this process would change them under the program's other threads. A second thread could have a
- * descriptor table of its own, but not the calling thread's attributes.
+ * no_new_privs, seccomp filters, a Landlock domain, namespaces, scheduling. So the thread that wants the child must
+ * make it. Go's syscall.ForkExec does that, but in the child it leaves open what is not close-on-exec. To mark
+ * descriptors as close-on-exec in this process would change them under the program's other threads. A second thread
+ * could have a descriptor table of its own, but not the calling thread's attributes.
  *
  * Solution: vfork(2). The child has a descriptor table of its own, and closes what it is not to keep before it executes
  * the program. It shares the memory with this process, whose other threads go on. So the child only makes system calls.
@@ -45,8 +45,8 @@ static int is_kept(const program *p, long fd) {
     return fd < 3;
 }
 
-/* Closes what is not kept with a few calls. Returns 0, or -1 where the kernel lacks close_range(2) (before Linux 5.9) or
- * refuses it. */
+/* Closes what is not kept with a few calls. Returns 0, or -1 where the kernel lacks close_range(2) (before Linux 5.9)
+ * or refuses it. */
 static int close_ranges(const program *p) {
     unsigned from = 3;
     for (int32_t i = 0; i < p->count; i++) {

@@ -3,9 +3,9 @@
  * Who calls it: capi/transport (the `_transport` extension), in the process that owns the engine. Never a forked
  * child: there is no Go in one (see docs/architecture.md).
  *
- * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back. Results are 0 or
- * a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before (goproc_error says by
- * what). No call lets a Go panic through.
+ * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back.
+ * Results are 0 or a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before
+ * (goproc_error says by what). No call lets a Go panic through.
  */
 #ifndef GOPROC_H
 #define GOPROC_H
@@ -18,8 +18,8 @@
 /* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
 typedef int32_t (*goproc_abi_version_fn)(void);
 
-/* A descriptor, and a mark of what it refers to: a program may close what is not its own, and then a number may be that of
- * another file. fd is 0 for none, else the descriptor plus one. */
+/* A descriptor, and a mark of what it refers to: a program may close what is not its own, and then a number may be that
+ * of another file. fd is 0 for none, else the descriptor plus one. */
 typedef struct {
     int32_t fd;
     uint32_t mark;
@@ -31,14 +31,14 @@ static inline uint32_t goproc_mark_of(uint64_t device, uint64_t inode) {
     return (uint32_t)(mixed >> 32) | 1;
 }
 
-/* The register of the engine's open descriptors: an array of *count of them; and one more, whose fd says how many of these,
- * the first ones, have ever been used; and the numbers of the epoll and the eventfd of the Go runtime, 0 if they are not known
- * (core/sys/netpoll.go). It lies outside the Go heap and stays readable in a forked child, which closes what
- * is listed. */
+/* The register of the engine's open descriptors: an array of *count of them; and one more, whose fd says how many of
+ * these, the first ones, have ever been used; and the numbers of the epoll and the eventfd of the Go runtime, 0 if they
+ * are not known (core/sys/netpoll.go). It lies outside the Go heap and stays readable in a forked child, which closes
+ * what is listed. */
 typedef goproc_listed *(*goproc_fd_register_fn)(int32_t *count);
 
-/* One forked child, in memory that C and the engine share (core/process/seats.go), when one is loaded. Whoever reads or writes it holds the
- * lock, which is never held for longer than a system call that does not wait; 1 is held. */
+/* One forked child, in memory that C and the engine share (core/process/seats.go), when one is loaded. Whoever reads or
+ * writes it holds the lock, which is never held for longer than a system call that does not wait; 1 is held. */
 typedef struct {
     uint32_t lock;
     int32_t state;       /* GOPROC_SEAT_*; C may look for a free seat without the lock */
@@ -59,9 +59,9 @@ enum {
     GOPROC_SEAT_COUNT = 1024
 };
 
-/* Only C takes seats, with the GIL held. While a process runs its sentinel is in the epoll, if there is one, with the id of the
- * seat as data: -1 - generation * GOPROC_SEAT_COUNT - index. C and Go write epoll and highest, and then read the other's, in
- * one order that both see. */
+/* Only C takes seats, with the GIL held. While a process runs its sentinel is in the epoll, if there is one, with the
+ * id of the seat as data: -1 - generation * GOPROC_SEAT_COUNT - index. C and Go write epoll and highest, and then read
+ * the other's, in one order that both see. */
 typedef struct {
     int32_t refused; /* not 0: take no further seats; the engine's functions say why */
     int32_t epoll;   /* the reaper's, -1 when there is none */
@@ -76,12 +76,12 @@ typedef struct {
 /* The exit code of a process whose status nobody can learn any more. */
 #define GOPROC_STATUS_UNKNOWN 255
 
-/* Gives the engine the process's seats, once, to keep: it watches over those who sit there. They stay where they are. Returns
- * 0, or GOPROC_EPOISONED. */
+/* Gives the engine the process's seats, once, to keep: it watches over those who sit there. They stay where they are.
+ * Returns 0, or GOPROC_EPOISONED. */
 typedef int32_t (*goproc_share_seats_fn)(goproc_seats *seats);
 
-/* Stops all that the engine runs, and waits for its servers' end, for seconds if need be. To be called once, at the very end of
- * the process, by a thread without the GIL. Returns 0, or GOPROC_EPOISONED. */
+/* Stops all that the engine runs, and waits for its servers' end, for seconds if need be. To be called once, at the
+ * very end of the process, by a thread without the GIL. Returns 0, or GOPROC_EPOISONED. */
 typedef int32_t (*goproc_close_fn)(void);
 
 /* What a call of a poisoned engine returns. */
@@ -89,21 +89,22 @@ typedef int32_t (*goproc_close_fn)(void);
 
 /* Hands task (job, index) to the pool, or, when count is greater than 1, that and the tasks with the following indexes:
  * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is
- * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds it,
- * which a batch may not do. Never waits: what no worker can take yet is queued.
+ * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds
+ * it, which a batch may not do. Never waits: what no worker can take yet is queued.
  * Returns 0, or 1 when the end of a worker is to be collected, which may have to be replaced; -EPIPE when the pool is
- * closed or gone; -ENOMEM when there is no memory to queue the task; -EMSGSIZE when the payload is too large; -EINVAL for an impossible batch. */
+ * closed or gone; -ENOMEM when there is no memory to queue the task; -EMSGSIZE when the payload is too large; -EINVAL
+ * for an impossible batch. */
 typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
                                          const void *payload, uint64_t size);
 
 /* Takes what has completed: fills buffer with frames (transport/layout.h), each padded to eight bytes. Never waits.
- * capacity must hold the largest frame, or be 0: then nothing is taken, but workers that have run dry are given tasks, as
- * with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
+ * capacity must hold the largest frame, or be 0: then nothing is taken, but workers that have run dry are given tasks,
+ * as with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
  * gone. */
 typedef int64_t (*goproc_pool_collect_fn)(int64_t pool, void *buffer, uint64_t capacity);
 
-/* How many bytes of completions goproc_pool_collect would deliver now, if it had room for all, or some more; -EPIPE when the pool
- * is gone. */
+/* How many bytes of completions goproc_pool_collect would deliver now, if it had room for all, or some more; -EPIPE
+ * when the pool is gone. */
 typedef int64_t (*goproc_pool_unseen_fn)(int64_t pool);
 
 /* Copies what poisoned the engine into text (at most capacity bytes, always ended by 0). Returns the length, 0 when it

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PoolNew makes a pool without workers and returns its number. retries is how often a task is run again that is lost with
-// its worker.
+// PoolNew makes a pool without workers and returns its number. retries is how often a task is run again that is lost
+// with its worker.
 func PoolNew(retries int) (int, error) {
 	return call("PoolNew", func(e *engine.Engine) (int, error) {
 		p, err := pool.New(e)
@@ -61,8 +61,8 @@ func PoolSlots(number, count int) (string, error) {
 	})
 }
 
-// PoolAdd puts the worker in the slot to work: it is the process with entry id. maxTasks is after how many tasks it ends
-// by itself, 0 for never.
+// PoolAdd puts the worker in the slot to work: it is the process with entry id. maxTasks is after how many tasks it
+// ends by itself, 0 for never.
 func PoolAdd(number, slot, id, maxTasks int) (int, error) {
 	return withPool("PoolAdd", number, func(p *pool.Pool) (int, error) {
 		table := engine.Get().Table
@@ -125,8 +125,8 @@ func PoolTerminate(number int) (int, error) {
 	})
 }
 
-// PoolBacklog is how many tasks are queued for workers yet to be added, and how many have been submitted, with a space between;
-// since and most are as for Pool.Backlog.
+// PoolBacklog is how many tasks are queued for workers yet to be added, and how many have been submitted, with a space
+// between; since and most are as for Pool.Backlog.
 func PoolBacklog(number, since, most int) (string, error) {
 	return withPool("PoolBacklog", number, func(p *pool.Pool) (string, error) {
 		queued, submitted := p.Backlog(since, most)

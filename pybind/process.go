@@ -68,8 +68,9 @@ func SplitCommand(line string) (string, error) {
 	})
 }
 
-// ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The arguments are
-// as for Spawn; the number that the server's end of the socket has there becomes one more argument, the last.
+// ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The
+// arguments are as for Spawn; the number that the server's end of the socket has there becomes one more argument, the
+// last.
 func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	return call("ForkserverEnsure", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, keepFDsJSON)
@@ -80,8 +81,8 @@ func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	})
 }
 
-// ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns the
-// request's number at once.
+// ForkserverRequest asks the fork server for a process, which gets copies of the descriptors in fdsJSON, and returns
+// the request's number at once.
 func ForkserverRequest(fdsJSON string) (int, error) {
 	return call("ForkserverRequest", func(e *engine.Engine) (int, error) {
 		fds, err := decodeFDs(fdsJSON)
@@ -92,10 +93,10 @@ func ForkserverRequest(fdsJSON string) (int, error) {
 	})
 }
 
-// SpawnRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers, besides 0, 1
-// and 2, and returns the request's number at once. The server is started by the command, and if it was by another one, or
-// something else that a program inherits has changed since, it is replaced. argvJSON and envJSON are as for
-// ForkserverEnsure.
+// SpawnRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers,
+// besides 0, 1 and 2, and returns the request's number at once. The server is started by the command, and if it was by
+// another one, or something else that a program inherits has changed since, it is replaced. argvJSON and envJSON are as
+// for ForkserverEnsure.
 func SpawnRequest(argvJSON, envJSON, fdsJSON string) (int, error) {
 	return call("SpawnRequest", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, "[]")
@@ -138,8 +139,8 @@ func ServerPid(method string) (int, error) {
 	return withServer("ServerPid", method, func(c *forkserver.Client) (int, error) { return c.Pid(), nil })
 }
 
-// ServerStop ends the server for the start method, if one runs, and waits until it is gone: some two seconds, then it is
-// killed.
+// ServerStop ends the server for the start method, if one runs, and waits until it is gone: some two seconds, then it
+// is killed.
 func ServerStop(method string) (int, error) {
 	return withServer("ServerStop", method, func(c *forkserver.Client) (int, error) { return 0, c.Stop() })
 }

@@ -105,8 +105,8 @@ goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_
     return mapping;
 }
 
-/* The free extent of that size that was used last, one whose memory was left before others. Those that are not needed any
- * more so stay unused, and are given back. NULL when there is none. */
+/* The free extent of that size that was used last, one whose memory was left before others. Those that are not needed
+ * any more so stay unused, and are given back. NULL when there is none. */
 static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
     goproc_mapping *best = NULL;
     uint64_t best_used = 0;
@@ -173,8 +173,8 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     return mapping;
 }
 
-/* Whether write(2) may write up to there: beyond RLIMIT_FSIZE, which the program may have set since the file was made, a signal
- * comes. Stores into the mapping have no limit. */
+/* Whether write(2) may write up to there: beyond RLIMIT_FSIZE, which the program may have set since the file was made,
+ * a signal comes. Stores into the mapping have no limit. */
 static bool may_write(uint64_t end) {
     struct rlimit limit;
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || end <= limit.rlim_cur);
@@ -336,8 +336,8 @@ void goproc_mapping_release_reader(goproc_mapping *mapping) {
     goproc_mapping_release(mapping);
 }
 
-/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that and this process has not
- * left too much elsewhere. */
+/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that and this process has
+ * not left too much elsewhere. */
 static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
     goproc_extent_header *header = mapping->header;
     uint64_t memory = header->filled < mapping->size ? header->filled : mapping->size, owner = mapping->serial;

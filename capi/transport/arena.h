@@ -77,18 +77,19 @@ typedef struct goproc_arena {
     size_t inherited_count;
 } goproc_arena;
 
-/* Makes an arena over the memory file fd, which stays the caller's. who: the serial of the worker that it belongs to, 0 for
- * the parent; it numbers a producer's range. */
+/* Makes an arena over the memory file fd, which stays the caller's. who: the serial of the worker that it belongs to, 0
+ * for the parent; it numbers a producer's range. */
 void goproc_arena_init(goproc_arena *arena, int fd, uint64_t who);
 
-/* The descriptor of the memory file, or -1 if the program has closed it, and may have given its number to another file. */
+/* The descriptor of the memory file, or -1 if the program has closed it, and may have given its number to another
+ * file. */
 int goproc_arena_file(const goproc_arena *arena);
 
 /* Allocates an extent for length bytes and describes it. Returns its mapping, or NULL with errno set. */
 goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent);
 
-/* Copies size bytes to where they belong in the payload of an allocated extent. Fresh memory is filled by a system call: a
- * fault for each page, which clears it first, takes more than twice as long. May be called without the GIL. */
+/* Copies size bytes to where they belong in the payload of an allocated extent. Fresh memory is filled by a system
+ * call: a fault for each page, which clears it first, takes more than twice as long. May be called without the GIL. */
 void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size);
 
 /* Notes that a payload of that length has been filled in. */
@@ -97,20 +98,20 @@ void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length);
 /* Frees an extent that this producer allocated, unless it has been freed, or used again, meanwhile. */
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);
 
-/* Frees what a worker of that serial, which has ended, has taken from this producer and looked into. What it has freed, and
- * would have given back later, is given back. */
+/* Frees what a worker of that serial, which has ended, has taken from this producer and looked into. What it has freed,
+ * and would have given back later, is given back. */
 void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker);
 
-/* Maps an extent that another producer described, or finds its mapping, and uses it. Returns NULL with errno set: EPROTO
- * when the description is impossible. */
+/* Maps an extent that another producer described, or finds its mapping, and uses it. Returns NULL with errno set:
+ * EPROTO when the description is impossible. */
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent);
 
-/* Copies what lies in an extent that another producer described, and goes on to own it, into memory of this process alone,
- * and uses that. The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
+/* Copies what lies in an extent that another producer described, and goes on to own it, into memory of this process
+ * alone, and uses that. The mapping belongs to no arena. Returns NULL with errno set as goproc_arena_map. */
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
 
-/* Gives back what has been free for GOPROC_IDLE_NS: of the extents of out, and of those that in has consumed. It looks for that
- * four times a second at most. */
+/* Gives back what has been free for GOPROC_IDLE_NS: of the extents of out, and of those that in has consumed. It looks
+ * for that four times a second at most. */
 void goproc_arenas_look(goproc_arena *out, goproc_arena *in);
 
 static inline void goproc_arenas_tidy(goproc_arena *out, goproc_arena *in) {
@@ -118,18 +119,19 @@ static inline void goproc_arenas_tidy(goproc_arena *out, goproc_arena *in) {
         goproc_arenas_look(out, in);
 }
 
-/* Gives back what is free, and has the consumers of the rest of out do so, since this producer is about to sleep for long.
- * Returns whether there is something for which it is too early. */
+/* Gives back what is free, and has the consumers of the rest of out do so, since this producer is about to sleep for
+ * long. Returns whether there is something for which it is too early. */
 bool goproc_arenas_rest(goproc_arena *out, goproc_arena *in);
 
-/* Gives back the memory of a producer that has ended, but for what this process, or one forked from it, may look into. */
+/* Gives back the memory of a producer that has ended, but for what this process, or one forked from it, may look
+ * into. */
 void goproc_arena_forget(goproc_arena *arena, uint64_t range);
 
 /* The same for all producers: the pool has ended. */
 void goproc_arena_forget_all(goproc_arena *arena);
 
-/* Before a fork: makes every mapping that is looked into memory of this process alone, which a fork copies on write, and
- * frees the extents. */
+/* Before a fork: makes every mapping that is looked into memory of this process alone, which a fork copies on write,
+ * and frees the extents. */
 void goproc_arena_before_fork(goproc_arena *arena);
 
 /* The same for what pools that have ended have left. */
@@ -142,15 +144,15 @@ void goproc_arena_survivors_abandon(void);
 /* Unmaps everything that nothing looks into. The rest goes on without the arena. */
 void goproc_arena_clear(goproc_arena *arena);
 
-/* Makes the page at offset of a used mapping private, not the first one: what is written there the producer never sees, and
- * what it writes there later, in another use, this process sees. Returns whether that succeeded. */
+/* Makes the page at offset of a used mapping private, not the first one: what is written there the producer never sees,
+ * and what it writes there later, in another use, this process sees. Returns whether that succeeded. */
 bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset);
 
 /* Notes that a further object looks into a mapping, which never writes there. */
 void goproc_mapping_read(goproc_mapping *mapping);
 
-/* Notes that an object, or such a reader, looks into a mapping no more. The last one frees the extent, or unmaps what no
- * arena lists. The mapping may be gone then. */
+/* Notes that an object, or such a reader, looks into a mapping no more. The last one frees the extent, or unmaps what
+ * no arena lists. The mapping may be gone then. */
 void goproc_mapping_release(goproc_mapping *mapping);
 void goproc_mapping_release_reader(goproc_mapping *mapping);
 
@@ -164,7 +166,7 @@ static inline void *goproc_extent_payload(goproc_extent_header *header) {
  * goproc_mapping_list, goproc_mapping_unlist: put a mapping into an arena's list (false: no memory), and take it out.
  * goproc_mapping_drop: take it out, and unmap it.
  * goproc_mapping_private: map so many pages of it privately.
- * goproc_mapping_give: give back the memory of an extent whose owner the caller has made GOPROC_GIVING; it is free then.
+ * goproc_mapping_give: give back the memory of an extent whose owner the caller has made GOPROC_GIVING, which frees it.
  * goproc_mapping_remove: give back the memory of an extent as a whole, which no producer uses again.
  * goproc_memory_punch: give back the memory between two offsets of the file. */
 goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size);

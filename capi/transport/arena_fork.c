@@ -1,23 +1,23 @@
 /* Extents that are still looked into when the process forks, or when their pool has ended; see arena.h.
  *
- * The problem: what a function received, or a result that the main program keeps, lies in memory that is shared with other
- * processes. A child that is forked must not see what its parent writes there, nor the other way round, and each keeps it for
- * as long as it likes. Mapping it privately does that, but then nobody knows when the last process has done with the
- * pages, and the pool's file keeps them to its end. Copying it elsewhere needs the memory twice, and loses what another
- * thread, without the GIL, writes at that moment.
+ * The problem: what a function received, or a result that the main program keeps, lies in memory that is shared with
+ * other processes. A child that is forked must not see what its parent writes there, nor the other way round, and each
+ * keeps it for as long as it likes. Mapping it privately does that, but then nobody knows when the last process has
+ * done with the pages, and the pool's file keeps them to its end. Copying it elsewhere needs the memory twice, and
+ * loses what another thread, without the GIL, writes at that moment.
  *
  * The solution: it is made memory of this process alone at the addresses where it is, piece by piece, and what has been
- * copied is given back at once. What is only read is copied to fresh memory that takes the place of the mapping. What may be
- * written to is mapped privately, and then the kernel is told to copy its pages, as it does when they are written to, so no
- * thread's writes are lost.
+ * copied is given back at once. What is only read is copied to fresh memory that takes the place of the mapping. What
+ * may be written to is mapped privately, and then the kernel is told to copy its pages, as it does when they are
+ * written to, so no thread's writes are lost.
  *
  * When a pool ends, all extents are given back that are not looked into. These stay as they are, the
  * survivors, without the file's descriptor: each is given back when its last object is gone. Most programs fork no
- * more then. Should one do so, they are treated likewise. What may be written to has a second mapping for that, a private
- * one that is never looked into before, because without a descriptor there is no other way to have one.
+ * more then. Should one do so, they are treated likewise. What may be written to has a second mapping for that, a
+ * private one that is never looked into before, because without a descriptor there is no other way to have one.
  *
- * The limits: where that fails for want of memory, parent and child go on to share the extent, and it is given back when the
- * last of the file's mappings is gone.
+ * The limits: where that fails for want of memory, parent and child go on to share the extent, and it is given back
+ * when the last of the file's mappings is gone.
  */
 #define _GNU_SOURCE
 #include "arena.h"

@@ -9,10 +9,10 @@
  * By size: a producer counts the memory of its extents. It clears `keep` of those that go beyond GOPROC_MOST_KEPT.
  * Whoever frees such an extent gives its memory back at once. The parent frees what all workers produce. It also gives
  * memory back at once when it has left GOPROC_MOST_IDLE to all workers together.
- * By age: what has been free for GOPROC_IDLE_NS is given back when its producer, or its consumer, does something, and by
- * a worker that has slept for so long. Before a worker sleeps for ever, it clears `keep` of what the parent still looks
- * into. So somebody gives each extent back, whoever does nothing. For arguments it is the worker that consumed them;
- * for results it is the parent, or the worker that made them.
+ * By age: what has been free for GOPROC_IDLE_NS is given back when its producer, or its consumer, does something, and
+ * by a worker that has slept for so long. Before a worker sleeps for ever, it clears `keep` of what the parent still
+ * looks into. So somebody gives each extent back, whoever does nothing. For arguments it is the worker that consumed
+ * them; for results it is the parent, or the worker that made them.
  *
  * Whoever gives a free extent back puts GOPROC_GIVING into the owner's place for that time, by compare-and-swap. A
  * producer takes a free extent in the same way, so only one of them gets it. All of the extent goes but its first page,
@@ -103,8 +103,8 @@ static bool has_memory(void *page) {
     return resident & 1;
 }
 
-/* Gives back what this consumer has freed, if nobody has used it for GOPROC_IDLE_NS. Returns whether there is something that
- * it has freed more lately. resting: this process is going to sleep, so what others use is unmapped. */
+/* Gives back what this consumer has freed, if nobody has used it for GOPROC_IDLE_NS. Returns whether there is something
+ * that it has freed more lately. resting: this process is going to sleep, so what others use is unmapped. */
 static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
     bool more = false;
     for (size_t i = in->count; i-- > 0;) {

@@ -97,8 +97,8 @@ static void poke(Channel *self, int delivered, int dry, int full) {
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
         if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR) {
-            /* It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now
-             * that nobody else will wake it. */
+            /* It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change,
+             * now that nobody else will wake it. */
             atomic_fetch_add(&self->control->doorbell, 1);
             goproc_futex_wake(&self->control->doorbell);
         }
@@ -157,8 +157,8 @@ static int wait_for_task(Channel *self) {
     return 0;
 }
 
-/* Begins the next tasks of the frame, at most so many. Returns how many, which are none when all have been begun or taken
- * back, and sets *first to the number of the first. */
+/* Begins the next tasks of the frame, at most so many. Returns how many, which are none when all have been begun or
+ * taken back, and sets *first to the number of the first. */
 static uint32_t claim_tasks(goproc_frame *frame, uint32_t most, uint32_t *first) {
     uint32_t claim = atomic_load(&frame->claim), count;
     do {
@@ -276,7 +276,8 @@ static PyObject *channel_more(PyObject *object, PyObject *argument) {
     return PyLong_FromUnsignedLong(count);
 }
 
-/* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an exception. */
+/* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an
+ * exception. */
 static goproc_frame *reserve(Channel *self, uint64_t space) {
     goproc_slot *slot = self->slot;
     uint64_t at = self->result_tail % GOPROC_RING_SIZE;

@@ -39,8 +39,8 @@ int goproc_move_above_streams(int fd) {
     return moved;
 }
 
-/* The first number that neither select() nor a loop up to the usual soft limit reaches. Far higher ones would make each fork
- * dearer: the kernel copies a table that is as long. */
+/* The first number that neither select() nor a loop up to the usual soft limit reaches. Far higher ones would make each
+ * fork dearer: the kernel copies a table that is as long. */
 enum { HIGH = 1024 };
 
 int goproc_move_up(int fd) {

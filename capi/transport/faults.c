@@ -8,14 +8,15 @@
  *
  * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and unblock
  * none but the eight that are named below. Afterwards,
- * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and the
- *   library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
- * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard recovers. All
- *   others are the program's. In a forked child, which has no Go, all are.
+ * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and
+ *   the library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
+ * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard
+ *   recovers. All others are the program's. In a forked child, which has no Go, all are.
  *
- * Its limits: a handler that the program sets later gets the faults of Go's code, too. And there are eight signals that Go's
- * threads unblock by themselves: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSTKFLT, SIGPROF, and SIGRTMIN. If all of
- * the program's threads block one of these, and it is sent to the process, it is handled, and does not stay pending.
+ * Its limits: a handler that the program sets later gets the faults of Go's code, too. And there are eight signals that
+ * Go's threads unblock by themselves: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSTKFLT, SIGPROF, and SIGRTMIN. If
+ * all of the program's threads block one of these, and it is sent to the process, it is handled, and does not stay
+ * pending.
  */
 #define _GNU_SOURCE
 #include "transport.h"
@@ -79,7 +80,8 @@ static int of_engine(uintptr_t address) {
     return address >= code_start && address < code_end;
 }
 
-/* Whether Go's code may be at fault: the fault is in it, or at an address near 0, where Go has called a nil function. */
+/* Whether Go's code may be at fault: the fault is in it, or at an address near 0, where Go has called a nil
+ * function. */
 static int go_is_at_fault(const siginfo_t *info, const void *context) {
     if (info->si_code <= 0)
         return 0; /* somebody has sent it */

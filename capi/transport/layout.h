@@ -46,7 +46,8 @@ enum {
     GOPROC_KIND_RETRIED,
 };
 
-/* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free it. */
+/* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free
+ * it. */
 enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 
 /* No job's number; see core/ring/layout.go. */

@@ -4,12 +4,13 @@
  *        │                       │ goproc_fork_sibling(), once for each order
  *        └──── take() ────────▶ clone: runs Python, becomes a worker, is a child of the main program
  *
- * After each fork the main program must copy what it writes to: with a template, once for many workers. And a clone that waits
- * for its turn, or for the worker whose place it takes to end, does so on a processor that nobody else needs.
+ * After each fork the main program must copy what it writes to: with a template, once for many workers. And a clone
+ * that waits for its turn, or for the worker whose place it takes to end, does so on a processor that nobody else
+ * needs.
  *
- * What the three tell each other stands in memory that they share. The kernel writes a clone's pid there before the clone
- * runs, so none is unknown, whenever the template may be killed; and it kills the template, and clones that wait, when the
- * main program is gone, by the lifeline. So each may be killed at any instruction.
+ * What the three tell each other stands in memory that they share. The kernel writes a clone's pid there before the
+ * clone runs, so none is unknown, whenever the template may be killed; and it kills the template, and clones that wait,
+ * when the main program is gone, by the lifeline. So each may be killed at any instruction.
  *
  * A Nursery is used by one thread of the main program at a time; crew.py sees to that.
  */
@@ -24,8 +25,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What a clone is told. Whether it may begin; and, if it stands by, whether it is to be a worker: what is larger than these
- * tells it which. */
+/* What a clone is told. Whether it may begin; and, if it stands by, whether it is to be a worker: what is larger than
+ * these tells it which. */
 enum { TOLD_NOTHING = 0, TOLD_TO_BEGIN = 1, TOLD_TO_WAIT_ON = 1, TOLD_LEAST = 2, TOLD_TO_END = UINT32_MAX };
 
 typedef struct {
@@ -148,8 +149,8 @@ static void make_clones(Nursery *self, int lifeline) {
     _exit(0);
 }
 
-/* A clone of the template goes on from where the main program forked it: with the given signal mask, and what has been sent to
- * it while it waited. PyOS_AfterFork_Child() would drop what handlers of Python's had noted before. */
+/* A clone of the template goes on from where the main program forked it: with the given signal mask, and what has been
+ * sent to it while it waited. PyOS_AfterFork_Child() would drop what handlers of Python's had noted before. */
 static void go_on(const sigset_t *mask) {
     sigset_t pending, first;
     sigpending(&pending);

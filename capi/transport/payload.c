@@ -71,8 +71,8 @@ static PyTypeObject ExtentType = {
     .tp_as_buffer = &extent_buffer,
 };
 
-/* An object that exports the memory of a buffer as writable bytes. Pickling notes that a buffer is read-only, and what is
- * unpickled is read-only then. It is only read from here. */
+/* An object that exports the memory of a buffer as writable bytes. Pickling notes that a buffer is read-only, and what
+ * is unpickled is read-only then. It is only read from here. */
 typedef struct {
     PyObject_HEAD
     Py_buffer source;
@@ -122,7 +122,8 @@ static bool is_placeable(uint64_t written) {
     return written & OF_BYTES && (written & ~OF_BYTES) >= GOPROC_PLACED_LEAST;
 }
 
-/* Where a part begins whose size is written so, when all before it ends at end, both counted from the payload's beginning. */
+/* Where a part begins whose size is written so, when all before it ends at end, both counted from the payload's
+ * beginning. */
 static uint64_t part_begin(uint64_t end, uint64_t written) {
     if (!is_placeable(written))
         return aligned(end);

@@ -6,8 +6,8 @@
  *     uint64 count | uint64 size of each part | part 0: the stream | part 1 ... : the buffers
  *
  * The receiver reads them in place: the buffers become the memory of the objects it unpickles, writable, and its own
- * until the last of them is gone. Only buffers of bytes objects, which cannot lie in other memory than their own, are copied
- * once more; their sizes have the highest bit set.
+ * until the last of them is gone. Only buffers of bytes objects, which cannot lie in other memory than their own, are
+ * copied once more; their sizes have the highest bit set.
  */
 #ifndef GOPROC_PAYLOAD_H
 #define GOPROC_PAYLOAD_H
@@ -26,16 +26,16 @@ typedef struct {
     Py_buffer stream;
 } goproc_payload;
 
-/* Prepares a payload: stream is bytes-like, or a list of bytes objects whose sum it is; buffers is None or a sequence of
- * contiguous buffers. Large parts are copied into an extent of the arena, with the GIL released. Returns 0, or -1 with an
- * exception set. */
+/* Prepares a payload: stream is bytes-like, or a list of bytes objects whose sum it is; buffers is None or a sequence
+ * of contiguous buffers. Large parts are copied into an extent of the arena, with the GIL released. Returns 0, or -1
+ * with an exception set. */
 int goproc_payload_pack(goproc_payload *payload, goproc_arena *arena, PyObject *stream, PyObject *buffers);
 
 /* Ends the use of a payload that goproc_payload_pack prepared. */
 void goproc_payload_done(goproc_payload *payload);
 
-/* Reads a payload: the bytes of a frame, or, when flags say so, an extent of the arena. Returns a new reference: bytes, or
- * a tuple (stream, buffers) of a memoryview and a tuple of memoryviews and bytes. */
+/* Reads a payload: the bytes of a frame, or, when flags say so, an extent of the arena. Returns a new reference: bytes,
+ * or a tuple (stream, buffers) of a memoryview and a tuple of memoryviews and bytes. */
 PyObject *goproc_payload_unpack(goproc_arena *arena, const void *bytes, uint64_t size, uint32_t flags);
 
 /* Prepares the types of this file. */

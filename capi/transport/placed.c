@@ -15,8 +15,8 @@ _Static_assert(OFFSET % 16 == 0, "objects are aligned to 16 bytes");
 /* The objects that there are, each in one of the places that follow the one its address tells. It bounds their number,
  * and with it how many mappings the kernel must keep apart (vm.max_map_count).
  *
- * Entries change only under the GIL. Looking for an address needs no lock: whoever frees an object holds the GIL, and what
- * others ask for, memory that is no object of ours, is never in the table. */
+ * Entries change only under the GIL. Looking for an address needs no lock: whoever frees an object holds the GIL, and
+ * what others ask for, memory that is no object of ours, is never in the table. */
 enum { PLACES = 4096, TRIES = 16 };
 
 typedef struct {
@@ -113,8 +113,8 @@ void goproc_placed_prepare(void) {
         return;
     prepared = true;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &system_allocator);
-    /* All wrappers have a context, CPython's too: tracemalloc, and its debug hooks. As this one has none either, threads
-     * that allocate without the GIL meanwhile may see any mixture of the two. */
+    /* All wrappers have a context, CPython's too: tracemalloc, and its debug hooks. As this one has none either,
+     * threads that allocate without the GIL meanwhile may see any mixture of the two. */
     if (system_allocator.ctx != NULL || !is_pythons((void *)system_allocator.malloc))
         return;
     PyMemAllocatorEx wrapper = {NULL, allocate, allocate_cleared, reallocate, release};

@@ -21,8 +21,8 @@ enum {
     MOST_PLACED = 256 << 20,
     /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
     SLEEP_NS = 200000000,
-    /* How long what has been delivered may wait for a thread that wants it, before the pool's own thread collects it. A thread
-     * that takes results one after the other is back within that; nobody notices that it takes so long. */
+    /* How long what has been delivered may wait for a thread that wants it, before the pool's own thread collects it. A
+     * thread that takes results one after the other is back within that; nobody notices that it takes so long. */
     PATIENCE_NS = 10000000,
 };
 
@@ -237,7 +237,8 @@ static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t
     return result < 0 ? NULL : PyBool_FromLong(result);
 }
 
-/* One completion as a tuple (job, index, kind, payload). The index of a result that answers several tasks is (first, count). */
+/* One completion as a tuple (job, index, kind, payload). The index of a result that answers several tasks is (first,
+ * count). */
 static PyObject *completion(Port *self, const goproc_frame *frame) {
     const uint8_t *bytes = (const uint8_t *)(frame + 1);
     uint64_t size = frame->size;

@@ -1,12 +1,12 @@
 /* process.c - starting and watching processes, as far as that needs C.
  *
  * fork() is here because the system call must be made on the Python thread that called start(), outside Go: the child
- * would otherwise return into a Go runtime whose threads are gone. Forked children are listed here, too, in seats, so that
- * starting, joining and ending them needs no engine; one that is loaded later watches over them.
+ * would otherwise return into a Go runtime whose threads are gone. Forked children are listed here, too, in seats, so
+ * that starting, joining and ending them needs no engine; one that is loaded later watches over them.
  *
  * A forked child inherits the memory and descriptors of its parent's engine and seats, but not the threads. A
- * pthread_atfork handler closes the descriptors, gives the seats up, and marks the engine as inherited; Python then loads
- * a fresh copy if the child needs one (python/goproc/engine.py).
+ * pthread_atfork handler closes the descriptors, gives the seats up, and marks the engine as inherited; Python then
+ * loads a fresh copy if the child needs one (python/goproc/engine.py).
  */
 #include "transport.h"
 
@@ -44,13 +44,15 @@ static goproc_seats *seats; /* NULL until this process forks its first child */
 static int some_forgotten;  /* whether a process that ran had been given up when that was last looked at */
 
 /* A pipe that nothing is ever written to. Only this process has the write end: executed programs do not inherit it, and
- * forked children close it. So the read end, which children have, comes to its end exactly when this process is gone. */
+ * forked children close it. So the read end, which children have, comes to its end exactly when this process is
+ * gone. */
 static struct {
     int read, write;
     uint32_t mark; /* of both: 0 if there is none */
 } lifeline;
 
-/* In a child that is watched by its tether: the write end. It is never written to, and closed in what this process forks. */
+/* In a child that is watched by its tether: the write end. It is never written to, and closed in what this process
+ * forks. */
 static struct {
     int write;
     uint32_t mark;
@@ -177,10 +179,10 @@ static void hand_over_seats(void) {
         __atomic_store_n(&seats->refused, 1, __ATOMIC_RELEASE);
 }
 
-/* At the very end of the interpreter, when no Python can run any more: exit functions, and the destructors of what modules
- * hold, may need the engine. An exit function of its own could not be the last one: Python runs those that have been registered
- * earlier, as in a program that imports multiprocessing late, after it. A forked child's engine is not its own, and
- * os._exit() leaves it to the kernel, which closes the sockets that its servers live by. */
+/* At the very end of the interpreter, when no Python can run any more: exit functions, and the destructors of what
+ * modules hold, may need the engine. An exit function of its own could not be the last one: Python runs those that have
+ * been registered earlier, as in a program that imports multiprocessing late, after it. A forked child's engine is not
+ * its own, and os._exit() leaves it to the kernel, which closes the sockets that its servers live by. */
 static void close_at_end(void) {
     if (engine_state == GOPROC_ENGINE_LIVE)
         close_engine();
@@ -279,7 +281,8 @@ static PyObject *process_mend_runtime(PyObject *Py_UNUSED(module), PyObject *Py_
 #if PY_VERSION_HEX >= 0x030C0000
 /* From 3.12 on os.fork() warns when the process has several threads. The engine's are not the user's and do not count:
  * their state is never used in the child. So only Python's own threads are looked at. A warning that is turned into an
- * exception is dropped until 3.14, and raised from 3.15 on, as by os.fork(): but before the fork, so no child is lost. */
+ * exception is dropped until 3.14, and raised from 3.15 on, as by os.fork(): but before the fork, so no child is
+ * lost. */
 static int warn_about_threads(void) {
     PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
     if (!threading)
@@ -342,7 +345,8 @@ int goproc_may_fork(unsigned children) {
     return 0;
 }
 
-/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. make is fork(), or like it. */
+/* Returns 0 in the child, its pid in the parent, -1 with an exception set if there is none. make is fork(), or like
+ * it. */
 static pid_t fork_process(pid_t (*make)(void)) {
     if (goproc_may_fork(1) < 0)
         return -1;
@@ -441,8 +445,8 @@ static PyObject *process_duplicate_lifeline(PyObject *Py_UNUSED(module), PyObjec
     return PyLong_FromLong(fd);
 }
 
-/* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares with
- * its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
+/* Opens the lifeline anew. The owner of the signal belongs to the open file description, which a forked child shares
+ * with its siblings: so each child needs one of its own. Returns the descriptor, or -1 with errno set. */
 int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -546,8 +550,8 @@ static void watch_seat(goproc_seat *seat, int operation) {
         epoll_ctl(epoll, operation, seat->sentinel, &event);
 }
 
-/* Reaps the child if it has ended, and returns whether it has. The seat is locked. A status that somebody else has taken
- * is unknown: "still running" would make join() wait for ever. */
+/* Reaps the child if it has ended, and returns whether it has. The seat is locked. A status that somebody else has
+ * taken is unknown: "still running" would make join() wait for ever. */
 static int look_at_seat(goproc_seat *seat) {
     if (seat->state != GOPROC_SEAT_RUNNING)
         return 1;
@@ -680,8 +684,8 @@ int goproc_has_seats(void) {
     return !__atomic_load_n(&seats->refused, __ATOMIC_ACQUIRE);
 }
 
-/* Reserves a seat: other threads may run before the fork, and start a process, too. NULL if the engine refuses, or has no
- * seat left, or with an exception set. */
+/* Reserves a seat: other threads may run before the fork, and start a process, too. NULL if the engine refuses, or has
+ * no seat left, or with an exception set. */
 static goproc_seat *reserve_seat(void) {
     if (goproc_has_seats() <= 0)
         return NULL;
@@ -725,8 +729,8 @@ static void give_up_number(pid_t pid) {
     }
 }
 
-/* Gives the child the reserved seat, and notes it. tether is the read end of the child's, -1 if it has a pidfd. Returns 0, or
- * -1 with an exception set: then the child has been ended. The reserve is closed. */
+/* Gives the child the reserved seat, and notes it. tether is the read end of the child's, -1 if it has a pidfd. Returns
+ * 0, or -1 with an exception set: then the child has been ended. The reserve is closed. */
 static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, PyObject *record) {
     int reaped = 0, sentinel = tether_end >= 0 ? tether_end : open_pidfd(pid, &reserve, &reaped);
     int error = errno;
@@ -798,8 +802,8 @@ static PyObject *process_take_on(PyObject *Py_UNUSED(module), PyObject *argument
 
 int goproc_child_lifeline(int *armed) {
     int own = goproc_open_lifeline(lifeline.read);
-    /* There may be no /proc; and this process may have changed its user since it made the lifeline, which belongs to the old
-     * user. */
+    /* There may be no /proc; and this process may have changed its user since it made the lifeline, which belongs to
+     * the old user. */
     if (own < 0 && errno != EMFILE && errno != ENFILE) {
         *armed = 0;
         return watched_lifeline();
@@ -992,7 +996,8 @@ static double monotonic_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Waits for the end of a child without its sentinel, which is lost or may fire too soon. Returns as wait_until_readable. */
+/* Waits for the end of a child without its sentinel, which is lost or may fire too soon. Returns as
+ * wait_until_readable. */
 static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
     double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
     if (PyErr_Occurred())

@@ -1,19 +1,20 @@
 /* sibling.c - a fork whose child is not the caller's, but its parent's.
  *
- * A process that only makes others (the spawn server, a pool's nursery) makes them as children of the main program, which
- * is what they are: it is their getppid(), and it waits for them.
+ * A process that only makes others (the spawn server, a pool's nursery) makes them as children of the main program,
+ * which is what they are: it is their getppid(), and it waits for them.
  *
- * Problem: only clone() makes siblings (CLONE_PARENT), and glibc keeps the calling thread's id in memory of its own, struct
- * pthread. fork() has the kernel write the child's there (CLONE_CHILD_SETTID), so a clone must, too: mutexes and raise() use
- * that id. glibc exports no address.
- * What does not work: the address that the kernel clears when the thread ends (PR_GET_TID_ADDRESS). It was the same until
- * glibc 2.43, which has another word cleared. Kernels without CONFIG_CHECKPOINT_RESTORE do not tell it.
- * Solution: several hints where the id may be, and a proof. The hints: the description of struct pthread that glibc has for
- * debuggers (_thread_db_pthread_tid), the address that the kernel clears, and each word of struct pthread with the id's value.
- * The proof: another number is written there for a moment, and pthread_getcpuclockid(), which tells the id that glibc
- * remembers, tells that one. It is made in a process with one thread, with signals blocked: so nobody else sees the number.
- * Limits: where no hint is proved, siblings cannot be forked (ENOSYS): the callers fork or execute in their other ways, and say
- * so in the log.
+ * Problem: only clone() makes siblings (CLONE_PARENT), and glibc keeps the calling thread's id in memory of its own,
+ * struct pthread. fork() has the kernel write the child's there (CLONE_CHILD_SETTID), so a clone must, too: mutexes and
+ * raise() use that id. glibc exports no address.
+ * What does not work: the address that the kernel clears when the thread ends (PR_GET_TID_ADDRESS). It was the same
+ * until glibc 2.43, which has another word cleared. Kernels without CONFIG_CHECKPOINT_RESTORE do not tell it.
+ * Solution: several hints where the id may be, and a proof. The hints: the description of struct pthread that glibc has
+ * for debuggers (_thread_db_pthread_tid), the address that the kernel clears, and each word of struct pthread with the
+ * id's value. The proof: another number is written there for a moment, and pthread_getcpuclockid(), which tells the id
+ * that glibc remembers, tells that one. It is made in a process with one thread, with signals blocked: so nobody else
+ * sees the number.
+ * Limits: where no hint is proved, siblings cannot be forked (ENOSYS): the callers fork or execute in their other ways,
+ * and say so in the log.
  */
 #define _GNU_SOURCE
 #include "transport.h"
@@ -54,7 +55,8 @@ static ptrdiff_t described_offset(void) {
     return offset;
 }
 
-/* Returns the calling thread's id as glibc remembers it, or -1. The clock's number is made of it: see clock_getres(2). */
+/* Returns the calling thread's id as glibc remembers it, or -1. The clock's number is made of it: see
+ * clock_getres(2). */
 static int remembered_id(void) {
     clockid_t clock;
     if (pthread_getcpuclockid(pthread_self(), &clock) != 0)
@@ -71,8 +73,8 @@ static int prove(volatile int *address, int id) {
     return told == other;
 }
 
-/* Returns the address at offset in the calling thread's struct pthread if it may hold the id: if its value is the id, and the
- * proof, where it may be made, succeeds. */
+/* Returns the address at offset in the calling thread's struct pthread if it may hold the id: if its value is the id,
+ * and the proof, where it may be made, succeeds. */
 static int *examine(ptrdiff_t offset, int id, int may_prove) {
     if (offset < 0 || offset > SEARCHED - (ptrdiff_t)sizeof(int) || offset % (ptrdiff_t)sizeof(int))
         return NULL;
@@ -84,8 +86,8 @@ static int *examine(ptrdiff_t offset, int id, int may_prove) {
     return address;
 }
 
-/* Returns where glibc remembers the calling thread's id, NULL if that is not known. Without may_prove it is where it may be:
- * a process with several threads cannot prove it. */
+/* Returns where glibc remembers the calling thread's id, NULL if that is not known. Without may_prove it is where it
+ * may be: a process with several threads cannot prove it. */
 static int *find_thread_id(int may_prove) {
     int id = (int)syscall(SYS_gettid);
     if (proved_offset >= 0)
@@ -105,8 +107,8 @@ int goproc_can_fork_sibling(void) {
 }
 
 /* What fork() does besides for a process with one thread: nothing that this one needs. Its handlers have run when the
- * caller, itself a fork or fresh, was made. The kernel keeps the registration for restartable sequences, and forgets the
- * list of robust mutexes, which is given to it again. */
+ * caller, itself a fork or fresh, was made. The kernel keeps the registration for restartable sequences, and forgets
+ * the list of robust mutexes, which is given to it again. */
 pid_t goproc_fork_sibling(int *pid_word) {
     sigset_t all, mask;
     sigfillset(&all);
@@ -120,7 +122,8 @@ pid_t goproc_fork_sibling(int *pid_word) {
     void *robust = NULL;
     size_t size = 0;
     syscall(SYS_get_robust_list, 0, &robust, &size);
-    /* The child's exit signal is the caller's own: SIGCHLD. As fork() has it, the word that is cleared is the thread's id. */
+    /* The child's exit signal is the caller's own: SIGCHLD. As fork() has it, the word that is cleared is the thread's
+     * id. */
     unsigned long flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
     if (pid_word)
         flags |= CLONE_PARENT_SETTID;

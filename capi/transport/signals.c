@@ -1,8 +1,8 @@
 /* signals.c - what a Python signal handler that raises cannot break.
  *
- * Such a handler may raise after any call that the main thread makes, so between taking something and noting that it has
- * been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such gap; and while signals
- * are held, no handler is called at all.
+ * Such a handler may raise after any call that the main thread makes, so between taking something and noting that it
+ * has been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such gap; and while
+ * signals are held, no handler is called at all.
  */
 #define _GNU_SOURCE
 #include "transport.h"

@@ -25,8 +25,8 @@ enum {
     LOWEST_PAGE_MASK = 4095,
 };
 
-/* The signals for which Go has put its own handler in place of the program's. Loading the library does that; faults.c gives
- * most of them back when the runtime runs. Here they are given back when it cannot be started. */
+/* The signals for which Go has put its own handler in place of the program's. Loading the library does that; faults.c
+ * gives most of them back when the runtime runs. Here they are given back when it cannot be started. */
 static struct {
     int signal;
     struct sigaction before, go;
@@ -39,7 +39,8 @@ static int has_handler(int signal, const struct sigaction *expected) {
     return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
 }
 
-/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile stay. */
+/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile
+ * stay. */
 static void set_handlers(int go) {
     for (int i = 0; i < taken_count && go != in_place; i++)
         if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))

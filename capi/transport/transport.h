@@ -50,9 +50,9 @@ void *goproc_symbol(const char *name);
 typedef void (*goproc_child_hook)(void);
 int goproc_on_fork_child(goproc_child_hook hook);
 
-/* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns as
- * fork() does. The kernel puts the child's pid into *pid_word, in the caller's memory and if that is not NULL, before the child
- * runs. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot be done, which
+/* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns
+ * as fork() does. The kernel puts the child's pid into *pid_word, in the caller's memory and if that is not NULL,
+ * before the child runs. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot be done, which
  * goproc_can_fork_sibling() tells beforehand. */
 pid_t goproc_fork_sibling(int *pid_word);
 int goproc_can_fork_sibling(void);
@@ -83,17 +83,18 @@ int goproc_watch_lifeline(int own);
 
 /* What nursery.c shares with the ordinary fork, in process.c.
  *
- * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of so many children
- * raise the audit event. 0, or -1 with an exception set.
+ * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of so many
+ * children raise the audit event. 0, or -1 with an exception set.
  * goproc_has_seats: whether children can have seats, unless all are taken; -1 with an exception set.
- * goproc_child_lifeline: then, a descriptor of the lifeline for a child about to be forked, or -1 with errno set; *armed says
- * whether the child can be killed by it when its parent is gone.
- * goproc_open_lifeline, goproc_arm_lifeline: the same of its own for a process that has one, and having itself killed.
+ * goproc_child_lifeline: then, a descriptor of the lifeline for a child about to be forked, or -1 with errno set;
+ * *armed says whether the child can be killed by it when its parent is gone.
+ * goproc_open_lifeline: open anew the lifeline that this process has inherited.
+ * goproc_arm_lifeline: have the kernel send signum to this process when its parent is gone.
  * goproc_have_pidfds: whether children can be watched by pidfds; else start() makes each a tether, a pipe.
  * goproc_child_has_ended: whether the child has ended, reaped or not. It is not reaped.
  * goproc_end_child: kill it and wait for it.
- * goproc_take_on: give the child, which is running, a seat, and put its id, pid and pidfd into the list of three. 1; 0 when there
- * is no seat, or -1 with an exception set, and then it has been ended.
+ * goproc_take_on: give the child, which is running, a seat, and put its id, pid and pidfd into the list of three. 1; 0
+ * when there is no seat, or -1 with an exception set, and then it has been ended.
  * goproc_put_off_collecting: as the method of that name. */
 int goproc_may_fork(unsigned children);
 int goproc_has_seats(void);

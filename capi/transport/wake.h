@@ -21,8 +21,8 @@ static inline uint64_t goproc_now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Sleeps while *word is seen, at most ns nanoseconds (forever when negative). Returns 0 or an errno: EAGAIN when *word had
- * changed already, EINTR, ETIMEDOUT. The word may be shared between processes. */
+/* Sleeps while *word is seen, at most ns nanoseconds (forever when negative). Returns 0 or an errno: EAGAIN when *word
+ * had changed already, EINTR, ETIMEDOUT. The word may be shared between processes. */
 static inline int goproc_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t ns) {
     struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     return syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT, seen, ns < 0 ? NULL : &t, NULL, 0) == 0 ? 0 : errno;
@@ -40,9 +40,9 @@ static inline void goproc_pause(void) {
 #endif
 }
 
-/* How long an end spins before it sleeps: the longest time that is allowed while waits are short (then what it waits for
- * would have come meanwhile, or nearly), and half as long after each long wait. What a spin alone achieved says nothing: it
- * fails, too, when the other end has to be woken first, because it had no spin left either. */
+/* How long an end spins before it sleeps: the longest time that is allowed while waits are short (then what it waits
+ * for would have come meanwhile, or nearly), and half as long after each long wait. What a spin alone achieved says
+ * nothing: it fails, too, when the other end has to be woken first, because it had no spin left either. */
 typedef struct {
     uint32_t budget_ns;
 } goproc_spinner;

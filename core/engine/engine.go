@@ -1,5 +1,5 @@
-// Package engine holds the one engine of this process: the process table, the clients of the fork server and the spawn server, and
-// the counters.
+// Package engine holds the one engine of this process: the process table, the clients of the fork server and the spawn
+// server, and the counters.
 // Packages pybind and capi call it; everything that lives as long as the engine is reached, and closed, through it.
 package engine
 

@@ -1,5 +1,6 @@
-// Package forkserver is the client of the servers that fork: it starts a server, takes in the processes that it forks, gives
-// them to who asks for one, and stops it. Package pybind calls it through core/engine; python/goproc/server.py is the other side.
+// Package forkserver is the client of the servers that fork: it starts a server, takes in the processes that it forks,
+// gives them to who asks for one, and stops it. Package pybind calls it through core/engine; python/goproc/server.py is
+// the other side.
 //
 // A server is a Python process without Go and with one thread. It has one end of a private socket pair; no one else can
 // connect, and it ends when the socket does. It forks processes ahead of need:
@@ -11,11 +12,12 @@
 // If none stands by, FORK asks for one, and the request is given the next that does. So a process never runs unless
 // the client knows it: what the server has forked ends by itself when nobody has the other end of its socket.
 //
-// There are two kinds of server. The processes of the fork server are its children, and it says how they have ended (EXITED).
-// Those of the spawn server are made children of this process, as they would be had it executed their interpreter.
+// There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
+// (EXITED). Those of the spawn server are made children of this process, as they would be had it executed their
+// interpreter.
 //
-// One goroutine a server reads the socket. When the server is gone, requests that have no process fail, and the fork server's
-// processes whose status has not been sent get process.Unknown when they end.
+// One goroutine a server reads the socket. When the server is gone, requests that have no process fail, and the fork
+// server's processes whose status has not been sent get process.Unknown when they end.
 package forkserver
 
 import (
@@ -44,7 +46,8 @@ const (
 	killPatience  = 2 * time.Second  // to be gone after that
 )
 
-// Client is the one server of an engine for a start method, if it has one. Its methods may be called from any goroutine.
+// Client is the one server of an engine for a start method, if it has one. Its methods may be called from any
+// goroutine.
 type Client struct {
 	table  *process.Table
 	method process.Method
@@ -170,10 +173,10 @@ func (c *Client) Request(fds []int) (ticket int, err error) {
 }
 
 // RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
-// descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask. The
-// server that runs serves for that if it was started by an equal command in equal circumstances; else it is replaced. The
-// error wraps ENOTSUP where the circumstances cannot be compared, ENOSYS where they never can: then the command must be
-// executed.
+// descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask.
+// The server that runs serves for that if it was started by an equal command in equal circumstances; else it is
+// replaced. The error wraps ENOTSUP where the circumstances cannot be compared, ENOSYS where they never can: then the
+// command must be executed.
 func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, err error) {
 	now, err := sys.ReadCircumstances()
 	if err != nil {

@@ -49,8 +49,8 @@ func standBy(number string) {
 	panic(unix.Exec("/bin/sh", []string{"sh", script}, os.Environ()))
 }
 
-// serve is a server as the client sees it. The first descriptor that a process is sent is a file with a shell script, to be
-// run as the process. How it behaves besides is in its manners, words with commas between.
+// serve is a server as the client sees it. The first descriptor that a process is sent is a file with a shell script,
+// to be run as the process. How it behaves besides is in its manners, words with commas between.
 func serve(socket *sys.FD, manners string) {
 	has := func(word string) bool { return strings.Contains(","+manners+",", ","+word+",") }
 	send := func(kind Kind, pid, value int, fds ...int) {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is one server, from its start until it is lost or stopped. There is never a second chance: a new one is another
-// server.
+// server is one server, from its start until it is lost or stopped. There is never a second chance: a new one is
+// another server.
 type server struct {
 	client *Client
 	id     int // its own entry in the table
@@ -87,8 +87,8 @@ func (s *server) lose(why error) {
 	sys.Shutdown(s.socket)
 }
 
-// leave gives the server up, but has the reader go on until the other end of the socket is closed: what the server forks
-// while it ends has yet to say who it is. It should not take long.
+// leave gives the server up, but has the reader go on until the other end of the socket is closed: what the server
+// forks while it ends has yet to say who it is. It should not take long.
 func (s *server) leave(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,8 @@ func (s *server) giveUp(why error) {
 	}
 }
 
-// request gives the request a process that stands by, or else has it wait for the next one, which the server is told to fork.
+// request gives the request a process that stands by, or else has it wait for the next one, which the server is told to
+// fork.
 func (s *server) request(r *request) error {
 	var given bool
 	var ended int
@@ -171,8 +172,8 @@ func (s *server) dequeue() (r *request) {
 	return r
 }
 
-// give sends a process that stands by its order, and answers the request, unless the process has ended. s is locked: the order
-// is the first thing that the socket takes, so there is room for it.
+// give sends a process that stands by its order, and answers the request, unless the process has ended. s is locked:
+// the order is the first thing that the socket takes, so there is room for it.
 func (s *server) give(b *standby, r *request) (answered bool) {
 	err := sys.Send(b.socket, r.order, r.fds, 0)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || b.socket.Lost() {
@@ -414,8 +415,8 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	s.standbys = append(s.standbys, b)
 }
 
-// refuse ends a process whose descriptors the kernel has dropped, because this process may open no more. The server may have
-// reaped it by now, but its number is not given out again so soon. s is locked.
+// refuse ends a process whose descriptors the kernel has dropped, because this process may open no more. The server may
+// have reaped it by now, but its number is not given out again so soon. s is locked.
 func (s *server) refuse(pid int, passed []*sys.FD) {
 	_ = closeAll(passed)
 	if s.foreign() {

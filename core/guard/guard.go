@@ -24,7 +24,8 @@ var watchers struct {
 	list []func()
 }
 
-// OnPoison has f called when the engine is poisoned, or now if it is already. f must do nothing that could panic or wait.
+// OnPoison has f called when the engine is poisoned, or now if it is already. f must do nothing that could panic or
+// wait.
 func OnPoison(f func()) {
 	watchers.Lock()
 	defer watchers.Unlock()

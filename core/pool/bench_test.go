@@ -127,7 +127,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// Of two tasks each time, one waits behind a task that does not end, until it is taken back for the worker that has nothing.
+// Of two tasks each time, one waits behind a task that does not end, until it is taken back for the worker that has
+// nothing.
 func BenchmarkBalance(b *testing.B) {
 	p, _ := newPool(b)
 	stuck := hire(b, p, 0)

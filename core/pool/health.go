@@ -6,17 +6,17 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// A worker can write into all of the memory that it shares with its parent. What it destroys there may have nobody called any
-// more: a result that is never seen, a task that the worker does not see, a sleeper that is not woken. So while there are
-// tasks, the pool looks over the workers from which nothing has come since it last looked. It compares the words that only
-// it writes with its own copies, and what a worker does with what it should do. What is impossible makes it a lost worker.
-// Sleepers are woken without regard to whether their memory says that they sleep.
+// A worker can write into all of the memory that it shares with its parent. What it destroys there may have nobody
+// called any more: a result that is never seen, a task that the worker does not see, a sleeper that is not woken. So
+// while there are tasks, the pool looks over the workers from which nothing has come since it last looked. It compares
+// the words that only it writes with its own copies, and what a worker does with what it should do. What is impossible
+// makes it a lost worker. Sleepers are woken without regard to whether their memory says that they sleep.
 
 // lookEvery is how often.
 const lookEvery = 500 * time.Millisecond
 
-// mostDoubts is how often in a row a worker may be found asleep although it has something to do. It has been woken since. Only
-// one that was stopped in the few instructions before it sleeps could be found twice without fault.
+// mostDoubts is how often in a row a worker may be found asleep although it has something to do. It has been woken
+// since. Only one that was stopped in the few instructions before it sleeps could be found twice without fault.
 const mostDoubts = 3
 
 // lookAgain has the pump look over the workers in a while.

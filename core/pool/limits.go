@@ -55,7 +55,7 @@ func (p *Pool) wakeBy(at int64) {
 // begins. But one that has not begun by now is not over its limit before the shortest one is over: it is enough to look
 // again then.
 func (p *Pool) enforce() {
-	now := sys.Monotonic() // before the results: a task that began later than this is not the first flight, but the second
+	now := sys.Monotonic() // before the results: what began later than this is not the first flight, but the second
 	p.harvest(p.keep)
 	next, running := int64(math.MaxInt64), 0
 	for _, w := range p.active {
@@ -97,8 +97,9 @@ func later(at, wait int64) int64 {
 	return at + wait
 }
 
-// Cancel withdraws the tasks of the job: those that wait do not begin, and the workers that run one are ended. It returns
-// for how many of them that came in time; they complete as cancelled, when their worker is gone if they had begun.
+// Cancel withdraws the tasks of the job: those that wait do not begin, and the workers that run one are ended. It
+// returns for how many of them that came in time; they complete as cancelled, when their worker is gone if they had
+// begun.
 func (p *Pool) Cancel(job uint64) int {
 	return p.cancel(func(other uint64) bool { return other == job })
 }

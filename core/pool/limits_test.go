@@ -276,8 +276,8 @@ func TestRetries(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// What is told of a lost task says how its worker ended, which task of a batch it was, for how long it ran, and what was
-// handed in.
+// What is told of a lost task says how its worker ended, which task of a batch it was, for how long it ran, and what
+// was handed in.
 func TestLostTaskIsTold(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)

@@ -178,7 +178,7 @@ func collect(p *Pool) []string {
 func describe(c ringtest.Completion) string {
 	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited", "retried"}
 	payload := string(c.Payload)
-	if first, _, found := strings.Cut(payload, "\n"); found { // how a worker ended: without the time, and what it was given
+	if first, _, found := strings.Cut(payload, "\n"); found { // how a worker ended, without time and payload
 		payload = strings.Join(strings.Fields(first)[:2], " ")
 	}
 	if len(payload) > 40 {

@@ -127,8 +127,9 @@ func spin() uint32 {
 // MemoryFD is the descriptor of the memory, which a worker inherits. The pool owns it.
 func (p *Pool) MemoryFD() (int, error) { return p.memory.FD().Int(), p.memory.FD().Check() }
 
-// Submit hands in a task, or a batch of tasks: f.End is how many, 0 for one that is no batch; they have the frame's index and
-// those that follow. The payload is copied before Submit returns. It never waits: what no worker can take yet is queued.
+// Submit hands in a task, or a batch of tasks: f.End is how many, 0 for one that is no batch; they have the frame's
+// index and those that follow. The payload is copied before Submit returns. It never waits: what no worker can take yet
+// is queued.
 func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	if len(payload) > ring.MaxInline {
 		return ErrTooLarge
@@ -164,8 +165,8 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 }
 
 // Collect fills buf with completions, one frame (header and payload, padded to eight bytes) after the other, and
-// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline, or be
-// empty, when only the workers are to be seen to.
+// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline, or
+// be empty, when only the workers are to be seen to.
 func (p *Pool) Collect(buf []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,8 +199,8 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
-// Unseen is how many bytes of completions [Pool.Collect] would deliver now, if it had room for all; or some more, for rings are
-// padded.
+// Unseen is how many bytes of completions [Pool.Collect] would deliver now, if it had room for all; or some more, for
+// rings are padded.
 func (p *Pool) Unseen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -305,8 +306,9 @@ func (p *Pool) Destroy() {
 	p.memory.Close()
 }
 
-// pump stands in for the Python threads while none of them is in a call, and looks after limits. It has a thread of its own,
-// which sleeps on a futex: a program that closes descriptors cannot disturb it. New's caller owns it; Destroy ends it.
+// pump stands in for the Python threads while none of them is in a call, and looks after limits. It has a thread of its
+// own, which sleeps on a futex: a program that closes descriptors cannot disturb it. New's caller owns it; Destroy ends
+// it.
 func (p *Pool) pump() {
 	defer close(p.pumped)
 	defer guard.Goroutine("a pool's pump")
@@ -320,8 +322,8 @@ func (p *Pool) pump() {
 	}
 }
 
-// pumpOnce does what a thread that collects would do, and says when to do so again if nobody calls; never if that is negative.
-// Its panic must leave the lock free.
+// pumpOnce does what a thread that collects would do, and says when to do so again if nobody calls; never if that is
+// negative. Its panic must leave the lock free.
 func (p *Pool) pumpOnce() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

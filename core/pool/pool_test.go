@@ -140,8 +140,8 @@ func TestCollectingNothing(t *testing.T) {
 	p, _ := newPool(t)
 	w := hire(t, p, 0)
 	submit(t, p, 1, 2, 3)
-	// The pump would hand them on as well, and sometimes sooner. It cannot while somebody else has the lock, and the worker is
-	// not to call it.
+	// The pump would hand them on as well, and sometimes sooner. It cannot while somebody else has the lock, and the
+	// worker is not to call it.
 	deliver := func(then func()) {
 		p.mu.Lock()
 		defer p.mu.Unlock()

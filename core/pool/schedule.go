@@ -20,8 +20,8 @@ func (p *Pool) window() int {
 	return max(1, min(windowMax, int(windowTime/p.busy)))
 }
 
-// pick is the worker to give the next task to, nil when all have enough: the one with the least to do, of those one that
-// has come up, and of those one that is awake. It also returns how many have nothing to do.
+// pick is the worker to give the next task to, nil when all have enough: the one with the least to do, of those one
+// that has come up, and of those one that is awake. It also returns how many have nothing to do.
 func (p *Pool) pick() (best *worker, idle int) {
 	window := p.window()
 	bestLoad := 0
@@ -82,8 +82,8 @@ func (p *Pool) feed() {
 	}
 }
 
-// balance takes tasks back from workers that have not come to them, for workers that have none. The only task of a worker
-// is taken when that one has not come up: starting may take long, and its initializer may never return.
+// balance takes tasks back from workers that have not come to them, for workers that have none. The only task of a
+// worker is taken when that one has not come up: starting may take long, and its initializer may never return.
 func (p *Pool) balance() {
 	onlyUp := false // only who is up can still be given anything
 	for _, idle := range p.active {

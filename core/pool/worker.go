@@ -75,8 +75,8 @@ func (w *worker) push(t task) bool {
 	return true
 }
 
-// takeBack takes at most so many tasks of a flight away from the worker, the last ones. It returns what they are as a task
-// that can be pushed or queued, or false when the worker has begun them all.
+// takeBack takes at most so many tasks of a flight away from the worker, the last ones. It returns what they are as a
+// task that can be pushed or queued, or false when the worker has begun them all.
 func (w *worker) takeBack(at, most int) (task, bool) {
 	fl := &w.flights[at]
 	first, payload, ok := w.slot.TakeBack(fl.position, fl.size, fl.frame.End, most)
@@ -297,9 +297,9 @@ func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int6
 	}
 }
 
-// last says how the worker ended, and what it was given: "pid exitcode number microseconds", a newline, and the payload of the
-// flight, if that is still there. The number is that of the task in it: the flight's first one, and so many behind it. It is
-// for texts that people read.
+// last says how the worker ended, and what it was given: "pid exitcode number microseconds", a newline, and the payload
+// of the flight, if that is still there. The number is that of the task in it: the flight's first one, and so many
+// behind it. It is for texts that people read.
 func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte {
 	text := fmt.Appendf(nil, "%d %d %d %d\n", w.pid, exitCode, fl.frame.First+behind, ran)
 	payload := fl.kept

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The entries of processes that a server of package core/forkserver has forked, ahead of need. Whose child such a process
-// is decides who waits for it: those of the fork server are its own, and their statuses come from it; those of the spawn
-// server are ours.
+// The entries of processes that a server of package core/forkserver has forked, ahead of need. Whose child such a
+// process is decides who waits for it: those of the fork server are its own, and their statuses come from it; those of
+// the spawn server are ours.
 
-// Adopt makes an entry of a process, and takes over its pidfd. It counts as none of the program's processes until Employ
-// is called. foreign says that it is not our child. A process that cannot be taken on is ended.
+// Adopt makes an entry of a process, and takes over its pidfd. It counts as none of the program's processes until
+// Employ is called. foreign says that it is not our child. A process that cannot be taken on is ended.
 func (t *Table) Adopt(pid int, pidfd *sys.FD, foreign bool) (id int, err error) {
 	e, err := t.add(Server, prepared)
 	if err == nil {

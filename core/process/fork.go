@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tether makes a tether for the child of a prepared entry, where there are no pidfds, and returns the write end: the child, and
-// nobody else, shall have it. nil if a pidfd does.
+// Tether makes a tether for the child of a prepared entry, where there are no pidfds, and returns the write end: the
+// child, and nobody else, shall have it. nil if a pidfd does.
 func (t *Table) Tether(id int) (write *sys.FD, err error) {
 	if sys.HavePidfds() {
 		return nil, nil
@@ -45,8 +45,8 @@ func (t *Table) prepare(m Method) (id int, err error) {
 }
 
 // Commit is the half of a fork after the system call, in the parent: the prepared entry is the child pid's from now
-// on. It returns the sentinel. A child that cannot be taken on is ended and reaped: after an error there is no child, and
-// no entry.
+// on. It returns the sentinel. A child that cannot be taken on is ended and reaped: after an error there is no child,
+// and no entry.
 func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 	if pid <= 0 {
 		return 0, fmt.Errorf("%w: %d is no process", ErrInvalid, pid)
@@ -72,8 +72,8 @@ func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 // errTaken says that an entry has its process: a second Commit must not end it.
 var errTaken = errors.New("the process is known already")
 
-// takeOn opens the child's pidfd, unless it has a tether, and has it watched. The pid cannot mean another process yet: only we reap it. The
-// entry is locked.
+// takeOn opens the child's pidfd, unless it has a tether, and has it watched. The pid cannot mean another process yet:
+// only we reap it. The entry is locked.
 func (t *Table) takeOn(e *entry, pid int) (err error) {
 	e.pid = pid
 	if e.pidfd == nil {

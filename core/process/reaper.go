@@ -13,8 +13,9 @@ import (
 // reaper is the one goroutine that waits for all processes of a table. Apart from ExitCode's look at a single child,
 // nothing in the engine calls wait.
 //
-// It is told of an end by epoll, as a rule. What it is not told of it finds out by looking at all processes from time to time:
-// where there is no epoll; when the program has closed the engine's descriptors (os.closerange), or the other end of a tether.
+// It is told of an end by epoll, as a rule. What it is not told of it finds out by looking at all processes from time
+// to time: where there is no epoll; when the program has closed the engine's descriptors (os.closerange), or the other
+// end of a tether.
 type reaper struct {
 	table  *Table
 	poller atomic.Pointer[sys.Poller]
@@ -70,8 +71,8 @@ func (r *reaper) lookSoon() {
 	}
 }
 
-// checkLocked replaces the poller, and the goroutine that waits by it, if the program has closed its descriptors. The table is
-// locked.
+// checkLocked replaces the poller, and the goroutine that waits by it, if the program has closed its descriptors. The
+// table is locked.
 func (r *reaper) checkLocked() {
 	if poller := r.poller.Load(); !poller.Intact() {
 		r.replaceLocked(poller)
@@ -205,8 +206,9 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 	e.check()
 	switch e.state {
 	case running:
-		// It may have ended with its status still on the way, or have closed its tether: the pidfd would be reported again
-		// and again. What brings the status of the fork server's child, or the end of the server, also brings us back here.
+		// It may have ended with its status still on the way, or have closed its tether: the pidfd would be reported
+		// again and again. What brings the status of the fork server's child, or the end of the server, also brings us
+		// back here.
 		if fired {
 			r.unwatch(e)
 		}
@@ -228,8 +230,8 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 	}
 }
 
-// watch has the reaper told when the entry's process ends. What cannot be watched, where there is no epoll, is looked at. The
-// entry is locked.
+// watch has the reaper told when the entry's process ends. What cannot be watched, where there is no epoll, is looked
+// at. The entry is locked.
 func (r *reaper) watch(e *entry) error {
 	err := r.poller.Load().Add(e.pidfd, e.id)
 	e.watched = err == nil

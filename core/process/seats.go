@@ -12,8 +12,9 @@ import (
 )
 
 // Seats is C's memory in which the children forked there are listed, so that starting, joining and giving up a process
-// takes no engine, and where there is one, no call into Go: a call that comes while the runtime is idle wakes its threads,
-// and writes to memory that has just been shared with the child, which has to be copied for that. goproc.h describes it.
+// takes no engine, and where there is one, no call into Go: a call that comes while the runtime is idle wakes its
+// threads, and writes to memory that has just been shared with the child, which has to be copied for that. goproc.h
+// describes it.
 //
 // A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. Go reaps what C has not
 // reaped yet when the pidfd becomes readable, and adopts a seat, that is, makes an entry of it, when one of the
@@ -136,7 +137,8 @@ func (t *Table) watchSeats() (all bool) {
 // id is that of the process in seat number i.
 func (s *seat) id(i int) int { return -1 - (int(s.generation)*SeatCount + i) }
 
-// lookAtSeats settles the processes in seats that nothing in Go knows, and reports whether some of them run. t is locked.
+// lookAtSeats settles the processes in seats that nothing in Go knows, and reports whether some of them run. t is
+// locked.
 func (t *Table) lookAtSeats() (some bool) {
 	if t.seats == nil {
 		return false
@@ -160,7 +162,7 @@ func (t *Table) settleSeat(id int) {
 	defer s.release()
 	ours := sys.Mark(int(s.sentinel)) == s.mark
 	if !s.look() {
-		if ours && sys.ReadableNumber(int(s.sentinel)) { // as a tether is that the child has closed: it would be reported for ever
+		if ours && sys.ReadableNumber(int(s.sentinel)) { // a tether that the child has closed: it would be reported for ever
 			_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
 			t.reaper.lookSoon()
 		}

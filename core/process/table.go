@@ -167,8 +167,8 @@ func (t *Table) Pid(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pid, e.mustHaveStarted() })
 }
 
-// Sentinel is the pidfd of the process, or what takes its place, which is readable when the process has ended. The table owns it, and closes it
-// once the process has ended and is forgotten.
+// Sentinel is the pidfd of the process, or what takes its place, which is readable when the process has ended. The
+// table owns it, and closes it once the process has ended and is forgotten.
 func (t *Table) Sentinel(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pidfd.Int(), e.mustHaveStarted() })
 }

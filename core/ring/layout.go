@@ -83,13 +83,14 @@ const (
 // Kind says what a frame is.
 type Kind uint16
 
-// The kinds of frames. Task is in task rings; Result and Failure are in result rings; the others are made by the engine.
+// The kinds of frames. Task is in task rings; Result and Failure are in result rings; the others are made by the
+// engine.
 const (
 	KindPad       Kind = iota // fills a ring's end
 	KindTask                  // a pickled call
 	KindResult                // a pickled result
 	KindFailure               // a pickled exception
-	KindLost                  // the task's worker ended: payload "pid exitcode number microseconds\n" and what was pushed
+	KindLost                  // the task's worker ended: payload "pid exitcode number microseconds\n", then the task's
 	KindCancelled             // the task was withdrawn, or its pool terminated
 	KindTimeout               // the task ran longer than it was allowed: payload as of KindLost
 	KindExited                // not a task: a worker has ended; index is its slot, payload "pid exitcode served"
@@ -102,13 +103,14 @@ const (
 	FlagKeep   uint16 = 2 // of a task: the worker copies what lies in the extent, and does not free it
 )
 
-// NoJob is no job's number. A worker fails it to say why it cannot begin, and the engine cancels it to give an extent back.
+// NoJob is no job's number. A worker fails it to say why it cannot begin, and the engine cancels it to give an extent
+// back.
 const NoJob uint64 = math.MaxUint64
 
-// A task frame's payload is one call, or a batch of calls, of which each is a task. The claim word says which of them are
-// still to be begun: those from the number in its lower half up to the one in its upper half, which is not among them.
-// The worker raises the lower number when it begins a task, the parent lowers the upper one when it takes tasks back,
-// both by compare-and-swap: whoever succeeds owns the task.
+// A task frame's payload is one call, or a batch of calls, of which each is a task. The claim word says which of them
+// are still to be begun: those from the number in its lower half up to the one in its upper half, which is not among
+// them. The worker raises the lower number when it begins a task, the parent lowers the upper one when it takes tasks
+// back, both by compare-and-swap: whoever succeeds owns the task.
 const claimShift = 16
 
 // MaxBatch is how many tasks a frame has at most.
@@ -126,8 +128,8 @@ type Frame struct {
 	Index uint64 // which task of it; of a batch: which one its first call is
 	Busy  uint32 // of a result: microseconds the task ran, saturating
 
-	// Which calls of the payload the frame asks for: from First up to End, which is not among them. Of a result: First is
-	// 0, and End how many tasks, that of the frame's index and those that follow, it answers together.
+	// Which calls of the payload the frame asks for: from First up to End, which is not among them. Of a result: First
+	// is 0, and End how many tasks, that of the frame's index and those that follow, it answers together.
 	First, End uint32
 }
 

@@ -51,8 +51,8 @@ func (m *Memory) Ring() {
 	doorbell := word32(m.control, OffDoorbell)
 	atomic.AddUint32(doorbell, 1)
 	if m.disarm(WaitingCollector) {
-		// It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now that
-		// nobody else will wake it.
+		// It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now
+		// that nobody else will wake it.
 		atomic.AddUint32(doorbell, 1)
 		sys.FutexWake(doorbell)
 	} else if m.disarm(WaitingWatch) {
@@ -86,8 +86,8 @@ func (m *Memory) CallPump() {
 	sys.FutexWake(word)
 }
 
-// AwaitCall sleeps until the pump has been called since Calls returned seen, or until patience is over; for ever if that is
-// negative.
+// AwaitCall sleeps until the pump has been called since Calls returned seen, or until patience is over; for ever if
+// that is negative.
 func (m *Memory) AwaitCall(seen uint32, patience time.Duration) {
 	sys.FutexWait(word32(m.control, OffPump), seen, patience)
 }

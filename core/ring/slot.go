@@ -74,8 +74,8 @@ func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
 
 // Publish shows the worker what was pushed, and wakes it if it sleeps.
 //
-// The worker says that it sleeps, and then looks at the tail; here it is the other way round. So neither may look before the
-// other can see what it wrote. Under the race detector a store does not see to that, only a swap does.
+// The worker says that it sleeps, and then looks at the tail; here it is the other way round. So neither may look
+// before the other can see what it wrote. Under the race detector a store does not see to that, only a swap does.
 func (s *Slot) Publish() {
 	s.taskShown = s.taskTail
 	atomic.SwapUint64(word64(s.mem, OffTaskTail), s.taskTail)
@@ -155,8 +155,8 @@ func (s *Slot) Current() (job, index, started uint64) {
 	return atomic.LoadUint64(word64(s.mem, OffCurrentJob)), atomic.LoadUint64(word64(s.mem, OffCurrentIdx)), started
 }
 
-// Next is the task that the worker has not begun yet, of the frame at position: end, if it has begun all. end is the one
-// with which the frame was pushed, or what TakeBack made of it.
+// Next is the task that the worker has not begun yet, of the frame at position: end, if it has begun all. end is the
+// one with which the frame was pushed, or what TakeBack made of it.
 func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	if position < s.taskHead {
 		return end, nil // the frame may have been overwritten
@@ -168,9 +168,9 @@ func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	return next, nil
 }
 
-// TakeBack takes the last tasks of the frame at position away from the worker, at most so many, and only such as it has not
-// begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that size;
-// false when the worker was faster.
+// TakeBack takes the last tasks of the frame at position away from the worker, at most so many, and only such as it has
+// not begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that
+// size; false when the worker was faster.
 func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first uint32, payload []byte, ok bool) {
 	if s.refreshTaskHead() != nil || position < s.taskHead {
 		return 0, nil, false
@@ -190,8 +190,8 @@ func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first 
 	}
 }
 
-// Pushed returns a copy of the payload, of that size, of the frame that was pushed at position; nil when another frame lies
-// there by now. A worker that has ended may have scribbled into it.
+// Pushed returns a copy of the payload, of that size, of the frame that was pushed at position; nil when another frame
+// lies there by now. A worker that has ended may have scribbled into it.
 func (s *Slot) Pushed(position uint64, size int) []byte {
 	if s.taskTail-position > RingSize {
 		return nil
@@ -244,8 +244,8 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 	}
 }
 
-// Unread is how many bytes of results the worker has delivered that have not been released. What a worker claims that breaks
-// the protocol is cut to what a ring can hold.
+// Unread is how many bytes of results the worker has delivered that have not been released. What a worker claims that
+// breaks the protocol is cut to what a ring can hold.
 func (s *Slot) Unread() int {
 	return int(min(atomic.LoadUint64(word64(s.mem, OffResultTail))-s.resultHead, RingSize))
 }

@@ -20,8 +20,8 @@ type Circumstances struct {
 	Proof bool
 }
 
-// ErrIncomparable is wrapped by ReadCircumstances when the kernel does not show all that a program would inherit. It wraps
-// ENOTSUP.
+// ErrIncomparable is wrapped by ReadCircumstances when the kernel does not show all that a program would inherit. It
+// wraps ENOTSUP.
 var ErrIncomparable = fmt.Errorf("not all that a program inherits can be compared: %w", unix.ENOTSUP)
 
 // statusLines are those of /proc/thread-self/status that programs inherit.
@@ -163,7 +163,8 @@ func readMemoryPolicy() string {
 	return fmt.Sprintln(mode, mask[:highest], errno)
 }
 
-// thread is a thread's folder in /proc. Its files are read by plain system calls: package os asks the poller about each.
+// thread is a thread's folder in /proc. Its files are read by plain system calls: package os asks the poller about
+// each.
 type thread int
 
 func openThread() (thread, error) {

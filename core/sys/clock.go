@@ -17,14 +17,14 @@ func clockMonotonic() int64 {
 	return now.Nano()
 }
 
-// Monotonic is the time of CLOCK_MONOTONIC in nanoseconds, by which workers note when a task starts. Go's clock is the same
-// one, and reading it takes no system call.
+// Monotonic is the time of CLOCK_MONOTONIC in nanoseconds, by which workers note when a task starts. Go's clock is the
+// same one, and reading it takes no system call.
 func Monotonic() int64 { return loadedAt + int64(time.Since(loaded)) }
 
-// What package time offers for waiting is not used in the engine, nor are files of package os. These have the Go runtime open
-// an epoll and an eventfd, and keep them. If the program closes descriptors that are not its own (os.closerange), the
-// runtime either aborts the process, or writes to whatever file has the number of its eventfd then. So goroutines that wait for
-// a time do so in a futex, each with a thread, and there are few of them.
+// What package time offers for waiting is not used in the engine, nor are files of package os. These have the Go
+// runtime open an epoll and an eventfd, and keep them. If the program closes descriptors that are not its own
+// (os.closerange), the runtime either aborts the process, or writes to whatever file has the number of its eventfd
+// then. So goroutines that wait for a time do so in a futex, each with a thread, and there are few of them.
 
 // WaitClosed waits for the channel to be closed, and reports whether it was before patience was over.
 func WaitClosed(closed <-chan struct{}, patience time.Duration) bool {

@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seccomp filters and Landlock domains are a thread's own. The kernel tells of the filters no more than how many there are,
-// and of the domain nothing. Both only ever grow, and a new thread or process has those of its maker. A server may stand
-// for the calling thread only where it is certain that both have the same ones. Certain are:
+// Seccomp filters and Landlock domains are a thread's own. The kernel tells of the filters no more than how many there
+// are, and of the domain nothing. Both only ever grow, and a new thread or process has those of its maker. A server may
+// stand for the calling thread only where it is certain that both have the same ones. Certain are:
 //
-// Filters: there are none. Or there are as many as there were when the process had one thread: all threads come from that
-// one, so these are the same ones. Or there are as many as before on the same thread.
+// Filters: there are none. Or there are as many as there were when the process had one thread: all threads come from
+// that one, so these are the same ones. Or there are as many as before on the same thread.
 //
 // Domain: the thread may look into its parent process, as ptrace(2) understands it. Landlock allows that only where the
-// other process is in the same domain, or in one below it. The thread is in the domain that the process began in, or below. So it is in
-// just that one. (A domain that this process has entered since cannot be one of the parent's.) Or no
-// thread could enter one: that takes no_new_privs or CAP_SYS_ADMIN, in the user namespace that it is in. Or the thread is the one
-// that started the server, and may look into the server.
+// other process is in the same domain, or in one below it. The thread is in the domain that the process began in, or
+// below. So it is in just that one. (A domain that this process has entered since cannot be one of the parent's.) Or no
+// thread could enter one: that takes no_new_privs or CAP_SYS_ADMIN, in the user namespace that it is in. Or the thread
+// is the one that started the server, and may look into the server.
 //
 // What is not certain is not compared: then an interpreter is executed by the calling thread.
 
@@ -38,8 +38,8 @@ type originally struct {
 
 const adminCapability = 21 // CAP_SYS_ADMIN
 
-// NoteOrigin says what /proc/self/status said before the engine was loaded, which starts threads. The thread that loaded
-// the engine calls it.
+// NoteOrigin says what /proc/self/status said before the engine was loaded, which starts threads. The thread that
+// loaded the engine calls it.
 func NoteOrigin(content string) {
 	status := parseStatus(content)
 	o := &originally{alone: status["Threads"] == "1", filters: status["Seccomp_filters"], landlock: hasLandlock()}
@@ -56,8 +56,8 @@ func hasLandlock() bool {
 	return errno == 0
 }
 
-// readConfinement is the part of ReadCircumstances for filters and domain. proof says that the domain is the server's only if
-// SharesDomain says so, too.
+// readConfinement is the part of ReadCircumstances for filters and domain. proof says that the domain is the server's
+// only if SharesDomain says so, too.
 func readConfinement(t thread, status map[string]string, userSpace string) (text string, proof bool, err error) {
 	o := origin.Load()
 	if o == nil {
@@ -87,12 +87,12 @@ func readConfinement(t thread, status map[string]string, userSpace string) (text
 	return text, proof, nil
 }
 
-// SharesDomain reports whether the process, which the calling thread has started, is in the Landlock domain that the thread
-// is in now.
+// SharesDomain reports whether the process, which the calling thread has started, is in the Landlock domain that the
+// thread is in now.
 func SharesDomain(pid int) bool { return mayLookInto(pid) }
 
-// mayLookInto reports whether the calling thread may read from the process, as ptrace(2) has it: get_robust_list(2) asks
-// the kernel that, and nothing else. False where that is not known.
+// mayLookInto reports whether the calling thread may read from the process, as ptrace(2) has it: get_robust_list(2)
+// asks the kernel that, and nothing else. False where that is not known.
 func mayLookInto(pid int) bool {
 	if pid <= 0 { // the parent is in another namespace of processes
 		return false

@@ -40,8 +40,8 @@ func Execute(path string, argv, environ []string, keep []int) (pid int, err erro
 	return pid, nil
 }
 
-// Block keeps a signal from the calling thread, and from what it executes, until the function is called that it returns. The
-// goroutine stays on the thread.
+// Block keeps a signal from the calling thread, and from what it executes, until the function is called that it
+// returns. The goroutine stays on the thread.
 func Block(signal unix.Signal) (unblock func()) {
 	runtime.LockOSThread()
 	var set, before unix.Sigset_t

@@ -48,8 +48,8 @@ func markOf(device, inode uint64) uint32 {
 	return uint32((device*0x9E3779B97F4A7C15+inode)*0xD6E8FEB86659FD93>>32) | 1
 }
 
-// Ours reports whether the descriptor is open and still refers to what it did. A program may close descriptors that are not
-// its own (os.closerange), and the number may then be that of a file of its own.
+// Ours reports whether the descriptor is open and still refers to what it did. A program may close descriptors that are
+// not its own (os.closerange), and the number may then be that of a file of its own.
 func (f *FD) Ours() bool {
 	fd := f.Int()
 	return fd >= 0 && f.mark != 0 && Mark(fd) == f.mark
@@ -166,8 +166,9 @@ func (r *fdRegister) remove(slot int) {
 	r.free = append(r.free, slot)
 }
 
-// Register is the memory in which the open descriptors are listed. Behind its RegisterSize elements is one more, whose FD says
-// how many of them, the first ones, have ever been used, and the runtime's two descriptors. A forked child reads it from C.
+// Register is the memory in which the open descriptors are listed. Behind its RegisterSize elements is one more, whose
+// FD says how many of them, the first ones, have ever been used, and the runtime's two descriptors. A forked child
+// reads it from C.
 func Register() []Listed { return register.slots }
 
 // Open lists the engine's open descriptors, as "what (number)"; tests compare it with nothing.

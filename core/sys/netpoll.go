@@ -8,23 +8,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The Go runtime has an epoll and an eventfd, its network poller, which it opens when the first timer is set or the first file
-// polled, and uses from then on. Problem: if the program closes descriptors that are not its own (os.closerange), the runtime
-// aborts the process, or writes to whatever file has the number of its eventfd then. What does not work: to do without. The
-// engine sets no timers and polls no files (see clock.go), but the runtime's own scavenger does.
+// The Go runtime has an epoll and an eventfd, its network poller, which it opens when the first timer is set or the
+// first file polled, and uses from then on. Problem: if the program closes descriptors that are not its own
+// (os.closerange), the runtime aborts the process, or writes to whatever file has the number of its eventfd then. What
+// does not work: to do without. The engine sets no timers and polls no files (see clock.go), but the runtime's own
+// scavenger does.
 //
-// Solution: the poller is opened when the engine is loaded, at numbers from 1024 on, which loops over all descriptors often
-// leave out, and the program's files do not get. Whoever is about to enter Go from Python (capi/transport/runtime.c), and the
-// reaper, look whether both are there, and open them anew if not. Nothing waits for what the old ones would have told.
+// Solution: the poller is opened when the engine is loaded, at numbers from 1024 on, which loops over all descriptors
+// often leave out, and the program's files do not get. Whoever is about to enter Go from Python
+// (capi/transport/runtime.c), and the reaper, look whether both are there, and open them anew if not. Nothing waits for
+// what the old ones would have told.
 //
-// There is a timer that never goes off, so one idle thread of the runtime waits in its epoll, all the time. As long as one does, the
-// others look there only at the end of a garbage collection: else each would whenever it has nothing to do.
+// There is a timer that never goes off, so one idle thread of the runtime waits in its epoll, all the time. As long as
+// one does, the others look there only at the end of a garbage collection: else each would whenever it has nothing to
+// do.
 //
-// Limits: a collection that was quicker, or a program that closes them between that look and the end of the call. Where the
-// standard streams do not block, the runtime polls these, has opened its poller at low numbers, and is not looked after.
+// Limits: a collection that was quicker, or a program that closes them between that look and the end of the call. Where
+// the standard streams do not block, the runtime polls these, has opened its poller at low numbers, and is not looked
+// after.
 
-// OpenRuntimePoller opens the poller, once. The thread that has loaded the engine calls it: while it is still loading, it closes
-// descriptors.
+// OpenRuntimePoller opens the poller, once. The thread that has loaded the engine calls it: while it is still loading,
+// it closes descriptors.
 var OpenRuntimePoller = sync.OnceFunc(func() { *register.runtime = openRuntimePoller() })
 
 // aboveUsualLoops is where loops over all descriptors often end, and the usual soft limit.

@@ -37,10 +37,10 @@ const (
 	cldDumped = 3
 )
 
-// Wait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the signal that
-// ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else has reaped it.
-// It takes the number, not the pidfd: as long as we have not reaped the child, the number is the child's, while a program may
-// close a pidfd.
+// Wait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the signal
+// that ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else has
+// reaped it. It takes the number, not the pidfd: as long as we have not reaped the child, the number is the child's,
+// while a program may close a pidfd.
 func Wait(pid int) (status int, ended bool, err error) { return wait(pid, 0) }
 
 func wait(pid, options int) (status int, ended bool, err error) {
@@ -69,7 +69,7 @@ func Signal(pid int, pidfd *FD, sig unix.Signal) error {
 	case err == nil && !ended:
 		return kill(pid, sig)
 	case err != nil && pidfd.Ours():
-		_ = unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0) // ECHILD: its number may be another process's, the pidfd is not
+		_ = unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0) // ECHILD: the number may be another process's now
 	}
 	return nil
 }
@@ -104,8 +104,9 @@ func kill(pid int, sig unix.Signal) error {
 // Gone reports whether there is no process of that number.
 func Gone(pid int) bool { return errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
-// HavePidfds reports whether processes have pidfds: older kernels have none, and some sandboxes refuse them. Then a child is
-// given a tether, the write end of a pipe that nothing is ever written to; the read end takes the place of the pidfd.
+// HavePidfds reports whether processes have pidfds: older kernels have none, and some sandboxes refuse them. Then a
+// child is given a tether, the write end of a pipe that nothing is ever written to; the read end takes the place of the
+// pidfd.
 func HavePidfds() bool {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err == nil {
@@ -114,8 +115,8 @@ func HavePidfds() bool {
 	return err == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// KillAndReap ends a child, and waits until it is gone. As long as it is our child, reaped by nobody, its number is its own;
-// a process that is not our child is left alone.
+// KillAndReap ends a child, and waits until it is gone. As long as it is our child, reaped by nobody, its number is its
+// own; a process that is not our child is left alone.
 func KillAndReap(pid int) {
 	if _, _, err := wait(pid, unix.WNOWAIT); err != nil {
 		return // ECHILD

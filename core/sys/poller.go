@@ -111,8 +111,8 @@ func (p *Poller) RemoveNumber(fd int) error {
 	return nil
 }
 
-// Int is the number of the epoll descriptor, for C to add to; -1 of a blind one. Witness is another descriptor and its mark: as
-// long as these fit, so does that number.
+// Int is the number of the epoll descriptor, for C to add to; -1 of a blind one. Witness is another descriptor and its
+// mark: as long as these fit, so does that number.
 func (p *Poller) Int() int { return p.epoll.Int() }
 
 // Witness belongs to Int.

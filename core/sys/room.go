@@ -7,22 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Room tells whether the heap may grow. The Go runtime ends the process when it gets no memory, so what may grow without bound asks
-// before. The zero value is ready.
+// Room tells whether the heap may grow. The Go runtime ends the process when it gets no memory, so what may grow
+// without bound asks before. The zero value is ready.
 type Room struct {
 	mu   sync.Mutex
 	left int // so many bytes may be allocated before the system is asked again
 }
 
-// How much is allowed at once, and what must be there besides: the runtime maps ahead, and collects garbage when the heap has
-// doubled.
+// How much is allowed at once, and what must be there besides: the runtime maps ahead, and collects garbage when the
+// heap has doubled.
 const (
 	roomStep  = 8 << 20
 	roomSpare = 32 << 20
 )
 
-// Allows reports whether so many bytes may be allocated: the system would give the process that much, and more, or the heap has
-// it. Asking costs little: the system is asked once for many bytes.
+// Allows reports whether so many bytes may be allocated: the system would give the process that much, and more, or the
+// heap has it. Asking costs little: the system is asked once for many bytes.
 func (r *Room) Allows(bytes int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

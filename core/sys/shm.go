@@ -11,7 +11,8 @@ import (
 )
 
 // SharedMemory is a sparse file in memory (memfd_create(2)): it has no name, needs no room in /dev/shm, and is gone
-// with its last holder. Nobody can change its size: else whoever shares it could have others crash by making it smaller.
+// with its last holder. Nobody can change its size: else whoever shares it could have others crash by making it
+// smaller.
 type SharedMemory struct {
 	fd *FD
 }
@@ -34,8 +35,8 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	return m, nil
 }
 
-// truncate is ftruncate(2) without the limit of the size of files (RLIMIT_FSIZE), where the process may lift that: the limit is
-// meant for files on disks, and the size of a sparse one says nothing. Where it may not, the error is EFBIG.
+// truncate is ftruncate(2) without the limit of the size of files (RLIMIT_FSIZE), where the process may lift that: the
+// limit is meant for files on disks, and the size of a sparse one says nothing. Where it may not, the error is EFBIG.
 func truncate(fd int, size int64) error {
 	limits.Lock()
 	defer limits.Unlock()
@@ -88,8 +89,8 @@ func (m *SharedMemory) Discard(offset, length int64) error {
 func (m *SharedMemory) Close() error { return m.fd.Close() }
 
 // FutexWait sleeps while the word is as seen, until somebody wakes it, or until patience is over; for ever if that is
-// negative. The word may lie in shared memory. The thread sleeps, not only the goroutine: no timer of the runtime's is used,
-// which would have it open descriptors (see clock.go).
+// negative. The word may lie in shared memory. The thread sleeps, not only the goroutine: no timer of the runtime's is
+// used, which would have it open descriptors (see clock.go).
 func FutexWait(word *uint32, seen uint32, patience time.Duration) {
 	const futexWait = 0
 	var timeout *unix.Timespec

@@ -2,19 +2,19 @@ package sys
 
 import "sync"
 
-// AddThread makes one more thread ahead, for a goroutine that is about to hold one for long. Package host sets it; it is nil in
-// tests of packages that are not linked with C.
+// AddThread makes one more thread ahead, for a goroutine that is about to hold one for long. Package host sets it; it
+// is nil in tests of packages that are not linked with C.
 var AddThread func() error
 
-// Threads counts goroutines of one kind that hold a thread for long, in system calls. The zero value has room for one: that many
-// threads are there from the start.
+// Threads counts goroutines of one kind that hold a thread for long, in system calls. The zero value has room for one:
+// that many threads are there from the start.
 type Threads struct {
 	mu         sync.Mutex
 	held, made int
 }
 
-// Take notes one more. It fails when the system refuses the thread: the goroutine must not be started then, for the runtime
-// would wait for a thread, and the program for the runtime.
+// Take notes one more. It fails when the system refuses the thread: the goroutine must not be started then, for the
+// runtime would wait for a thread, and the program for the runtime.
 func (t *Threads) Take() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -150,9 +150,9 @@ func (w *Worker) Recv() (Task, error) {
 	}
 }
 
-// Claim makes the next task this worker's own, if there is one, but leaves its frame in the ring: so far a worker has got
-// that dies while it unpacks the task. It passes over pads, and over frames of which nothing is left. It panics when there is
-// nonsense in the ring.
+// Claim makes the next task this worker's own, if there is one, but leaves its frame in the ring: so far a worker has
+// got that dies while it unpacks the task. It passes over pads, and over frames of which nothing is left. It panics
+// when there is nonsense in the ring.
 func (w *Worker) Claim() (Task, bool) {
 	for !w.killed.Load() && w.slot.taskTail.Load() != w.head {
 		at := int(w.head % ring.RingSize)
