@@ -115,7 +115,7 @@ class Outcome:
 def alternate(
     row: str, libraries: Iterable[str], rounds: int, repetitions: int, limit: float, tell: Callable[[str], None]
 ) -> Outcome:
-    """Measure a row: in each of the rounds, new subjects do the work so many times in turn, after a warm-up each.
+    """Measure a row: in each of the rounds, new subjects do the work that many times in turn, after a warm-up each.
 
     limit: seconds that one repetition may take. tell is called with what goes on.
     """

@@ -68,7 +68,7 @@ STEPS = (
 
 
 def round_trip(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each step of `apply`: the median of many trips, so many times."""
+    """Return the seconds of each step of `apply`: one median for each repetition."""
     stamps = shared_integers(9)
 
     def function(item):

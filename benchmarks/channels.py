@@ -39,7 +39,7 @@ def _answer(receive, send):
 
 
 def _drain(receive, count, send):
-    """Say that we are here, then say when so many objects have come, again and again."""
+    """Say that we are here, then say when that many objects have come, again and again."""
     send(None)
     while True:
         for _ in range(count):
@@ -235,7 +235,7 @@ def polling_round_trip() -> float:
 
 
 def large_through_pipe(capacity: int | None, piece: int) -> float:
-    """1 MiB through a bare pipe of some capacity, read in pieces of at most so many bytes."""
+    """1 MiB through a bare pipe of some capacity, read in pieces of at most that many bytes."""
     reader, writer = os.pipe()
     done_reader, done_writer = os.pipe()
     if capacity is not None:
@@ -285,7 +285,7 @@ PARTS: dict[str, Callable[[], float]] = {
 
 
 def measure(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each part, so many times, all in turn."""
+    """Return the seconds of each part for each repetition. The parts are measured in turn."""
     assert multiprocessing.current_process().name == "MainProcess"
     measured: dict[str, list[float]] = {name: [] for name in PARTS}
     for _ in range(repetitions):

@@ -37,7 +37,7 @@ class PoolPeer:
         self._library = importlib.import_module(name)
 
     def open(self, workers, method, tasks_per_worker=None):
-        """Make a pool of so many workers, started by method; replace each after so many tasks."""
+        """Make a pool of that many workers, started by method; replace each after that many tasks."""
         self._pool = self._library.get_context(method).Pool(workers, maxtasksperchild=tasks_per_worker)
 
     def close(self):

@@ -165,12 +165,12 @@ PROCESSOR_PARTS = {
 
 
 def starting(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each part: the median of many, so many times."""
+    """Return the seconds of each part: one median for each repetition."""
     return _measure(PARTS, "time", repetitions)
 
 
 def processor(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of processor time of each part, in all processes together: the mean of many, so many times."""
+    """Return the seconds of processor time of each part, in all processes together: one mean for each repetition."""
     return _measure(PROCESSOR_PARTS, "processor", repetitions)
 
 

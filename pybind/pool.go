@@ -41,7 +41,7 @@ func PoolMemoryFD(number int) (int, error) {
 	return withPool("PoolMemoryFD", number, func(p *pool.Pool) (int, error) { return p.MemoryFD() })
 }
 
-// PoolSlots prepares slots for so many workers about to be started, and returns their numbers with spaces between.
+// PoolSlots prepares slots for that many workers about to be started, and returns their numbers with spaces between.
 // PoolAdd or PoolDrop must follow for each.
 func PoolSlots(number, count int) (string, error) {
 	return withPool("PoolSlots", number, func(p *pool.Pool) (string, error) {

@@ -20,7 +20,7 @@
 /* How many pages of an extent a consumer has for itself at most. */
 enum { GOPROC_MOST_OWNED = 32 };
 
-/* At most so many bytes of free extents stay for the next use: of each producer, and of all that the parent receives.
+/* How many bytes of free extents stay for the next use: of each producer, and of all that the parent receives.
  * What the parent still looks into counts as well. There is room for payloads of 192 and 256 MiB with what describes
  * them. */
 #define GOPROC_MOST_KEPT (UINT64_C(193) << 20)
@@ -39,8 +39,8 @@ typedef struct {
     uint64_t offset;
     size_t size;
     goproc_extent_header *header;
-    uint64_t kept;   /* producer: so many of its bytes count as kept */
-    uint64_t idle;   /* consumer: so many of its bytes count as idle */
+    uint64_t kept;   /* producer: how many of its bytes count as kept */
+    uint64_t idle;   /* consumer: how many of its bytes count as idle */
     uint64_t serial; /* consumer: of the use that is looked into */
     uint64_t length; /* consumer: of its payload */
     size_t uses;     /* consumer: how many objects look into it */
@@ -67,7 +67,7 @@ typedef struct goproc_arena {
     uint64_t kept;        /* a producer's: bytes of extents whose memory stays when they are freed */
     uint64_t held, idle;  /* a consumer's: bytes of payloads looked into, and of free extents whose memory it left */
     uint64_t most_idle;   /* a consumer's: what both are at most, if it is to leave more */
-    uint64_t most_placed; /* a consumer's: so many bytes of objects may lie in extents instead of being copied */
+    uint64_t most_placed; /* a consumer's: how many bytes of objects may lie in extents instead of being copied */
     uint64_t looked_ns;   /* when it was last looked for what can be given back */
     goproc_mapping **mappings;
     size_t count, capacity;
@@ -165,7 +165,7 @@ static inline void *goproc_extent_payload(goproc_extent_header *header) {
  * goproc_mapping_map: map size bytes at offset and list the mapping. NULL with errno set.
  * goproc_mapping_list, goproc_mapping_unlist: put a mapping into an arena's list (false: no memory), and take it out.
  * goproc_mapping_drop: take it out, and unmap it.
- * goproc_mapping_private: map so many pages of it privately.
+ * goproc_mapping_private: map that many pages of it privately.
  * goproc_mapping_give: give back the memory of an extent whose owner the caller has made GOPROC_GIVING, which frees it.
  * goproc_mapping_remove: give back the memory of an extent as a whole, which no producer uses again.
  * goproc_memory_punch: give back the memory between two offsets of the file. */

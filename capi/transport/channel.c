@@ -157,7 +157,7 @@ static int wait_for_task(Channel *self) {
     return 0;
 }
 
-/* Begins the next tasks of the frame, at most so many. Returns how many, which are none when all have been begun or
+/* Begins the next tasks of the frame, at most that many. Returns how many, which are none when all have been begun or
  * taken back, and sets *first to the number of the first. */
 static uint32_t claim_tasks(goproc_frame *frame, uint32_t most, uint32_t *first) {
     uint32_t claim = atomic_load(&frame->claim), count;
@@ -259,7 +259,7 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
 }
 
 PyDoc_STRVAR(more_doc, "more(most)\n--\n\n"
-                       "Begin further tasks of the batch, those that follow, at most so many.\n\n"
+                       "Begin further tasks of the batch, those that follow, at most that many.\n\n"
                        "Returns how many. The next send() answers all that have been begun, together.");
 
 static PyObject *channel_more(PyObject *object, PyObject *argument) {

@@ -101,7 +101,7 @@ typedef struct {
 /* What an extent begins with; the payload follows. Who holds the extent writes to all but keep. */
 typedef struct {
     _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; GOPROC_GIVING: see there */
-    uint64_t filled;          /* so many bytes have memory, counted from the header's beginning */
+    uint64_t filled;          /* how many bytes have memory, counted from the header's beginning */
     _Atomic uint64_t used_ns; /* when it was taken or freed last, CLOCK_MONOTONIC */
     _Atomic uint64_t holder;  /* the serial of the worker that looks into it, 0 for none */
     _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use; its producer's */

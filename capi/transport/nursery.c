@@ -221,7 +221,7 @@ static void end_template(Nursery *self) {
 PyDoc_STRVAR(
     fork_doc,
     "fork(count, turns)\n--\n\n"
-    "Fork the template, and order count clones of it. So many turns there are: clones wait for theirs before they\n"
+    "Fork the template, and order count clones of it. That many turns there are: clones wait for theirs before they\n"
     "begin, and pass it on.\n\n"
     "Returns -1 in the main program, in each clone its number; None if no clones can be made in this process.\n"
     "Raises what os.fork() raises.");
@@ -402,7 +402,7 @@ static PyMemberDef nursery_members[] = {
 static PyTypeObject NurseryType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._transport.Nursery",
     .tp_doc = PyDoc_STR("Nursery(most)\n--\n\n"
-                        "A fork of this process, the template, of which at most so many children of this process are\n"
+                        "A fork of this process, the template, of which up to that many children of this process are\n"
                         "cloned. Not for several threads at a time."),
     .tp_basicsize = sizeof(Nursery),
     .tp_flags = Py_TPFLAGS_DEFAULT,

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* An object begins so many bytes behind the beginning of a page: few other addresses do. */
+/* An object begins that many bytes behind the beginning of a page: few other addresses do. */
 #define OFFSET (GOPROC_PAGE_SIZE - offsetof(PyBytesObject, ob_sval))
 
 _Static_assert(offsetof(PyBytesObject, ob_sval) <= GOPROC_PLACED_ROOM, "the header has room before the contents");

@@ -13,7 +13,7 @@
 #include "arena.h"
 
 enum {
-    /* A bytes object begins so many bytes before its contents, which begin a page: see goproc_mapping_own_page. */
+    /* A bytes object begins that many bytes before its contents, which begin a page: see goproc_mapping_own_page. */
     GOPROC_PLACED_ROOM = 64,
     /* Smaller ones are copied: that costs no more than the system calls for placing them. */
     GOPROC_PLACED_LEAST = 64 << 10,

@@ -83,7 +83,7 @@ int goproc_watch_lifeline(int own);
 
 /* What nursery.c shares with the ordinary fork, in process.c.
  *
- * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of so many
+ * goproc_may_fork: what os.fork() does before it forks: refuse where it must not, warn, and for each of that many
  * children raise the audit event. 0, or -1 with an exception set.
  * goproc_has_seats: whether children can have seats, unless all are taken; -1 with an exception set.
  * goproc_child_lifeline: then, a descriptor of the lifeline for a child about to be forked, or -1 with errno set;

@@ -159,7 +159,7 @@ func TestManyAtOnce(t *testing.T) {
 	asking.Wait()
 }
 
-// standsBy waits until so many stand by, and returns their numbers.
+// standsBy waits until that many stand by, and returns their numbers.
 func (f *fixture) standsBy(count int) (pids []int) {
 	f.t.Helper()
 	require.Eventually(f.t, func() bool {

@@ -10,7 +10,7 @@ import (
 // value}, where STANDBY carries two descriptors by SCM_RIGHTS: the process's pidfd, and a socket to it.
 const (
 	requestFork  = 1 // fork one now, it is waited for
-	requestTaken = 2 // so many, the value, do not stand by any more
+	requestTaken = 2 // the value: how many do not stand by any more
 	requestPing  = 3 // the value is the ping's number
 	requestStop  = 4
 

@@ -265,8 +265,8 @@ func (p *Pool) Pending() int {
 	return n
 }
 
-// Backlog is how many tasks are queued that workers yet to be added will take, at most so many, and how many have been
-// submitted so far. Of those, only the first ones count, up to the number since, if that is not negative.
+// Backlog is how many tasks are queued that workers yet to be added will take, at most that many, and how many have
+// been submitted so far. Of those, only the first ones count, up to the number since, if that is not negative.
 func (p *Pool) Backlog(since, most int) (queued, submitted int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

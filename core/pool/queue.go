@@ -32,7 +32,7 @@ func (q *queue) empty() bool  { return q.count == 0 }
 func (q *queue) len() int     { return q.count }
 func (q *queue) front() *task { return &q.items[q.head] }
 
-// tasks is how many tasks are queued; it does not count more than so many.
+// tasks is how many tasks are queued; it does not count more than that many.
 func (q *queue) tasks(most int) int {
 	n := 0
 	for i := 0; i < q.count && n < most; i++ {

@@ -151,13 +151,13 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 	assert.EqualValues(t, 3, task.Index)
 }
 
-// batch hands in a batch of so many tasks (1, index) and following.
+// batch hands in a batch of that many tasks (1, index) and following.
 func batch(t testing.TB, p *Pool, index uint64, count uint32) {
 	t.Helper()
 	require.NoError(t, p.Submit(ring.Frame{Job: 1, Index: index, End: count}, []byte("batch")))
 }
 
-// indexes takes so many tasks, delivers their results, and returns their indexes.
+// indexes takes that many tasks, delivers their results, and returns their indexes.
 func (h *hand) indexes(t testing.TB, count int) []uint64 {
 	t.Helper()
 	var all []uint64

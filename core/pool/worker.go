@@ -75,7 +75,7 @@ func (w *worker) push(t task) bool {
 	return true
 }
 
-// takeBack takes at most so many tasks of a flight away from the worker, the last ones. It returns what they are as a
+// takeBack takes at most that many tasks of a flight away from the worker, the last ones. It returns what they are as a
 // task that can be pushed or queued, or false when the worker has begun them all.
 func (w *worker) takeBack(at, most int) (task, bool) {
 	fl := &w.flights[at]
@@ -284,7 +284,7 @@ func (p *Pool) Exited(number, exitCode int) {
 	p.memory.Ring()
 }
 
-// lose completes the tasks of a flight whose worker has ended, after so many microseconds of the first of them.
+// lose completes the tasks of a flight whose worker has ended: the first of them ran for that many microseconds.
 func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int64) {
 	if kind == ring.KindTimeout && p.counters != nil {
 		p.counters.AddTimeouts(int64(fl.frame.Tasks()))
@@ -298,7 +298,7 @@ func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int6
 }
 
 // last says how the worker ended, and what it was given: "pid exitcode number microseconds", a newline, and the payload
-// of the flight, if that is still there. The number is that of the task in it: the flight's first one, and so many
+// of the flight, if that is still there. The number is that of the task in it: the flight's first one, and that many
 // behind it. It is for texts that people read.
 func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte {
 	text := fmt.Appendf(nil, "%d %d %d %d\n", w.pid, exitCode, fl.frame.First+behind, ran)

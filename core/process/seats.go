@@ -162,7 +162,7 @@ func (t *Table) settleSeat(id int) {
 	defer s.release()
 	ours := sys.Mark(int(s.sentinel)) == s.mark
 	if !s.look() {
-		if ours && sys.ReadableNumber(int(s.sentinel)) { // a tether that the child has closed: it would be reported for ever
+		if ours && sys.ReadableNumber(int(s.sentinel)) { // a tether that the child has closed would be reported for ever
 			_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
 			t.reaper.lookSoon()
 		}

@@ -168,8 +168,8 @@ func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	return next, nil
 }
 
-// TakeBack takes the last tasks of the frame at position away from the worker, at most so many, and only such as it has
-// not begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that
+// TakeBack takes the last tasks of the frame at position away from the worker, at most that many, and only such as it
+// has not begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that
 // size; false when the worker was faster.
 func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first uint32, payload []byte, ok bool) {
 	if s.refreshTaskHead() != nil || position < s.taskHead {

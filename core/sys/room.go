@@ -11,7 +11,7 @@ import (
 // without bound asks before. The zero value is ready.
 type Room struct {
 	mu   sync.Mutex
-	left int // so many bytes may be allocated before the system is asked again
+	left int // how many bytes may be allocated before the system is asked again
 }
 
 // How much is allowed at once, and what must be there besides: the runtime maps ahead, and collects garbage when the
@@ -21,8 +21,8 @@ const (
 	roomSpare = 32 << 20
 )
 
-// Allows reports whether so many bytes may be allocated: the system would give the process that much, and more, or the
-// heap has it. Asking costs little: the system is asked once for many bytes.
+// Allows reports whether that many bytes may be allocated: the system would give the process that much, and more, or
+// the heap has it. Asking costs little: the system is asked once for many bytes.
 func (r *Room) Allows(bytes int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +38,7 @@ func (r *Room) Allows(bytes int) bool {
 	return true
 }
 
-// mappable tells whether the process could map so many bytes of memory now.
+// mappable tells whether the process could map that many bytes of memory now.
 func mappable(bytes int) bool {
 	mem, err := unix.Mmap(-1, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
@@ -47,7 +47,7 @@ func mappable(bytes int) bool {
 	return unix.Munmap(mem) == nil
 }
 
-// idle tells whether the heap has so many bytes, mapped and free.
+// idle tells whether the heap has that many bytes, mapped and free.
 func idle(bytes int) bool {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

@@ -8,20 +8,23 @@ The files, most of which bear the standard library's names:
 
     context.py              the contexts and Process classes: from a start method's name to the module that starts it
     popen_fork.py           starting by fork; waiting, signals and exit status for all three start methods
-    popen_spawn_posix.py    starting as a fresh interpreter
+    popen_spawn_posix.py    starting by spawn: a clone from the spawn server, or a fresh interpreter
     popen_forkserver.py     starting through the fork server
     server.py               the main loop of the two servers that fork
     spawnserver.py          the spawn server: the interpreter that spawned children are cloned from
     forkserver.py           the fork server: its client, and its main function
     spawn.py                a child's command line, what it is given, and its main function
     deferred_imports.py     keeps a spawned child from importing what it does not need
-    stand_in.py             a module in the place of one that another imports and seldom uses
+    stand_in.py             a module that is imported only when it is used
     lifeline.py             how a child notices that its parent is gone
     pool.py                 Pool and its results
     dispatch.py             who waits for a pool's results, and how they reach the objects the user holds
     crew.py                 a pool's workers: started, replaced, ended
     nursery.py              many of a pool's workers from one fork
+    iteration.py            imap: reads the input as results are taken
     worker.py               what runs in a worker
+    describe.py             how a lost task is named in exceptions and in the log
+    log.py                  warnings in multiprocessing's log
     queue_pool.py           multiprocessing's own Pool, for classes that bring a part of it, and ThreadPool
     inside.py               what programs find inside a pool that the engine drives
     cooperative.py          waiting under gevent and eventlet
@@ -29,13 +32,14 @@ The files, most of which bear the standard library's names:
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc
     cli.py, __main__.py     the command: python -m goproc
+    __pyinstaller           PyInstaller's hook
     counters.py             the line that --stats prints at the end
     _engine, _transport     the two compiled extensions: the Go engine, and the Go-free C half
 
 What is not replaced (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
 shared_memory, sharedctypes, synchronize, util) is the standard library's own module under goproc's name.
 
-Importing goproc starts no thread and loads no engine, nor does starting processes by fork: the first Pool() does, or
+Neither importing goproc nor starting processes by fork starts a thread or loads the engine. The first Pool() does, or
 the first process that is started by another method.
 """
 

@@ -1,14 +1,14 @@
 """Waiting where gevent or eventlet has replaced the standard library's functions that wait.
 
 The problem: monkey-patching replaces `time.sleep`, `select.select`, locks and the like by functions that let other
-greenlets run meanwhile. goproc waits in C, of which these libraries know nothing, so that all greenlets of the thread
-stand still: in join(), for a pool's results, for a server's answer.
+greenlets run meanwhile. goproc waits in C, of which these libraries know nothing: in join(), for a pool's results, for
+a server's answer. All greenlets of the thread would stand still meanwhile.
 
-The solution: where both `time.sleep` and `select.select` have been replaced, look and sleep in turns. For a process,
-where gevent has replaced them, multiprocessing.connection.wait() waits for the sentinel, which needs no looking.
+The solution: where both `time.sleep` and `select.select` have been replaced, poll, and sleep in between. Under gevent,
+multiprocessing.connection.wait() waits for a process's sentinel, without polling.
 
-Its limits: what is looked for by turns is noticed up to five milliseconds late. A wait that has begun before the
-patching goes on in C. Where only one of the two has been replaced, as tests do, goproc waits in C.
+Its limits: what is polled for is noticed up to five milliseconds late. A wait that has begun before the patching goes
+on in C. Where only one of the two has been replaced, as tests do, goproc waits in C.
 
 Used by popen_fork.py, dispatch.py, engine.py and server.py.
 """
@@ -27,7 +27,7 @@ _told = False  # whether the extension has been told how to tell greenlets apart
 
 
 def is_patched():
-    """Return whether waiting must be left to what has replaced the standard library's functions."""
+    """Return whether goproc must wait by the functions that have replaced the standard library's."""
     global _told
     if type(time.sleep) is _BUILTIN:
         return False
@@ -43,9 +43,9 @@ def is_patched():
 
 
 class Pauses:
-    """Pauses between looking, in which others run: none at first, then longer and longer ones.
+    """Pauses between polls, in which other greenlets run: none at first, then ever longer ones.
 
-    deadline: of time.monotonic(), after which there is none; None for never.
+    deadline: the time.monotonic() after which pause() returns False; None for never.
     """
 
     def __init__(self, deadline=None):

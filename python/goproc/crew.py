@@ -25,22 +25,22 @@ __all__ = ["Crew"]
 #: Seconds that a terminated worker has to end by itself before it is killed.
 GRACE = 5.0
 
-#: When so many workers are missing, cloning them from one fork is faster than forking each; so many at most, for a
-#: clone needs a seat.
+#: From how many missing workers on cloning them from one fork is faster than forking each; and how many are cloned at
+#: most, for a clone needs a seat.
 _TOGETHER, _MOST_TOGETHER = 4, 1000
 
-#: What a fork takes matters where workers last no longer than so many seconds, and run no more tasks than these.
+#: The time of a fork matters where a worker lasts for fewer seconds, and runs no more tasks, than these.
 _BRISK, _FEW_TASKS = 0.1, 1000
 
-#: Seconds before another worker is started when none can begin: at first, and at most, for a pause is twice as long as
-#: the one before. After so many seconds what is pending fails; at once if the error does not pass with time.
+#: Seconds to wait before another worker is started when none can begin: the first pause, and the longest, as each is
+#: twice as long as the one before. The third is when what is pending fails; errors in _LASTING make it fail at once.
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.05, 0.5, 5.0
 _LASTING = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError),
     *(SyntaxError, TypeError, ValueError, EngineError),
 )
 
-#: How many workers are replaced by clones of one fork: so many pay for it, and so many are prepared at most.
+#: How many replacements make cloning from one fork pay, and how many are prepared at most.
 _LEAST_AHEAD, _MOST_AHEAD = 3, 32
 
 
@@ -105,7 +105,7 @@ class Crew:
         self.repopulate()
 
     def repopulate(self, all_or_none=False, most=None):
-        """Start as many workers as are missing, or so many at most. Signal handlers are called when that is done.
+        """Start the missing workers, at most that many if most is given. Signal handlers are called afterwards.
 
         all_or_none: if one cannot be started, give the others no work; the caller is to terminate() them.
         """
@@ -119,8 +119,8 @@ class Crew:
                 if len(self._pool) < self._processes:
                     # The engine's own descriptor is closed in a forked child.
                     fds.append(os.dup(engine.call("PoolMemoryFD", self.number)))
-                    # All at once: a call between two forks would wake threads of the engine, whose pages the fork
-                    # before has made to be copied.
+                    # All at once: a call between two forks would wake threads of the engine, which then write to pages
+                    # that the first fork has made copy-on-write.
                     missing = self._processes - len(self._pool)
                     missing = missing if most is None else min(missing, most)
                     slots += map(int, engine.call("PoolSlots", self.number, missing).split())
@@ -130,10 +130,9 @@ class Crew:
                         from .spawn import tracker_fd
 
                         tracker_fd()  # starting the tracker would unblock the signal
-                    # Before the first fork, too: what is written to after it must be copied.
+                    # Before the first fork, too: after it, memory is copy-on-write.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
-                    # Ctrl-C is not for workers: one that is about to come up must not die of it. It inherits this
-                    # thread's mask.
+                    # A worker that is coming up must not die of Ctrl-C. It inherits this thread's signal mask.
                     blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
                     interruptible = SIGINT not in blocked
                 while slots and not self.terminated:
@@ -151,7 +150,6 @@ class Crew:
                     os.close(fd)
                 for slot in slots:
                     _ignoring_poison("PoolDrop", self.number, slot)
-                # those that could be started are put to work, if others could not
                 if self.terminated:
                     self.terminate()  # meanwhile, by another thread or by a signal handler in this one
                 elif complete or not all_or_none:
@@ -171,8 +169,8 @@ class Crew:
     def exited(self, pid, exitcode, served):
         """Note that a worker has ended, and replace it if there may be work for another.
 
-        served: whether it had taken a task. Returns None, or the exception that all that is pending must fail with. It
-        may be called again for the same end, should a signal handler have raised in it.
+        served: whether it had taken a task. Returns None, or the exception that all pending tasks must fail with. May
+        be called again for the same worker, if a signal handler raised in the first call.
         """
         process = self._by_pid.get(pid)
         if process is None or self.terminated:
@@ -212,13 +210,13 @@ class Crew:
             del self._by_pid[pid]
         return self.broken
 
-    # When worker after worker ends before it has taken a task, the next ones are started one by one, after pauses that
-    # grow: what their initializer needs may be there a moment later. After a while what is pending fails, and no more
-    # are started, until a further task is submitted: it has one tried again, unless the last one was tried just now.
-    # As soon as one has come up all others are started.
+    # When worker after worker ends before it has taken a task, the next ones are started one by one, after growing
+    # pauses: what their initializer needs may be there a moment later. After a while all pending tasks fail, and no
+    # more workers are started. A task that is submitted later has one tried again, unless one was tried just now.
+    # As soon as one worker has come up, all others are started.
 
     def _put_off(self, error, lasting):
-        """No worker begins: start the next one later, or fail what is pending, if that goes on for too long."""
+        """No worker can begin: start the next one later, or, after too long, fail what is pending."""
         now = time.monotonic()
         self.replace_by_forks()
         if not self._pause:
@@ -247,7 +245,7 @@ class Crew:
         self.broken = self.due = self._reason = None
 
     def attend(self):
-        """Do what is due. Returns None, or the exception that all that is pending must fail with."""
+        """Do what is due. Returns None, or the exception that all pending tasks must fail with."""
         with self._populating, _transport.held_signals:
             if self.terminated or self.due is None or time.monotonic() < self.due:
                 return None
@@ -283,7 +281,7 @@ class Crew:
             return self.attend()
 
     def withdraw(self):
-        """Have nothing run that has been submitted so far."""
+        """Withdraw all tasks that have been submitted so far."""
         _ignoring_poison("PoolCancelAll", self.number)
 
     def could_not_begin(self, error):
@@ -295,7 +293,7 @@ class Crew:
         warn(f"pool: a worker could not begin: {error!r}")
 
     def replace_by_forks(self):
-        """Give up what has been forked ahead to replace workers, if anything: the tasks that it was for may be gone."""
+        """Give up workers that were forked ahead, if there are any: the tasks that they were for may be gone."""
         if self._ahead is not None:
             with self._populating:
                 if self._ahead is not None:
@@ -305,7 +303,7 @@ class Crew:
     def terminate(self):
         """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period.
 
-        What a signal handler interrupts of it can be done again.
+        If a signal handler interrupts it, it can be called again.
         """
         self.terminated = True  # whoever starts workers stops when it sees that
         util.debug("terminating workers")
@@ -317,7 +315,7 @@ class Crew:
                     process.terminate()
             util.debug("joining pool workers")
             deadline = time.monotonic() + GRACE
-            # What a context of the user's makes may have no more than multiprocessing's pool asks for.
+            # Processes of a user's own context may lack a sentinel: multiprocessing's pool does not ask for one.
             while running := [w for w in workers if w.exitcode is None and hasattr(w, "sentinel")]:
                 if (left := deadline - time.monotonic()) <= 0:
                     break
@@ -350,8 +348,8 @@ class Crew:
     def _replacing(self, fds, slots):
         """Return a Nursery with workers that were forked ahead to replace those that end, None if there are none.
 
-        All that they will run must have been submitted before the fork: then they see what the program had done before
-        it submitted that, as if they were forked now. And they have the rights that this thread has now.
+        All that they will run must have been submitted before the fork. So they see all that the program had done
+        before it submitted that, as if they were forked now. They must also have this thread's rights.
         """
         maxtasks = self._maxtasks
         if maxtasks is None or maxtasks > _FEW_TASKS:
@@ -381,7 +379,7 @@ class Crew:
         return nursery
 
     def _backlog(self, since, most):
-        """Return how many of the first tasks are left for workers to come, at most so many, and the number of all."""
+        """Return how many of the first since tasks wait for new workers, at most most; and the number of all."""
         queued, submitted = engine.call("PoolBacklog", self.number, since, most).split()
         return int(queued), int(submitted)
 
@@ -426,7 +424,7 @@ def _is_lasting(reason):
 
 
 def _start(process, end):
-    """Start the process. A fork server that dies meanwhile is another's fault: the next one is asked again."""
+    """Start the process. If the fork server dies meanwhile, ask the next one."""
     for _ in range(2):
         try:
             return process.start()

@@ -1,9 +1,9 @@
 """How a lost task is named in exceptions and in the log: its place in the input, and its arguments in short.
 
-The problem: the arguments are not at hand when a task is lost, for they went to a worker, pickled. What does not work:
-keeping them in the main program would keep them alive, and cost time for each task; unpickling them there would run
-the program's code. The solution: the engine hands back what was handed in, and it is read here with classes and
-functions that stand for themselves. Limits: large arguments, which lie outside the rings, cannot be told.
+The problem: when a task is lost, its arguments are not at hand, for they were pickled and sent to a worker. What does
+not work: keeping them in the main program, which would keep them alive and cost time for each task; or unpickling them
+there, which would run the program's code. The solution: the engine hands back the pickle, and it is read here with
+placeholders for classes and functions. Limits: large arguments, which lie outside the rings, cannot be told.
 
 Used by dispatch.py, when a worker has ended.
 """
@@ -69,7 +69,7 @@ def add_note(error: BaseException, text: str) -> None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return what an exception's last line looks like when it is printed, without its further lines and its notes."""
+    """Return an exception as one line, as a traceback ends: its type, and the first line of its text."""
     try:
         text = str(error).strip().partition("\n")[0]
     except Exception:
@@ -79,7 +79,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 def explain_pickling(error: BaseException) -> None:
-    """Let an error that pickling a call has raised say why, if it is the commonest: a function without a name."""
+    """Add a note to an error from pickling a call, if its cause is the commonest one: a function without a name."""
     text = str(error)
     if isinstance(error, (pickle.PicklingError, AttributeError)) and ("lambda" in text or "local object" in text):
         add_note(
@@ -90,8 +90,8 @@ def explain_pickling(error: BaseException) -> None:
 
 
 class _Reader(pickle._Unpickler):  # type: ignore[name-defined]
-    """An unpickler that imports and calls nothing. It is the one in Python: what is read may be nonsense, and this one
-    then takes no more memory than there are bytes."""
+    """An unpickler that imports and calls nothing. It derives from the one in Python: reading nonsense, that takes no
+    more memory than there are bytes."""
 
     def find_class(self, module: str, name: str) -> "_Named":
         return _Named(name.rpartition(".")[2])

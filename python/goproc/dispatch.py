@@ -5,14 +5,14 @@
          ▼
     port.collect()  ──▶  (job, index, kind, payload) ...  ──▶  cache[job]._set(index, (success, value))
 
-Whoever wants a result collects everybody's. Results that nobody waits for are the business of the pool's own thread,
-which is started by the first call that returns before its tasks are done, and has two modes:
+Whoever wants a result collects everybody's. Results that nobody waits for are collected by the pool's own thread. The
+first call that returns before its tasks are done starts it. It has two modes:
 
 watching   It sleeps, and collects what no thread has collected within 10 ms (port.watch). It costs nothing while others
-           take the results, and so is not there to make them faster, but for programs that look rarely, or never.
-serving    It collects everything, and nobody else does. So it is from the first callback on, for multiprocessing calls
-           callbacks while the main program does something else; and in pools that replace their workers after a
-           number of tasks, since a fork needs a Python thread.
+           take the results: it is there for programs that look rarely, or never.
+serving    It is the only one to collect. This begins with the first callback, for multiprocessing calls callbacks while
+           the main program does something else. Pools that replace their workers after a number of tasks are served
+           from the start, since a fork needs a Python thread.
 
 Used by pool.py.
 """
@@ -33,7 +33,7 @@ from .worker import NO_JOB, decode
 
 __all__ = ["Dispatch", "interrupts"]
 
-#: Seconds after which a thread that waits for the collector looks by itself how things are.
+#: Seconds after which a thread that waits for the collector checks by itself.
 _PATIENCE = 0.5
 
 _RESULT, _FAILURE = _transport.RESULT, _transport.FAILURE
@@ -52,15 +52,15 @@ class Dispatch:
         self._crew = crew
         self._turn = _transport.Turn()  # the collector's, who alone completes results
         self._pending: deque = deque()  # collected, or given to run(), not yet handed on
-        self._handing = 0  # how many of these are being handed on, by calls within each other
-        self._interrupted = None  # the one whose unpickling a signal handler has ended
+        self._handing = 0  # how many of these are being handed on, by nested calls
+        self._interrupted = None  # the one whose unpickling a signal handler has interrupted
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
         self._thread = None  # the pool's own, while it runs
         self._serving = False  # whether it, and nobody else, collects
         self._starting = threading.Lock()
-        self._closing = False  # nobody becomes the collector any more but finish()
+        self._closing = False  # only finish() collects any more
         self.closed = False
-        #: What those are told who wait for results when the pool is terminated.
+        #: The text of the CancelledError of those who wait for results when the pool is terminated.
         self.why_terminated = "the pool was terminated before the task was done"
 
     def poll(self):
@@ -73,14 +73,14 @@ class Dispatch:
                 self._wake(1)
 
     def _collect_by_turns(self, waiter, deadline, depth):
-        """Collect until something has come, and let greenlets run meanwhile. This one keeps the turn."""
+        """Collect until something has come, and let other greenlets run meanwhile. This one keeps the turn."""
         pauses = cooperative.Pauses(deadline)
         while not self._collect(0, depth) and not waiter.done and self._may_collect():
             if not pauses.pause():
                 return
 
     def _collect_all(self, depth):
-        """Collect and hand on what has completed by now, not what completes meanwhile: there may be no end of that."""
+        """Collect and hand on what has completed by now, but not what completes meanwhile, which may never end."""
         port, end = self._port, None
         while self._collect(0, depth) and port.full and not self.closed:
             if end is None:
@@ -102,7 +102,7 @@ class Dispatch:
                     if waiter is _Never:
                         return
                     if self._cache.get(getattr(waiter, "_job", None)) is waiter:
-                        self._cancel(waiter)  # a signal handler has ended the pool before it was noted there
+                        self._cancel(waiter)  # a signal handler ended the pool before the waiter was in its cache
                     if not waiter.done:
                         time.sleep(0.001)  # its callback, in another thread, has ended the pool, and goes on
                 elif self._may_collect():
@@ -126,15 +126,15 @@ class Dispatch:
             if self._followers:
                 self._wake(1)  # one of them is the collector from now on, if this thread was, or was to be
         if self._crew.terminated and util.is_exiting() and threading.current_thread() is not threading.main_thread():
-            # A daemonic thread, at the end of the program, which has terminated the pool: what it would raise would be
-            # the last thing that is printed, and is nobody's error.
+            # A daemonic thread, at the end of the program, which has terminated the pool. What it raised would be
+            # printed last, and is nobody's error.
             while True:
                 time.sleep(3600)
 
     def watch(self):
-        """See to it that results are collected though nobody may ask for them: start the pool's thread.
+        """Start the pool's thread, so that results are collected even if nobody asks for them.
 
-        Where that cannot be, they are collected when a call of the pool or of a result is made.
+        Where that is impossible, they are collected when a call of the pool or of a result is made.
         """
         if self._thread is None and _are_threads_real():
             try:
@@ -143,9 +143,9 @@ class Dispatch:
                 util.info("nobody but the pool's callers collects its results: %s", error)
 
     def _attend(self, left):
-        """Have workers started that could not begin before, if it is time for it.
+        """Have a worker tried again, if workers could not begin and the pause is over.
 
-        Returns for how many seconds to wait then: until it is, but no longer than left, if that is not None.
+        Returns how many seconds to wait next: until the end of the pause, at most left if that is not None.
         """
         if reason := self._crew.attend():
             self.run(lambda: self._give_up(reason))
@@ -155,12 +155,12 @@ class Dispatch:
         return pause if left is None else min(pause, left)
 
     def _give_up(self, reason):
-        """Fail all that is pending, and have none of it run later."""
+        """Fail all pending tasks, and have none of them run later."""
         self._crew.withdraw()
         self.fail_all(reason)
 
     def see_to_workers(self):
-        """Have somebody attend to the workers though nobody waits for a result, if that is due some time."""
+        """If workers are to be tried again later, have the pool's thread do that, as nobody may wait for a result."""
         if self._crew.due is not None:
             if self._serving:
                 self._port.wake()
@@ -173,7 +173,7 @@ class Dispatch:
         self._start()
         if not self._serving:
             self._serving = True
-            self._port.wake()  # whoever collects leaves that to it
+            self._port.wake()  # the present collector leaves that to it
             self._port.rouse()
 
     def _start(self):
@@ -187,7 +187,7 @@ class Dispatch:
     def _run(self):
         try:
             with self._starting:
-                pass  # until it is known as the pool's thread
+                pass  # wait until _start() has noted it as the pool's thread
             while not self._serving:
                 if self._closing:
                     return
@@ -195,7 +195,7 @@ class Dispatch:
                 self.poll()
             self.wait(_Never)
         except EngineError:
-            pass  # whoever waits for a result is told
+            pass  # threads that wait for a result get the same error
         except ValueError:
             if not self._closing:  # else the port has been closed just now
                 raise
@@ -205,11 +205,11 @@ class Dispatch:
             self._wake(len(self._followers))
 
     def _may_collect(self):
-        """Whether this thread may be the collector: if there is a thread for that, no other, so callbacks run there."""
+        """Whether this thread may be the collector. While the pool's thread serves, only that one may."""
         return not self._closing and (not self._serving or self._thread is threading.current_thread())
 
     def finish(self):
-        """Hand on what the engine completed when the pool was terminated, and cancel what it did not know of."""
+        """Hand on what the engine completed when the pool was terminated, and cancel all other results."""
         thread = self._thread
         self._closing = True
         while True:
@@ -225,9 +225,9 @@ class Dispatch:
             thread.join()
 
     def _finish(self, depth):
-        """What a signal handler interrupts of it is done again by the next call, or by the handler's own."""
+        """If a signal handler interrupts this, the next call, or one by the handler, does it again."""
         if not self.closed:
-            self._collect(0, depth)  # a wake() that nobody has seen comes first
+            self._collect(0, depth)  # this may only take up an earlier wake()
         while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
@@ -239,7 +239,7 @@ class Dispatch:
         result._fail(CancelledError(self.why_terminated))
 
     def run(self, function):
-        """Have the collector call function: it completes a result by other means than collecting."""
+        """Have the collector call function, which completes a result by other means than collecting."""
         if self.closed:
             function()  # nobody collects any more
             return
@@ -250,7 +250,7 @@ class Dispatch:
             function()  # a signal handler has terminated the pool meanwhile
 
     def wake(self):
-        """Have the threads that wait look whether they have what they wait for: it is there by other means."""
+        """Have the waiting threads check whether they have what they wait for: it has come by other means."""
         if not self.closed:
             self._port.wake()
         self._wake(0)
@@ -273,7 +273,7 @@ class Dispatch:
                 with self._turn as depth:
                     free = depth > 0
             if not free and not self.closed:
-                # What would wake it may be kept from it, by a signal handler that raises in the collector.
+                # The wake may be lost, when a signal handler raises in the collector.
                 gate.acquire(timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE))
         finally:
             try:
@@ -282,7 +282,7 @@ class Dispatch:
                 pass  # it was woken
 
     def _wake(self, others):
-        """Wake the threads whose results have come, and as many others, of which one becomes the collector."""
+        """Wake the threads whose results have come, and that many others, of which one becomes the collector."""
         for follower in list(self._followers):
             if not follower[0].done:
                 if not others:
@@ -295,12 +295,12 @@ class Dispatch:
             follower[1].release()
 
     def _collect(self, timeout, depth):
-        """Collect and hand on; depth is how often this thread has the turn. Return whether anything was collected."""
+        """Collect and hand on. depth: how often this thread has the turn. Return whether anything was collected."""
         pending = self._pending
         # A callback, or what is unpickled, may wait for another result, and so come here again: what it needs may be
         # behind the one that is being handed on.
         at = self._handing if depth > 1 else 0
-        # What a signal handler has kept from being handed on is there already.
+        # pending may hold items whose handing on a signal handler has interrupted.
         frames = self._port.collect(timeout if len(pending) <= at else 0, pending.extend)
         if pending:
             self._handing = at + 1
@@ -313,10 +313,10 @@ class Dispatch:
         return bool(frames)
 
     def _hand_on(self, pending, at):
-        """Hand on what is pending from there on.
+        """Hand on what is pending, from index at on.
 
-        A signal handler may raise anywhere in here. So each item stays where it is until it has been handed on, and to
-        hand it on again, from the beginning, changes nothing.
+        A signal handler may raise anywhere in here. So each item stays where it is until it has been handed on. Handing
+        it on again, from the beginning, changes nothing.
         """
         cache, loads = self._cache, ForkingPickler.loads
         plain = context.reduction is reduction  # the program has set no reducer of its own
@@ -342,7 +342,7 @@ class Dispatch:
                     if _raised_by_handler(error):
                         raise
                     if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
-                        self._interrupted = item  # should it raise that again, it is the payload itself that does
+                        self._interrupted = item  # if it raises that again, the payload itself does
                         raise
                     success, value = False, _undecodable(error, payload)
             elif kind == _transport.EXITED:
@@ -372,12 +372,12 @@ class Dispatch:
 
 
 def _are_threads_real():
-    """Whether a thread can wait in C while others run. A greenlet cannot, which gevent makes of all later threads."""
+    """Whether a thread can wait in C while others run. gevent makes all later threads greenlets, which cannot."""
     start = getattr(threading, "_start_joinable_thread", None) or getattr(threading, "_start_new_thread", None)
     return type(start) is type(len)
 
 
-#: For a function that a worker does not find.
+#: The note of an error when a worker does not find a function.
 NOT_FOUND = (
     "goproc: a function travels to a worker by its name. A process that is started by spawn or forkserver imports the "
     "program's main module anew, and finds only what that defines at its top level. What is defined at a prompt, in a "
@@ -416,9 +416,9 @@ def _ended(kind, payload, result, index):
 
 
 def item_of(result, index, offset=None):
-    """Return which items of a map's input a task is: the first one, and how many; (None, 1) if it is no map's.
+    """Return which items of a map's input a task has: the first one, and how many; (None, 1) if it is no map's.
 
-    offset: which one it is of the task's items, None if it may be any of them.
+    offset: which one of the task's items is meant, None for all of them.
     """
     size = getattr(result, "_chunksize", None)
     if size is None:
@@ -444,7 +444,7 @@ def note_item(error, result, index, offset):
 
 
 def rebuilt(failure):
-    """Return the exception of worker._failure()'s tuple: the one that was raised, or one that says what that was."""
+    """Return the exception of worker._failure()'s tuple: the one that was raised, or one that describes it."""
     from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 
     _, unread, shown, text, pickled, reason = failure
@@ -464,7 +464,7 @@ def rebuilt(failure):
 
 
 def _name_of(func):
-    """Return a name for what a task calls, which may be any object: what it raises, or answers, is not to matter."""
+    """Return a name for what a task calls, which may be any object, even one whose attributes raise."""
     try:
         name = func.__qualname__
     except BaseException as error:
@@ -475,7 +475,7 @@ def _name_of(func):
 
 
 def _shown(value):
-    """Return repr(value), or something in its place if that cannot be had."""
+    """Return repr(value), or a text in its place if that raises."""
     try:
         return repr(value)
     except BaseException as error:
@@ -485,12 +485,12 @@ def _shown(value):
 
 
 def interrupts(error):
-    """Whether an exception out of a caller's code is no error of that code, but Ctrl-C or the like."""
+    """Whether an exception from a caller's code is Ctrl-C or the like, and no error of that code."""
     return not isinstance(error, Exception) or _raised_by_handler(error)
 
 
 def _raised_by_handler(error):
-    """Whether a signal handler that is written in Python has raised the exception, not the code that it came out of."""
+    """Whether a signal handler written in Python has raised the exception, not the code that it interrupted."""
     if threading.current_thread() is not threading.main_thread():
         return False
     codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}

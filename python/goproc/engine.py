@@ -3,13 +3,13 @@
     popen_*.py, forkserver.py, pool.py ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
                                                                    └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
 
-`import goproc` does not load the engine, nor does starting processes by fork: a program that does no more has no thread
-besides its own. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the
-working directory while they are imported.
+Neither `import goproc` nor starting processes by fork loads the engine: a program that does no more has only its own
+threads. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working
+directory while they are imported.
 
 An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
-for ever. So the child forgets it, and if it needs an engine itself it loads a private copy of the library, from a
-memfd: the dynamic loader knows a file by its inode, and would return the dead one for the same file.
+for ever. So the child forgets it. If it needs an engine itself, it loads a private copy of the library from a memfd:
+the dynamic loader identifies a file by its inode, and would return the dead engine for the same file.
 """
 
 import os
@@ -38,7 +38,7 @@ __all__ = [
 #: What ExitCode answers while the process runs.
 RUNNING = 1 << 20
 
-_REPLY_SLICE_MS = 50  # how long one call may wait: signal handlers run in between
+_REPLY_SLICE_MS = 50  # how long one call waits; signal handlers run between calls
 
 _DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 
@@ -46,7 +46,7 @@ _lock = threading.RLock()
 _module = None
 _forgotten_in_children = False  # whether forked children are told that they have no engine
 _warned = False  # whether the program has been told that it goes on without an engine
-_copies = 0  # how many private copies this process and those it was forked from have loaded
+_copies = 0  # how many private copies this process and its ancestors have loaded
 
 
 def is_loaded() -> bool:
@@ -57,8 +57,8 @@ def is_loaded() -> bool:
 def load():
     """Return the engine's extension module, loading it if this process has none yet.
 
-    Raises ImportError if the extension has not been built, or does not fit `_transport`; OSError or MemoryError if the
-    limits of this process leave no room for it, which may be different later.
+    Raises ImportError if the extension has not been built, or does not match `_transport`; OSError or MemoryError if
+    the limits of this process leave no room for it now.
     """
     global _module, _forgotten_in_children
     if _module is None:
@@ -72,9 +72,9 @@ def load():
 
 
 def refusal() -> "OSError | MemoryError | None":
-    """Return why this process can have no engine now; None when it has one, which is loaded if need be.
+    """Load the engine if need be. Return None, or the reason why this process can have none now.
 
-    The first time that it can have none, there is a RuntimeWarning: the program goes on, with less.
+    The first time that it can have none, there is a RuntimeWarning: the program goes on without it.
     """
     if _module is None:
         try:
@@ -86,9 +86,9 @@ def refusal() -> "OSError | MemoryError | None":
 
 
 def warn_once(what: str) -> None:
-    """Warn that this program goes on with pools of multiprocessing's own, the first time; in the log, say it each time.
+    """Warn, the first time, that this program goes on with multiprocessing's own pools; log it each time.
 
-    what: why, to be followed by what pools do.
+    what: the reason. The text goes on with "are multiprocessing's own".
     """
     global _warned
     from multiprocessing import util
@@ -117,7 +117,7 @@ def call(function: str, *args):
 
 
 def request_process(method: str, *arguments) -> int:
-    """Ask the server for a start method for a process, and return the id of its entry. Signal handlers run meanwhile.
+    """Have the server of a start method fork a process; return the id of its entry. Signal handlers run meanwhile.
 
     method: "forkserver" or "spawn". arguments: of the engine's function that makes the request. Raises
     ProcessLookupError if the server has ended before there was a process, OSError if it could not fork.
@@ -151,8 +151,8 @@ def stats() -> "dict[str, object]":
 def close() -> None:
     """Stop the servers and give back everything the engine holds.
 
-    The interpreter's end does so by itself (capi/transport/process.c), after all exit functions. The counters can still
-    be read; the next call loads no second engine, it is refused.
+    The end of the interpreter does so by itself (capi/transport/process.c), after all exit functions. The counters can
+    still be read; other calls are refused, and load no second engine.
     """
     if _module is None:
         return
@@ -176,7 +176,7 @@ def encode_texts(texts) -> str:
 
 
 def encode_environment() -> str:
-    """Return the environment that a program inherits now, as encode_texts() does: the C library's, not os.environ.
+    """Return the environment that a program would inherit now, as encode_texts() does: the C library's, not os.environ.
 
     They differ when the program has called os.putenv(), or one of its libraries setenv().
     """
@@ -230,8 +230,8 @@ def _load_copy(path: str):
                 left -= sent
         if name is not None:
             return _load_path(name)
-        # The loader compares names before inodes, and an ancestor may have loaded its copy under the same number: the
-        # name must be new in this line of processes.
+        # The loader compares names before inodes, and an ancestor may have loaded its copy from the same number. So the
+        # name must be one that no ancestor has used.
         return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
     finally:
         os.close(fd)
@@ -278,6 +278,6 @@ def _forget_inherited() -> None:
     _module = None
 
 
-# No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods:
-# what a function of Python's touches must be copied after a fork.
+# No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods
+# are registered, for a Python function would write to more copy-on-write pages.
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -9,8 +9,8 @@
         ├── WorkerLostError              a pool's worker ended while it ran the task
         └── CancelledError               the task was withdrawn, or its pool terminated
 
-What the standard library has an exception for is raised as that: OSError when the kernel refuses, ValueError,
-TypeError and AssertionError for wrong use, with multiprocessing's own texts.
+Where the standard library has an exception, that one is raised: OSError when the kernel refuses, ValueError, TypeError
+and AssertionError for wrong use, with multiprocessing's own texts.
 """
 
 import signal as _signal
@@ -31,11 +31,11 @@ class WorkerLostError(ProcessError):
     """A pool's worker ended while it ran the task: it was killed, crashed, or left by os._exit().
 
     pid: of the worker. exitcode: how it ended, as Process.exitcode. signal: the signal that ended it, None if none did.
-    function: the name of what it ran, None if it is not known. index: which item of the map's input it was, from 0, or
-    the first of count items, if they were one chunk; None for apply. argument: the arguments in short, a str, None if
-    they cannot be told, as those of more than 16 KiB.
+    function: the name of what it ran, None if it is not known. index: the item's place in the input of a map, from 0.
+    If the task was a chunk, index is the place of the first of its count items. None for apply. argument: a short str
+    of the arguments, None if they cannot be told, as when they take more than 16 KiB.
 
-    If no worker can begin, `__cause__` is what the last one's initializer, or the import of what it needs, has raised.
+    If no worker can begin, `__cause__` is what the last worker's initializer or imports raised.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
-"""What programs find inside a Pool: stand-ins for the private parts of multiprocessing's, which the engine's has not.
+"""Stand-ins for the private parts of multiprocessing's Pool, which the engine's Pool does not have.
 
 Some programs look at these parts: how many tasks wait (`_taskqueue.qsize()`), whether a thread is alive
-(`_result_handler.is_alive()`). And some hand in tasks by them: to have an imap for starmap they make a result
-themselves, IMapIterator(pool), and put (task generator, result._set_length) into `_taskqueue`. Both works here.
+(`_result_handler.is_alive()`). Others submit tasks through them: for an `istarmap` they make a result themselves,
+IMapIterator(pool), and put (task generator, result._set_length) into `_taskqueue`. Both work here.
 
-What does not: to read from a pool's queues, or to hand them to a process of one's own. Nothing ever is in them, so that
-raises NotImplementedError. A class that brings such parts of its own gets the pool of queue_pool.py, which has them.
+To read from a pool's queues, or to hand them to another process, raises NotImplementedError: nothing is in them. A
+class that overrides such parts gets the pool of queue_pool.py, which has them.
 
-Imported by pool.py when a program first looks. Each look makes a new stand-in, so a pool and these have no cycle.
+Imported by pool.py at the first access. Each access makes a new stand-in, so that a pool is in no reference cycle.
 """
 
 import threading
@@ -18,7 +18,7 @@ from .worker import by_name, called, encode, outlined
 
 __all__ = ["make_result", "stand_in"]
 
-#: How many tasks of one generator may wait, for each worker: at most that many and that many bytes, but at least two.
+#: How far ahead of the workers a generator is read: by that many tasks and bytes for each worker, but by two at least.
 _AHEAD, _BYTES_AHEAD = 128, 64 << 10
 
 
@@ -28,7 +28,7 @@ def stand_in(owner, name):
 
 
 def of_engine(part):
-    """Return the pool that the stand-in belongs to, None if it is another pool's part."""
+    """Return the pool that the stand-in belongs to, None if it is no stand-in."""
     return part.owner if isinstance(part, _Part) else None
 
 
@@ -47,10 +47,10 @@ _NO_QUEUES = (
 
 
 class _TaskQueue(_Part):
-    """For the queue of what apply_async and the like have handed in."""
+    """For the queue of what apply_async and the like have submitted."""
 
     def put(self, work, block=True, timeout=None):
-        """Hand in (tasks, set_length): tasks are (job, index, func, args, kwds), set_length is told how many.
+        """Submit (tasks, set_length): tasks are (job, index, func, args, kwds), set_length is told how many.
 
         A generator is read in a thread, as in multiprocessing; a list or a tuple at once. None is ignored.
         """
@@ -76,7 +76,7 @@ class _TaskQueue(_Part):
         return not self.qsize()
 
     def get(self, block=True, timeout=None):
-        """Raise NotImplementedError: a task that has been handed in stays that."""
+        """Raise NotImplementedError: a task that has been submitted cannot be taken back."""
         raise NotImplementedError(_NO_QUEUES)
 
     get_nowait = get
@@ -107,7 +107,7 @@ class _Queue(_Part):
 
 class _InQueue(_Queue):
     def put(self, task):
-        """Hand in the task (job, index, func, args, kwds)."""
+        """Submit the task (job, index, func, args, kwds)."""
         if task is not None:
             _TaskQueue(self.owner).put(([task], None))
 
@@ -135,7 +135,7 @@ class _OutQueue(_Queue):
 
 class _Notifier(_OutQueue):
     def put(self, value):
-        """Have the pool look for what has come."""
+        """Have the pool collect what has come."""
         self.owner._dispatch.poll()
 
     send = put
@@ -211,7 +211,7 @@ def _complete(owner, job, index, value):
 
 
 class _Feeder:
-    """Hands in what a program has put into `_taskqueue`, as multiprocessing's thread for that does."""
+    """Submits what a program has put into `_taskqueue`, as multiprocessing's thread for that does."""
 
     def __init__(self, owner, tasks, set_length):
         self._owner, self._tasks, self._set_length = owner, tasks, set_length
@@ -238,7 +238,7 @@ class _Feeder:
         self._thread.join()
 
     def feed(self):
-        """Hand in all tasks, and tell how many there were."""
+        """Submit all tasks, and tell set_length how many there were."""
         owner, task = self._owner, None
         try:
             for task in self._tasks:
@@ -259,7 +259,7 @@ class _Feeder:
                 self._set_length(task[1] + 1 if task else 0)
 
     def _fail(self, task, error):
-        """No more tasks can be had, or handed in: fail what they are for."""
+        """Fail the result of the tasks: no more of them can be read or submitted."""
         result = getattr(self._set_length, "__self__", None) or self._owner._results.get(task and task[0])
         if result is None:
             raise error
@@ -297,7 +297,7 @@ class _Feeder:
 
 
 def map_by(owner, func, iterable, mapper, chunksize, callback, error_callback):
-    """Do what Pool._map_async does, with a mapper of the program's, which is called with (func, items) in a worker."""
+    """Do what Pool._map_async does, with the program's own mapper, which is called with (func, items) in a worker."""
     owner._check_running()
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)
@@ -312,7 +312,7 @@ def map_by(owner, func, iterable, mapper, chunksize, callback, error_callback):
 
 
 def make_result(result, base, owner, *arguments):
-    """Initialize a result that the program makes itself; base: the class in queue_pool that it is to behave as."""
+    """Initialize a result that the program makes itself. base: the class in queue_pool that it behaves like."""
     queue_pool.make_by_hand(result, base, owner, *arguments)
     dispatch = getattr(owner, "_dispatch", None)
     if dispatch is None:
@@ -327,7 +327,7 @@ def make_result(result, base, owner, *arguments):
 
 
 class _Event(threading.Event):
-    """An event for which a thread waits by collecting."""
+    """An event. A thread that waits for it collects results."""
 
     def __init__(self, dispatch, is_set):
         super().__init__()
@@ -354,7 +354,7 @@ class _Event(threading.Event):
 
 
 class _Condition(threading.Condition):
-    """A condition for which a thread waits by collecting."""
+    """A condition. A thread that waits for it collects results."""
 
     def __init__(self, dispatch):
         super().__init__(threading.Lock())

@@ -1,10 +1,10 @@
-"""The engine's side of imap: what has been read of an input, what has come of it, and what has been taken.
+"""One call of imap: what has been read of its input, which results have come, and which have been taken.
 
     the user ──▶ IMapIterator (pool.py) ──▶ Iteration ◀── the pool's results, by job; the thread that reads
 
-The pool holds an Iteration until all of its results have come. Nobody but the user holds the IMapIterator: when it is
-gone nobody will take results any more, so the rest of the input is read and run, as by multiprocessing, and what comes
-is dropped. Used by pool.py.
+The pool holds an Iteration until all of its results have come. Only the user holds the IMapIterator. When it is gone
+nobody will take results any more. Then the rest of the input is read and run, as with multiprocessing, and the results
+are dropped. Used by pool.py.
 """
 
 import itertools
@@ -29,8 +29,8 @@ __all__ = ["COLLECTIONS", "Chunks", "Iteration", "MapReader", "Reader", "Unorder
 _MUTABLE = frozenset({list, bytearray, dict, set, deque, type({}.keys()), type({}.values()), type({}.items())})
 COLLECTIONS = _MUTABLE | {tuple, range, str, bytes, frozenset}
 
-#: How many bytes the arguments of tasks have that are on their way, unless prefetch says how many tasks; and how many
-#: tasks of any size for each worker: one that runs, and one that waits.
+#: The bounds on tasks that are on their way, unless prefetch is given: how many bytes their arguments may have, and how
+#: many tasks of any size each worker may have all the same: one that runs, and one that waits.
 _MOST_BYTES, _LEAST_TASKS = 1 << 20, 2
 
 #: Tasks with arguments of fewer bytes are bounded by their number alone.
@@ -38,11 +38,10 @@ _NOTED_BYTES = 1024
 
 
 class Iteration:
-    """One call of imap. It is made first, and begun by start(): so something ends what a signal interrupts.
+    """One call of imap. Making it does nothing; start() begins, and ends it again if a signal handler interrupts that.
 
-    It reads its input as its results are taken: itself, in the thread that takes them, if the input is a collection,
-    which cannot wait. Any other input may wait, or wait for a result itself, so a thread reads it, as in
-    multiprocessing.
+    It reads its input as its results are taken. The thread that takes them reads an input that is a collection, which
+    cannot block. Any other input may block, or wait for a result itself. So a thread reads it, as in multiprocessing.
     """
 
     _owner: "Any" = None  # the pool, until all results have come
@@ -54,13 +53,13 @@ class Iteration:
     _starved = False  # whether it reads no more until tasks with large arguments are done
 
     def start(self, iterator, pool, job, func, iterable, waits, prefetch, how, batch, limit):
-        """Begin. iterator: the IMapIterator. waits: whether reading the iterable may wait. how: as in worker.py.
+        """Begin. iterator: the IMapIterator. waits: whether reading the iterable may block. how: as in worker.py.
 
-        prefetch: how many tasks are on their way or not taken at most, None for as many as keep the workers busy.
+        prefetch: at most how many tasks are on their way or not taken, None for as many as keep the workers busy.
         batch: how many items are read before they are submitted.
         """
         self._dispatch = pool._dispatch
-        # A change of the collection later is no matter: multiprocessing has mostly read all by then.
+        # Later changes of the collection need not show: multiprocessing has mostly read all by then.
         self._iterator = _iterator_of(list(iterable) if not waits and type(iterable) in _MUTABLE else iterable)
         self._job = job
         self._func = func
@@ -100,7 +99,7 @@ class Iteration:
             raise
 
     def _withdraw(self):
-        """Nobody gets this iteration, since making it was ended by a signal handler, or has failed."""
+        """End this iteration, which nobody gets: start() has failed, or a signal handler has interrupted it."""
         pool = self._owner
         self._cancelling = True
         self._iterator = self._hold = None
@@ -175,7 +174,7 @@ class Iteration:
         self._dispatch.run(lambda: self._fail(CancelledError("the iteration was cancelled")))
         return True
 
-    # As in ApplyResult: what a signal handler has ended is done again.
+    # As in ApplyResult: what a signal handler interrupts is done again.
 
     def _take(self, index):
         result = self._ready[index]
@@ -233,16 +232,16 @@ class Iteration:
         self._fail_at(last, last + 1, error)
 
     def _fail_at(self, index, length, error):
-        """End with an exception, as the result of that index; there are so many results then."""
+        """End with an exception, as the result of that index; length: how many results there are then."""
         self._ready[index] = (False, error)
         self._length = self._come = length
 
     def _is_hungry(self):
-        """Whether more is to be read: not for each result that is taken, but when half of what is allowed is left."""
+        """Whether more is to be read: when at most half of what is allowed is on its way."""
         return self._fed - self._taken <= self._half and not self._is_full(self._most_bytes // 2)
 
     def _is_full(self, most):
-        """Whether arguments of so many bytes are on their way, of no fewer tasks than the workers need."""
+        """Whether arguments of `most` bytes are on their way, in no fewer tasks than the workers need."""
         return self._bytes >= most and self._fed - self._come >= self._least
 
     def _feed(self):
@@ -266,7 +265,7 @@ class Iteration:
                 self._starved = True
                 if self._is_full(self._most_bytes):  # else a result has come meanwhile, which may not have seen that
                     break
-            # What has turned out to be large, or is the first, is read one by one.
+            # The first item, and all after a large one, are read one by one.
             size = min(self._batch, room) if self._fed and not self._sizes else 1
             error = None
             try:
@@ -292,7 +291,7 @@ class Iteration:
             pool._cancel(self)
 
     def _note(self, index, stream, buffers):
-        """Note how large the arguments of a task are that is about to be submitted, as encode() gives them."""
+        """Note the size of the arguments of a task that is about to be submitted, as encode() gives them."""
         size = len(stream) if type(stream) is bytes else sum(map(len, stream))
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
@@ -309,7 +308,7 @@ class Iteration:
             self._make_room()
 
     def _make_room(self):
-        """Have the reader look whether there is room. The garbage collector may call this, wherever a thread is."""
+        """Have the reader look whether there is room. The garbage collector may call this at any point."""
         if self._room is not None:
             try:
                 self._room.release()
@@ -392,9 +391,9 @@ class UnorderedIteration(Iteration):
 class _Hold(weakref.ref):
     """An Iteration's weak reference to its IMapIterator.
 
-    When that is gone the port posts this object to the collector, who takes it for a completion that is to be handed
-    on (dispatch.py). All that is done in C: a __del__ would have to take locks, wherever the garbage collector finds
-    it, and an exception that a signal handler raises in it would be lost.
+    When that is gone the port posts this object to the collector, which hands it on like a completion (dispatch.py).
+    All of that is in C. A __del__ would have to take locks at any point of a program, and an exception from a signal
+    handler in it would be lost.
     """
 
     __slots__ = ("iteration",)
@@ -413,7 +412,7 @@ class Reader(threading.Thread):
 
 
 class MapReader(Reader):
-    """Reads the input of an asynchronous map, which may wait. submit: reads all, and hands it in; it raises nothing."""
+    """Reads the input of an asynchronous map, which may block. submit: reads and submits all; raises nothing."""
 
     def __init__(self, pool, submit):
         super().__init__("goproc-map", self._read)
@@ -421,7 +420,7 @@ class MapReader(Reader):
         pool._feeders.add(self)
 
     def start(self):
-        """Raises RuntimeError when there can be no further thread."""
+        """Start. Raises RuntimeError when there can be no further thread."""
         try:
             super().start()
         except BaseException:

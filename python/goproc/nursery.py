@@ -62,7 +62,7 @@ class Nursery:
         return self._fork(len(self._processes), 0)
 
     def fork_ahead(self, most):
-        """Fork, and clone a few processes ahead, at most so many at a time.
+        """Fork, and clone a few processes ahead, at most that many at a time.
 
         They come up, and stand by until they are taken, for any slot.
         """

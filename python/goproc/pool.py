@@ -34,7 +34,7 @@ __all__ = ["Pool", "ThreadPool"]  # noqa: F822  (see __getattr__)
 
 _standard: "Any" = standard_module("pool")
 
-# What the standard library's module has besides, and what pickles and users' code look for here.
+# Other names of the standard library's module, which pickles and users' code look for here.
 INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE
 mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
 ExceptionWithTraceback, RemoteTraceback = _standard.ExceptionWithTraceback, _standard.RemoteTraceback
@@ -49,13 +49,13 @@ job_counter = itertools.count()
 #: Longer, or more, than anything lasts; in Go still far from an overflow.
 _FOR_EVER = 1 << 50
 
-#: After how many submissions in a row the submitting thread looks for results, so that they do not pile up.
+#: After how many submissions the submitting thread looks for results, so that they do not pile up.
 _LOOK_EVERY = 64
 
 #: How many items a batch has at most, and how many bytes its pickle. Several workers may copy and unpickle it.
 _BATCH_ITEMS, _BATCH_BYTES = 32, 4096
 
-#: The same of a chunk of a map that may be divided.
+#: The same for a chunk of a map that may be divided.
 _CHUNK_ITEMS, _CHUNK_BYTES = 4096, 16384
 
 _TEXTS = frozenset({str, bytes})
@@ -68,8 +68,8 @@ _LEFT_BLOCK = (
 
 _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
-#: What of multiprocessing's Pool the engine takes the place of. A class that has one of its own, or a program that puts
-#: one in its place, gets the queue-driven pool, whole: it calls them as multiprocessing does (queue_pool.py).
+#: The methods of multiprocessing's Pool that the engine replaces. A class that overrides one, or a program that puts
+#: its own into Pool, gets the queue-driven pool, which calls them as multiprocessing does (queue_pool.py).
 _REPLACEABLE = (
     "_setup_queues",
     "_repopulate_pool",
@@ -88,11 +88,11 @@ _REPLACEABLE = (
     "_terminate_pool",
 )
 
-_BY_HAND: "Any" = object()  # what a result is made for that a program makes itself
+_BY_HAND: "Any" = object()  # marks a result that a program makes itself
 
 
 def __getattr__(name):
-    """Return what multiprocessing's module has besides: programs that derive from Pool use its imports, too."""
+    """Return other names of multiprocessing's module: programs that derive from Pool use its imports, too."""
     if name == "ThreadPool":
         from . import queue_pool
 
@@ -103,7 +103,7 @@ def __getattr__(name):
 
 
 class _StandIn:
-    """An attribute of multiprocessing's Pool that stands for something else here; one of an instance hides it."""
+    """A private attribute of multiprocessing's Pool, made by inside.py; an attribute of the instance hides it."""
 
     def __set_name__(self, owner, name):
         self._name = name
@@ -121,16 +121,16 @@ class Pool(_standard.Pool):
 
     processes: how many, the number of usable CPUs if None. initializer, initargs: called in each worker when it
     starts. maxtasksperchild: after how many tasks a worker is replaced, never if None. context: what starts the
-    processes, the current default context if None. Beyond multiprocessing: retries: how often a task is run again that
-    is lost with its worker. max_memory_per_child: a worker that has more memory of its own than so many bytes, after a
-    task, is replaced; never if None.
+    processes, the current default context if None. Beyond multiprocessing: retries: how often a task that is lost with
+    its worker is run again. max_memory_per_child: a worker that has more memory of its own than this, in bytes,
+    after a task is replaced; never if None.
 
     Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
     is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
     may not have children. Source: multiprocessing.pool.Pool.
     """
 
-    _state = INIT  # until __init__ has got that far; __del__ looks at it
+    _state = INIT  # until __init__ sets it; __del__ looks at it
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Pool(_standard.Pool):
         self._feeders = set()  # imap iterators that have not read all of their input
 
         try:
-            with _transport.held_signals:  # what is made here is known to something that ends it
+            with _transport.held_signals:  # so that something ends what is made here
                 refusal = self._start(retries, max_memory_per_child)
         except BaseException:
             if self._state == RUN:
@@ -184,14 +184,14 @@ class Pool(_standard.Pool):
             raise
         if refusal is not None:
             if retries or max_memory_per_child is not None:
-                raise refusal  # only an engine's pool has that
+                raise refusal  # only a pool of the engine has that
             from . import queue_pool
 
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
     def _start(self, retries, max_memory_per_child):
-        """Make the engine's pool, and start the workers. Return why there can be none here: an exception; else None."""
+        """Make the engine's pool, and start the workers. Return None, or an exception: why there can be no pool."""
         refusal = engine.refusal()
         if refusal is not None:
             return refusal
@@ -290,7 +290,7 @@ class Pool(_standard.Pool):
         return _original("_terminate_pool")(cls, taskqueue, *others)
 
     def _setup_queues(self):
-        if self._engine_driven:  # a class with an __init__ that does not call this one's makes a pool by hand
+        if self._engine_driven:  # called by a class whose __init__ does not call Pool's
             from . import queue_pool
 
             queue_pool.take_over(self)
@@ -308,10 +308,9 @@ class Pool(_standard.Pool):
     def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
         """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
 
-        callback is called with the result, error_callback with the exception, in a thread of the pool's own. A call
-        that cannot be pickled fails the result. timeout: how long the call may run, in seconds from the moment it
-        begins, not counting the time in which it waits for a worker. When that is over its worker is ended and the
-        result is a TaskTimeoutError.
+        callback is called with the result, error_callback with the exception, in a thread of the pool's own. If the
+        call cannot be pickled, get() raises that error. timeout: how many seconds the call may run. The time in which
+        it waits for a worker does not count. After that its worker is ended, and get() raises TaskTimeoutError.
 
         Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
         """
@@ -325,7 +324,7 @@ class Pool(_standard.Pool):
         self._check_running()
         limit = None if timeout is None else _checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
-        if type(kwds) is not dict and (kwds is None or type(kwds) is bool):  # as a map's task has in this place
+        if type(kwds) is not dict and (kwds is None or type(kwds) is bool):  # which mean a map's task (worker.py)
             func, args, kwds = called, (func, args, kwds), {}
         try:
             self._results[result._job] = result
@@ -334,7 +333,7 @@ class Pool(_standard.Pool):
             self._submit(result, 0, (by_name(func), outlined(args), kwds))
         except BaseException as error:
             if self._crew.terminated and result.done and isinstance(error, ValueError):
-                return result  # a signal handler has terminated the pool in the midst of this, and cancelled it
+                return result  # a signal handler has terminated the pool meanwhile, and cancelled it
             self._forget(result)
             raise
         return result
@@ -342,11 +341,11 @@ class Pool(_standard.Pool):
     def map(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
         """Return the list of func(item) for each item of iterable, or raise what the first failing task raised.
 
-        task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout
-        a single one unless chunksize is given. See apply_async for what happens when it is over.
+        task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout,
+        chunksize is 1 unless it is given. See apply_async for what happens when the time is over.
 
         return_exceptions: raise nothing for an item that fails, but put the exception in its place in the list. What
-        ends a whole chunk, as the loss of its worker does, is in the place of each of its items.
+        ends a whole chunk, such as the loss of its worker, is in the place of each of its items.
         """
         if unknown:
             _refuse("map", unknown, "task_timeout", "return_exceptions")
@@ -416,7 +415,7 @@ class Pool(_standard.Pool):
         return_exceptions=False,
         apart=False,
     ):
-        """apart: do not wait for the items of an iterable with a length."""
+        """apart: if the iterable may block, have a thread read it."""
         if mapper is not mapstar and mapper is not starmapstar:
             from . import inside
 
@@ -498,16 +497,16 @@ class Pool(_standard.Pool):
         return result
 
     def _divisible(self, func, iterable, chunksize):
-        """Return the items of a map as a list, if its chunks, whose size nobody asked for, may be divided; else None.
+        """Return the items of a map as a list if its chunks, whose size nobody has given, may be divided; else None.
 
-        Then workers that have nothing to do take a part of what a slow one has still before it.
+        Then idle workers take over a part of what a slow one has not begun.
         """
         if type(iterable) not in COLLECTIONS or not 1 < chunksize <= _CHUNK_ITEMS:
             return None
         if self._maxtasksperchild is not None or type(by_name(func)) is not str:
-            return None  # how many tasks it is, or how often func is pickled, would show
+            return None  # the number of tasks, or how often func is pickled, would show
         items = list(iterable)
-        for some in items[:8], items:  # mostly, a few tell enough
+        for some in items[:8], items:  # most inputs are refused by the first few
             size = _plain_size(some, len(some))
             if size is None or size * chunksize > _CHUNK_BYTES * len(some):
                 return None
@@ -516,12 +515,12 @@ class Pool(_standard.Pool):
     def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
         """Return an iterator over func(item) for each item of iterable, in order.
 
-        The iterable is read as results are: at most prefetch tasks ahead of what next() has returned, so that an
-        endless one runs in constant memory; by default as many as keep the workers busy, fewer with large arguments.
-        A thread reads it, unless it is a list or another built-in collection. When nobody holds the iterator any
-        more all of the iterable is run, as by multiprocessing, and no results are kept. chunksize: how many items make
-        a task. task_timeout: how long each task may run, in seconds; see apply_async. buffersize: the name that Python
-        3.16 has for prefetch.
+        The iterable is read at most prefetch tasks ahead of what next() has returned, so an endless one runs in
+        constant memory. The default keeps the workers busy, and is smaller for large arguments. A thread reads the
+        iterable, unless it is a list or another built-in collection. When nobody holds the iterator any more, the rest
+        of the iterable is run, as with multiprocessing, and no results are kept. chunksize: how many items make a task.
+        task_timeout: how long each task may run, in seconds; see apply_async. buffersize: Python 3.16's name of
+        prefetch.
 
         What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
         is closed, chunksize < 1, or prefetch or buffersize < 1; TypeError when both are given, or when buffersize is
@@ -587,10 +586,10 @@ class Pool(_standard.Pool):
                 self._dispatch.wait(self._crew)
             self._end()
         for process in self._pool:
-            process.join()  # has been; a forked child is told that the pool is not its own
+            process.join()  # returns at once; in a forked child, raises that the pool is not its own
 
     def _end(self):
-        """Do what the finalizer does. It is done with when that is: it, or another call, ends what is interrupted."""
+        """Do what the finalizer does. It stays active until all is done: so the next call ends what is interrupted."""
         finalizer = self._terminate
         if finalizer.still_active() and finalizer._pid == os.getpid():
             _terminate_pool(self._crew, self._dispatch)
@@ -602,7 +601,7 @@ class Pool(_standard.Pool):
             _quietly("PoolClose", self._crew.number)
 
     def _submit(self, result, index, call):
-        """Hand in one task of a result. One that cannot be pickled, or that no worker is left for, fails there."""
+        """Submit one task of a result. It fails if it cannot be pickled, or if no worker can begin."""
         error = self._crew.broken
         if error is not None:
             error = self._try_again()
@@ -628,17 +627,17 @@ class Pool(_standard.Pool):
             self._dispatch.poll()
 
     def _try_again(self):
-        """Return None, or why a task cannot be submitted, when the pool's workers could not begin."""
+        """Have a worker tried again, as none could begin. Return None, or why a task cannot be submitted."""
         error = self._crew.try_again()
         self._dispatch.see_to_workers()
         return error
 
     def _submit_batch(self, result, index, func, items, how, together=False):
-        """Hand in the tasks (func, item, how) of a result: in one payload, if they are few bytes.
+        """Submit the tasks (func, item, how) of a result: in one payload, if they are few bytes.
 
-        They must be immutable for that, and of the simplest types: the tasks of a payload may share objects, and
-        several workers may unpickle it. Each is scheduled, and answered, as if it had come alone; or, if together is
-        true, with as many that follow as are short enough.
+        Their items must be of the simplest immutable types for that: the tasks of a payload may share objects, and
+        several workers may unpickle it. Each task is scheduled, and answered, by itself. If together is true, a worker
+        answers it together with the tasks that follow, for about a millisecond.
         """
         most = _CHUNK_BYTES if together else _BATCH_BYTES
         size = None
@@ -662,12 +661,12 @@ class Pool(_standard.Pool):
             self._dispatch.poll()
 
     def _forget(self, result):
-        """Drop a result that nobody gets, since making it was ended by a signal handler or the end of the pool."""
+        """Drop a result that nobody gets, since a signal handler, or the end of the pool, has interrupted making it."""
         self._results.pop(result._job, None)
         self._cancel(result)
 
     def _limit(self, result, index, seconds):
-        """Limit how long a task may run that is about to be submitted."""
+        """Limit how long a task that is about to be submitted may run."""
         result._limit = seconds
         microseconds = int(min(seconds * 1e6, _FOR_EVER)) or 1
         engine.call("PoolLimit", self._crew.number, result._job, index, microseconds)
@@ -679,18 +678,18 @@ class Pool(_standard.Pool):
             self._crew.replace_by_forks()
             return left
         except (ValueError, EngineError):
-            return 0  # the pool has been terminated, or the engine is closed: what is left is cancelled by that
+            return 0  # the pool has been terminated, or the engine is closed, which cancels what is left
 
 
 class ApplyResult(_standard.ApplyResult):
     """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
 
-    done = False  # whether the result is there; waiting for it is collecting
+    done = False  # whether the result is there; who waits for it collects
     _completing = False  # its callback may terminate the pool, which fails all results that have not come
     _callback = _error_callback = None
     _limit = None  # how long its tasks may run, in seconds
     _note = None  # is told of each task before it is submitted
-    _reading = False  # whether a thread reads its input still
+    _reading = False  # whether a thread still reads its input
 
     def __init__(self, pool, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
@@ -729,8 +728,8 @@ class ApplyResult(_standard.ApplyResult):
     def _event(self):
         return _Arrival(self)
 
-    # A signal handler may raise anywhere in here, and then it is done again from the beginning (dispatch.py). Between
-    # stores that follow each other, without a call or a jump, none is called.
+    # A signal handler may raise anywhere in here. Then all is done again, from the beginning (dispatch.py). No handler
+    # is called between two stores that have no call or jump between them.
 
     def _set(self, i, obj):
         self._success, self._value = obj
@@ -750,10 +749,10 @@ class ApplyResult(_standard.ApplyResult):
             self._set(0, (False, error))
 
     def cancel(self):
-        """Withdraw what has not been done of it, so that get() raises CancelledError.
+        """Withdraw all that is not done, so that get() raises CancelledError.
 
-        A task that waits does not begin. A worker that runs one is ended, and replaced: it is sent SIGTERM, and SIGKILL
-        if that has not ended it after two seconds. Returns whether it has been cancelled: False if it was complete.
+        Tasks that wait do not begin. A worker that runs one is ended, and replaced: it is sent SIGTERM, and SIGKILL if
+        it has not ended after two seconds. Returns True; False if the result was complete, which then stays.
         """
         pool = self._pool
         if self.ready() or pool is None or not (pool._cancel(self) or self._reading):
@@ -785,7 +784,7 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult, _standard.MapResult):
     """What map_async returns. Source: multiprocessing.pool.MapResult."""
 
-    _returning = False  # whether exceptions stand in the list, in the place of their items
+    _returning = False  # return_exceptions: whether exceptions stand in the list, in the place of their items
 
     def __init__(self, pool, chunksize, length, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
@@ -801,7 +800,7 @@ class MapResult(ApplyResult, _standard.MapResult):
 
     @property
     def _number_left(self):
-        """How many tasks are not complete, as of now: programs look at it for the progress that has been made."""
+        """How many tasks are not complete: programs look at it to show progress."""
         self.ready()
         return self._left
 
@@ -842,7 +841,7 @@ class MapResult(ApplyResult, _standard.MapResult):
 class IMapIterator(_standard.IMapIterator):
     """What imap returns. Source: multiprocessing.pool.IMapIterator.
 
-    It is the user's hold on an Iteration, which does all that it does (iteration.py).
+    Only the user holds it. All work is done by its Iteration (iteration.py).
     """
 
     _kind = Iteration
@@ -892,7 +891,7 @@ class IMapUnorderedIterator(IMapIterator):
 class _Items:
     """What imap returns for a chunksize above 1: the items of its chunks, one by one.
 
-    Unlike multiprocessing's generator it goes on after an exception, which stands for a whole chunk.
+    After an exception, which stands for a whole chunk, it goes on, unlike multiprocessing's generator.
     """
 
     def __init__(self, chunks):
@@ -922,9 +921,9 @@ def _batch_size(iterable, chunksize):
 
 
 def _plain_size(items, most):
-    """How many bytes and characters are in items, all numbers, texts and the like, or tuples of them; None if not.
+    """Return how many bytes and characters are in items. None if not all are numbers, texts, bytes, or tuples of these.
 
-    None, too, if there are many times more than most of them.
+    None, too, if there are more than 16 * most of them.
     """
     size = 0
     while len(items) <= 16 * most:
@@ -940,7 +939,7 @@ def _plain_size(items, most):
 
 
 def _refuse(method, unknown, *known):
-    """Raise the TypeError for keyword arguments that a method does not take, with what may be meant."""
+    """Raise the TypeError for keyword arguments that a method does not take, and suggest what may be meant."""
     from difflib import get_close_matches
 
     name = next(iter(unknown))
@@ -1026,7 +1025,7 @@ _original_globals = {
 
 
 def _replaced(cls):
-    """Return which names that need the queue-driven pool a class, or the program in this module, has replaced."""
+    """Return what a class, or the program in this module, has replaced that needs the queue-driven pool."""
     names = [name for name, original in _original_globals.items() if globals()[name] is not original]
     own, derived = vars(Pool), list(itertools.takewhile(lambda base: base not in _own_classes, cls.__mro__))
     for name in _REPLACEABLE:
@@ -1066,7 +1065,7 @@ def _make_by_hand(result, kind, pool, *arguments):
 
 
 def _terminate_pool(crew, dispatch):
-    """End the workers, and then the pool. What has been done of that may be done again."""
+    """End the workers, and then the pool. It may be called again if it was interrupted."""
     util.debug("finalizing pool")
     crew.terminated = True
     _quietly("PoolTerminate", crew.number)
@@ -1079,4 +1078,4 @@ def _quietly(*call):
     try:
         engine.call(*call)
     except (EngineError, ValueError):
-        pass  # poisoned or closed, or it knows the pool no longer: there is nothing left to tell it
+        pass  # poisoned or closed, or the pool is gone: there is nothing left to tell the engine

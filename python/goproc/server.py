@@ -44,8 +44,8 @@ STANDBYS = 2
 #: the server's forks, which make its pages be copied.
 _BETWEEN_STARTS = 0.002
 
-#: Much is imported for the rehearsal. So it is made when there has been no request for so many seconds, or there have
-#: been more than so many: whoever starts one process, or a small pool, shall not wait for it.
+#: Much is imported for the rehearsal. So it is made after that many seconds without a request, or after more than that
+#: many requests: whoever starts one process, or a small pool, shall not wait for it.
 _BEFORE_REHEARSAL, _FEW_REQUESTS = 0.05, 2
 
 #: Seconds between looks at children of whose end nothing tells.

@@ -2,14 +2,13 @@
 
     channel.recv() ──▶ unpickle ──▶ func(*args, **kwds) ──▶ pickle ──▶ channel.send()
 
-A task is a tuple (func, args, kwds). Short ones travel in batches, of which each task is begun and answered by itself:
-(func, items, kwds, False), where the args of task number n are items[n]. When its last element is True, a batch is a
-chunk of a map whose size nobody asked for: as many of its tasks as take about a millisecond are begun, and answered,
-together.
+A task is a tuple (func, args, kwds). Short ones travel in batches, (func, items, kwds, together): the args of task
+number n are items[n]. If together is False, each task is begun and answered by itself. If it is True, the batch is a
+chunk of a map that was given no chunksize: as many tasks as take about a millisecond are begun and answered together.
 
-Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little; and what a
-forked one writes to must be copied, so it uses _signal: the functions of module signal make enumerations. Whatever
-a task does, raise SystemExit, return what cannot be pickled, becomes that task's result: the worker goes on.
+Started by pool.py as the target of a Process. A spawned worker imports this module, so it imports little. The memory of
+a forked one is copy-on-write, so it uses _signal: the functions of module signal make enumerations. Whatever a task
+does becomes its result, even if it raises SystemExit or returns what cannot be pickled: the worker goes on.
 """
 
 import sys
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelEnd", "decode", "encode", "worker"]
 
-#: Buffers below this many bytes are copied into the pickle: a place of their own would cost more.
+#: Buffers of fewer bytes are copied into the pickle: a place of their own would cost more.
 _OUT_OF_BAND = 32 << 10
 
-#: A pickler whose pickle was longer, in bytes, is not kept: its memo may have grown, and is cleared in full each time.
+#: A pickler is not kept after a pickle of more bytes: its memo may have grown, and is cleared in full each time.
 _KEPT = 4096
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
@@ -47,9 +46,9 @@ _loads = ForkingPickler.loads
 class ChannelEnd:
     """The worker's end of a channel on its way to the worker: what to open, and in which slot.
 
-    memory_fd is a descriptor of the sender; sent to a spawned process it arrives as its own. The end is sent
-    twice: ahead of everything else, so that what goes wrong with that can be told, and with the worker's arguments. The
-    slot is None in a worker that was forked ahead, and stands by for one.
+    memory_fd is a descriptor of the sender; a spawned process receives its own. The end is sent twice: first ahead of
+    everything else, so that the worker can report what goes wrong with the rest, then with the worker's arguments. slot
+    is None in a worker that was forked ahead, and stands by for one.
     """
 
     _arrived: "ChannelEnd | None" = None  # in a spawned process: the one that was sent first
@@ -83,7 +82,7 @@ def _arrived():
 
 
 def leave_interrupts(signum, frame):
-    """Do nothing: Ctrl-C reaches every process of the terminal, and it is the main program that decides what it means.
+    """Do nothing: Ctrl-C reaches every process of the terminal, and the main program decides what it means.
 
     It is a handler, not SIG_IGN, so that programs that tasks start are interrupted as ever.
     """
@@ -95,14 +94,14 @@ def could_not_begin(channel, error, wrap=True):
     try:
         stream, buffers = encode(_failure(error, wrap))
     finally:
-        error.__traceback__ = traceback  # it goes on
+        error.__traceback__ = traceback  # the caller raises it again
     channel.send(True, stream, buffers)
 
 
 class _Pickler(ForkingPickler):
     """A pickler that keeps what it writes, and the buffers that it leaves out.
 
-    It can be used again, when these have been taken out of it, and reset() has been called.
+    It can be used again once these have been taken out of it and reset() has been called.
     """
 
     def __init__(self):
@@ -123,9 +122,9 @@ class _Pickler(ForkingPickler):
 
 
 class _Undecided(dict):
-    """A pickler's table of reducers until an object is pickled that may have one: then those registered are copied.
+    """A pickler's table of reducers until an object needs one: only then the registered ones are copied.
 
-    What is simple needs none, and is pickled in less time than that takes. A pickler that is kept must do it each time.
+    Simple objects need none, and are pickled in less time than the copy takes. A kept pickler copies for each pickle.
     """
 
     def __init__(self, pickler):
@@ -140,7 +139,7 @@ class _Undecided(dict):
         return reducers[kind]
 
 
-#: numpy's type characters of booleans and numbers: these say all about the type.
+#: numpy's type characters of booleans and numbers: these describe the type completely.
 _NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
 
 
@@ -148,9 +147,8 @@ def _reduced_array(array):
     """Reduce an array of numpy's so that it arrives as with multiprocessing, which pickles by the default protocol.
 
     Below protocol 5 that means: it is writable, even if it is read-only here; in C order, unless it is contiguous in
-    Fortran order; in this machine's byte order; and a small one owns its data. Protocol 5 is used all the same, so that
-    large data is left out of the stream. Where 5 is the default, a read-only array arrives read-only with
-    multiprocessing, too.
+    Fortran order; in this machine's byte order; and a small one owns its data. Protocol 5 is still used, so that large
+    data is left out of the stream. Where 5 is the default, a read-only array stays read-only with multiprocessing, too.
     """
     kind = array.dtype
     if array.nbytes < _OUT_OF_BAND and kind.char in _NUMBERS and kind.isnative and kind.metadata is None:
@@ -173,7 +171,7 @@ def _reduced_array(array):
 def _small_array(shape, char, order, content):
     """Return the array that _reduced_array took apart. numpy's own way takes twice as long.
 
-    Up to 1,000 bytes it owns its data, as numpy has it: then content is bytes.
+    Up to 1,000 bytes, content is bytes, and the array owns its data, as with numpy.
     """
     import numpy
 
@@ -190,16 +188,16 @@ class _Sink:
         self.write = write
 
 
-#: The picklers that are not in use: one, unless several threads pickle, or pickling runs code that pickles. It is made
-#: before a worker is forked, which need not make its own then.
+#: The picklers that are not in use: one, unless several threads pickle, or pickling runs code that pickles. The first
+#: is made before workers are forked, so that they need not make their own.
 _idle = [_Pickler()]
 
 
 def encode(obj):
     """Pickle a call or a result, with large buffers left out of the stream (PEP 574).
 
-    Returns (stream, buffers): bytes, or a list of several whose sum it is, and None or a list of the buffers. It is
-    faster than ForkingPickler.dumps because it keeps its pickler.
+    Returns (stream, buffers). stream: bytes, or a list of bytes to be joined. buffers: None, or a list. It is faster
+    than ForkingPickler.dumps because it keeps its pickler.
     """
     if _context.reduction is not _reduction:  # a program's own, set by `context.reducer = ...`
         return bytes(_context.reduction.ForkingPickler.dumps(obj)), None
@@ -212,24 +210,24 @@ def encode(obj):
     written = pickler.written
     if len(written) == 1 and not pickler.buffers:
         stream = written.pop()
-        # Now that it is empty: a signal handler may raise anywhere in here. reset() does not make its memo small.
+        # Only now that it is empty, as a signal handler may raise anywhere here. reset() does not shrink its memo.
         _idle.append(pickler if len(stream) <= _KEPT else _Pickler())
         return stream, None
     buffers = pickler.buffers
-    pickler.written, pickler.buffers = [], []  # it is part of a cycle, which may live on for long
+    pickler.written, pickler.buffers = [], []  # the pickler is part of a cycle, which may live for long
     _idle.append(_Pickler())  # it may have grown large
     return written, buffers
 
 
 def outlined(values):
-    """Return the tuple or list values so that the large bytes objects in it are left out of the stream.
+    """Return the tuple or list values, with its large bytes objects wrapped so that they are left out of the stream.
 
-    Copying such an object through the stream costs more than unpickling one from a buffer. Only a few values are looked
-    at, for looking costs time, too. Anything else is returned as it is.
+    Copying such an object through the stream costs more than unpickling it from a buffer. Only short values are
+    searched, for that costs time, too. Anything else is returned as it is.
     """
     kind = type(values)
     if kind is tuple and len(values) == 1 and type(values[0]) is not bytes:
-        return values  # the commonest, found faster
+        return values  # the most common case
     if _context.reduction is not _reduction:
         return values
     if (kind is tuple or kind is list) and len(values) <= 64 and bytes in map(type, values):
@@ -237,19 +235,18 @@ def outlined(values):
     return values
 
 
-#: No job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/transport/layout.h).
+#: Not a job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/transport/layout.h).
 NO_JOB = (1 << 64) - 1
 
-#: What a function's text begins with if its exceptions are to be returned. No module's name does.
+#: The text of a function begins with this if its exceptions are to be returned. No module's name does.
 _RETURNING = "\1"
 
-#: What stands in the place of kwds for a call of func on each item of args, on the arguments that each item holds, or
-#: on args itself.
+#: In the place of kwds: call func(item) for each item of args; func(*item) for each item of args; or func(args).
 MAP, STARMAP, ITEM = None, False, True
 
 
 def by_name(func):
-    """Return func, or the text by which function_named finds it, if it is a function that is pickled by its name.
+    """Return func; or, if it is a function that is pickled by its name, the text by which function_named finds it.
 
     A text costs a tenth of what pickling the name costs. What the pickler would refuse is left to it.
     """
@@ -269,7 +266,7 @@ def returning(func):
 def function_named(text):
     """Return the function that by_name gave the text for. Raises what unpickling its name would.
 
-    Any other text is returned as it is: somebody has handed it in as a function, and calling it raises what it should.
+    Any other text is returned as it is: somebody has submitted it as a function, and calling it raises TypeError.
     """
     module, separator, name = text.partition("\0")
     if not separator:
@@ -314,7 +311,7 @@ def _rebuilt(failure):
 
 
 def called(func, args, kwds):
-    """Return func(*args, **kwds): for kwds that mean something else in a task."""
+    """Return func(*args, **kwds). For kwds that are no dict, and would mean something else in a task."""
     return func(*args, **kwds)
 
 
@@ -329,7 +326,7 @@ def decode(payload):
 
 
 def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None):
-    """Run tasks until the pool says that there are no more, maxtasks have been run, or this process is too large.
+    """Run tasks until the pool has no more, maxtasks have been run, or this process is too large.
 
     end is the ChannelEnd. max_memory: how many bytes of its own this process may have after a task. Source:
     multiprocessing.pool.worker.
@@ -350,7 +347,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             initializer(*initargs)
         except BaseException as error:
             could_not_begin(channel, error)
-            raise SystemExit(1) from None  # the pool says what it was: once, and not for each worker
+            raise SystemExit(1) from None  # the pool prints the error: once, not for each worker
     value: Any
     func: Any
     args: Any
@@ -367,7 +364,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             try:
                 task = recv()
             except KeyboardInterrupt:
-                continue  # by a handler of the program's own; it is the same with Ctrl-C
+                continue  # from a SIGINT handler of the program's own
             if task is None:
                 util.debug("worker got sentinel -- exiting")
                 break
@@ -421,7 +418,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
 
 
 class _AtItem(BaseException):
-    """What a call of several together has raised, and which of them it was."""
+    """What one of several calls has raised, and which one it was."""
 
     def __init__(self, error, offset):
         self.error, self.offset = error, offset
@@ -437,7 +434,7 @@ def _each(apply, func, items):
 
 
 def _together(more, func, items, number, apply):
-    """Run tasks of a batch from the given number on, until a millisecond is over; return their results as a list."""
+    """Run tasks of a batch from the given number on, for a millisecond; return their results as a list."""
     results: list[object] = []
     until = perf_counter() + 1e-3
     count = 1
@@ -453,7 +450,7 @@ def _together(more, func, items, number, apply):
 
 
 def own_memory():
-    """Return how many bytes of memory this process has that are not of a file, or shared with others as such.
+    """Return how many bytes of resident memory this process has, without files and shared memory.
 
     Source: proc_pid_statm(5).
     """
@@ -473,11 +470,11 @@ def _cannot_be_sent(error, value):
 
 
 def _failure(error, wrap, offset=None, unread=False):
-    """Return what to send for an exception, which dispatch.rebuilt() makes an exception again: a tuple of
+    """Return what to send for an exception; dispatch.rebuilt() makes it an exception again. A tuple of
 
     offset      which item of a chunk raised it, None if that is not known
-    unread      whether it is the task itself that could not be unpickled
-    shown       what it looks like, for when it cannot be unpickled
+    unread      whether the task itself could not be unpickled
+    shown       its repr, in case it cannot be unpickled
     traceback   the text that is its cause in the main program, None if wrap is false
     pickled     the exception, or None
     reason      why it could not be pickled

@@ -165,7 +165,7 @@ def signals_in_children(context):
 
 
 def drop_privileges(tasks):
-    """Be a user who may have so many processes and threads, and has none yet; with root's access to files."""
+    """Be a user who may have that many processes and threads, and has none yet; with root's access to files."""
     uid = 1_000_000_000 + os.getpid()
     os.setresuid(uid, 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -106,7 +106,7 @@ def catch_sigterm(started, how):
 
 
 def lose_worker(path, times, value=None):
-    """Kill this worker, so many times; path: of a file that counts them. Return how often, and what value is then."""
+    """Kill this worker, that many times; path: of a file that counts them. Return how often, and what value is then."""
     with open(path, "a+") as file:
         file.seek(0)
         count = len(file.read())
@@ -120,7 +120,7 @@ def lose_worker(path, times, value=None):
 
 
 def allocate(size):
-    """Keep so many bytes for the life of the worker; return its pid."""
+    """Keep that many bytes for the life of the worker; return its pid."""
     global state
     state = bytearray(size)
     return os.getpid()

@@ -181,7 +181,7 @@ func (w *Worker) Claim() (Task, bool) {
 	return Task{}, false
 }
 
-// More begins so many more tasks of the frame that the worker is in, as far as there are so many, and returns how many.
+// More begins at most that many further tasks of the frame that the worker is in, and returns how many.
 func (w *Worker) More(most uint32) uint32 {
 	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
 	for {
