@@ -76,7 +76,7 @@ typedef struct {
 /* The exit code of a process whose status nobody can learn any more. */
 #define GOPROC_STATUS_UNKNOWN 255
 
-/* Gives the engine the process's seats, once, to keep: it watches over those who sit there. They stay where they are.
+/* Gives the engine the process's seats, once: from now on it watches the children in them. They stay where they are.
  * Returns 0, or GOPROC_EPOISONED. */
 typedef int32_t (*goproc_share_seats_fn)(goproc_seats *seats);
 

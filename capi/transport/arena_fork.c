@@ -6,15 +6,15 @@
  * done with the pages, and the pool's file keeps them to its end. Copying it elsewhere needs the memory twice, and
  * loses what another thread, without the GIL, writes at that moment.
  *
- * The solution: it is made memory of this process alone at the addresses where it is, piece by piece, and what has been
+ * The solution: it becomes private memory of this process at the same addresses, piece by piece, and what has been
  * copied is given back at once. What is only read is copied to fresh memory that takes the place of the mapping. What
- * may be written to is mapped privately, and then the kernel is told to copy its pages, as it does when they are
- * written to, so no thread's writes are lost.
+ * may be written to is mapped privately, and the kernel is told to copy its pages, as for a write. So no thread's
+ * writes are lost.
  *
- * When a pool ends, all extents are given back that are not looked into. These stay as they are, the
- * survivors, without the file's descriptor: each is given back when its last object is gone. Most programs fork no
- * more then. Should one do so, they are treated likewise. What may be written to has a second mapping for that, a
- * private one that is never looked into before, because without a descriptor there is no other way to have one.
+ * When a pool ends, all extents that are not looked into are given back. The others, the survivors, stay as they are,
+ * without the file's descriptor: each is given back when its last object is gone. Most programs do not fork any more
+ * then. If one does, survivors are treated in the same way. Those that may be written to get a second, private mapping
+ * for that when the pool ends, because it cannot be made later, without a descriptor.
  *
  * The limits: where that fails for want of memory, parent and child go on to share the extent, and it is given back
  * when the last of the file's mappings is gone.

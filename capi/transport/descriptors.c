@@ -1,4 +1,4 @@
-/* descriptors.c - descriptors that this process keeps, and may find closed, or being something else.
+/* descriptors.c - descriptors that this process keeps, and that the program may close and use again.
  *
  * Problem: a program may close all descriptors above 2, its libraries' as well (os.closerange; hand-written daemons do
  * it). Its own files then get the numbers, and whoever goes on using these reads, writes or closes a stranger's file.

@@ -4,13 +4,12 @@
  *        │                       │ goproc_fork_sibling(), once for each order
  *        └──── take() ────────▶ clone: runs Python, becomes a worker, is a child of the main program
  *
- * After each fork the main program must copy what it writes to: with a template, once for many workers. And a clone
- * that waits for its turn, or for the worker whose place it takes to end, does so on a processor that nobody else
- * needs.
+ * After each fork the main program's memory is copy-on-write. With a template it pays for that once, not once for each
+ * worker. And clones are made while they wait for their turn, or for the end of the workers that they replace.
  *
- * What the three tell each other stands in memory that they share. The kernel writes a clone's pid there before the
- * clone runs, so none is unknown, whenever the template may be killed; and it kills the template, and clones that wait,
- * when the main program is gone, by the lifeline. So each may be killed at any instruction.
+ * The three communicate in shared memory. The kernel writes a clone's pid there before the clone runs, so all clones
+ * are known whenever the template is killed. When the main program is gone, the kernel kills the template and the
+ * waiting clones, by the lifeline. So each may be killed at any instruction.
  *
  * A Nursery is used by one thread of the main program at a time; crew.py sees to that.
  */

@@ -1,8 +1,8 @@
 /* placed.h - bytes objects that lie in memory which this process did not allocate for them: in an extent.
  *
- * A bytes object is a header with the contents behind it. CPython has it allocated by its allocator of raw memory, and
- * gives it back to that; so the allocator is wrapped, as PyMem_SetAllocator() is documented for, by one that hands out
- * a given place when it is asked for it, and recognises such a place when it comes back.
+ * A bytes object is a header with the contents behind it. CPython allocates and frees it by its allocator of raw
+ * memory. So that allocator is wrapped, by PyMem_SetAllocator(). The wrapper hands out a given place when it is asked
+ * for it, and recognises such a place when it is freed.
  */
 #ifndef GOPROC_PLACED_H
 #define GOPROC_PLACED_H

@@ -353,8 +353,8 @@ static pid_t fork_process(pid_t (*make)(void)) {
     PyOS_BeforeFork();
     pid_t pid = make();
     if (pid == 0) {
-        /* The kernel often puts a child on its parent's processor. The parent would wait for the rest of the time slice,
-         * a millisecond or two, while another processor is idle: to go on, and again to get the GIL back. */
+        /* The kernel often puts a child on its parent's processor. The parent would wait for the rest of the time
+         * slice, a millisecond or two, while another processor is idle: to go on, and again to get the GIL back. */
         sched_yield();
         PyOS_AfterFork_Child();
         sched_yield();

@@ -1,4 +1,4 @@
-/* signals.c - what a Python signal handler that raises cannot break.
+/* signals.c - steps that a Python signal handler cannot interrupt by raising.
  *
  * Such a handler may raise after any call that the main thread makes, so between taking something and noting that it
  * has been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such gap; and while

@@ -19,6 +19,8 @@
  *   arena.c, arena_give.c, arena_fork.c  extents, for payloads that do not fit into a ring
  *   payload.c  how a pickled task or result lies in a ring and in an extent
  *   placed.c   large bytes objects that lie in an extent
+ *   layout.h   the memory that a pool shares with its workers
+ *   wake.h     futexes, and spinning before sleeping
  */
 #ifndef GOPROC_TRANSPORT_H
 #define GOPROC_TRANSPORT_H

@@ -1,6 +1,6 @@
-// Package forkserver is the client of the servers that fork: it starts a server, takes in the processes that it forks,
-// gives them to who asks for one, and stops it. Package pybind calls it through core/engine; python/goproc/server.py is
-// the other side.
+// Package forkserver is the client of the servers that fork: it starts a server, takes on the processes that it forks,
+// hands them to whoever asks for one, and stops it. Package pybind calls it through core/engine;
+// python/goproc/server.py is the other side.
 //
 // A server is a Python process without Go and with one thread. It has one end of a private socket pair; no one else can
 // connect, and it ends when the socket does. It forks processes ahead of need:

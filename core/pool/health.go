@@ -6,8 +6,8 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// A worker can write into all of the memory that it shares with its parent. What it destroys there may have nobody
-// called any more: a result that is never seen, a task that the worker does not see, a sleeper that is not woken. So
+// A worker can write into all of the memory that it shares with its parent. What it destroys there may leave somebody
+// waiting: for a result that is never seen, a task that the worker does not see, a wake that does not come. So
 // while there are tasks, the pool looks over the workers from which nothing has come since it last looked. It compares
 // the words that only it writes with its own copies, and what a worker does with what it should do. What is impossible
 // makes it a lost worker. Sleepers are woken without regard to whether their memory says that they sleep.

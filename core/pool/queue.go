@@ -6,7 +6,7 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// task is a task, or are those of a batch, that no worker has.
+// task is a task, or the rest of a batch, that no worker has.
 type task struct {
 	frame   ring.Frame
 	payload []byte
@@ -32,7 +32,7 @@ func (q *queue) empty() bool  { return q.count == 0 }
 func (q *queue) len() int     { return q.count }
 func (q *queue) front() *task { return &q.items[q.head] }
 
-// tasks is how many tasks are queued; it does not count more than that many.
+// tasks is how many tasks are queued. It stops counting at most.
 func (q *queue) tasks(most int) int {
 	n := 0
 	for i := 0; i < q.count && n < most; i++ {

@@ -11,14 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seats is C's memory in which the children forked there are listed, so that starting, joining and giving up a process
-// takes no engine, and where there is one, no call into Go: a call that comes while the runtime is idle wakes its
-// threads, and writes to memory that has just been shared with the child, which has to be copied for that. goproc.h
-// describes it.
+// Seats is memory in which C lists the children that it forks. So starting, joining and giving up a process takes no
+// engine, and where there is one, no call into Go. Such a call would wake threads of the idle runtime, which then write
+// to memory that the fork has just made copy-on-write. goproc.h describes the memory.
 //
-// A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. Go reaps what C has not
-// reaped yet when the pidfd becomes readable, and adopts a seat, that is, makes an entry of it, when one of the
-// Table's methods is called with its id: from then on the seat is Go's.
+// A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. When the pidfd becomes
+// readable, Go reaps what C has not reaped yet. When one of the Table's methods is called with a seat's id, Go adopts
+// the seat: it makes an entry of it, and from then on the seat is Go's.
 type Seats struct {
 	refused atomic.Int32  // not 0: C takes no further seats
 	epoll   atomic.Int32  // of the reaper, -1 while there is none

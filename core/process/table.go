@@ -7,8 +7,8 @@
 //	Spawn ─────────────────────────┼─► running ──pidfd readable──► ended ──forgotten──► dropped
 //	Adopt ──Employ─────────────────┘
 //
-// A child is waited for by its pidfd: by the reaper goroutine, and inline by ExitCode, so that whoever asks just after
-// the sentinel became readable gets the answer. Both hold the entry's lock, and whoever comes first keeps the status.
+// A child's pidfd tells when to reap it. The reaper goroutine does so, and ExitCode inline, so that whoever asks just
+// after the sentinel became readable gets the answer. Both hold the entry's lock, and the first one keeps the status.
 package process
 
 import (

@@ -12,7 +12,7 @@ import (
 
 // Seccomp filters and Landlock domains are a thread's own. The kernel tells of the filters no more than how many there
 // are, and of the domain nothing. Both only ever grow, and a new thread or process has those of its maker. A server may
-// stand for the calling thread only where it is certain that both have the same ones. Certain are:
+// stand for the calling thread only where it is certain that both have the same ones. It is certain when:
 //
 // Filters: there are none. Or there are as many as there were when the process had one thread: all threads come from
 // that one, so these are the same ones. Or there are as many as before on the same thread.

@@ -1,8 +1,7 @@
 // Package sys holds the system calls that package os does not offer, and the owner of a raw descriptor.
 //
-// Every descriptor the engine opens belongs to an [FD]. That gives three things: it is closed once, a test can ask
-// what is still open, and it is listed in the [Register], from which a forked child (where no Go runs) closes what it
-// inherited but must not keep.
+// Every descriptor the engine opens belongs to an [FD]. So it is closed once, a test can ask what is still open, and it
+// is listed in the [Register]. From that a forked child, in which no Go runs, closes what it must not keep.
 package sys
 
 import (

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The Go runtime has an epoll and an eventfd, its network poller, which it opens when the first timer is set or the
-// first file polled, and uses from then on. Problem: if the program closes descriptors that are not its own
+// The Go runtime's network poller is an epoll and an eventfd. It opens them when the first timer is set or the first
+// file is polled, and uses them from then on. Problem: if the program closes descriptors that are not its own
 // (os.closerange), the runtime aborts the process, or writes to whatever file has the number of its eventfd then. What
 // does not work: to do without. The engine sets no timers and polls no files (see clock.go), but the runtime's own
 // scavenger does.

@@ -105,8 +105,8 @@ def warn_once(what: str) -> None:
 def call(function: str, *args):
     """Call one of the engine's functions (pybind/*.go) and return its result.
 
-    Raises OSError with the errno that the kernel gave, ValueError for a refused argument, ProcessLookupError when the
-    process it is about is no longer known, and EngineError when the engine is poisoned or closed.
+    Raises OSError with the kernel's errno, ValueError for a refused argument, ProcessLookupError when the process is no
+    longer known, and EngineError when the engine is poisoned or closed.
     """
     module = _module or load()
     _transport.mend_runtime()

@@ -2,10 +2,10 @@
 
     main() ──▶ Server.serve() ──fork, as the main program's child──▶ spawn.spawn_main(), as in an interpreter of its own
 
-Nothing of the program's has ever run in it. Its children find what they would find in an interpreter executed for them:
-the engine starts another server when the environment, the command line or anything else that a program inherits is
-different from what it was (RequestAlike in core/forkserver), and sends each child the descriptors, the signal mask and
-what becomes of SIGINT. popen_spawn_posix.py asks for children.
+Nothing of the program's has ever run in it. Its children find what they would find in an interpreter executed for them.
+The engine starts another server when the environment, the command line or anything else that a program inherits has
+changed (RequestAlike in core/forkserver). It sends each child the descriptors, the signal mask and the disposition of
+SIGINT. popen_spawn_posix.py asks for children.
 """
 
 import contextlib
