@@ -15,6 +15,7 @@
  *   - The large reservations of the runtime, of which it uses a few pages, are only noted, not made: see note().
  *   - What the kernel refuses later comes from the reserve: see take().
  *   - Forked children do not get the runtime's memory (MADV_DONTFORK).
+ *   - The runtime's threads block all signals but those of faults: see set_mask().
  *
  * Limits. The reserve is 64 MB: the engine takes no further tasks when that may be too little (sys.Room). A process
  * that the kernel kills for want of memory cannot be helped here.
@@ -37,6 +38,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -101,6 +103,74 @@ static errand first; /* for the runtime's first thread, which the library's cons
 static bool started; /* whether that thread runs */
 static __thread bool runtimes __attribute__((tls_model("initial-exec"))); /* this thread is one of the runtime's */
 
+/* Signals. A new thread of the runtime unblocks eleven of them by itself. Then the kernel gives it what the program's threads
+ * block, in order to wait for it; and a signal interrupts it in epoll_wait(), after which it looks at a descriptor that
+ * the program may have closed. One of the eleven is SIGSTKFLT, which nothing uses. So it is pending in the thread
+ * beforehand, and is delivered when the runtime unblocks it. The handler changes the mask that the thread goes on
+ * with. */
+
+static __thread bool unmasked __attribute__((tls_model("initial-exec"))); /* SIGSTKFLT is pending for that */
+static int masking;                       /* how many threads are to have the handler called */
+static struct sigaction programs_handler; /* for SIGSTKFLT, while our handler is there */
+
+/* All but the faults that the runtime handles, and what the C library needs. */
+static uint64_t blocked_signals(void) {
+    uint64_t blocked = ~UINT64_C(0);
+    for (int signal = 32; signal < SIGRTMIN; signal++)
+        blocked &= ~(UINT64_C(1) << (signal - 1));
+    return blocked & ~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1) | UINT64_C(1) << (SIGFPE - 1));
+}
+
+static void set_mask(int signal, siginfo_t *info, void *context);
+
+static void end_masking(void) {
+    struct sigaction now;
+    if (--masking == 0 && sigaction(SIGSTKFLT, NULL, &now) == 0 && now.sa_sigaction == set_mask)
+        sigaction(SIGSTKFLT, &programs_handler, NULL);
+}
+
+/* Somebody has sent SIGSTKFLT to the program just now. */
+static void pass_on(int signal, siginfo_t *info, void *context) {
+    if (programs_handler.sa_handler == SIG_IGN)
+        return;
+    if (programs_handler.sa_handler == SIG_DFL) {
+        sigaction(signal, &programs_handler, NULL);
+        raise(signal);
+    } else if (programs_handler.sa_flags & SA_SIGINFO)
+        programs_handler.sa_sigaction(signal, info, context);
+    else
+        programs_handler.sa_handler(signal);
+}
+
+static void set_mask(int signal, siginfo_t *info, void *context) {
+    int saved_errno = errno;
+    if (unmasked) {
+        uint64_t blocked = blocked_signals();
+        memcpy(&((ucontext_t *)context)->uc_sigmask, &blocked, sizeof blocked); /* the kernel's is no larger */
+        unmasked = false;
+        pthread_mutex_lock(&lock); /* the runtime is in a system call, without the lock */
+        end_masking();
+        pthread_mutex_unlock(&lock);
+    } else
+        pass_on(signal, info, context);
+    errno = saved_errno;
+}
+
+/* Sees to the mask of this thread, which is about to become the runtime's. Needs the lock. */
+static void begin_masking(void) {
+    struct sigaction ours = {.sa_sigaction = set_mask, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    sigfillset(&ours.sa_mask);
+    if (masking++ == 0 && sigaction(SIGSTKFLT, &ours, &programs_handler) < 0) {
+        masking--;
+        return;
+    }
+    unmasked = true;
+    if (syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), SIGSTKFLT) < 0) { /* a sandbox refuses it */
+        unmasked = false;
+        end_masking();
+    }
+}
+
 static void *park(void *unused);
 
 /* Makes a thread that waits. Returns 0 or an error's number. All signals are blocked in it. */
@@ -143,8 +213,10 @@ static void *park(void *unused) {
         return NULL;
     }
     errand mine = errands[--errand_count];
+    begin_masking();
     pthread_mutex_unlock(&lock);
 
+    sigaddset(&mine.mask, SIGSTKFLT);
     pthread_sigmask(SIG_SETMASK, &mine.mask, NULL);
     mine.start(mine.argument);
 
@@ -172,6 +244,7 @@ static bool hand_out(const errand *wanted) {
 /* Called by the runtime only: by the constructor of the library, whose argument is NULL, and later for each further
  * thread. The runtime uses nothing of this but whether it succeeds: so *thread is any thread's. */
 HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    (void)attributes;
     errand wanted = {.start = start, .argument = argument};
     pthread_sigmask(SIG_SETMASK, NULL, &wanted.mask);
     *thread = pthread_self();
@@ -180,12 +253,10 @@ HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
         return 0;
     }
     struct timespec pause = {0, 1000 * 1000};
-    while (!hand_out(&wanted)) {
+    while (!hand_out(&wanted))
         /* These are more threads than were made ahead. The runtime would abort: so wait until there can be one. */
-        if (c_library.pthread_create(thread, attributes, start, argument) == 0)
-            return 0;
-        nanosleep(&pause, NULL);
-    }
+        if (goproc_host_add_thread() != 0)
+            nanosleep(&pause, NULL);
     return 0;
 }
 

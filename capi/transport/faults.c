@@ -6,17 +6,15 @@
  * Go's threads any signal that is sent to the process. This includes one that all of the program's threads block, in
  * order to wait for it by sigwait().
  *
- * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and unblock
- * none but the eight that are named below. Afterwards,
+ * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and ../host/host.c
+ * keeps them from unblocking any but SIGSEGV, SIGBUS and SIGFPE. Afterwards,
  * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and
  *   the library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
  * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard
  *   recovers. All others are the program's. In a forked child, which has no Go, all are.
  *
- * Its limits: a handler that the program sets later gets the faults of Go's code, too. And there are eight signals that
- * Go's threads unblock by themselves: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSTKFLT, SIGPROF, and SIGRTMIN. If
- * all of the program's threads block one of these, and it is sent to the process, it is handled, and does not stay
- * pending.
+ * Its limits: a handler that the program sets later gets the faults of Go's code, too. And if all of the program's
+ * threads block SIGSEGV, SIGBUS or SIGFPE, and it is sent to the process, it is handled, and does not stay pending.
  */
 #define _GNU_SOURCE
 #include "transport.h"
@@ -141,8 +139,8 @@ void goproc_restore_signals(void *of_the_engine) {
         return;
     for (int signum = 1; signum < NSIG; signum++) {
         struct sigaction now;
-        /* A handler that another thread has set meanwhile stays. */
-        if (sigaction(signum, NULL, &now) < 0 || !of_engine((uintptr_t)now.sa_handler))
+        /* A handler that another thread has set meanwhile stays; host.c exchanges that of SIGSTKFLT. */
+        if (signum == SIGSTKFLT || sigaction(signum, NULL, &now) < 0 || !of_engine((uintptr_t)now.sa_handler))
             continue;
         int fault = 0;
         while (fault < FAULT_COUNT && FAULTS[fault] != signum)

@@ -16,7 +16,7 @@ import goproc
 CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD})
 
 #: Go's threads cannot be kept from unblocking these.
-NEVER_BLOCKED = {"SIGILL", "SIGTRAP", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSTKFLT", "SIGPROF", "SIGRTMIN"}
+NEVER_BLOCKED = {"SIGBUS", "SIGFPE", "SIGSEGV"}
 
 SENDERS = {
     "kill": lambda number: os.kill(os.getpid(), number),
@@ -84,7 +84,7 @@ def check_ignored(when):
 def check_blocked(when):
     """What all threads of the program block stays pending, and sigwait() gets it."""
     calls.clear()
-    numbers = [number for number in CATCHABLE if name(number) not in NEVER_BLOCKED]
+    numbers = [number for number in [*CATCHABLE, signal.SIGCHLD] if name(number) not in NEVER_BLOCKED]
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     for number in numbers:
         os.kill(os.getpid(), number)
