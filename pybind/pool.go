@@ -109,6 +109,17 @@ func PoolUp(number int) (int, error) {
 	return withPool("PoolUp", number, func(p *pool.Pool) (int, error) { return p.Up(), nil })
 }
 
+// PoolIdle returns the process ids of the workers that have come up, and have no task, with spaces between them.
+func PoolIdle(number int) (string, error) {
+	return withPool("PoolIdle", number, func(p *pool.Pool) (string, error) {
+		var pids []string
+		for _, pid := range p.Idle() {
+			pids = append(pids, strconv.Itoa(pid))
+		}
+		return strings.Join(pids, " "), nil
+	})
+}
+
 // PoolClose refuses further tasks; workers end when nothing is left to do.
 func PoolClose(number int) (int, error) {
 	return withPool("PoolClose", number, func(p *pool.Pool) (int, error) {

@@ -52,9 +52,11 @@ enum {
     ARENA = 64 * MEGABYTE, /* the unit in which the runtime reserves its heap, and its alignment */
     RESERVE = 64 * MEGABYTE,
     START = 32 * MEGABYTE, /* the runtime maps at most that at its start, beside the first arena */
+    TASKS = 48 * MEGABYTE, /* what must be left for the first tasks to be queued (core/sys/room.go) */
     STACK = 256 << 10,     /* of a thread. Go code runs on other stacks, and calls C on the program's threads only */
     STACK_USED = 32 << 10, /* at most that much of it the C library uses before the runtime's first function */
-    MOST_THREADS = 16,
+    SPARE_THREADS = 8,     /* there must be room for so many threads or processes besides, or the engine is of no use */
+    MOST_THREADS = 24,
     OTHER_THREADS =
         8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of
                           one pool, and one to spare. Each pool after the first asks for one more */
@@ -96,6 +98,7 @@ static int errand_count;               /* handed out, and not yet taken by a par
 static int parked;                     /* threads that wait and that no errand is meant for */
 static int missing;                    /* threads that have ended and could not be replaced */
 static bool leave;                     /* parked threads are to end: the start has failed */
+static int spare;                      /* how many parked threads are to end: there is room for others */
 static pid_t thread_ids[MOST_THREADS]; /* of those that have begun since a start was tried */
 static int begun;
 
@@ -206,9 +209,10 @@ static void *park(void *unused) {
     pthread_mutex_lock(&lock);
     if (begun < MOST_THREADS)
         thread_ids[begun++] = (pid_t)syscall(SYS_gettid);
-    while (errand_count == 0 && !leave)
+    while (errand_count == 0 && !leave && spare == 0)
         pthread_cond_wait(&changed, &lock);
-    if (leave) {
+    if (leave || errand_count == 0) {
+        spare -= !leave;
         pthread_mutex_unlock(&lock);
         return NULL;
     }
@@ -381,6 +385,12 @@ static void *take(void *at, size_t size) {
 
 static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
     void *got;
+    if (protection == PROT_NONE && at != NULL && size >= ARENA && noted_begin) {
+        /* The runtime asks for its heap at one address after the other, and then anywhere. Its heap is to lie in one piece where
+         * note() has it: for a heap in two places it maps an index of all that is between them, up to 90 MB. */
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
     if (flags & MAP_FIXED) {
         got = map_anonymous(at, size, protection, is_noted(at) ? MAP_FIXED_NOREPLACE : MAP_FIXED);
         if (got != MAP_FAILED && got != at) {
@@ -431,12 +441,12 @@ static int get_memory(void) {
     size_t reserved = ARENA + (noted_begin ? 0 : PLACE_SIZE);
     void *got = map_anonymous(NULL, RESERVE, PROT_READ | PROT_WRITE, MAP_NORESERVE);
     void *heap = got == MAP_FAILED ? got : map_anonymous(NULL, reserved, PROT_NONE, MAP_NORESERVE);
-    void *other = heap == MAP_FAILED ? heap : map_anonymous(NULL, START, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+    void *other = heap == MAP_FAILED ? heap : map_anonymous(NULL, START + TASKS, PROT_READ | PROT_WRITE, MAP_NORESERVE);
     int error = errno;
     if (heap != MAP_FAILED)
         munmap(heap, reserved);
     if (other != MAP_FAILED) {
-        munmap(other, START);
+        munmap(other, START + TASKS);
         (void)madvise(got, RESERVE, MADV_DONTFORK);
         reserve = got;
         reserve_size = RESERVE;
@@ -452,12 +462,20 @@ static void give_memory_back(void) {
     reserve_size = 0;
 }
 
-/* Waits until the kernel no longer counts the threads, which have ended: the program may need that room. */
-static void await_release(void) {
+/* Waits until the kernel counts no more than so many of the threads, whose others end: the program may need that room. */
+static void await_release(int left) {
     struct timespec pause = {0, 100 * 1000};
-    for (int i = 0; i < begun; i++)
-        for (int tries = 0; tries < 1000 && syscall(SYS_tgkill, getpid(), thread_ids[i], 0) == 0; tries++)
-            nanosleep(&pause, NULL);
+    for (int tries = 0; tries < 1000; tries++) {
+        int alive = 0;
+        pthread_mutex_lock(&lock);
+        for (int i = 0; i < begun; i++)
+            alive += syscall(SYS_tgkill, getpid(), thread_ids[i], 0) == 0;
+        int expected = spare + left;
+        pthread_mutex_unlock(&lock);
+        if (alive <= left && expected == left)
+            return;
+        nanosleep(&pause, NULL);
+    }
 }
 
 /* Parks all threads that the runtime may need, or none. */
@@ -466,19 +484,17 @@ static int get_threads(void) {
     int count = 0, error = 0;
     leave = false;
     begun = 0;
-    while (count < PROCESSORS + OTHER_THREADS && (error = make_parked(&made[count])) == 0)
+    while (count < PROCESSORS + OTHER_THREADS + SPARE_THREADS && (error = make_parked(&made[count])) == 0)
         count++;
-    if (error) {
-        pthread_mutex_lock(&lock);
-        leave = true;
-        pthread_cond_broadcast(&changed);
-        pthread_mutex_unlock(&lock);
-    } else
-        parked = count;
+    pthread_mutex_lock(&lock);
+    leave = error != 0;
+    spare = error ? 0 : SPARE_THREADS;
+    parked = error ? 0 : count - SPARE_THREADS;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
     for (int i = 0; i < count; i++)
         error ? pthread_join(made[i], NULL) : pthread_detach(made[i]);
-    if (error)
-        await_release();
+    await_release(error ? 0 : count - SPARE_THREADS);
     return error;
 }
 

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum {
-    DESCRIPTORS = 8,    /* the runtime's poller, the engine's, and some more */
+    DESCRIPTORS = 16,   /* the runtime's poller, the engine's, and those of a server and a child */
     LIBRARY = 16 << 20, /* address space for the library itself: at most that */
     MOST_SIGNALS = 65,
     LOWEST_PAGE_MASK = 4095,
@@ -86,6 +86,10 @@ static int has_descriptors(const char **what) {
     if (!is_refused) {
         refusing = "epoll_pwait, by which the Go runtime waits";
         is_refused = epoll_pwait(epoll, &ready, 1, 0, NULL) < 0;
+    }
+    if (!is_refused) {
+        refusing = "sigaltstack, for the stacks on which the Go runtime handles signals";
+        is_refused = sigaltstack(NULL, &(stack_t){0}) < 0;
     }
     int refusal = errno;
     if (epoll >= 0)

@@ -216,6 +216,20 @@ func (p *Pool) Up() int {
 	return up
 }
 
+// Idle returns the process ids of the workers that have come up, and have no task.
+func (p *Pool) Idle() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.harvest(p.keep)
+	var pids []int
+	for _, w := range p.active {
+		if w.settle() && w.up && !w.broken && len(w.flights) == 0 {
+			pids = append(pids, w.pid)
+		}
+	}
+	return pids
+}
+
 // Drop gives back a slot whose worker could not be started.
 func (p *Pool) Drop(number int) {
 	p.mu.Lock()

@@ -101,8 +101,21 @@ func kill(pid int, sig unix.Signal) error {
 	return nil
 }
 
-// Gone reports whether there is no process of that number.
-func Gone(pid int) bool { return errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+// Gone reports whether there is no process of that number, or one that has ended and that nobody reaps: so it is with
+// orphans where process 1 does not see to them.
+func Gone(pid int) bool {
+	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return true
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(ended, 0)
+	return err == nil && n == 1
+}
 
 // HavePidfds reports whether processes have pidfds: older kernels have none, and some sandboxes refuse them. Then a
 // child is given a tether, the write end of a pipe that nothing is ever written to; the read end takes the place of the

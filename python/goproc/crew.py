@@ -32,13 +32,13 @@ _TOGETHER, _MOST_TOGETHER = 4, 1000
 #: The time of a fork matters where a worker lasts for fewer seconds, and runs no more tasks, than these.
 _BRISK, _FEW_TASKS = 0.1, 1000
 
+#: Seconds that workers without a task have for their exit functions when the pool is terminated.
+_LEAVING = 0.2
+
 #: Seconds to wait before another worker is started when none can begin: the first pause, and the longest, as each is
 #: twice as long as the one before. The third is when what is pending fails; errors in _LASTING make it fail at once.
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.05, 0.5, 5.0
-_LASTING = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError),
-    *(SyntaxError, TypeError, ValueError, EngineError),
-)
+_LASTING = (AttributeError, ModuleNotFoundError, NameError, NotImplementedError, SyntaxError, TypeError, EngineError)
 
 #: How many replacements make cloning from one fork pay, and how many are prepared at most.
 _LEAST_AHEAD, _MOST_AHEAD = 3, 32
@@ -178,7 +178,8 @@ class Crew:
         process.join()
         self._brisk = time.monotonic() - process._goproc_worker.started < _BRISK
         if process in self._pool:
-            self._pool.remove(process)
+            if not self.closing or self._cache:  # else it stays, as with multiprocessing: programs look at exit codes
+                self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
             if exitcode:
                 how = f"exited with status {exitcode}" if exitcode > 0 else f"was killed by signal {-exitcode}"
@@ -300,8 +301,11 @@ class Crew:
                     self._ahead.close()
                     self._ahead = None
 
-    def terminate(self):
+    def terminate(self, idle=()):
         """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period.
+
+        idle: the process ids of workers without a task, which have been told to end. They do so by themselves within a
+        few milliseconds, and call their exit functions; multiprocessing mostly gives them the time for that, too.
 
         If a signal handler interrupts it, it can be called again.
         """
@@ -310,17 +314,14 @@ class Crew:
         with self._populating, _transport.held_signals:
             self._close_nurseries()
             workers = list(self._pool)
+            leaving = [process for process in workers if process.pid in idle]
             for process in workers:
-                if process.exitcode is None:
+                if process.exitcode is None and process not in leaving:
                     process.terminate()
+            for process in _wait_for(leaving, _LEAVING):
+                process.terminate()
             util.debug("joining pool workers")
-            deadline = time.monotonic() + GRACE
-            # Processes of a user's own context may lack a sentinel: multiprocessing's pool does not ask for one.
-            while running := [w for w in workers if w.exitcode is None and hasattr(w, "sentinel")]:
-                if (left := deadline - time.monotonic()) <= 0:
-                    break
-                connection.wait([process.sentinel for process in running], left)
-            for process in running:
+            for process in _wait_for(workers, GRACE):
                 process.kill()
             for process in workers:
                 process.join()
@@ -416,11 +417,28 @@ class Crew:
         return slot, process
 
 
+def _wait_for(processes, seconds):
+    """Wait until the processes have ended, at most that long; return those that have not.
+
+    Processes of a user's own context may lack a sentinel: multiprocessing's pool does not ask for one.
+    """
+    deadline = time.monotonic() + seconds
+    while running := [p for p in processes if p.exitcode is None and hasattr(p, "sentinel")]:
+        if (left := deadline - time.monotonic()) <= 0:
+            break
+        try:
+            connection.wait([process.sentinel for process in running], left)
+        except OSError:  # the program has closed one
+            running[0].join(min(left, 0.01))
+    return running
+
+
 def _is_lasting(reason):
     """Whether what keeps workers from beginning does not pass with time."""
     from .spawn import lacks_guard
 
-    return isinstance(reason, _LASTING) or lacks_guard(reason)
+    # Exactly these: derived classes, and others such as ValueError, may come from what is missing for a moment.
+    return type(reason) in _LASTING or lacks_guard(reason)
 
 
 def _start(process, end):

@@ -427,7 +427,7 @@ def item_of(result, index, offset=None):
         index = index[0]
     if offset is not None:
         return index * size + offset, 1
-    length = getattr(result, "_items", None)
+    length = getattr(result, "_input_length", None)
     return index * size, size if length is None else max(1, min(size, length - index * size))
 
 

@@ -50,6 +50,7 @@ class Iteration:
     _cancelling = False
     _special = False  # whether something is to be done with each result besides keeping it
     _dropped = False  # whether nobody will take results any more
+    _error_at = None  # which result is what reading the input has raised
     _starved = False  # whether it reads no more until tasks with large arguments are done
 
     def start(self, iterator, pool, job, func, iterable, waits, prefetch, how, batch, limit):
@@ -133,6 +134,23 @@ class Iteration:
         while index in self._ready:
             index += 1
         return index
+
+    @property
+    def _cond(self):
+        """For programs that look at the results under the iterator's condition. Nobody notifies it."""
+        return threading.Condition()
+
+    @property
+    def _items(self):
+        """The results that can be taken one after the other; programs look at how many there are."""
+        index = self._index
+        return deque(self._ready[i] for i in range(self._taken, index))
+
+    @property
+    def _unsorted(self):
+        """The results that have come before their turn, by index."""
+        index = self._index
+        return {i: result for i, result in self._ready.items() if i >= index}
 
     def next(self, timeout=None):
         """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
@@ -233,6 +251,7 @@ class Iteration:
 
     def _fail_at(self, index, length, error):
         """End with an exception, as the result of that index; length: how many results there are then."""
+        self._error_at = None
         self._ready[index] = (False, error)
         self._length = self._come = length
 
@@ -329,6 +348,7 @@ class Iteration:
                 self._length = self._fed
             else:
                 self._length = self._fed + 1
+                self._error_at = self._fed
                 self._set(self._fed, (False, error))
             self._complete()
         self._fed_all(pool)
@@ -360,13 +380,24 @@ class UnorderedIteration(Iteration):
 
     def _next_index(self):
         for index in self._ready:
-            return index
+            # What reading the input has raised comes after the results of what had been read.
+            if index != self._error_at or self._taken == self._error_at:
+                return index
         return None
 
     @property
     def _index(self):
         self._dispatch.poll()
         return self._come
+
+    @property
+    def _items(self):
+        self._dispatch.poll()
+        return deque(self._ready.values())
+
+    @property
+    def _unsorted(self):
+        return {}
 
     def _set(self, i, obj):
         if self._special:

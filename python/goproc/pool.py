@@ -12,7 +12,7 @@ import itertools
 import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 
@@ -259,6 +259,7 @@ class Pool(_standard.Pool):
     _cache, _taskqueue, _change_notifier = _StandIn(), _StandIn(), _StandIn()
     _inqueue, _outqueue, _quick_put, _quick_get = _StandIn(), _StandIn(), _StandIn(), _StandIn()
     _worker_handler, _task_handler, _result_handler = _StandIn(), _StandIn(), _StandIn()
+    Process = _standard.Pool.__dict__["Process"]  # programs put one of their own here, and this one back
 
     def _repopulate_pool(self):
         if not self._engine_driven:
@@ -303,7 +304,9 @@ class Pool(_standard.Pool):
         """
         if type(self).apply_async is Pool.apply_async and not unknown:
             return self._apply(func, args, kwds, None, None, timeout).get()
-        return self.apply_async(func, args, kwds, timeout=timeout, **unknown).get()  # also what takes its place
+        if timeout is not None:
+            unknown["timeout"] = timeout
+        return self.apply_async(func, args, kwds, **unknown).get()  # also what takes its place, and has no timeout
 
     def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
         """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
@@ -349,17 +352,13 @@ class Pool(_standard.Pool):
         """
         if unknown:
             _refuse("map", unknown, "task_timeout", "return_exceptions")
-        return self._map_async(
-            func, iterable, mapstar, chunksize, task_timeout=task_timeout, return_exceptions=return_exceptions
-        ).get()
+        return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions).get()
 
     def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
         """Like map, with items that are iterables themselves and hold the arguments of one call."""
         if unknown:
             _refuse("starmap", unknown, "task_timeout", "return_exceptions")
-        return self._map_async(
-            func, iterable, starmapstar, chunksize, task_timeout=task_timeout, return_exceptions=return_exceptions
-        ).get()
+        return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions).get()
 
     def map_async(
         self,
@@ -378,9 +377,8 @@ class Pool(_standard.Pool):
         self._dispatch.watch()
         if unknown:
             _refuse("map_async", unknown, "task_timeout", "return_exceptions")
-        return self._map_async(
-            func, iterable, mapstar, chunksize, callback, error_callback, task_timeout, return_exceptions, True
-        )
+        arguments = (func, iterable, mapstar, chunksize, callback, error_callback)
+        return self._mapped(arguments, task_timeout, return_exceptions, True)
 
     def starmap_async(
         self,
@@ -399,9 +397,19 @@ class Pool(_standard.Pool):
         self._dispatch.watch()
         if unknown:
             _refuse("starmap_async", unknown, "task_timeout", "return_exceptions")
-        return self._map_async(
-            func, iterable, starmapstar, chunksize, callback, error_callback, task_timeout, return_exceptions, True
-        )
+        arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
+        return self._mapped(arguments, task_timeout, return_exceptions, True)
+
+    def _mapped(self, arguments, task_timeout, return_exceptions, apart=False):
+        """Call _map_async. A program's own has multiprocessing's arguments: so others are given only if need be."""
+        others = {}
+        if task_timeout is not None:
+            others["task_timeout"] = task_timeout
+        if return_exceptions:
+            others["return_exceptions"] = True
+        if apart and getattr(self._map_async, "__func__", None) is Pool._map_async:
+            others["apart"] = True
+        return self._map_async(*arguments, **others)
 
     def _map_async(
         self,
@@ -791,7 +799,7 @@ class MapResult(ApplyResult, _standard.MapResult):
             return _make_by_hand(self, "MapResult", pool, chunksize, length, callback, error_callback)
         ApplyResult.__init__(self, pool, callback, error_callback, func)
         self._success = True
-        self._items = length
+        self._input_length = length
         self._value = [None] * length
         self._chunksize = chunksize
         self._left = self._chunks = -(-length // chunksize) if chunksize else 0
@@ -810,7 +818,7 @@ class MapResult(ApplyResult, _standard.MapResult):
             success, value = success_result
             if not success and self._returning:
                 first = i * self._chunksize
-                value = [value] * (min(first + count * self._chunksize, self._items) - first)
+                value = [value] * (min(first + count * self._chunksize, self._input_length) - first)
                 success = True
             if not success:
                 if self._success:  # only the first exception is kept
@@ -888,7 +896,7 @@ class IMapUnorderedIterator(IMapIterator):
     _kind = UnorderedIteration
 
 
-class _Items:
+class _Items(Generator):
     """What imap returns for a chunksize above 1: the items of its chunks, one by one.
 
     After an exception, which stands for a whole chunk, it goes on, unlike multiprocessing's generator.
@@ -898,21 +906,33 @@ class _Items:
         self._chunks = chunks
         self._items: Iterator = iter(())
 
-    def __iter__(self):
-        return self
-
     def next(self, timeout=None):
         """Return the next item, or raise what its chunk raised; TimeoutError if it has not come in timeout seconds."""
         for item in self._items:
             return item
+        if self._chunks is None:
+            raise StopIteration
         self._items = iter(self._chunks.next(timeout))
         return next(self._items)
 
     __next__ = next
 
+    def send(self, value):
+        """Return the next item, as a generator does that makes no use of the value."""
+        return self.next()
+
+    def throw(self, kind, value=None, traceback=None):
+        """Close, and raise the exception."""
+        self.close()
+        return super().throw(kind, value, traceback)
+
+    def close(self):
+        """Let go of what has not been taken; it is run all the same, as when nobody holds the iterator any more."""
+        self._chunks, self._items = None, iter(())
+
     def cancel(self):
         """Read no more of the input, and withdraw what has not been done; see IMapIterator.cancel."""
-        return self._chunks.cancel()
+        return self._chunks is not None and self._chunks.cancel()
 
 
 def _batch_size(iterable, chunksize):
@@ -1068,14 +1088,16 @@ def _terminate_pool(crew, dispatch):
     """End the workers, and then the pool. It may be called again if it was interrupted."""
     util.debug("finalizing pool")
     crew.terminated = True
+    idle = (_quietly("PoolIdle", crew.number) or "").split()
     _quietly("PoolTerminate", crew.number)
-    crew.terminate()
+    crew.terminate({int(pid) for pid in idle})
     dispatch.finish()
     _quietly("PoolDestroy", crew.number)
 
 
 def _quietly(*call):
+    """Call the engine, and return what it returns; None if it is poisoned or closed, or the pool is gone."""
     try:
-        engine.call(*call)
+        return engine.call(*call)
     except (EngineError, ValueError):
-        pass  # poisoned or closed, or the pool is gone: there is nothing left to tell the engine
+        return None

@@ -113,10 +113,7 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        # The program may have closed the sentinel, and have a file of its own under the number.
-        if _transport.mark(self.sentinel) == self._mark and not (cooperative if patched else _transport).wait_readable(
-            self.sentinel, timeout
-        ):
+        if self._has_sentinel() and not (cooperative if patched else _transport).wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -126,6 +123,10 @@ class Popen:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.01)
         return self.returncode
+
+    def _has_sentinel(self):
+        """Whether the sentinel is still there: the program may have closed it, and have its own file at the number."""
+        return _transport.mark(self.sentinel) == self._mark
 
     def terminate(self):
         """Send SIGTERM."""

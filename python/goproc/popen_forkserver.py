@@ -53,8 +53,9 @@ class Popen(popen_fork.Popen):
         a moment later: so this waits for that. It gives up after a second, when the server has been stopped.
         """
         code = super().poll(flag)
-        if code is None and self._owner == os.getpid() and _transport.wait_readable(self.sentinel, 0):
-            code = self.wait(_PATIENCE)
+        if code is None and self._owner == os.getpid() and self._has_sentinel():
+            if _transport.wait_readable(self.sentinel, 0):
+                code = self.wait(_PATIENCE)
         return code
 
     def _launch(self, process_obj):

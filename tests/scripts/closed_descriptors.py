@@ -1,5 +1,6 @@
 """A program closes all descriptors above 2, as daemons do, and opens files: closed_descriptors.py SCENARIO METHOD"""
 
+import ctypes
 import os
 import signal
 import sys
@@ -105,6 +106,29 @@ def pool_in_use(context):
     files.check()
 
 
+def orphans(context):
+    """The fork server ends of it, and nobody reaps its children when they have ended, as in many a container."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: they become children of this process
+    child = os.fork()
+    if child == 0:
+        pool = context.Pool(2)
+        pool.map(succeed, range(4))
+        close_all(1000)
+        files = Files()
+        pool.terminate()
+        pool.join()
+        use(context)
+        files.check()
+        print("done with orphans", flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
 def in_child(context):
     """A child does it, and uses pools: the double fork of daemons, by hand."""
     use(context)
@@ -145,7 +169,7 @@ def in_worker(context):
         assert pool.apply_async(succeed, (2,)).get(60) == 3
 
 
-SCENARIOS = (between_two, after_a_process, one_by_one, pool_in_use, in_child, in_worker)
+SCENARIOS = (between_two, after_a_process, one_by_one, pool_in_use, orphans, in_child, in_worker)
 
 if __name__ == "__main__":
     scenario, method = sys.argv[1:]

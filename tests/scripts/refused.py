@@ -21,6 +21,7 @@ NUMBERS = {
     "memfd_create": (319, 279, None),
     "fcntl F_SETSIG": (72, 25, (1, 10)),
     "eventfd2": (290, 19, None),
+    "sigaltstack": (131, 132, None),
     "epoll_create1": (291, 20, None),
     "close_range": (436, 436, None),
     "sched_getaffinity": (204, 123, None),

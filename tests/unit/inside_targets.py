@@ -27,6 +27,31 @@ def sum_of_all(call):
     return [sum(map(func, items))] * len(items)
 
 
+class Counting(Pool):
+    """Overrides what all calls go through, with multiprocessing's arguments."""
+
+    def __init__(self, *args):
+        self.calls = []
+        super().__init__(*args)
+
+    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None):  # noqa: B006
+        self.calls.append("apply_async")
+        return super().apply_async(func, args, kwds, callback, error_callback)
+
+    def _map_async(self, func, iterable, mapper, chunksize=None, callback=None, error_callback=None):
+        self.calls.append("_map_async")
+        return super()._map_async(func, iterable, mapper, chunksize, callback, error_callback)
+
+
+def finalize(file):
+    util.Finalize(None, write_to, (file, "end"), exitpriority=5)
+
+
+def write_to(file, text):
+    with open(file, "a") as out:
+        print(text, file=out)
+
+
 def imap_for_starmap(self, func, items, chunksize=1, kind=IMapIterator):
     """What many programs add to Pool, to show the progress of starmap."""
     self._check_running()

@@ -7,6 +7,7 @@ import enum
 import faulthandler
 import functools
 import io
+import json
 import mmap
 import multiprocessing.pool
 import os
@@ -682,6 +683,8 @@ def begin_after(births, count, how):
     if _born(births) <= count:
         if how == "raises":
             raise ConnectionError("it is coming up")
+        if how == "finds nonsense":
+            json.loads("<html>come back later</html>")
         os._exit(3)
 
 

@@ -1,9 +1,14 @@
 """The end of a program: in which order its exit functions run, and what those that run last can still do."""
 
+import gc
 import os
 import time
+import warnings
 
+import inside_targets as inside
 import pytest
+
+from goproc import engine
 
 ORDERS = [("fork", "nothing"), ("fork", "process"), ("fork", "pool"), ("fork", "queue"), ("fork", "lock")]
 ORDERS += [("spawn", "process"), ("spawn", "pool"), ("forkserver", "process"), ("forkserver", "pool")]
@@ -21,6 +26,32 @@ def test_order(method, first, run_script):
     assert installed.stdout.splitlines() == wanted.stdout.splitlines() and installed.stderr == ""
     assert counted.stdout.splitlines() == wanted.stdout.splitlines()
     assert counted.stderr.startswith("goproc: processes started")
+
+
+@pytest.mark.parametrize("end", ["terminate", "leave", "drop"])
+def test_workers_without_a_task_run_their_exit_functions(context, end, tmp_path):
+    """They have the time for it, as mostly with multiprocessing."""
+    file = tmp_path / "ends"
+    for _ in range(5):
+        pool = context.Pool(2, inside.finalize, (file,))
+        pool.map(abs, range(10), 1)
+        while pool._taskqueue.qsize() or engine.call("PoolUp", pool._crew.number) < 2:
+            pass
+        workers = list(pool._pool)
+        if end == "leave":
+            with pool:
+                pass
+        elif end == "terminate":
+            pool.terminate()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # for being dropped without having been closed
+            del pool
+            gc.collect()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0, 0]
+        del workers, worker
+    assert file.read_text().split() == ["end"] * 10
 
 
 def test_the_counters_leave_the_order_as_it_is(run_script):

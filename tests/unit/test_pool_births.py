@@ -26,7 +26,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(crew, "_PATIENCE", 0.2)
 
 
-@pytest.mark.parametrize("how", ["raises", "exits"])
+@pytest.mark.parametrize("how", ["raises", "exits", "finds nonsense"])
 def test_tasks_wait_for_workers_that_can_begin_later(context, how, tmp_path):
     """They are done as soon as that is so, whoever waits, and all workers come up."""
     births = tmp_path / "births"

@@ -122,6 +122,22 @@ def test_buffersize():
     pool.join()
 
 
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_error_of_the_input_comes_after_the_results_before_it(context, chunksize):
+    def items():
+        yield from range(30)
+        raise LookupError("no more")
+
+    with context.Pool(2) as pool:
+        results = pool.imap_unordered(targets.double, items(), chunksize)
+        done = []
+        with pytest.raises(LookupError, match="no more"):
+            for result in results:
+                done.append(result)
+        assert sorted(done) == [2 * i for i in range(30)]
+        assert list(results) == []
+
+
 def test_fed_later():
     """An input that blocks does not keep the results of what it has given."""
     items = queue.Queue()

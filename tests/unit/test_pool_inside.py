@@ -1,6 +1,7 @@
 """What programs use of a Pool's inside: they look at it, hand in tasks by it, and replace parts of it."""
 
 import collections
+import contextlib
 import itertools
 import multiprocessing.pool
 import operator
@@ -253,6 +254,50 @@ def test_waiting_for_a_pools_threads():
         for worker in pool._pool:
             worker.join()
         assert result.get(0) == list(range(100, 0, -1))
+
+
+def test_methods_with_multiprocessings_arguments_take_the_place_of_pools(context):
+    with inside.Counting(2, None, (), None, context) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        assert pool.map(abs, [-2]) == [2]
+        assert pool.starmap(pow, [(2, 3)]) == [8]
+        assert pool.map_async(abs, iter([-3])).get(30) == [3]
+        assert pool.starmap_async(pow, [(2, 2)]).get(30) == [4]
+        assert pool.calls == ["apply_async"] + 4 * ["_map_async"]
+        assert pool.map(abs, [-4], return_exceptions=False) == [4]
+    pool.join()
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_the_workers_of_an_ended_pool_can_be_looked_at(context, end):
+    with context.Pool(2) as pool:
+        pool.map(abs, range(4))
+        getattr(pool, end)()
+        pool.join()
+        assert len(pool._pool) == 2 and "pool_size=2" in repr(pool)
+        assert all(worker.exitcode is not None for worker in pool._pool)
+        assert end == "terminate" or [worker.exitcode for worker in pool._pool] == [0, 0]
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_the_results_that_an_iterator_has(context, unordered):
+    with context.Pool(2) as pool:
+        iterator = (pool.imap_unordered if unordered else pool.imap)(abs, range(10))
+        while len(iterator._items) < 10:
+            pass
+        with iterator._cond:
+            assert len(iterator._unsorted) == 0
+        assert sorted(value for _, value in iterator._items) == list(range(10))
+        assert sorted(iterator) == list(range(10))
+
+
+def test_an_iterator_over_chunks_is_a_generator(context):
+    with context.Pool(2) as pool:
+        with contextlib.closing(pool.imap(abs, range(-9, 0), 3)) as items:
+            assert next(items) == 9 and items.send(None) == 8
+        assert list(items) == []
+        with pytest.raises(LookupError):
+            pool.imap_unordered(abs, range(9), 3).throw(LookupError())
 
 
 def test_an_iterators_progress():

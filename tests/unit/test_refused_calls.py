@@ -23,6 +23,7 @@ CALLS = [
     "clone3",
     "prctl PR_GET_TID_ADDRESS",
     "fallocate",
+    "sigaltstack",
 ]
 
 
