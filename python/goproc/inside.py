@@ -91,6 +91,17 @@ class _Queue(_Part):
 
     recv = get
 
+    def fileno(self):
+        """Raise NotImplementedError."""
+        raise NotImplementedError(_NO_QUEUES)
+
+    @property
+    def _rlock(self):
+        """A lock that nobody else has: no process reads or writes here."""
+        return threading.Lock()
+
+    _wlock = _rlock
+
     def close(self):
         """Do nothing: there is nothing to close."""
 
@@ -145,6 +156,7 @@ class _Handler(_Part):
     """For one of the threads that multiprocessing's pool has."""
 
     daemon = True
+    ident = native_id = None  # there is no such thread
 
     def __init__(self, owner, name):
         super().__init__(owner)

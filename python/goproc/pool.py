@@ -781,6 +781,8 @@ class _Arrival:
     def is_set(self):
         return self._result.ready()
 
+    _flag = property(is_set)  # programs look at it
+
     def wait(self, timeout=None):
         self._result.wait(timeout)
         return self._result.done
@@ -982,7 +984,7 @@ def _whole(name, value):
 def _one_prefetch(prefetch, buffersize):
     """Return prefetch, which multiprocessing calls buffersize."""
     if buffersize is None:
-        return prefetch
+        return None if prefetch is None else _whole("prefetch", prefetch)
     if prefetch is not None:
         raise TypeError("prefetch and buffersize are two names of one argument: give one of them")
     if not isinstance(buffersize, int):

@@ -104,6 +104,8 @@ def test_bad_prefetch(prefetch):
         for imap in (pool.imap, pool.imap_unordered):
             with pytest.raises(ValueError, match="prefetch must be at least 1"):
                 imap(targets.double, [1], prefetch=prefetch)
+            with pytest.raises(TypeError, match="prefetch must be an int, not 'a'"):
+                imap(targets.double, [1], prefetch="a")
     pool.join()
 
 

@@ -331,6 +331,20 @@ def test_reading_from_the_queues_is_refused():
 # What programs change.
 
 
+def test_what_programs_look_at_besides():
+    with goproc.Pool(1) as pool:
+        result = pool.apply_async(abs, (-1,))
+        while not result._event._flag:
+            pass
+        for part in pool._inqueue, pool._outqueue:
+            with part._rlock, part._wlock:
+                assert not part._reader.poll()
+            with pytest.raises(NotImplementedError, match="no queues"):
+                part._reader.fileno()
+        assert pool._task_handler.ident is None
+        assert goproc.pool.Pool.__dict__["Process"].__func__(pool._ctx).exitcode is None
+
+
 def test_more_workers(context):
     with context.Pool(2) as pool:
         pool._processes = 5
