@@ -314,7 +314,7 @@ class Crew:
         with self._populating, _transport.held_signals:
             self._close_nurseries()
             workers = list(self._pool)
-            leaving = [process for process in workers if process.pid in idle]
+            leaving = [process for process in workers if idle and process.pid in idle]
             for process in workers:
                 if process.exitcode is None and process not in leaving:
                     process.terminate()
