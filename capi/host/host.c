@@ -51,11 +51,11 @@ enum {
     MEGABYTE = 1 << 20,
     ARENA = 64 * MEGABYTE, /* the unit in which the runtime reserves its heap, and its alignment */
     RESERVE = 64 * MEGABYTE,
-    START = 32 * MEGABYTE, /* the runtime maps at most that at its start, beside the first arena */
-    TASKS = 48 * MEGABYTE, /* what must be left for the first tasks to be queued (core/sys/room.go) */
-    STACK = 256 << 10,     /* of a thread. Go code runs on other stacks, and calls C on the program's threads only */
-    STACK_USED = 32 << 10, /* at most that much of it the C library uses before the runtime's first function */
-    SPARE_THREADS = 8,     /* there must be room for so many threads or processes besides, or the engine is of no use */
+    START = 32 * MEGABYTE, /* The runtime maps at most that at its start, beside the first arena. */
+    TASKS = 48 * MEGABYTE, /* This must be left for the first tasks to be queued (core/sys/room.go). */
+    STACK = 256 << 10,     /* Of a thread. Go code runs on other stacks, and calls C on the program's threads only. */
+    STACK_USED = 32 << 10, /* The C library uses at most that before the runtime's first function. */
+    SPARE_THREADS = 8,     /* There must be room for so many other threads or processes, for workers and servers. */
     MOST_THREADS = 24,
     OTHER_THREADS =
         8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of

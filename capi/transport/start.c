@@ -140,8 +140,7 @@ static PyObject *refused(int error, const char *what) {
 PyDoc_STRVAR(
     start_engine_doc,
     "start_engine(path) -> None\n\n"
-    "Load the engine's library and start its Go runtime. From then on the runtime has all threads that it needs, "
-    "and a\nreserve of memory.\n\n"
+    "Load the engine's library and start its Go runtime, with all threads that it needs and a reserve of memory.\n\n"
     "Raises OSError or MemoryError when there are too few threads or descriptors, or too little address space; "
     "then nothing\nof it runs, and this can be tried again. If path is no such library, this does nothing: the "
     "import will refuse it.");
