@@ -64,8 +64,13 @@ func TestResultDestroyed(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)
 	submit(t, p, 1)
-	h.send(t, h.recv(t), nil)
-	scribble(h.page(t), ring.OffResultTail, 0)
+	task := h.recv(t)
+	func() {
+		p.mu.Lock() // so that the pump does not take the result
+		defer p.mu.Unlock()
+		h.send(t, task, nil)
+		scribble(h.page(t), ring.OffResultTail, 0)
+	}()
 	h.awaits(t)
 	p.lookNow()
 	assertLost(t, h)
