@@ -555,16 +555,16 @@ static void watch_seat(goproc_seat *seat, int operation) {
 static int look_at_seat(goproc_seat *seat) {
     if (seat->state != GOPROC_SEAT_RUNNING)
         return 1;
-    siginfo_t info = {.si_pid = 0};
-    int failed;
-    while ((failed = waitid(P_PID, (id_t)seat->pid, &info, WEXITED | WNOHANG) < 0) && errno == EINTR)
+    int how;
+    pid_t reaped;
+    while ((reaped = waitpid(seat->pid, &how, WNOHANG)) < 0 && errno == EINTR)
         ;
-    if (failed)
-        seat->status = GOPROC_STATUS_UNKNOWN;
-    else if (info.si_pid == 0)
+    if (reaped == 0)
         return 0;
+    if (reaped < 0)
+        seat->status = GOPROC_STATUS_UNKNOWN;
     else
-        seat->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+        seat->status = WIFSIGNALED(how) ? -WTERMSIG(how) : WEXITSTATUS(how);
     watch_seat(seat, EPOLL_CTL_DEL);
     __atomic_store_n(&seat->state, GOPROC_SEAT_ENDED, __ATOMIC_RELEASE);
     return 1;
@@ -661,7 +661,16 @@ static int look_at_child(pid_t pid) {
     int failed;
     while ((failed = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) && errno == EINTR)
         ;
-    return failed ? -1 : info.si_pid != 0;
+    if (!failed)
+        return info.si_pid != 0;
+    if (errno == ECHILD)
+        return -1;
+    /* The call is refused. */
+    struct pollfd pidfd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    int ended = pidfd.fd >= 0 && poll(&pidfd, 1, 0) == 1;
+    if (pidfd.fd >= 0)
+        close(pidfd.fd);
+    return ended;
 }
 
 int goproc_child_has_ended(pid_t pid) {
@@ -1004,15 +1013,17 @@ static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
         return -1;
     double deadline = monotonic_seconds() + timeout;
     long pause_ns = 50000;
+    int in_kernel = timeout_arg == Py_None;
     for (;;) {
         siginfo_t info;
         int ended, error = 0;
         Py_BEGIN_ALLOW_THREADS;
-        if (timeout_arg == Py_None) {
+        if (in_kernel) {
             ended = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0;
             if (!ended)
-                error = errno; /* ECHILD: somebody else has reaped it */
-            ended = ended || error == ECHILD;
+                error = errno;
+            ended = ended || error == ECHILD; /* somebody else has reaped it */
+            in_kernel = error == EINTR;       /* else the call is refused */
         } else if (!(ended = look_at_child(pid) != 0)) {
             struct timespec pause = {.tv_nsec = pause_ns};
             if (nanosleep(&pause, NULL) < 0)

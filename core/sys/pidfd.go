@@ -18,58 +18,51 @@ func PidfdOpen(pid int) (*FD, error) {
 	return own(fd, "pidfd")
 }
 
-// childSiginfo is what waitid(2) fills in for a child: siginfo_t with the fields of SIGCHLD, which unix.Siginfo hides.
-type childSiginfo struct {
-	signo int32
-	errno int32
-	code  int32
-	_     [unsafe.Sizeof(uintptr(0)) - 4]byte // the union of siginfo_t is aligned to a pointer
-	pid   int32
-	uid   uint32
-	// status is an exit code or a signal's number, as code says.
-	status int32
-	_      [112]byte // the kernel writes 128 bytes
-}
-
-// The values of si_code for a child that a signal ended (siginfo.h); otherwise it exited.
-const (
-	cldKilled = 2
-	cldDumped = 3
-)
-
 // Wait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the signal
 // that ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else has
 // reaped it. It takes the number, not the pidfd: as long as we have not reaped the child, the number is the child's,
 // while a program may close a pidfd.
-func Wait(pid int) (status int, ended bool, err error) { return wait(pid, 0) }
+func Wait(pid int) (status int, ended bool, err error) {
+	var how unix.WaitStatus
+	reaped, err := retry(func() (int, error) { return unix.Wait4(pid, &how, unix.WNOHANG, nil) })
+	switch {
+	case err != nil:
+		return 0, false, fmt.Errorf("wait for process %d: %w", pid, err)
+	case reaped == 0:
+		return 0, false, nil
+	case how.Signaled():
+		return -int(how.Signal()), true, nil
+	default:
+		return how.ExitStatus(), true, nil
+	}
+}
 
-func wait(pid, options int) (status int, ended bool, err error) {
-	var info childSiginfo
+// look reports whether the child has ended, and leaves it to be reaped. The error is ECHILD when it has been.
+func look(pid int) (ended bool, err error) {
+	var info struct { // siginfo_t with the fields of SIGCHLD, which unix.Siginfo hides
+		_   [12]byte
+		_   [unsafe.Sizeof(uintptr(0)) - 4]byte // its union is aligned to a pointer
+		pid int32
+		_   [112]byte // the kernel writes 128 bytes
+	}
 	_, err = retry(func() (struct{}, error) {
 		return struct{}{}, unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)),
-			unix.WEXITED|unix.WNOHANG|options, nil)
+			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	})
-	if err != nil {
-		return 0, false, fmt.Errorf("waitid for process %d: %w", pid, err)
+	if err != nil && !errors.Is(err, unix.ECHILD) { // the call is refused
+		return Gone(pid), nil
 	}
-	switch {
-	case info.pid == 0:
-		return 0, false, nil
-	case info.code == cldKilled || info.code == cldDumped:
-		return -int(info.status), true, nil
-	default:
-		return int(info.status), true, nil
-	}
+	return info.pid != 0, err
 }
 
 // Signal sends a signal to a child that nobody reaps meanwhile. One that has ended is no error.
 func Signal(pid int, pidfd *FD, sig unix.Signal) error {
-	_, ended, err := wait(pid, unix.WNOWAIT)
+	ended, err := look(pid)
 	switch {
 	case err == nil && !ended:
 		return kill(pid, sig)
 	case err != nil && pidfd.Ours():
-		_ = unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0) // ECHILD: the number may be another process's now
+		_ = unix.PidfdSendSignal(pidfd.Int(), sig, nil, 0) // the number may be another process's now
 	}
 	return nil
 }
@@ -131,8 +124,8 @@ func HavePidfds() bool {
 // KillAndReap ends a child, and waits until it is gone. As long as it is our child, reaped by nobody, its number is its
 // own; a process that is not our child is left alone.
 func KillAndReap(pid int) {
-	if _, _, err := wait(pid, unix.WNOWAIT); err != nil {
-		return // ECHILD
+	if _, err := look(pid); err != nil {
+		return
 	}
 	_ = unix.Kill(pid, unix.SIGKILL)
 	_, _ = retry(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })

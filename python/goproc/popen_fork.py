@@ -179,6 +179,8 @@ class Popen:
         except ChildProcessError:  # it has been reaped, or is the fork server's child
             if self.method == "forkserver" and not _transport.wait_readable(self.sentinel, 0):
                 os.kill(self.pid, sig)
+        except OSError:  # waitid is refused
+            os.kill(self.pid, sig)
 
     def _ended_with(self):
         if self._id < 0:
@@ -194,13 +196,11 @@ class Popen:
     def _ended_without_engine(self):
         """A poisoned engine reaps nothing any more; what it left behind must still come to an end."""
         try:
-            result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
             # Reaped before the engine was poisoned, or the fork server's child.
             return 255 if _transport.wait_readable(self.sentinel, 0) else None
-        if result is None:
-            return None
-        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        return os.waitstatus_to_exitcode(status) if pid else None
 
     def _watch(self, process_id, pid, sentinel):
         """Take over the seat or the engine's entry process_id."""

@@ -207,13 +207,13 @@ class Server:
     def _report_exit(self, pidfd):
         pid = self._children[pidfd]
         try:
-            result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-            if result is None:  # a tether is closed before its process can be waited for, or by the process itself
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if not reaped:  # a tether is closed before its process can be waited for, or by the process itself
                 if pidfd not in self._untold:
                     self._untold.add(pidfd)
                     self._epoll.unregister(pidfd)
                 return
-            status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+            status = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             status = 255  # a preloaded module has reaped it
         del self._children[pidfd]

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 CALLS = [
     "pidfd_open",
     "pidfd_send_signal",
-    "waitid of a pidfd",
+    "waitid",
     "memfd_create",
     "fcntl F_SETSIG",
     "eventfd2",
