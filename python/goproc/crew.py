@@ -36,9 +36,8 @@ _BRISK, _FEW_TASKS = 0.1, 1000
 _LEAVING = 0.2
 
 #: Seconds to wait before another worker is started when none can begin: the first pause, and the longest, as each is
-#: twice as long as the one before. The third is when what is pending fails; errors in _LASTING make it fail at once.
+#: twice as long as the one before. The third is when what is pending fails.
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.05, 0.5, 5.0
-_LASTING = (AttributeError, ModuleNotFoundError, NameError, NotImplementedError, SyntaxError, TypeError, EngineError)
 
 #: How many replacements make cloning from one fork pay, and how many are prepared at most.
 _LEAST_AHEAD, _MOST_AHEAD = 3, 32
@@ -434,11 +433,13 @@ def _wait_for(processes, seconds):
 
 
 def _is_lasting(reason):
-    """Whether what keeps workers from beginning does not pass with time."""
+    """Whether what keeps workers from beginning does not pass with time.
+
+    Any error of an initializer may: what it needs may be missing, or incomplete, for a moment.
+    """
     from .spawn import lacks_guard
 
-    # Exactly these: derived classes, and others such as ValueError, may come from what is missing for a moment.
-    return type(reason) in _LASTING or lacks_guard(reason)
+    return isinstance(reason, EngineError) or lacks_guard(reason)
 
 
 def _start(process, end):

@@ -685,6 +685,8 @@ def begin_after(births, count, how):
             raise ConnectionError("it is coming up")
         if how == "finds nonsense":
             json.loads("<html>come back later</html>")
+        if how == "finds nothing":
+            return os.environ.get("NOT_YET") + "address"
         os._exit(3)
 
 

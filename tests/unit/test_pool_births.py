@@ -26,7 +26,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(crew, "_PATIENCE", 0.2)
 
 
-@pytest.mark.parametrize("how", ["raises", "exits", "finds nonsense"])
+@pytest.mark.parametrize("how", ["raises", "exits", "finds nonsense", "finds nothing"])
 def test_tasks_wait_for_workers_that_can_begin_later(context, how, tmp_path):
     """They are done as soon as that is so, whoever waits, and all workers come up."""
     births = tmp_path / "births"
@@ -101,17 +101,6 @@ def test_a_pool_that_has_failed_its_tasks_recovers(context, impatient, tmp_path)
         wait_until(lambda: len(pool._pool) == 2)
         assert pool.map(targets.double, range(20)) == [2 * i for i in range(20)]
         assert not list(tmp_path.glob("failed*"))
-    pool.join()
-
-
-def test_an_error_that_does_not_pass_is_told_at_once(tmp_path, monkeypatch):
-    """A wrong call, an unknown name, a failing import: as soon as some workers have failed of it."""
-    monkeypatch.setattr(crew, "_PATIENCE", 10 * WAIT)
-    with goproc.Pool(2, targets.add, (1, 2, 3, 4)) as pool:
-        with pytest.raises(WorkerLostError, match="TypeError"):
-            pool.apply(targets.double, (1,))
-        with pytest.raises(WorkerLostError, match="TypeError"):
-            pool.map(targets.double, range(3))
     pool.join()
 
 
