@@ -57,9 +57,9 @@ enum {
     STACK_USED = 32 << 10, /* The C library uses at most that before the runtime's first function. */
     SPARE_THREADS = 8,     /* There must be room for so many other threads or processes, for workers and servers. */
     MOST_THREADS = 24,
-    OTHER_THREADS =
-        8, /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of
-                          one pool, and one to spare. Each pool after the first asks for one more */
+    /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of one pool, and
+     * one to spare. Each pool after the first asks for one more. */
+    OTHER_THREADS = 8,
     PROCESSORS = 4, /* host.go */
     BLOCKS = 64,    /* of memory for malloc() on the runtime's threads */
     BLOCK_SIZE = 256,
@@ -106,11 +106,11 @@ static errand first; /* for the runtime's first thread, which the library's cons
 static bool started; /* whether that thread runs */
 static __thread bool runtimes __attribute__((tls_model("initial-exec"))); /* this thread is one of the runtime's */
 
-/* Signals. A new thread of the runtime unblocks eleven of them by itself. Then the kernel gives it what the program's threads
- * block, in order to wait for it; and a signal interrupts it in epoll_wait(), after which it looks at a descriptor that
- * the program may have closed. One of the eleven is SIGSTKFLT, which nothing uses. So it is pending in the thread
- * beforehand, and is delivered when the runtime unblocks it. The handler changes the mask that the thread goes on
- * with. */
+/* Signals. A new thread of the runtime unblocks eleven of them by itself. Then the kernel gives it what the program's
+ * threads block, in order to wait for it; and a signal interrupts it in epoll_wait(), after which it looks at a
+ * descriptor that the program may have closed. One of the eleven is SIGSTKFLT, which nothing uses. So it is pending in
+ * the thread beforehand, and is delivered when the runtime unblocks it. The handler changes the mask that the thread
+ * goes on with. */
 
 static __thread bool unmasked __attribute__((tls_model("initial-exec"))); /* SIGSTKFLT is pending for that */
 static int masking;                       /* how many threads are to have the handler called */
@@ -386,8 +386,9 @@ static void *take(void *at, size_t size) {
 static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
     void *got;
     if (protection == PROT_NONE && at != NULL && size >= ARENA && noted_begin) {
-        /* The runtime asks for its heap at one address after the other, and then anywhere. Its heap is to lie in one piece where
-         * note() has it: for a heap in two places it maps an index of all that is between them, up to 90 MB. */
+        /* The runtime asks for its heap at one address after the other, and then anywhere. Its heap is to lie in one
+         * piece where note() has it: for a heap in two places it maps an index of all that is between them, up to
+         * 90 MB. */
         errno = ENOMEM;
         return MAP_FAILED;
     }

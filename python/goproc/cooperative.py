@@ -2,10 +2,12 @@
 
 The problem: monkey-patching replaces `time.sleep`, `select.select`, locks and the like by functions that let other
 greenlets run meanwhile. goproc waits in C, of which these libraries know nothing: in join(), for a pool's results, for
-a server's answer. All greenlets of the thread would stand still meanwhile.
+a server's answer. All greenlets of the thread would stand still meanwhile. And gevent's event loop may reap every child
+of the program, and drop the status of those that it was not told of.
 
 The solution: where both `time.sleep` and `select.select` have been replaced, poll, and sleep in between. Under gevent,
-multiprocessing.connection.wait() waits for a process's sentinel, without polling.
+multiprocessing.connection.wait() waits for a process's sentinel, without polling. gevent is told of each child, and
+then asked for the exit status if it has reaped the child.
 
 Its limits: what is polled for is noticed up to five milliseconds late. A wait that has begun before the patching goes
 on in C. Where only one of the two has been replaced, as tests do, goproc waits in C.
@@ -13,12 +15,13 @@ on in C. Where only one of the two has been replaced, as tests do, goproc waits 
 Used by popen_fork.py, dispatch.py, engine.py and server.py.
 """
 
+import os
 import sys
 import time
 
 from . import _transport
 
-__all__ = ["Pauses", "after_fork", "is_patched", "wait_readable"]
+__all__ = ["Pauses", "after_fork", "exit_code", "is_patched", "register_child", "wait_readable"]
 
 _BUILTIN = type(len)
 _LONGEST = 0.005  # seconds
@@ -86,3 +89,33 @@ def after_fork():
         from gevent import reinit
 
         reinit()
+
+
+def register_child(pid):
+    """Have gevent's event loop keep the child's status if it reaps it, as after its own os.fork(). Return whether."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_object_patched("os", "waitpid"):
+        return False
+    from gevent.os import fork_and_watch
+
+    try:
+        fork_and_watch(fork=lambda: pid)
+    except TypeError:  # in a thread whose event loop waits for no children
+        return False
+    return True
+
+
+def exit_code(pid, seen):
+    """Return the exit code of a registered child that has ended. seen: what goproc knows; 255 if others reaped it."""
+    from gevent.os import _watched_children as children
+
+    watcher = children.pop(pid, None)
+    if isinstance(watcher, tuple):
+        reaped, status, *_ = watcher
+    elif watcher is None:
+        return seen
+    else:
+        reaped, status = watcher.rpid, watcher.rstatus
+        watcher.stop()
+        watcher.close()
+    return os.waitstatus_to_exitcode(status) if reaped == pid else seen

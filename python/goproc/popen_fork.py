@@ -71,6 +71,7 @@ class Popen:
 
     method = "fork"
     _id = 0  # of the seat, if it is negative, or of the engine's entry; 0 when there is neither
+    _registered = False  # with the event loop of gevent
 
     def __init__(self, process_obj):
         util._flush_std_streams()
@@ -93,7 +94,11 @@ class Popen:
         if self.returncode is None and self._owner == os.getpid():
             if flag != os.WNOHANG:
                 return self.wait()
-            self.returncode = self._ended_with()
+            code = self._ended_with()
+            if code is not None and self._registered:
+                self._registered = False
+                code = cooperative.exit_code(self.pid, code)
+            self.returncode = code
         return self.returncode
 
     def wait(self, timeout=None):
@@ -208,6 +213,7 @@ class Popen:
         self.pid = pid
         self.sentinel = sentinel
         self._mark = _transport.mark(sentinel)
+        self._registered = self.method != "forkserver" and cooperative.register_child(pid)
 
     def _launch(self, process_obj):
         child: list = [None, None, None]

@@ -207,7 +207,7 @@ class Server:
     def _report_exit(self, pidfd):
         pid = self._children[pidfd]
         try:
-            reaped, status = os.waitpid(pid, os.WNOHANG)
+            reaped, status = waitpid(pid, os.WNOHANG)
             if not reaped:  # a tether is closed before its process can be waited for, or by the process itself
                 if pidfd not in self._untold:
                     self._untold.add(pidfd)
