@@ -72,8 +72,9 @@ def test_a_child_inherits_what_an_interpreter_executed_for_it_would(run_script, 
     for library in ("multiprocessing", "goproc"):
         (tmp_path / library).mkdir()
         script = Path(__file__).parents[1] / "scripts" / "inherited.py"
-        lines = run_script(script, library, cwd=tmp_path / library).stdout.replace(library, "LIBRARY").splitlines()
-        seen.append(lines)
+        said = run_script(script, library, cwd=tmp_path / library).stdout
+        said = said.replace(str(script), "SCRIPT")  # its folder may be called goproc, too
+        seen.append(said.replace(library, "LIBRARY").splitlines())
     assert len(seen[0]) == 32
     for plain, own in zip(*seen, strict=True):
         assert own == plain
