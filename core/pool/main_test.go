@@ -87,7 +87,11 @@ func tryHire(p *Pool, maxTasks int) (*hand, error) {
 	if err != nil {
 		return nil, err
 	}
-	worker, err := ringtest.Open(memoryOf(p), slot)
+	memory, err := p.MemoryFD()
+	if err != nil { // the pool has been destroyed meanwhile
+		return nil, err
+	}
+	worker, err := ringtest.Open(memory, slot)
 	if err != nil {
 		p.Drop(slot)
 		return nil, err
