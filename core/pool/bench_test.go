@@ -12,7 +12,7 @@ import (
 func BenchmarkSubmitCollect(b *testing.B) {
 	for _, workers := range []int{1, 2, 64} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			p, _ := newPool(b)
+			p, _ := newPumpedPool(b)
 			var hands []*hand
 			for range workers {
 				hands = append(hands, hire(b, p, 0))
@@ -47,7 +47,7 @@ func BenchmarkSubmitCollect(b *testing.B) {
 func BenchmarkStream(b *testing.B) {
 	for _, size := range []int{64, 4096} {
 		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
-			p, _ := newPool(b)
+			p, _ := newPumpedPool(b)
 			collector := newCollector(b, p)
 			var working sync.WaitGroup
 			defer working.Wait()
@@ -83,7 +83,7 @@ func BenchmarkStream(b *testing.B) {
 
 // What is handed in before any worker is there.
 func BenchmarkSubmitToTheQueue(b *testing.B) {
-	p, _ := newPool(b)
+	p, _ := newPumpedPool(b)
 	payload := make([]byte, 64)
 	for b.Loop() {
 		if err := p.Submit(ring.Frame{Job: 1}, payload); err != nil {
@@ -96,7 +96,7 @@ func BenchmarkSubmitToTheQueue(b *testing.B) {
 func BenchmarkBatch(b *testing.B) {
 	for _, size := range []int{1, 16, 128} {
 		b.Run(fmt.Sprintf("tasks=%d", size), func(b *testing.B) {
-			p, _ := newPool(b)
+			p, _ := newPumpedPool(b)
 			h := hire(b, p, 0)
 			p.believe(1) // so short that the worker is given a whole batch
 			payload, buffer := make([]byte, 64), make([]byte, 128<<10)
@@ -130,7 +130,7 @@ func BenchmarkBatch(b *testing.B) {
 // Of two tasks each time, one waits behind a task that does not end, until it is taken back for the worker that has
 // nothing.
 func BenchmarkBalance(b *testing.B) {
-	p, _ := newPool(b)
+	p, _ := newPumpedPool(b)
 	stuck := hire(b, p, 0)
 	p.believe(1)
 	payload, buffer := make([]byte, 64), make([]byte, 128<<10)

@@ -166,7 +166,7 @@ func TestStoppedWorkerThatSleepsOn(t *testing.T) {
 
 // The clock runs while there are tasks.
 func TestWorkersAreLookedOver(t *testing.T) {
-	p, _ := newPool(t)
+	p, _ := newPumpedPool(t)
 	h := hire(t, p, 0)
 	submit(t, p, 1)
 	h.recv(t)

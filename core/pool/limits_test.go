@@ -73,12 +73,12 @@ func TestLimit(t *testing.T) {
 		"result 1.2 ", "result 1.3 ",
 	}, collect(p))
 	assert.Zero(t, counters.lost.Load())
-	assert.Empty(t, p.limits)
+	assert.Zero(t, p.limited())
 	assertEmpty(t, p)
 }
 
 func TestAlarm(t *testing.T) {
-	p, _ := newPool(t)
+	p, _ := newPumpedPool(t)
 	a, b := hire(t, p, 0), hire(t, p, 0)
 	p.Limit(1, 1, time.Hour)
 	p.Limit(1, 2, time.Millisecond)
@@ -96,7 +96,7 @@ func TestAlarm(t *testing.T) {
 
 // An alarm for a limit does not come too late for a shorter one.
 func TestShorterLimit(t *testing.T) {
-	p, _ := newPool(t)
+	p, _ := newPumpedPool(t)
 	a, b := hire(t, p, 0), hire(t, p, 0)
 	limit(t, p, 1)
 	a.awaits(t)
@@ -119,7 +119,7 @@ func TestDeliveredBeforeTheLimitIsLookedAt(t *testing.T) {
 	p.check()
 	assert.Zero(t, h.terms.Load())
 	assert.Equal(t, []string{"result 1.1 late, but there"}, collect(p))
-	assert.Len(t, p.limits, 1)
+	assert.Equal(t, 1, p.limited())
 }
 
 // What is delivered after the verdict is dropped: a program may catch SIGTERM, and go on. SIGKILL follows.
@@ -139,10 +139,10 @@ func TestWorkerThatCatchesSIGTERM(t *testing.T) {
 	assert.False(t, ok, "it is given nothing any more")
 	assert.Zero(t, h.kills.Load())
 
+	p.mu.Lock()
 	w := p.active[0]
 	assert.Greater(t, w.killAt, sys.Monotonic())
 	assert.LessOrEqual(t, p.alarmAt, w.killAt)
-	p.mu.Lock()
 	w.killAt = sys.Monotonic()
 	p.mu.Unlock()
 	p.check()
@@ -157,13 +157,13 @@ func TestLimitOfATaskThatIsNotSubmitted(t *testing.T) {
 	p, _ := newPool(t)
 	p.Limit(1, 1, time.Hour)
 	p.Limit(1, 1, 0)
-	assert.Empty(t, p.limits)
+	assert.Zero(t, p.limited())
 	p.Limit(1, 2, 1<<62)
 	p.Limit(1, 2, time.Hour)
 	p.Close()
 	require.ErrorIs(t, p.Submit(ring.Frame{Job: 1, Index: 2}, nil), ErrClosed)
 	p.Limit(1, 3, time.Hour)
-	assert.Empty(t, p.limits)
+	assert.Zero(t, p.limited())
 }
 
 func TestLimitsOfATerminatedPool(t *testing.T) {
@@ -172,7 +172,7 @@ func TestLimitsOfATerminatedPool(t *testing.T) {
 	limit(t, p, 1, 2)
 	h.recv(t)
 	p.Terminate()
-	assert.Empty(t, p.limits)
+	assert.Zero(t, p.limited())
 	assert.Equal(t, []string{"cancelled 1.1 ", "cancelled 1.2 "}, collect(p))
 	p.Limit(1, 3, time.Nanosecond)
 	p.pumpOnce()
@@ -190,7 +190,7 @@ func TestCancel(t *testing.T) {
 	for i := range uint64(9) {
 		require.NoError(t, p.Submit(ring.Frame{Job: 2, Index: 2 + i}, nil))
 	}
-	require.False(t, p.queue.empty())
+	require.Positive(t, p.queued())
 	h.send(t, h.recv(t), []byte("done"))
 	assert.EqualValues(t, 1, h.recv(t).Job)
 
@@ -385,7 +385,7 @@ func TestEachTaskCompletesOnceThoughCancelledAndLimited(t *testing.T) {
 }
 
 func stressLimits(t *testing.T, retries int) {
-	p, _ := newPool(t)
+	p, _ := newPumpedPool(t)
 	p.SetRetries(retries)
 	jobs, tasks := uint64(60), uint64(40)
 	if testing.Short() {
@@ -479,7 +479,7 @@ func stressLimits(t *testing.T, retries int) {
 	}
 	busy.Wait()
 	assert.Zero(t, p.Pending())
-	assert.Empty(t, p.limits)
+	assert.Zero(t, p.limited())
 	terminated.Store(1)
 	p.Terminate()
 	working.Wait()

@@ -42,8 +42,21 @@ func (c *counted) AddLost(n int64)     { c.lost.Add(n) }
 func (c *counted) AddTimeouts(n int64) { c.timeouts.Add(n) }
 func (c *counted) AddRetries(n int64)  { c.retries.Add(n) }
 
-// newPool makes a pool that is destroyed with the test.
+// newPool makes a pool that is destroyed with the test. Its pump, which would do things whenever it is called, does not
+// run: the test calls pumpOnce.
 func newPool(t testing.TB) (*Pool, *counted) {
+	t.Helper()
+	counters := &counted{}
+	require.NoError(t, pumps.Take())
+	p, err := openPool(counters)
+	require.NoError(t, err)
+	close(p.pumped)
+	t.Cleanup(p.Destroy)
+	return p, counters
+}
+
+// newPumpedPool makes a pool whose pump runs.
+func newPumpedPool(t testing.TB) (*Pool, *counted) {
 	t.Helper()
 	counters := &counted{}
 	p, err := New(counters)
@@ -209,6 +222,20 @@ func (p *Pool) believe(busy float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = busy
+}
+
+// limited is how many tasks have a limit.
+func (p *Pool) limited() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.limits)
+}
+
+// queued is how many payloads no worker has.
+func (p *Pool) queued() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.queue.len()
 }
 
 // description is of an extent.

@@ -90,21 +90,22 @@ func New(counters Counters) (*Pool, error) {
 	p, err := openPool(counters)
 	if err != nil {
 		pumps.Give()
+		return nil, err
 	}
-	return p, err
+	go p.pump()
+	return p, nil
 }
 
 var pumps sys.Threads
 
+// openPool makes a pool without its pump.
 func openPool(counters Counters) (*Pool, error) {
 	memory, err := ring.NewMemory()
 	if err != nil {
 		return nil, err
 	}
 	memory.SetSpin(spin())
-	p := &Pool{memory: memory, counters: counters, pumped: make(chan struct{})}
-	go p.pump()
-	return p, nil
+	return &Pool{memory: memory, counters: counters, pumped: make(chan struct{})}, nil
 }
 
 // SetRetries sets how often a task is run again that is lost with its worker; never unless set. It is called before

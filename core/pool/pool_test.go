@@ -132,6 +132,8 @@ func TestMemoryOfCollectedResults(t *testing.T) {
 			require.EqualValues(t, i-10, ringtest.Decode(buffer)[0].Index)
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	assert.Less(t, cap(p.ready), 100*len(buffer))
 }
 
@@ -197,7 +199,7 @@ func TestCloseOfAnIdlePool(t *testing.T) {
 
 // Without anybody who collects, too.
 func TestClosedPoolStopsItsWorkersByItself(t *testing.T) {
-	p, _ := newPool(t)
+	p, _ := newPumpedPool(t)
 	var stopped sync.WaitGroup
 	hands := []*hand{hire(t, p, 0), hire(t, p, 0)}
 	for i := range uint64(20) {

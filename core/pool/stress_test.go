@@ -147,7 +147,7 @@ func (f *factory) take(c ringtest.Completion) {
 
 // run runs the factory until all tasks have completed.
 func (f *factory) run(workers int) {
-	f.p, _ = newPool(f.t)
+	f.p, _ = newPumpedPool(f.t)
 	f.outcome, f.begun = map[[2]uint64]ring.Kind{}, map[[2]uint64]int{}
 	f.died, f.lost = map[int]bool{}, map[int]int{}
 	collector := newCollector(f.t, f.p)
@@ -257,7 +257,7 @@ func TestEachTaskCompletesOnceThoughWorkersDie(t *testing.T) {
 // Terminate in the middle of it all: every task is told of, once, as done or as cancelled.
 func TestTerminateUnderLoad(t *testing.T) {
 	for round := range 20 {
-		p, _ := newPool(t)
+		p, _ := newPumpedPool(t)
 		collector := newCollector(t, p)
 		var busy sync.WaitGroup
 		for range 3 {

@@ -8,7 +8,7 @@ import warnings
 import inside_targets as inside
 import pytest
 
-from goproc import engine
+from goproc import crew, engine
 
 ORDERS = [("fork", "nothing"), ("fork", "process"), ("fork", "pool"), ("fork", "queue"), ("fork", "lock")]
 ORDERS += [("spawn", "process"), ("spawn", "pool"), ("forkserver", "process"), ("forkserver", "pool")]
@@ -29,8 +29,9 @@ def test_order(method, first, run_script):
 
 
 @pytest.mark.parametrize("end", ["terminate", "leave", "drop"])
-def test_workers_without_a_task_run_their_exit_functions(context, end, tmp_path):
-    """They have the time for it, as mostly with multiprocessing."""
+def test_workers_without_a_task_run_their_exit_functions(context, end, tmp_path, monkeypatch):
+    """They have the time for it, as mostly with multiprocessing: as much as they need, on a machine with much to do."""
+    monkeypatch.setattr(crew, "_LEAVING", 60)
     file = tmp_path / "ends"
     for _ in range(5):
         pool = context.Pool(2, inside.finalize, (file,))
