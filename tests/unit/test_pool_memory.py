@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pool_targets as targets
 import pytest
+from conftest import THREADS_ARE_MEANT
 
 import goproc
 from goproc import engine
@@ -159,6 +160,7 @@ def own_memory():
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
 
+@THREADS_ARE_MEANT
 @pytest.mark.parametrize("ended", [False, True], ids=["pool runs", "pool has ended"])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_fork_while_results_are_kept(ended, mixed):
@@ -200,6 +202,7 @@ def in_child(function):
     return seen
 
 
+@THREADS_ARE_MEANT
 @pytest.mark.parametrize("ended", [False, True], ids=["pool runs", "pool has ended"])
 def test_a_fork_while_another_thread_writes_into_a_result(ended):
     """Nothing that is written at that moment is lost."""
@@ -220,10 +223,12 @@ def test_a_fork_while_another_thread_writes_into_a_result(ended):
 
         thread = threading.Thread(target=write)
         thread.start()
-        started.wait()
-        assert in_child(lambda: 5) == 5
-        done.set()
-        thread.join()
+        try:
+            started.wait()
+            assert in_child(lambda: 5) == 5
+        finally:
+            done.set()
+            thread.join()
         assert [(array.min(), array.max()) for array in arrays] == [(rounds, rounds)] * len(arrays)
 
 
