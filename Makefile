@@ -13,6 +13,10 @@ MINUTES ?= 1
 SEED ?=
 # of `make fuzz`: how long each target is fuzzed
 FUZZTIME ?= 30s
+# of `make faults`: the page whose table is written anew (none if empty: then the table is printed)
+FAULTS_PAGE ?= docs/reliability.md
+# of `make check-weekly`: the targets that it runs
+WEEKLY ?= chaos faults fuzz sanitize thirdparty test-all
 # where goproc is installed beside the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -48,6 +52,10 @@ wheel: wheel-for-venv ## build a wheel for PYTHON into dist/
 	mkdir -p dist
 	cp $(WHEELS)/goproc-*.whl dist/
 
+.PHONY: sdist
+sdist: $(BUILD_ENV)/stamp ## pack the source distribution into dist/
+	$(BUILD_ENV)/bin/python setup.py --quiet sdist
+
 .PHONY: build
 build: $(BUILD_ENV)/stamp ## compile the two extensions for PYTHON (default python3) into python/goproc
 	$(BUILD_ENV)/bin/python setup.py --quiet build_ext --inplace
@@ -75,7 +83,7 @@ test-quick: install-test ## pytest without the slow tests
 
 # What depends most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
-	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker transport))
+	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## the quick tests of what depends most on the version of Python, as CI runs them for each
@@ -105,6 +113,14 @@ fuzz: prerequisites ## fuzz all that decodes bytes of another process, each for 
 sanitize: install-test ## pytest on process, transport and pools with the C code under ASan and UBSan
 	@sh build_support/sanitize.sh "$(RUN)" $(ARGS)
 
+# A variable of the command line takes precedence over these two. How long each check may take is in check_weekly.py.
+check-weekly: export MINUTES = 10
+check-weekly: export FUZZTIME = 5m
+
+.PHONY: check-weekly
+check-weekly: prerequisites ## the slow checks that .ci/run leaves out: some hours (single ones: WEEKLY="fuzz sanitize")
+	@"$(PYTHON)" build_support/check_weekly.py $(WEEKLY)
+
 ##@ To measure
 
 .PHONY: faults
@@ -113,7 +129,7 @@ faults: ## the table of docs/reliability.md: faults in goproc and in five other 
 
 .PHONY: faults-run
 faults-run: install-bench
-	$(RUN) tests/faults/run.py --write docs/reliability.md $(ARGS)
+	$(RUN) tests/faults/run.py $(addprefix --write ,$(FAULTS_PAGE)) $(ARGS)
 
 .PHONY: bench
 bench: ## goproc beside six other libraries, then the documentation's tables and plots: some 30 minutes
@@ -143,18 +159,28 @@ thirdparty: $(BUILD_ENV)/stamp ## programs written by others, in an environment 
 ##@ To change the code
 
 GO_DIRS := capi core pybind
-C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch])
+C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch] capi/*/*/*.[ch])
 
 .PHONY: lint
-lint: install-lint install ## all linters, and the formatters in their checking mode
+lint: lint-go lint-python lint-types lint-c ## all linters, and the formatters in their checking mode
+
+# The parts of `make lint`: .pre-commit-config.yaml runs those that a commit's files call for.
+.PHONY: lint-go lint-python lint-types lint-c
+lint-go: prerequisites
 	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
 	go vet ./...
 	$(GO_LINT) staticcheck ./...
 	@cgo=$$(go list -f '{{if .CgoFiles}}{{.ImportPath}}{{end}}' ./core/... ./pybind/...); test -z "$$cgo" || { echo 'import "C" outside capi:' $$cgo; exit 1; }
+
+lint-python: install-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+lint-types: install-lint install
 	@cd tests && "$(abspath $(RUN))" -m mypy.stubtest --allowlist annotations/stubtest_allowed.txt goproc.pool goproc.context
+
+lint-c: install-lint
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 
 .PHONY: format

@@ -2,7 +2,7 @@
 
     pybind/*.go ──gopy gen──▶ engine.go, build.py ──pybindgen──▶ engine.c ──┐
     capi/**.go, core/**.go ────────────────────────────────────────────────┴─go build──▶ goproc/_engine.<abi>.so
-    capi/transport/*.c, capi/goproc.h ──────────────────────────────────────cc─────────▶ goproc/_transport.<abi>.so
+    capi/native/**.c, capi/goproc.h ───────────────────────────────────────cc─────────▶ goproc/_native.<abi>.so
 
 gopy writes the Go and C sources; the linking is done here, because `gopy build` links against libpython and records the
 build machine's library folders, and the shipped library must do neither: an extension's Python symbols are those of the
@@ -33,15 +33,18 @@ ABI = sysconfig.get_config_var("SOABI")
 PRODUCTS = ROOT / "build" / ABI
 INCLUDE = sysconfig.get_path("include")
 
-TRANSPORT_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capi/transport/*.c"))
+NATIVE_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capi/native/**/*.c"))
 # No -g, and NDEBUG: debug information and the headers' assertions would carry this machine's paths.
-TRANSPORT_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+NATIVE_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 # -lpthread and -ldl are empty in glibc 2.34 and later; as-needed then leaves them out.
-TRANSPORT_LDFLAGS = ["-shared", "-Wl,--as-needed", "-Wl,-z,now", "-pthread", "-ldl", "-s"]
+NATIVE_LDFLAGS = ["-shared", "-Wl,--as-needed", "-Wl,-z,now", "-pthread", "-ldl", "-s"]
 
 # The settings of the Go runtime: go.mod's, which this replaces, and one that go.mod does not know. The runtime would
-# interrupt its threads by SIGURG, and a program's handler for that would be called for it (capi/transport/faults.c).
+# interrupt its threads by SIGURG, and a program's handler for that would be called for it (capi/native/faults.c).
 GODEBUG = "-X=runtime.godebugDefault=containermaxprocs=0,asyncpreemptoff=1"
+
+# The Go package whose variable `version` holds the engine's version.
+PYBIND = "github.com/goproc/goproc/pybind"
 
 
 def run(*command, cwd=ROOT, env=None):
@@ -81,7 +84,7 @@ def compiler():
 
 
 def go_environment():
-    """What every call of the go command needs: cgo with the compiler that builds _transport, and no go.work of a
+    """What every call of the go command needs: cgo with the compiler that builds _native, and no go.work of a
     folder above."""
     return {"CGO_ENABLED": "1", "GOWORK": "off", "CC": compiler()}
 
@@ -129,21 +132,22 @@ def generate_bindings(package):
     stamp.write_text(wanted)
 
 
-def build_engine(target):
-    """Build _engine; go's own cache knows what is up to date."""
+def build_engine(target, version):
+    """Build _engine, which says that it is of this version; go's own cache knows what is up to date."""
     package = PRODUCTS / "gopy"
     generate_bindings(package)
-    flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", f"-ldflags=-s -w {GODEBUG}", "-buildmode=c-shared"]
+    ldflags = f"-s -w {GODEBUG} -X={PYBIND}.version={version}"
+    flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", f"-ldflags={ldflags}", "-buildmode=c-shared"]
     run("go", "build", *flags, "-o", target, ".", cwd=package, env=go_environment())
 
 
-def build_transport(target):
-    """Build _transport, if a source, a header or a flag has changed."""
+def build_native(target, _version):
+    """Build _native, which has no version of its own, if a source, a header or a flag has changed."""
     path_maps = [f"-ffile-prefix-map={ROOT}=.", f"-ffile-prefix-map={INCLUDE}=python"]
-    command = [*shlex.split(compiler()), *TRANSPORT_CFLAGS, *path_maps, "-isystem", INCLUDE, "-Icapi"]
-    command += [*TRANSPORT_SOURCES, "-o", str(target), *TRANSPORT_LDFLAGS]
-    stamp = target.with_name("transport-stamp")
-    files = [*ROOT.glob("capi/*.h"), *ROOT.glob("capi/host/*.h"), *ROOT.glob("capi/transport/*.[ch]")]
+    command = [*shlex.split(compiler()), *NATIVE_CFLAGS, *path_maps, "-isystem", INCLUDE, "-Icapi"]
+    command += [*NATIVE_SOURCES, "-o", str(target), *NATIVE_LDFLAGS]
+    stamp = target.with_name("native-stamp")
+    files = [*ROOT.glob("capi/*.h"), *ROOT.glob("capi/host/*.h"), *ROOT.glob("capi/native/**/*.[ch]")]
     wanted = digest(command, *sorted(files))
     if target.exists() and up_to_date(stamp, wanted):
         return
@@ -152,7 +156,7 @@ def build_transport(target):
     stamp.write_text(wanted)
 
 
-BUILDERS = {"goproc._engine": build_engine, "goproc._transport": build_transport}
+BUILDERS = {"goproc._engine": build_engine, "goproc._native": build_native}
 
 
 class Build(build):
@@ -177,7 +181,7 @@ class BuildExtensions(build_ext):
 
     def build_extension(self, ext):
         target = PRODUCTS / Path(self.get_ext_filename(ext.name)).name
-        BUILDERS[ext.name](target)
+        BUILDERS[ext.name](target, self.distribution.get_version())
         replace_file(target, Path(self.get_ext_fullpath(ext.name)))
 
     def copy_extensions_to_source(self):

@@ -1,6 +1,6 @@
 """Where the time of a pool's task goes, in goproc: python -m benchmarks parts --only round-trip (or stream)
 
-The steps of a task are goproc's own: what pickles (worker.encode), the parent's end of the transport (Port.submit,
+The steps of a task are goproc's own: what pickles (codec.encode), the parent's end of the transport (Port.submit,
 Port.collect) and the worker's (Channel.recv, Channel.send). Each is put behind a wrapper that takes the time before and
 after; the clock is the same in all processes (CLOCK_MONOTONIC). Taking the time costs some 0.1 us a step.
 """
@@ -14,7 +14,8 @@ from time import perf_counter_ns as now
 from unittest import mock
 
 import goproc
-from goproc.worker import ChannelEnd, encode
+from goproc._pool.codec import encode
+from goproc._pool.worker import ChannelEnd
 
 from . import functions
 
@@ -45,8 +46,8 @@ def wrapped_pool(wrap_port: Callable, wrap_channel: Callable, wrap_encode: Calla
     with mock.patch.object(ChannelEnd, "open", lambda end: wrap_channel(plain_open(end))):
         pool = goproc.get_context("fork").Pool(2)
     with pool:
-        pool._port = pool._dispatch._port = wrap_port(pool._port)
-        with mock.patch("goproc.pool.encode", wrap_encode(encode)):
+        pool._port = pool._dispatch._port = pool._submitter._port = wrap_port(pool._port)
+        with mock.patch("goproc._pool.submitter.encode", wrap_encode(encode)):
             yield pool
 
 

@@ -103,7 +103,7 @@ def pickling() -> float:
 
 def kept_pickler() -> float:
     """The same with a pickler that is kept, as goproc's pools do it."""
-    from goproc.worker import encode
+    from goproc._pool.codec import encode
 
     return loop(lambda: encode(OBJECT))
 

@@ -29,7 +29,7 @@ def fork_with_goproc():
 
 
 def fork_with_engine():
-    from goproc import engine
+    from goproc._common import engine
 
     engine.load()
     return fork_with_goproc()
@@ -55,7 +55,7 @@ def fork_and_bootstrap():
 
 def fork_and_bootstrap_with_engine():
     import goproc.pool  # noqa: F401
-    from goproc import engine
+    from goproc._common import engine
 
     engine.load()
     return fork_and_bootstrap()

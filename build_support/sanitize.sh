@@ -1,13 +1,13 @@
-# Runs tests with _transport built under the address and the undefined behaviour sanitizer:
+# Runs tests with _native built under the address and the undefined behaviour sanitizer:
 #
 #   sh build_support/sanitize.sh PYTHON [PYTEST-ARGUMENT ...]
 #
-# PYTHON is an interpreter with goproc and what its tests need. A copy of the package with the other _transport is put
+# PYTHON is an interpreter with goproc and what its tests need. A copy of the package with the other _native is put
 # before it. The sanitizers end the process, parent or worker, that they find anything in, and the test fails.
 set -eu
 python=$1
 shift
-[ $# -gt 0 ] || set -- -m "not slow" tests/unit/test_transport.py tests/unit/test_process.py \
+[ $# -gt 0 ] || set -- -m "not slow" tests/unit/test_native.py tests/unit/test_process.py \
     tests/unit/test_fork.py tests/unit/test_spawn_server.py tests/unit/test_nursery.py tests/unit/test_pool*.py
 
 compiler=${CC:-gcc}
@@ -16,9 +16,9 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cp -R "$("$python" -c 'import goproc; print(goproc.__path__[0])')" "$folder/goproc"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-module=$("$python" -c 'import sysconfig; print("_transport" + sysconfig.get_config_var("EXT_SUFFIX"))')
+module=$("$python" -c 'import sysconfig; print("_native" + sysconfig.get_config_var("EXT_SUFFIX"))')
 "$compiler" -std=c11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
-    -fPIC -shared -fvisibility=hidden -Wall -Wextra -isystem "$include" -Icapi capi/transport/*.c \
+    -fPIC -shared -fvisibility=hidden -Wall -Wextra -isystem "$include" -Icapi capi/native/*.c capi/native/*/*.c \
     -o "$folder/goproc/$module" -pthread -ldl
 
 preload=
@@ -34,4 +34,4 @@ sanitized() {
 # The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak. But
 # then no object is placed in an extent: so what does that runs with the usual allocator as well.
 sanitized PYTHONMALLOC=malloc "$python" -m pytest "$@"
-sanitized "$python" -m pytest -m "not slow" tests/unit/test_transport.py tests/unit/test_pool_large.py
+sanitized "$python" -m pytest -m "not slow" tests/unit/test_native.py tests/unit/test_pool_large.py

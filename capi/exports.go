@@ -77,7 +77,7 @@ func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.
 	if err != nil {
 		return
 	}
-	p, err2 := pool.Pools.Get(int64(number))
+	p, err2 := engine.Get().Pools.Get(int64(number))
 	if err = err2; err == nil {
 		err = p.Submit(ring.Frame{Flags: uint16(flags), Job: uint64(job), Index: uint64(index), End: uint32(count)}, unsafe.Slice((*byte)(payload), int(size)))
 		urgent = p.Urgent()
@@ -97,7 +97,7 @@ func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uin
 	if err != nil {
 		return
 	}
-	p, err2 := pool.Pools.Get(int64(number))
+	p, err2 := engine.Get().Pools.Get(int64(number))
 	if err = err2; err == nil {
 		used = C.int64_t(p.Collect(unsafe.Slice((*byte)(buffer), int(capacity))))
 	}
@@ -116,7 +116,7 @@ func goproc_pool_unseen(number C.int64_t) (bytes C.int64_t) {
 	if err != nil {
 		return
 	}
-	p, err2 := pool.Pools.Get(int64(number))
+	p, err2 := engine.Get().Pools.Get(int64(number))
 	if err = err2; err == nil {
 		bytes = C.int64_t(p.Unseen())
 	}

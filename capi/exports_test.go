@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/leakcheck"
 	"github.com/goproc/goproc/core/pool"
@@ -58,8 +59,9 @@ func newPool(t *testing.T) (int64, *pool.Pool) {
 	t.Helper()
 	p, err := pool.New(nil)
 	require.NoError(t, err)
-	number := pool.Pools.Put(p)
-	t.Cleanup(func() { pool.Pools.Destroy(number) })
+	number, err := engine.Get().Pools.Put(p)
+	require.NoError(t, err)
+	t.Cleanup(func() { engine.Get().Pools.Destroy(number) })
 	return number, p
 }
 
@@ -117,7 +119,7 @@ func TestResultsOfRefusals(t *testing.T) {
 	p.Close()
 	assert.EqualValues(t, -int64(unix.EPIPE), submit(number, 1, 1, 0, nil))
 	assert.Zero(t, collect(number, buffer), "what has completed can still be taken")
-	pool.Pools.Destroy(number)
+	engine.Get().Pools.Destroy(number)
 	for _, gone := range []int64{number, 0, -1, 1 << 60} {
 		assert.EqualValues(t, -int64(unix.EPIPE), submit(gone, 1, 1, 0, nil))
 		assert.EqualValues(t, -int64(unix.EPIPE), collect(gone, buffer))
@@ -165,7 +167,10 @@ func panicInCall() {
 	if err != nil {
 		panic(err)
 	}
-	number := pool.Pools.Put(p)
+	number, err := engine.Get().Pools.Put(p)
+	if err != nil {
+		panic(err)
+	}
 	worker := work(p)
 	defer worker.Close()
 	fmt.Println(submit(number, 1, 1, 0, nil))
@@ -180,7 +185,7 @@ func panicInCall() {
 		length := call(goproc_poison, unsafe.Pointer(&text[0]), capacity)
 		fmt.Println(length, strings.ReplaceAll(strings.TrimRight(string(text), "#"), "\x00", "0"))
 	}
-	pool.Pools.Clear()
+	engine.Get().Pools.Close()
 }
 
 // A panic in a call does not come out of it. The engine is poisoned: this and all later calls say so, and by what.

@@ -1,6 +1,6 @@
 /* goproc.h - the C ABI of the goproc engine. This file is its documentation; capi/exports.go implements it.
  *
- * Who calls it: capi/transport (the `_transport` extension), in the process that owns the engine. Never a forked
+ * Who calls it: capi/native (the `_native` extension), in the process that owns the engine. Never a forked
  * child: there is no Go in one (see docs/architecture.md).
  *
  * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back.
@@ -88,7 +88,7 @@ typedef int32_t (*goproc_close_fn)(void);
 #define GOPROC_EPOISONED (-100000)
 
 /* Hands task (job, index) to the pool, or, when count is greater than 1, that and the tasks with the following indexes:
- * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see transport/layout.h), is
+ * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see native/layout.h), is
  * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds
  * it, which a batch may not do. Never waits: what no worker can take yet is queued.
  * Returns 0, or 1 when the end of a worker is to be collected, which may have to be replaced; -EPIPE when the pool is
@@ -97,7 +97,7 @@ typedef int32_t (*goproc_close_fn)(void);
 typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
                                          const void *payload, uint64_t size);
 
-/* Takes what has completed: fills buffer with frames (transport/layout.h), each padded to eight bytes. Never waits.
+/* Takes what has completed: fills buffer with frames (native/layout.h), each padded to eight bytes. Never waits.
  * capacity must hold the largest frame, or be 0: then nothing is taken, but workers that have run dry are given tasks,
  * as with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
  * gone. */

@@ -2,7 +2,7 @@ package capi
 
 // #include <stddef.h>
 // #include "goproc.h"
-// #include "transport/layout.h"
+// #include "native/layout.h"
 //
 // // cgo does not see members of atomic types, nor macros in 64 bits.
 // enum {
@@ -54,7 +54,7 @@ package capi
 // static uint64_t frame_space(uint64_t size) { return goproc_frame_space(size); }
 import "C"
 
-// layoutOfC is what transport/layout.h and goproc.h say, for the tests that compare it with package ring and with the
+// layoutOfC is what native/layout.h and goproc.h say, for the tests that compare it with package ring and with the
 // constants here: cgo cannot be used in tests.
 func layoutOfC() map[string]int64 {
 	return map[string]int64{

@@ -6,8 +6,9 @@ import (
 	"syscall"
 
 	"github.com/goproc/goproc/core/engine"
-	"github.com/goproc/goproc/core/forkserver"
 	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/prefork"
 	"github.com/goproc/goproc/core/process"
 )
 
@@ -28,11 +29,11 @@ func do(where string, f func(e *engine.Engine) error) (int, error) {
 	return call(where, func(e *engine.Engine) (int, error) { return 0, f(e) })
 }
 
-// encodeError gives an error the form "goproc:CODE:ERRNO:TEXT", by which python/goproc/engine.py finds the exception to
+// encodeError gives an error the form "goproc:CODE:ERRNO:TEXT", by which python/goproc/_common/engine.py finds the exception to
 // raise. gopy carries nothing but the text.
 func encodeError(err error) error {
 	var errno syscall.Errno
-	code := "INVALID"
+	code := "INTERNAL"
 	switch {
 	case err == nil:
 		return nil
@@ -40,9 +41,12 @@ func encodeError(err error) error {
 		code = "POISONED"
 	case errors.Is(err, process.ErrClosed):
 		code = "CLOSED"
-	case errors.Is(err, forkserver.ErrGone):
+	case errors.Is(err, prefork.ErrGone):
 		code = "GONE"
-	case errors.Is(err, process.ErrInvalid):
+	case errors.Is(err, pool.ErrNone):
+		code = "NO_POOL"
+	case errors.Is(err, process.ErrInvalid), errors.Is(err, pool.ErrClosed):
+		code = "INVALID"
 	case errors.As(err, &errno):
 		code = "OS"
 	}

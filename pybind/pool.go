@@ -1,16 +1,13 @@
 package pybind
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/goproc/goproc/core/engine"
 	"github.com/goproc/goproc/core/pool"
-	"github.com/goproc/goproc/core/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,18 +20,10 @@ func PoolNew(retries int) (int, error) {
 			return 0, err
 		}
 		p.SetRetries(retries)
-		destroyPools.Do(func() {
-			err = e.OnClose(func() error {
-				pool.Pools.Clear()
-				return nil
-			})
-		})
-		return int(pool.Pools.Put(p)), err
+		number, err := e.Pools.Put(p)
+		return int(number), err
 	})
 }
-
-// destroyPools arranges, once, for the pools to be destroyed with the engine.
-var destroyPools sync.Once
 
 // PoolMemoryFD is the descriptor of the memory that the pool shares with its workers. The engine owns it.
 func PoolMemoryFD(number int) (int, error) {
@@ -152,23 +141,19 @@ func PoolPending(number int) (int, error) {
 
 // PoolDestroy gives back all that the pool holds. Destroying again does nothing.
 func PoolDestroy(number int) (int, error) {
-	return do("PoolDestroy", func(*engine.Engine) error {
-		pool.Pools.Destroy(int64(number))
+	return do("PoolDestroy", func(e *engine.Engine) error {
+		e.Pools.Destroy(int64(number))
 		return nil
 	})
 }
 
 func withPool[T any](where string, number int, f func(p *pool.Pool) (T, error)) (T, error) {
-	return call(where, func(*engine.Engine) (T, error) {
-		p, err := pool.Pools.Get(int64(number))
+	return call(where, func(e *engine.Engine) (T, error) {
+		p, err := e.Pools.Get(int64(number))
 		if err != nil {
 			var none T
-			return none, fmt.Errorf("%w: %w", process.ErrInvalid, err)
+			return none, err
 		}
-		result, err := f(p)
-		if errors.Is(err, pool.ErrClosed) {
-			err = fmt.Errorf("%w: %w", process.ErrInvalid, err)
-		}
-		return result, err
+		return f(p)
 	})
 }

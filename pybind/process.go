@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/goproc/goproc/core/engine"
-	"github.com/goproc/goproc/core/forkserver"
+	"github.com/goproc/goproc/core/prefork"
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
 	"github.com/mattn/go-shellwords"
@@ -114,14 +114,14 @@ func SpawnRequest(argvJSON, envJSON, fdsJSON string) (int, error) {
 // ServerReply waits up to timeoutMs milliseconds for the answer to a request to the server for the start method. It
 // returns the id of the process's entry, or 0 when there is no answer yet. After an error there is no process.
 func ServerReply(method string, request, timeoutMs int) (int, error) {
-	return withServer("ServerReply", method, func(c *forkserver.Client) (int, error) {
+	return withServer("ServerReply", method, func(c *prefork.Client) (int, error) {
 		return c.Reply(request, milliseconds(timeoutMs))
 	})
 }
 
 // ServerAbandon says that nobody will ask for the reply: the process is ended, should there be one.
 func ServerAbandon(method string, request int) (int, error) {
-	return withServer("ServerAbandon", method, func(c *forkserver.Client) (int, error) {
+	return withServer("ServerAbandon", method, func(c *prefork.Client) (int, error) {
 		c.Abandon(request)
 		return 0, nil
 	})
@@ -129,23 +129,23 @@ func ServerAbandon(method string, request int) (int, error) {
 
 // ServerPing returns 1 when the server for the start method has answered within timeoutMs milliseconds.
 func ServerPing(method string, timeoutMs int) (int, error) {
-	return withServer("ServerPing", method, func(c *forkserver.Client) (int, error) {
+	return withServer("ServerPing", method, func(c *prefork.Client) (int, error) {
 		return 1, c.Ping(milliseconds(timeoutMs))
 	})
 }
 
 // ServerPid is the process number of the server for the start method, 0 when none runs.
 func ServerPid(method string) (int, error) {
-	return withServer("ServerPid", method, func(c *forkserver.Client) (int, error) { return c.Pid(), nil })
+	return withServer("ServerPid", method, func(c *prefork.Client) (int, error) { return c.Pid(), nil })
 }
 
 // ServerStop ends the server for the start method, if one runs, and waits until it is gone: some two seconds, then it
 // is killed.
 func ServerStop(method string) (int, error) {
-	return withServer("ServerStop", method, func(c *forkserver.Client) (int, error) { return 0, c.Stop() })
+	return withServer("ServerStop", method, func(c *prefork.Client) (int, error) { return 0, c.Stop() })
 }
 
-func withServer(where, method string, f func(c *forkserver.Client) (int, error)) (int, error) {
+func withServer(where, method string, f func(c *prefork.Client) (int, error)) (int, error) {
 	return call(where, func(e *engine.Engine) (int, error) {
 		c, err := e.Server(method)
 		if err != nil {

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goproc/goproc/core/forkserver"
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/leakcheck"
+	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/prefork"
 	"github.com/goproc/goproc/core/process"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -203,9 +204,11 @@ func TestEncodeError(t *testing.T) {
 	for want, err := range map[string]error{
 		"goproc:OS:24:":      fmt.Errorf("open: %w", unix.EMFILE),
 		"goproc:CLOSED:0:":   errors.Join(process.ErrClosed, unix.EBADF),
-		"goproc:GONE:0:":     fmt.Errorf("%w: %w", forkserver.ErrGone, unix.EPIPE),
+		"goproc:GONE:0:":     fmt.Errorf("%w: %w", prefork.ErrGone, unix.EPIPE),
 		"goproc:POISONED:0:": guard.ErrPoisoned,
-		"goproc:INVALID:0:":  errors.New("anything else"),
+		"goproc:INVALID:0:":  fmt.Errorf("%w: -1", process.ErrInvalid),
+		"goproc:NO_POOL:0:":  fmt.Errorf("%w: %w: 7", pool.ErrClosed, pool.ErrNone),
+		"goproc:INTERNAL:0:": errors.New("anything else"),
 	} {
 		assert.Equal(t, want+err.Error(), encodeError(err).Error())
 	}

@@ -26,7 +26,7 @@ def _engine():
     from multiprocessing import resource_tracker
 
     import goproc
-    from goproc import engine
+    from goproc._common import engine
 
     engine.load()
     resource_tracker.ensure_running()

@@ -1,4 +1,4 @@
-/* host.h - starting the Go runtime of the engine; see host.c. `_transport` finds the function by dlsym(). */
+/* host.h - starting the Go runtime of the engine; see host.c. `_native` finds the function by dlsym(). */
 #ifndef GOPROC_HOST_H
 #define GOPROC_HOST_H
 

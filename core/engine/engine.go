@@ -1,30 +1,27 @@
-// Package engine holds the one engine of this process: the process table, the clients of the fork server and the spawn
-// server, and the counters.
+// Package engine holds the one engine of this process: the process table, the pools, the clients of the fork server and
+// the spawn server, and the counters.
 // Packages pybind and capi call it; everything that lives as long as the engine is reached, and closed, through it.
 package engine
 
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
-	"github.com/goproc/goproc/core/forkserver"
+	"github.com/goproc/goproc/core/pool"
+	"github.com/goproc/goproc/core/prefork"
 	"github.com/goproc/goproc/core/process"
 )
 
 // Engine is everything the engine has. It costs nothing until it is used: no goroutine and no descriptor.
 type Engine struct {
 	Table      *process.Table
-	Forkserver *forkserver.Client
-	Spawner    *forkserver.Client // of the spawn server
+	Forkserver *prefork.Client
+	Spawner    *prefork.Client // of the spawn server
+	Pools      pool.Registry
 
 	tasks, lost, timeouts, retries atomic.Int64
-
-	mu      sync.Mutex
-	closed  bool
-	closers []func() error
 }
 
 // New makes an engine. A process has one, see [Get]; tests make their own.
@@ -32,8 +29,8 @@ func New() *Engine {
 	table := process.NewTable()
 	return &Engine{
 		Table:      table,
-		Forkserver: forkserver.New(table, process.Forkserver),
-		Spawner:    forkserver.New(table, process.Spawn),
+		Forkserver: prefork.New(table, process.Forkserver),
+		Spawner:    prefork.New(table, process.Spawn),
 	}
 }
 
@@ -53,7 +50,7 @@ func (e *Engine) AddTimeouts(n int64) { e.timeouts.Add(n) }
 func (e *Engine) AddRetries(n int64) { e.retries.Add(n) }
 
 // Server is the client of the server for a start method; an error if there is none for that.
-func (e *Engine) Server(method string) (*forkserver.Client, error) {
+func (e *Engine) Server(method string) (*prefork.Client, error) {
 	switch method {
 	case process.Forkserver.String():
 		return e.Forkserver, nil
@@ -85,30 +82,9 @@ func (e *Engine) Stats() Stats {
 	}
 }
 
-// OnClose has f called when the engine is closed, before what f may still use. The last to ask is called first. If the
-// engine is closed already, f is called now.
-func (e *Engine) OnClose(f func() error) error {
-	e.mu.Lock()
-	if !e.closed {
-		defer e.mu.Unlock()
-		e.closers = append(e.closers, f)
-		return nil
-	}
-	e.mu.Unlock()
-	return f()
-}
-
 // Close stops all that the engine runs and closes all that it has open. Processes of the program that still run go on,
 // the servers that fork do not. Closing again does nothing.
 func (e *Engine) Close() error {
-	e.mu.Lock()
-	closers := e.closers
-	e.closed, e.closers = true, nil
-	e.mu.Unlock()
-
-	var errs []error
-	for _, f := range slices.Backward(closers) {
-		errs = append(errs, f())
-	}
-	return errors.Join(append(errs, e.Forkserver.Stop(), e.Spawner.Stop(), e.Table.Close())...)
+	e.Pools.Close()
+	return errors.Join(e.Forkserver.Stop(), e.Spawner.Stop(), e.Table.Close())
 }

@@ -2,12 +2,12 @@ package engine
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/goproc/goproc/core/leakcheck"
+	"github.com/goproc/goproc/core/pool"
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
 	"github.com/stretchr/testify/assert"
@@ -46,28 +46,18 @@ func TestStats(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
-func TestCloseClosesInReverse(t *testing.T) {
+func TestCloseEndsPools(t *testing.T) {
 	e := New()
-	var closed []string
-	failure := errors.New("it failed")
-	for _, name := range []string{"first", "second"} {
-		require.NoError(t, e.OnClose(func() error {
-			_, err := e.Table.Prepare()
-			require.NoError(t, err, "the table is still open")
-			closed = append(closed, name)
-			if name == "second" {
-				return failure
-			}
-			return nil
-		}))
-	}
-	require.ErrorIs(t, e.Close(), failure)
-	assert.Equal(t, []string{"second", "first"}, closed)
+	p, err := pool.New(e)
+	require.NoError(t, err)
+	number, err := e.Pools.Put(p)
+	require.NoError(t, err)
 	require.NoError(t, e.Close())
-	assert.Len(t, closed, 2)
-	require.ErrorIs(t, e.OnClose(func() error { return failure }), failure, "too late: at once")
-	_, err := e.Table.Prepare()
+	_, err = e.Pools.Get(number)
+	require.ErrorIs(t, err, pool.ErrNone)
+	_, err = e.Table.Prepare()
 	require.ErrorIs(t, err, process.ErrClosed)
+	require.NoError(t, e.Close())
 }
 
 func ExampleEngine() {

@@ -1,27 +1,36 @@
 package pool
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
 
-// Registry numbers the pools, since C and Python name them by number.
+// ErrNone is wrapped, with ErrClosed, by errors about a number that is no pool's, or none's any more.
+var ErrNone = errors.New("no such pool")
+
+// Registry numbers the pools of an engine, since C and Python name them by number. The zero value is ready.
 type Registry struct {
-	mu    sync.RWMutex
-	pools map[int64]*Pool
-	last  int64
+	mu     sync.RWMutex
+	pools  map[int64]*Pool
+	last   int64
+	closed bool
 }
 
-// Put adds a pool and returns its number, which is never used again.
-func (r *Registry) Put(p *Pool) int64 {
+// Put adds a pool and returns its number, which is never used again. A closed registry destroys it instead.
+func (r *Registry) Put(p *Pool) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		p.Destroy()
+		return 0, ErrClosed
+	}
 	if r.pools == nil {
 		r.pools = map[int64]*Pool{}
 	}
 	r.last++
 	r.pools[r.last] = p
-	return r.last
+	return r.last, nil
 }
 
 // Get is the pool of that number.
@@ -31,7 +40,7 @@ func (r *Registry) Get(number int64) (*Pool, error) {
 	if p := r.pools[number]; p != nil {
 		return p, nil
 	}
-	return nil, fmt.Errorf("%w: pool %d has been destroyed, or never was", ErrClosed, number)
+	return nil, fmt.Errorf("%w: %w: pool %d has been destroyed, or never was", ErrClosed, ErrNone, number)
 }
 
 // Destroy takes the pool of that number out and destroys it. Destroying what is not there does nothing.
@@ -45,16 +54,13 @@ func (r *Registry) Destroy(number int64) {
 	}
 }
 
-// Clear destroys all pools.
-func (r *Registry) Clear() {
+// Close destroys all pools, and those that are put in later.
+func (r *Registry) Close() {
 	r.mu.Lock()
 	pools := r.pools
-	r.pools = nil
+	r.pools, r.closed = nil, true
 	r.mu.Unlock()
 	for _, p := range pools {
 		p.Destroy()
 	}
 }
-
-// Pools are the pools of this process's engine.
-var Pools Registry

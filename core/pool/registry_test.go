@@ -12,14 +12,17 @@ func TestRegistry(t *testing.T) {
 	var registry Registry
 	_, err := registry.Get(1)
 	require.ErrorIs(t, err, ErrClosed)
-	registry.Clear()
+	require.ErrorIs(t, err, ErrNone)
 	registry.Destroy(1)
 
 	first, err := New(nil)
 	require.NoError(t, err)
 	second, err := New(nil)
 	require.NoError(t, err)
-	one, two := registry.Put(first), registry.Put(second)
+	one, err := registry.Put(first)
+	require.NoError(t, err)
+	two, err := registry.Put(second)
+	require.NoError(t, err)
 	assert.Positive(t, one)
 	assert.NotEqual(t, one, two)
 	got, err := registry.Get(one)
@@ -31,15 +34,21 @@ func TestRegistry(t *testing.T) {
 	_, err = registry.Get(one)
 	require.ErrorIs(t, err, ErrClosed)
 	require.ErrorContains(t, err, "pool 1 has been destroyed")
-	registry.Clear()
-	_, err = registry.Get(two)
-	require.ErrorIs(t, err, ErrClosed)
 
 	third, err := New(nil)
 	require.NoError(t, err)
-	assert.EqualValues(t, 3, registry.Put(third), "numbers are never used again")
-	registry.Clear()
+	three, err := registry.Put(third)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, three, "numbers are never used again")
+
+	registry.Close()
+	_, err = registry.Get(two)
+	require.ErrorIs(t, err, ErrNone)
 	assert.Empty(t, registry.pools)
+	late, err := New(nil)
+	require.NoError(t, err)
+	_, err = registry.Put(late)
+	require.ErrorIs(t, err, ErrClosed)
 }
 
 func TestRegistryIsSafe(t *testing.T) {
@@ -52,7 +61,8 @@ func TestRegistryIsSafe(t *testing.T) {
 				if !assert.NoError(t, err) {
 					return
 				}
-				number := registry.Put(p)
+				number, err := registry.Put(p)
+				assert.NoError(t, err)
 				got, err := registry.Get(number)
 				assert.NoError(t, err)
 				assert.Same(t, p, got)

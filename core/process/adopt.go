@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The entries of processes that a server of package core/forkserver has forked, ahead of need. Whose child such a
+// The entries of processes that a server of package core/prefork has forked, ahead of need. Whose child such a
 // process is decides who waits for it: those of the fork server are its own, and their statuses come from it; those of
 // the spawn server are ours.
 

@@ -1,6 +1,6 @@
 // Package process is the table of the processes that this engine started, by whichever start method: it starts them,
 // waits for them, keeps each exit status once, and tells whoever subscribed. Package pybind calls it for Python's
-// Process objects, core/forkserver for the children of the fork server, and pools subscribe to the end of their
+// Process objects, core/prefork for the children of the fork server, and pools subscribe to the end of their
 // workers.
 //
 //	Prepare ──fork in C──► Commit ─┐

@@ -3,15 +3,15 @@
 // One sparse memory file serves a pool. Its first page belongs to the pool as a whole; then comes one slot for each
 // worker, with two rings: tasks (the parent writes, the worker reads) and results (the other way round). Each ring has
 // one producer and one consumer, so nothing in it is ever locked, and a worker that dies at any instruction wedges
-// nobody. Payloads too large for a ring lie in extents further up in the same file (see capi/transport/arena.c); the
-// frame then holds only their place.
+// nobody. Payloads too large for a ring lie in extents further up in the same file (see capi/native/payload/arena.h);
+// the frame then holds only their place.
 //
 //	0          control page: waiting, doorbell, pump
 //	4 KiB      slot 0: control page | task ring 64 KiB | result ring 64 KiB
 //	136 KiB    slot 1: ...
 //	1 TiB      extents
 //
-// capi/transport/layout.h states the same numbers for C; a test in capi compares the two.
+// capi/native/layout.h states the same numbers for C; a test in capi compares the two.
 //
 // What a worker writes is not trusted: every position and size is checked, and one that is impossible is an
 // [ErrProtocol], which makes the worker a lost one.

@@ -16,7 +16,7 @@ import (
 //
 // Solution: the poller is opened when the engine is loaded, at numbers from 1024 on, which loops over all descriptors
 // often leave out, and the program's files do not get. Whoever is about to enter Go from Python
-// (capi/transport/runtime.c), and the reaper, look whether both are there, and open them anew if not. Nothing waits for
+// (capi/native/runtime.c), and the reaper, look whether both are there, and open them anew if not. Nothing waits for
 // what the old ones would have told.
 //
 // There is a timer that never goes off, so one idle thread of the runtime waits in its epoll, all the time. As long as

@@ -13,12 +13,13 @@ import builtins
 import io
 import os
 import pkgutil
-import runpy
 import sys
 import types
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
-from . import context, counters
+from . import context
+from ._common import counters
+from ._common.stdlib import module_runner
 from .install import install
 
 __all__ = ["main"]
@@ -204,7 +205,7 @@ def _run_script(module, path):
             sys.path[0:1] = [full_path]
         else:
             sys.path.insert(0, full_path)
-        runpy._run_module_as_main("__main__", alter_argv=False)
+        module_runner()("__main__", alter_argv=False)
         return
     try:
         with io.open_code(full_path) as file:
@@ -231,7 +232,7 @@ def _run_module(module, name):
         _set_first_path(folder)
     else:
         _without_folder()
-    runpy._run_module_as_main(name)  # what python -m itself calls: it runs the module in the present `__main__`
+    module_runner()(name)
 
 
 def _run_code(module, code):

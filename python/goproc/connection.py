@@ -9,7 +9,7 @@ tempfile is imported when it is used.
 
 import sys
 
-from .stand_in import StandIn, import_with
+from ._start.stand_in import StandIn, import_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself

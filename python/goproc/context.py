@@ -15,15 +15,13 @@ import sys
 from multiprocessing import context as _standard
 from types import ModuleType
 
+from ._common import stdlib
+from ._start import start_methods
+
 __all__ = ()
 
-#: What tells multiprocessing's default context, from Python 3.14.10 on: it makes a temporary file to find out.
-_find_interpreters_default = getattr(_standard, "_get_platform_default_context", None)
-
 #: The start method that the running interpreter's multiprocessing uses when none is set; None until it is needed.
-_interpreters_default: "str | None" = None
-if _find_interpreters_default is None:
-    _interpreters_default = _standard._default_context._default_context._name
+_interpreters_default: "str | None" = stdlib.interpreters_default()
 
 _VARIABLE = "GOPROC_START_METHOD"
 
@@ -212,8 +210,10 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
     set_start_method = _standard.DefaultContext.set_start_method
 
 
-_concrete_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
-_default_context: DefaultContext = DefaultContext()
+_concrete_contexts = start_methods.concrete
+_concrete_contexts.update(fork=ForkContext(), spawn=SpawnContext(), forkserver=ForkServerContext())
+_default_context = start_methods.default = DefaultContext()
+start_methods.base_class = BaseContext
 _default_override: "str | None" = None  # from the command line's --start-method
 
 
@@ -228,7 +228,7 @@ def default_start_method() -> str:
     if not method:
         global _interpreters_default
         if _interpreters_default is None:
-            _interpreters_default = _find_interpreters_default()._name  # type: ignore[misc]
+            _interpreters_default = stdlib.find_interpreters_default()
         return _interpreters_default
     if method not in _concrete_contexts:
         raise ValueError(f"{_VARIABLE}={method!r}: it must be one of {', '.join(_concrete_contexts)}")
@@ -240,13 +240,3 @@ def set_default_start_method(method: str) -> None:
     global _default_override
     _default_context.get_context(method)
     _default_override = method
-
-
-def begin_child(process_obj) -> None:
-    """Do in a child what precedes process_obj._bootstrap(): let it go on with the start method that it was started by.
-
-    multiprocessing does that itself, with its own default context, which is not goproc's unless goproc is installed.
-    """
-    method = process_obj._start_method
-    if method is not None:
-        _default_context._actual_context = _concrete_contexts.get(method) or _default_context.get_context(method)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing import context as _standard
-from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Literal, overload
 
 from .pool import Pool as _Pool
@@ -60,4 +59,3 @@ _concrete_contexts: dict[str, BaseContext]
 
 def default_start_method() -> str: ...
 def set_default_start_method(method: str) -> None: ...
-def begin_child(process_obj: BaseProcess) -> None: ...

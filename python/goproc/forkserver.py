@@ -13,17 +13,17 @@ the process that started it. A child is sent descriptors: first the process obje
 pipe, then those that belong to the pickled objects.
 """
 
-import atexit
 import gc
 import os
 import pickle
 import signal
 import sys
 from io import BytesIO
-from multiprocessing import process, resource_tracker, util
 
-from . import _transport, context, engine, popen_fork, spawn
-from .server import Server
+from . import _native, popen_fork, spawn
+from ._common import calls, stdlib
+from ._start import start_methods
+from ._start.prefork import Server
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -42,12 +42,11 @@ class ForkServer:
     @property
     def _forkserver_pid(self):
         """The server's pid, None if this process has none running."""
-        return (engine.call("ServerPid", "forkserver") or None) if engine.is_loaded() else None
+        return calls.server_pid("forkserver")
 
     def _stop(self):
         """Stop the server, if one runs, and wait for its end. The next process starts another."""
-        if engine.is_loaded():
-            engine.call("ServerStop", "forkserver")
+        calls.stop_server("forkserver")
 
     def set_forkserver_preload(self, modules_names, *, on_error="ignore"):
         """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
@@ -69,19 +68,14 @@ class ForkServer:
     def ensure_running(self):
         """Start this process's server unless it runs. Raises OSError if that fails."""
         tracker_fd = spawn.tracker_fd()
-        if engine.call("ServerPid", "forkserver"):
+        if calls.server_pid("forkserver"):
             return
         own = [self._dump_preload_data()]
         try:
-            own.append(_transport.duplicate_lifeline())
+            own.append(_native.duplicate_lifeline())
             numbers = own[0], tracker_fd, own[1]
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
-            engine.call(
-                "ForkserverEnsure",
-                engine.encode_texts(command),
-                engine.encode_environment(),
-                engine.encode_numbers(numbers),
-            )
+            calls.start_forkserver(command, numbers)
         finally:
             for fd in own:
                 os.close(fd)
@@ -94,10 +88,10 @@ class ForkServer:
         """
         if len(fds) + 2 > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
-        numbers = engine.encode_numbers([data_fd, spawn.tracker_fd(), *fds])
+        sent = [data_fd, spawn.tracker_fd(), *fds]
         self.ensure_running()
         try:
-            process_id = engine.request_process("forkserver", numbers)
+            process_id = calls.ask_forkserver(sent)
         except ProcessLookupError as error:
             ended = EOFError(f"the fork server ended before it had started the process: {error}")
             if self._preload_modules and self._preload_on_error == "fail":
@@ -107,7 +101,7 @@ class ForkServer:
                 else:
                     ended.args = (f"{ended}. {note}",)
             raise ended from None
-        return process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id)
+        return process_id, calls.pid(process_id), calls.sentinel(process_id)
 
     def _dump_preload_data(self):
         data = {}
@@ -135,21 +129,22 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    resource_tracker._resource_tracker._fd = tracker_fd
+    tracker = stdlib.tracker()
+    tracker._fd = tracker_fd
     with open(data_fd, "rb") as file:
         data, *modules = pickle.load(file)
     # From 3.13 on a child runs exit functions: until 3.13.1 those of `__main__`, too, which multiprocessing failed to
     # preload, so that a child imported it; then none of what has been preloaded.
     if (3, 13) <= sys.version_info < (3, 13, 2):
-        _forget_exit_functions()
+        stdlib.forget_exit_functions()
     _preload(data, *modules)
     if sys.version_info >= (3, 13, 2):
-        _forget_exit_functions()
+        stdlib.forget_exit_functions()
     # Each child is sent this pipe. The tracker ends with its last writer, and the server would be one for ever.
     os.close(tracker_fd)
-    resource_tracker._resource_tracker._fd = None
-    util._close_stdin()
-    util._flush_std_streams()
+    tracker._fd = None
+    stdlib.close_stdin()
+    stdlib.flush_streams()
 
     set_by_preload = signal.signal(signal.SIGINT, signal.SIG_IGN)
     if set_by_preload not in (signal.SIG_IGN, None):
@@ -162,29 +157,24 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     gc.collect()
     gc.freeze()
     server_pid, code = os.getpid(), 1
-    server = Server(socket_fd, False, lambda: spawn.Rehearsal(context.ForkServerProcess))
+    server = Server(socket_fd, False, lambda: spawn.Rehearsal(start_methods.concrete["forkserver"].Process))
     try:
         sent = server.serve()
         if sent is not None:
             if child_handler is not None:
                 signal.signal(signal.SIGCHLD, child_handler)
-            _, (data_fd, resource_tracker._resource_tracker._fd, *_forkserver._inherited_fds) = sent
+            _, (data_fd, tracker._fd, *_forkserver._inherited_fds) = sent
             code = spawn.main(data_fd, lifeline_fd, interrupt_handler)
     except Exception:
         sys.excepthook(*sys.exc_info())
-        util._flush_std_streams()
+        stdlib.flush_streams()
     finally:
         if os.getpid() != server_pid:
             popen_fork.leave(code)
         # Not through the interpreter's exit: preloaded threads and exit functions are the program's business.
-        util._run_finalizers()
-        util._flush_std_streams()
+        stdlib.run_finalizers()
+        stdlib.flush_streams()
         os._exit(0)
-
-
-def _forget_exit_functions():
-    atexit._clear()
-    atexit.register(util._exit_function)
 
 
 def _preload(data, modules, on_error, parts):
@@ -192,7 +182,7 @@ def _preload(data, modules, on_error, parts):
 
     What fails to import is left to them, unless on_error says otherwise: they raise the error.
     """
-    process.current_process()._inheriting = True
+    stdlib.is_inheriting(True)
     try:
         try:
             spawn.prepare(data)
@@ -207,7 +197,7 @@ def _preload(data, modules, on_error, parts):
                     if module in modules:
                         _failed(f"module {module!r}", error, on_error)
     finally:
-        del process.current_process()._inheriting
+        stdlib.is_inheriting(False)
 
 
 def _handle_preload(preload, main_path=None, sys_path=None, sys_argv=None, on_error="ignore"):

@@ -15,11 +15,12 @@ import multiprocessing
 import sys
 from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
 from _frozen_importlib_external import PathFinder
-from multiprocessing import context as _standard_context
 
 from . import context
+from ._common import stdlib
+from ._common.stdlib import import_module, submodule_finder
 
-__all__ = ["install", "is_installed"]
+__all__ = ["install"]
 
 _REPLACED_MODULES = {
     "multiprocessing." + name: "goproc." + name
@@ -27,39 +28,6 @@ _REPLACED_MODULES = {
 }
 
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
-
-#: The modules of multiprocessing that it imports itself when they are needed.
-_SUBMODULES = frozenset({"connection", "forkserver", "heap", "managers", "pool", "popen_fork", "popen_forkserver"})
-_SUBMODULES |= {"popen_spawn_posix", "process", "queues", "reduction", "resource_sharer", "resource_tracker"}
-_SUBMODULES |= {"shared_memory", "sharedctypes", "spawn", "synchronize", "util"}
-
-_standard_modules: dict = {}  # those that have been replaced, or are used by the replacement
-_installed = False
-
-
-def _import_module(name):
-    __import__(name)
-    return sys.modules[name]
-
-
-def submodule_finder(package: str):
-    """Return the __getattr__ of a package for which multiprocessing's submodules are imported when they are asked for.
-
-    Programs use `multiprocessing.connection`, say, without importing it, after a call that has always imported it.
-    goproc does without some of these imports.
-    """
-
-    def __getattr__(name):
-        if name in _SUBMODULES:
-            return _import_module(f"{package}.{name}")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-
-    return __getattr__
-
-
-def is_installed() -> bool:
-    """Return whether install() has been called, here or in an ancestor that handed it on."""
-    return _installed
 
 
 def install() -> None:
@@ -69,10 +37,9 @@ def install() -> None:
     imported from multiprocessing.pool before stays the standard library's (its processes are goproc's all the same). A
     start method that has been set with multiprocessing stays set.
     """
-    global _installed
-    if _installed:
+    if stdlib.installed:
         return
-    _installed = True
+    stdlib.installed = True
     _replace_contexts()
     _replace_modules()
     for name in multiprocessing.__all__:
@@ -81,48 +48,25 @@ def install() -> None:
         multiprocessing.__getattr__ = submodule_finder("multiprocessing")  # type: ignore[method-assign]
 
 
-def standard_module(name: str):
-    """Return the standard library's own module multiprocessing.<name>, also where goproc's has taken its place.
-
-    It is the same one each time, and the one that the program has imported before install(), if it has.
-    """
-    name = "multiprocessing." + name
-    module = sys.modules.get(name) if _installed else _import_module(name)
-    if module is None or module.__name__ != name:
-        module = _standard_modules.get(name)
-    if module is None:
-        from importlib.util import module_from_spec
-
-        spec = PathFinder.find_spec(name, multiprocessing.__path__)
-        assert spec is not None and spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-    _standard_modules[name] = module
-    return module
-
-
 def _replace_contexts() -> None:
-    ours, theirs = context._default_context, _standard_context._default_context
+    ours, theirs = context._default_context, stdlib.default_context()
     if ours._actual_context is None and theirs._actual_context is not None:
         settled = theirs._actual_context
         ours._actual_context = context._concrete_contexts.get(settled._name, settled)
-    theirs.__class__ = context.DefaultContext
-    theirs.__dict__ = ours.__dict__
-    _standard_context._default_context = ours
-    _standard_context._concrete_contexts.update(context._concrete_contexts)
+    stdlib.replace_contexts(ours, context._concrete_contexts, context.DefaultContext)
 
 
 def _replace_modules() -> None:
     for theirs, ours in _REPLACED_MODULES.items():
         if theirs in sys.modules:
-            _put_in_place(theirs, _import_module(ours))
+            _put_in_place(theirs, import_module(ours))
     sys.meta_path.insert(0, _ModuleReplacer)
 
 
 def _put_in_place(theirs, module) -> None:
     replaced = sys.modules.get(theirs)
     if replaced is not None and replaced.__name__ == theirs:
-        _standard_modules[theirs] = replaced
+        stdlib.replaced[theirs] = replaced
     sys.modules[theirs] = module
     setattr(multiprocessing, theirs.rpartition(".")[2], module)
 
@@ -156,7 +100,7 @@ class _AliasLoader:
 
     @staticmethod
     def create_module(spec):
-        module = _import_module(_REPLACED_MODULES[spec.name])
+        module = import_module(_REPLACED_MODULES[spec.name])
         spec.loader_state = module.__spec__
         return module
 
@@ -179,3 +123,6 @@ class _ReplacingLoader:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         _put_in_place(self._theirs, module)
+
+
+stdlib.install_again = install

@@ -1,25 +1,25 @@
 """Starts a process by fork, and watches processes however they were started. Mirrors multiprocessing/popen_fork.py.
 
-    Popen._launch:  _transport.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
+    Popen._launch:  _native.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
                                                     │             engine's reaper watches, when there is an engine
                                                     └─ child ───▶ process_obj._bootstrap()
 
-    When no seat is left:  ForkPrepare (Go) ──▶ _transport.fork() (C) ──▶ ForkCommit (Go)
+    When no seat is left:  ForkPrepare (Go) ──▶ _native.fork() (C) ──▶ ForkCommit (Go)
 
 Called by context.py. The spawn and forkserver variants derive from this class, as in the standard library.
 """
 
-import atexit
 import os
 import signal
 import sys
 import time
-from multiprocessing import util
 
-from . import _transport, context, cooperative, engine
-from ._transport import collect_again
+from . import _native
+from ._common import calls, cooperative, engine, stdlib
+from ._native import collect_again
+from ._start import start_methods
+from ._start.lifeline import open_lifeline
 from .errors import EngineError
-from .lifeline import open_lifeline
 
 __all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
 
@@ -52,11 +52,11 @@ keeping_tracker = _KeepingTracker()
 
 
 # The defaults of the arguments, here and in Popen.__del__, are for the end of the program, when this module is cleared.
-def _forget(process_id, transport=_transport, engine=engine, refused=EngineError):
-    if (process_id < 0 and transport.forget(process_id)) or not engine.is_loaded():
+def _forget(process_id, native=_native, engine=engine, refused=EngineError):
+    if (process_id < 0 and native.forget(process_id)) or not engine.is_loaded():
         return
     try:
-        engine.call("Forget", process_id)
+        calls.forget(process_id)
     except refused:
         pass
 
@@ -74,10 +74,10 @@ class Popen:
     _registered = False  # with the event loop of gevent
 
     def __init__(self, process_obj):
-        util._flush_std_streams()
+        stdlib.flush_streams()
         self.returncode = None
         self._owner = os.getpid()
-        counters = sys.modules.get("goproc.counters")
+        counters = sys.modules.get("goproc._common.counters")
         if counters is not None and counters.is_counting() and _is_executors(process_obj):
             counters.count_executors()
         self._launch(process_obj)
@@ -108,7 +108,7 @@ class Popen:
         deadline = None if timeout is None else time.monotonic() + timeout
         patched = cooperative.is_patched()
         if self._id < 0 and not patched:
-            code = _transport.join(self._id, timeout)
+            code = _native.join(self._id, timeout)
             if code is not NotImplemented:
                 if code is not None:
                     self.returncode = code
@@ -118,7 +118,7 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        if self._has_sentinel() and not (cooperative if patched else _transport).wait_readable(self.sentinel, timeout):
+        if self._has_sentinel() and not (cooperative if patched else _native).wait_readable(self.sentinel, timeout):
             return None
         # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
         pause = 0.00005
@@ -131,7 +131,7 @@ class Popen:
 
     def _has_sentinel(self):
         """Whether the sentinel is still there: the program may have closed it, and have its own file at the number."""
-        return _transport.mark(self.sentinel) == self._mark
+        return _native.mark(self.sentinel) == self._mark
 
     def terminate(self):
         """Send SIGTERM."""
@@ -170,10 +170,10 @@ class Popen:
         if self._owner != os.getpid():
             os.kill(self.pid, sig)
             return
-        if self._id < 0 and _transport.send_signal(self._id, sig):
+        if self._id < 0 and _native.send_signal(self._id, sig):
             return
         try:
-            engine.call("Signal", self._id, sig)
+            calls.signal(self._id, sig)
         except EngineError:
             self._signal_without_engine(sig)
 
@@ -182,21 +182,20 @@ class Popen:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 os.kill(self.pid, sig)
         except ChildProcessError:  # it has been reaped, or is the fork server's child
-            if self.method == "forkserver" and not _transport.wait_readable(self.sentinel, 0):
+            if self.method == "forkserver" and not _native.wait_readable(self.sentinel, 0):
                 os.kill(self.pid, sig)
         except OSError:  # waitid is refused
             os.kill(self.pid, sig)
 
     def _ended_with(self):
         if self._id < 0:
-            code = _transport.exit_code(self._id)
+            code = _native.exit_code(self._id)
             if code is not NotImplemented:
                 return code
         try:
-            code = engine.call("ExitCode", self._id)
+            return calls.exit_code(self._id)
         except EngineError:
             return self._ended_without_engine()
-        return None if code == engine.RUNNING else code
 
     def _ended_without_engine(self):
         """A poisoned engine reaps nothing any more; what it left behind must still come to an end."""
@@ -204,7 +203,7 @@ class Popen:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
             # Reaped before the engine was poisoned, or the fork server's child.
-            return 255 if _transport.wait_readable(self.sentinel, 0) else None
+            return 255 if _native.wait_readable(self.sentinel, 0) else None
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _watch(self, process_id, pid, sentinel):
@@ -212,7 +211,7 @@ class Popen:
         self._id = process_id
         self.pid = pid
         self.sentinel = sentinel
-        self._mark = _transport.mark(sentinel)
+        self._mark = _native.mark(sentinel)
         self._registered = self.method != "forkserver" and cooperative.register_child(pid)
 
     def _launch(self, process_obj):
@@ -222,7 +221,7 @@ class Popen:
             taken = nursery is not None and nursery.take(process_obj, child)
             if not taken:
                 with keeping_tracker:
-                    taken = _transport.start(process_obj.daemon, child)
+                    taken = _native.start(process_obj.daemon, child)
             if not taken:
                 return self._launch_by_engine(process_obj)
             if not child[1]:
@@ -236,17 +235,17 @@ class Popen:
             raise
 
     def _launch_by_engine(self, process_obj):
-        process_id = engine.call("ForkPrepare")
+        process_id = calls.fork_prepare()
         lifeline = pid = None
         try:
             # What a child must not have of its parent's is closed before the child could use this one.
-            lifeline = _transport.duplicate_lifeline()
+            lifeline = _native.duplicate_lifeline()
             with keeping_tracker:
-                pid = _transport.fork()
+                pid = _native.fork()
             if pid == 0:
-                _transport.put_off_collecting()
+                _native.put_off_collecting()
                 run_child(process_obj, None, lifeline)
-            self._watch(process_id, pid, engine.call("ForkCommit", process_id, pid))
+            self._watch(process_id, pid, calls.fork_commit(process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
             raise
@@ -268,9 +267,8 @@ def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
         if parent_sentinel is None:
             parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
-            atexit._clear()
-            atexit.register(util._exit_function)
-        context.begin_child(process_obj)
+            stdlib.forget_exit_functions()
+        start_methods.begin_child(process_obj)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
         leave(code)
@@ -279,20 +277,20 @@ def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
 def leave(code):
     """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
     if _RUNS_EXIT_FUNCTIONS:
-        atexit._run_exitfuncs()
+        stdlib.run_exit_functions()
     engine.close()  # this process's own, if it has loaded one
     try:
         os._exit(code)
     except OverflowError:
         sys.excepthook(*sys.exc_info())
-        util._flush_std_streams()
+        stdlib.flush_streams()
         os._exit(1)
 
 
 def _end_unknown(process_id, pid, sentinel):
     """End a child whose Popen could not be completed: Ctrl-C in between."""
-    _transport.send_signal(process_id, signal.SIGKILL)
-    _transport.join(process_id, None)
+    _native.send_signal(process_id, signal.SIGKILL)
+    _native.join(process_id, None)
     _forget(process_id)
 
 
@@ -305,8 +303,8 @@ def _end_unwatched(process_id, pid):
             os.waitpid(pid, 0)
     except ChildProcessError:
         pass
-    for function in ("ForkAbort", "Forget"):
+    for function in calls.fork_abort, calls.forget:
         try:
-            engine.call(function, process_id)
+            function(process_id)
         except (EngineError, ValueError, OSError):
             pass  # what made the start fail is being raised

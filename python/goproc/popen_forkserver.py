@@ -5,7 +5,8 @@ Popen._launch:  spawn.dump() ─▶ memfd ─▶ forkserver.connect_to_new_proce
 
 import os
 
-from . import _transport, engine, forkserver, popen_fork, spawn
+from . import _native, forkserver, popen_fork, spawn
+from ._common import engine
 
 __all__ = ["Popen"]
 
@@ -54,7 +55,7 @@ class Popen(popen_fork.Popen):
         """
         code = super().poll(flag)
         if code is None and self._owner == os.getpid() and self._has_sentinel():
-            if _transport.wait_readable(self.sentinel, 0):
+            if _native.wait_readable(self.sentinel, 0):
                 code = self.wait(_PATIENCE)
         return code
 

@@ -1,6 +1,6 @@
 """Starts a process as a fresh interpreter. Mirrors multiprocessing/popen_spawn_posix.py.
 
-Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawnserver.py) forks the child ──┐
+Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawn_server.py) forks the child ──┐
                                  └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
 
 Where there can be no engine, multiprocessing's util.spawnv_passfds() executes the interpreter.
@@ -11,7 +11,8 @@ import os
 import sys
 from multiprocessing import util
 
-from . import _transport, engine, popen_fork, spawn
+from . import _native, popen_fork, spawn
+from ._common import calls, engine
 
 __all__ = ["Popen", "stop_server"]
 
@@ -46,7 +47,7 @@ class Popen(popen_fork.Popen):
         tracker_fd = spawn.tracker_fd()
         own = [spawn.dump(process_obj, self)]
         try:
-            own.append(_transport.duplicate_lifeline())
+            own.append(_native.duplicate_lifeline())
             fds = [own[0], tracker_fd, own[1], *self._fds]
             if engine.refusal() is not None:
                 self._watch(*_execute(fds))
@@ -54,13 +55,11 @@ class Popen(popen_fork.Popen):
             process_id = _ask_server(fds)
             if process_id is None:
                 command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
-                process_id = engine.call(
-                    "Spawn", engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(fds)
-                )
+                process_id = calls.spawn(command, fds)
         finally:
             for fd in own:
                 os.close(fd)
-        self._watch(process_id, engine.call("Pid", process_id), engine.call("Sentinel", process_id))
+        self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
 
 
 _pays = False  # whether a process has been spawned: only with the second is a server quicker
@@ -69,8 +68,7 @@ _server_refuses = False
 
 def stop_server():
     """Stop the spawn server, if one runs, and wait for its end. The next process starts another."""
-    if engine.is_loaded():
-        engine.call("ServerStop", "spawn")
+    calls.stop_server("spawn")
 
 
 def _ask_server(fds):
@@ -85,11 +83,10 @@ def _ask_server(fds):
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
         return None  # a command line of the program's own is there to be executed each time
-    command = spawn.get_command_line("goproc.spawnserver:main")
-    arguments = engine.encode_texts(command), engine.encode_environment(), engine.encode_numbers(fds)
+    command = spawn.get_command_line("goproc._start.spawn_server:main")
     for _ in range(2):
         try:
-            return engine.request_process("spawn", *arguments)
+            return calls.ask_spawn_server(command, fds)
         except ProcessLookupError:
             pass  # it has ended: another one takes its place
         except (OSError, ValueError) as error:
@@ -105,4 +102,4 @@ def _execute(fds):
     """Execute an interpreter for a child without an engine; return the id of its seat, its pid and its pidfd."""
     command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
     pid = util.spawnv_passfds(os.fsencode(command[0]), command, fds)
-    return _transport.take_on(pid)
+    return _native.take_on(pid)

@@ -15,17 +15,18 @@ import sys
 from _pickle import load  # package pickle's, without the parts in Python that a child does not need
 from io import BytesIO, open_code
 
-from . import _transport, context
-from .lifeline import open_lifeline
+from . import _native
+from ._common import stdlib
+from ._start import start_methods
+from ._start.lifeline import open_lifeline
 
-deferred_imports = sys.modules.get("goproc.deferred_imports")  # in a spawned child
+deferred_imports = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
     deferred_imports.import_util()
 
 from multiprocessing import context as _standard_context  # noqa: E402
-from multiprocessing import process, util  # noqa: E402
 from multiprocessing import spawn as _standard  # noqa: E402
-from multiprocessing.spawn import _fixup_main_from_path, old_main_modules  # noqa: E402
+from multiprocessing.spawn import old_main_modules  # noqa: E402
 
 __all__ = [
     "freeze_support",
@@ -85,13 +86,12 @@ _STARTING_EXECUTABLE = _command_executable
 
 
 def _split_command(line, source):
-    import json
     import shutil
 
-    from . import engine
+    from ._common import calls
 
     try:
-        words = json.loads(engine.call("SplitCommand", line))
+        words = calls.split_command(line)
     except ValueError as error:
         raise ValueError(f"{source}: {line!r} is not a command line: {error}") from None
     if not words:
@@ -115,7 +115,7 @@ def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
         f"import sys; p = {_PACKAGE_PARENT!r}; p in sys.path or sys.path.insert(0, p); "
         f"from {module} import {name} as f; f(*map(int, sys.argv[2:]))"
     )
-    options = util._args_from_interpreter_flags()
+    options = stdlib.interpreter_flags()
     return [*interpreter_command(), *options, "-c", f"exec({program!r}, {{}})", flag, *words]
 
 
@@ -133,16 +133,14 @@ def get_preparation_data(name, daemon=False):
 
     Raises RuntimeError when called while `__main__` is being imported in a child (no `if __name__ == "__main__"`).
     """
-    from .install import is_installed
-
-    standard_default = _standard_context._default_context
+    standard_default = stdlib.default_context()
     settled = standard_default._actual_context
     data = _standard.get_preparation_data(name)
     # Until Python 3.13.12 and 3.14.3 this settles the default start method. The program may not have chosen it yet.
     standard_default._actual_context = settled
     data["goproc"] = {
-        "installed": is_installed(),
-        "start_method": context._default_context.get_start_method(allow_none=True),
+        "installed": stdlib.is_installed(),
+        "start_method": start_methods.default.get_start_method(allow_none=True),
         "daemon": bool(daemon),
     }
     return data
@@ -164,10 +162,8 @@ def prepare(data):
     own = data.get("goproc")
     if own is not None:
         if own["installed"]:
-            from .install import install
-
-            install()  # before `__main__` is imported: it may import multiprocessing
-        context._default_context.set_start_method(own["start_method"], force=True)
+            stdlib.install_again()  # before `__main__` is imported: it may import multiprocessing
+        start_methods.default.set_start_method(own["start_method"], force=True)
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
     if main_path is not None:
@@ -178,7 +174,7 @@ def prepare(data):
         except RuntimeError as error:
             # Of a pool's workers: what other processes raise is printed as multiprocessing prints it.
             if own is not None and own.get("worker") is not None and not lacks_guard(error):
-                from .describe import add_note
+                from ._pool.failures import add_note
 
                 add_note(error, _MAIN_GUARD)
             raise
@@ -205,7 +201,7 @@ def import_main_path(main_path):
     current = sys.modules["__main__"]
     is_file = main_path.endswith(".py") and os.path.isfile(main_path)
     if not is_file or getattr(current, "__file__", None) == main_path or os.path.basename(main_path) == "ipython.py":
-        return _fixup_main_from_path(main_path)
+        return stdlib.fix_main(main_path)
     old_main_modules.append(current)
     module = type(sys)("__mp_main__")
     module.__dict__.update(__file__=main_path, __package__="")
@@ -238,7 +234,7 @@ def dump(process_obj, popen):
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
     data["goproc"]["worker"] = getattr(process_obj, "_goproc_worker", None)
-    if _transport.file_size_limit() < 1 << 62:
+    if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
         return put("goproc-process", buffer)
@@ -264,7 +260,7 @@ def _dump_to(file, data, process_obj, popen):
 
 def put(name, buffer):
     """Return a descriptor from which the contents of a BytesIO can be read: of a memfd of that name, or of a pipe."""
-    if len(buffer.getbuffer()) > _transport.file_size_limit():
+    if len(buffer.getbuffer()) > _native.file_size_limit():
         return _fed_pipe(buffer)
     fd = open_unnamed(name)
     try:
@@ -340,15 +336,16 @@ def tracker_fd():
     global _tracker
     from multiprocessing import resource_tracker
 
-    tracker = resource_tracker._resource_tracker
+    tracker = stdlib.tracker()
     fd = tracker._fd
     if fd is not None:
-        seen = fd, _transport.mark(fd), tracker._pid
+        seen = fd, _native.mark(fd), tracker._pid
         # multiprocessing, too, may have started another one since, whose pipe has the same number.
         if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
             tracker._fd = tracker._pid = None  # the old one ends when nobody has its pipe
     fd = resource_tracker.getfd()
-    _tracker = fd, _transport.mark(fd), tracker._pid
+    assert fd is not None  # it has been started
+    _tracker = fd, _native.mark(fd), tracker._pid
     return fd
 
 
@@ -376,7 +373,7 @@ class Rehearsal:
                 load(file).run()
         except Exception:
             pass
-        util._flush_std_streams()
+        stdlib.flush_streams()
 
     def close(self):
         os.close(self._data_fd)
@@ -391,9 +388,7 @@ def spawn_main(data_fd, tracker_fd, lifeline_fd):
     if deferred_imports is not None:
         deferred_imports.use_tracker(tracker_fd)
     else:
-        from multiprocessing import resource_tracker
-
-        resource_tracker._resource_tracker._fd = tracker_fd
+        stdlib.tracker()._fd = tracker_fd
     code = main(data_fd, lifeline_fd)
     gc.unfreeze()  # what the spawn server has frozen is to be taken down with all the rest, in the same order
     sys.exit(code)
@@ -405,7 +400,7 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
     interrupt_handler: what SIGINT shall do, if it is ignored so far; a pool's worker sees to that itself.
     """
     with os.fdopen(data_fd, "rb") as file:
-        process.current_process()._inheriting = True
+        stdlib.is_inheriting(True)
         try:
             data = load(file)
             if interrupt_handler is not None:
@@ -419,20 +414,20 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
                 process_obj = load(file)
             except BaseException as error:
                 if (end := data["goproc"].get("worker")) is not None:
-                    from . import worker
+                    from ._pool import worker
 
                     worker.could_not_begin(end.open(), error, not lacks_guard(error))
                     return 1  # the pool says what it was: once, and not for each worker
                 raise
         finally:
-            del process.current_process()._inheriting
-    context.begin_child(process_obj)
+            stdlib.is_inheriting(False)
+    start_methods.begin_child(process_obj)
     return process_obj._bootstrap(parent_sentinel)
 
 
 def _handle_interrupts(handler, worker_end):
     if worker_end is not None and handler is signal.default_int_handler:
-        from .worker import leave_interrupts
+        from ._pool.worker import leave_interrupts
 
         handler = leave_interrupts
     signal.signal(signal.SIGINT, handler)

@@ -4,6 +4,8 @@
 
 Each cell is from a program of its own (subject.py), with a limit of time. --write puts the table between the markers in
 the file. A library that is not installed has no column.
+
+The exit status is 1 if goproc does not do in a cell what docs/reliability.md promises, else 0.
 """
 
 import argparse
@@ -65,6 +67,18 @@ def main():
         before, rest = options.write.read_text().split(MARKERS[0])
         _, after = rest.split(MARKERS[1])
         options.write.write_text(f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{after}")
+    broken = [
+        fault for (fault, library), text in cells.items() if library == "goproc" and not kept(fault, text.result())
+    ]
+    if broken:
+        print("goproc does not do what docs/reliability.md promises:", ", ".join(broken), file=sys.stderr)
+    return int(bool(broken))
+
+
+def kept(fault, text):
+    """Whether a cell is what goproc promises: an exception for the one task, and nothing left of a killed program."""
+    expected = "all gone " if fault.startswith("killed") else "`"
+    return text.startswith(expected) and "**" not in text and "other tasks lost" not in text
 
 
 def installed(library):
@@ -163,4 +177,4 @@ def marked(mark):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

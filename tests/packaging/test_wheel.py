@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from goproc import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # The first of these tests builds the wheel.
@@ -28,17 +30,17 @@ def test_holds_the_package_and_nothing_else(unpacked):
     source = ROOT / "python"
     package = {str(path.relative_to(source)) for path in source.joinpath("goproc").rglob("*.py*") if path.is_file()}
     package = {name for name in package if name.endswith((".py", ".pyi"))}
-    wanted = package | {"goproc/py.typed", f"goproc/_engine{suffix}", f"goproc/_transport{suffix}"}
+    wanted = package | {"goproc/py.typed", f"goproc/_engine{suffix}", f"goproc/_native{suffix}"}
     found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    metadata = {name for name in found if name.startswith("goproc-0.1.0.dist-info/")}
+    metadata = {name for name in found if name.startswith(f"goproc-{__version__}.dist-info/")}
     assert found - metadata == wanted
-    names = {name.removeprefix("goproc-0.1.0.dist-info/") for name in metadata}
+    names = {name.removeprefix(f"goproc-{__version__}.dist-info/") for name in metadata}
     assert names == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
 
 
 def test_is_for_this_interpreter_and_platform_only(wheel):
-    version = f"cp3{sys.version_info.minor}"
-    assert re.fullmatch(rf"goproc-0\.1\.0-{version}-{version}-linux_\w+\.whl", wheel.name)
+    python = f"cp3{sys.version_info.minor}"
+    assert re.fullmatch(rf"goproc-{re.escape(__version__)}-{python}-{python}-linux_\w+\.whl", wheel.name)
 
 
 def test_has_no_path_of_the_build_machine(unpacked, source_copy):
@@ -74,11 +76,11 @@ def test_exports_the_c_abi_beside_the_module(unpacked):
     assert {"PyInit__engine", "goproc_abi_version", "goproc_fd_register"} <= defined
 
 
-def test_transport_exports_its_module_only(unpacked):
-    (transport,) = unpacked.rglob("_transport*.so")
-    command = ["readelf", "-W", "--dyn-syms", transport]
+def test_native_exports_its_module_only(unpacked):
+    (native,) = unpacked.rglob("_native*.so")
+    command = ["readelf", "-W", "--dyn-syms", native]
     symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"FUNC\s+GLOBAL\s+DEFAULT\s+\d+\s+(\w+)", symbols) == ["PyInit__transport"]
+    assert re.findall(r"FUNC\s+GLOBAL\s+DEFAULT\s+\d+\s+(\w+)", symbols) == ["PyInit__native"]
 
 
 def test_runs_where_there_is_no_go_and_no_compiler(fresh_python, tmp_path):
@@ -107,13 +109,17 @@ def test_installs_the_console_command(fresh_python, tmp_path):
 
 
 def test_metadata(unpacked):
-    metadata = (unpacked / "goproc-0.1.0.dist-info" / "METADATA").read_text()
-    for line in ("Name: goproc", "Version: 0.1.0", "License-Expression: BSD-3-Clause", "Requires-Python: >=3.10"):
+    metadata = (unpacked / f"goproc-{__version__}.dist-info" / "METADATA").read_text()
+    version = f"Version: {__version__}"
+    for line in ("Name: goproc", version, "License-Expression: BSD-3-Clause", "Requires-Python: >=3.10"):
         assert f"\n{line}\n" in metadata
     assert not re.findall(r"(?m)^Requires-Dist: (?!.*; *extra ==|.*and extra ==)", metadata), "a runtime dependency"
 
 
-def test_the_engine_has_the_version_of_the_package(fresh_python):
-    code = "import goproc.engine as e, importlib.metadata as m; print(e.call('Version') == m.version('goproc'))"
+def test_metadata_package_and_engine_have_one_version(fresh_python):
+    code = (
+        "import goproc, goproc._common.engine as engine, importlib.metadata as metadata\n"
+        "print(metadata.version('goproc'), goproc.__version__, engine.call('Version'))"
+    )
     ran = subprocess.run([fresh_python, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (ran.stdout, ran.stderr) == ("True\n", "")
+    assert (ran.stdout, ran.stderr) == (f"{__version__} {__version__} {__version__}\n", "")

@@ -12,7 +12,8 @@ import time
 from multiprocessing.connection import wait
 
 import goproc
-from goproc import _transport, engine
+from goproc import _native
+from goproc._common import calls, engine
 
 context = goproc.get_context("fork")
 
@@ -56,7 +57,7 @@ def watched_from_then_on(load):
     after = start(sys.exit, 5)
     wait_until(lambda: is_gone(after.pid))
     assert after.exitcode == 5
-    stats = engine.stats()
+    stats = calls.stats()
     assert stats["running"] == 0 and stats["started"]["fork"] >= 6
 
 
@@ -91,7 +92,7 @@ def while_threads_fork():
     for thread in threads:
         thread.join()
     assert codes == [0] * 15
-    assert engine.stats()["started"]["fork"] == 15
+    assert calls.stats()["started"]["fork"] == 15
 
 
 def use_an_engine():
@@ -115,13 +116,13 @@ def children_of_a_parent_with_one():
 
 
 def fork_only():
-    assert _transport.engine_state() == 2
-    assert engine.stats()["started"]["fork"] == 0
+    assert _native.engine_state() == 2
+    assert calls.stats()["started"]["fork"] == 0
     process = start(time.sleep, 60)
     process.terminate()
     process.join()
     assert process.exitcode == -signal.SIGTERM
-    assert _transport.engine_state() == 2
+    assert _native.engine_state() == 2
     assert len(os.listdir("/proc/self/task")) == 1
 
 
@@ -133,12 +134,12 @@ def when_no_seat_is_left():
     assert not engine.is_loaded()
     processes += [start(read, reader, writer) for _ in range(3)]
     assert engine.is_loaded()
-    assert engine.stats()["running"] == 1027
+    assert calls.stats()["running"] == 1027
     os.close(writer)
     for process in processes:
         process.join()
         assert process.exitcode == 7
-    assert engine.stats()["started"]["fork"] == 1027
+    assert calls.stats()["started"]["fork"] == 1027
 
 
 def read(reader, writer):

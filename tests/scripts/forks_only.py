@@ -10,7 +10,8 @@ import time
 from multiprocessing.connection import wait
 
 import goproc
-from goproc import _transport, engine
+from goproc import _native
+from goproc._common import calls, engine
 
 context = goproc.get_context("fork")
 
@@ -154,17 +155,17 @@ def no_descriptors():
 
 
 def stats():
-    assert engine.stats() == counted(0, 0)
+    assert calls.stats() == counted(0, 0)
     first, second = start(time.sleep, 60), start(sys.exit, 3)
     wait([second.sentinel])
-    assert engine.stats() == counted(2, 1)
+    assert calls.stats() == counted(2, 1)
     assert second.exitcode == 3
     first.kill()
     first.join()
-    assert engine.stats() == counted(2, 0)
+    assert calls.stats() == counted(2, 0)
     engine.close()
     start(sys.exit, 0).join()
-    assert engine.stats() == counted(3, 0)
+    assert calls.stats() == counted(3, 0)
 
 
 def counted(forked, running):
@@ -179,7 +180,7 @@ def nested():
 
 
 def descend(depth):
-    assert engine.stats() == counted(0, 0)
+    assert calls.stats() == counted(0, 0)
     assert goproc.active_children() == []
     if depth:
         process = start(descend, depth - 1)
@@ -243,7 +244,7 @@ def forked_by_the_user():
         assert process.exitcode is None
         goproc.process._children.clear()
         exit_codes()
-        assert engine.stats()["started"]["fork"] == 6
+        assert calls.stats()["started"]["fork"] == 6
         check()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
@@ -263,7 +264,7 @@ def very_many():
     del process, processes
     assert descriptors() == before[0]
     assert len(open("/proc/self/maps").readlines()) < before[1] + 10
-    assert engine.stats() == counted(1501, 0)
+    assert calls.stats() == counted(1501, 0)
 
 
 def start(target, *args, daemon=False):
@@ -293,7 +294,7 @@ def descriptors():
 def check():
     """There is no engine, and no thread of one."""
     assert not engine.is_loaded()
-    assert _transport.engine_state() == 0
+    assert _native.engine_state() == 0
     deadline = time.monotonic() + 30
     while len(os.listdir("/proc/self/task")) > 1:  # a thread that has been joined may be there for a moment
         assert time.monotonic() < deadline

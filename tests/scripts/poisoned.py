@@ -4,7 +4,7 @@ import sys
 import time
 
 import goproc
-from goproc import engine
+from goproc._common import engine
 from goproc.errors import EngineError
 
 

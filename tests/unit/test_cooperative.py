@@ -2,7 +2,7 @@
 
 import threading
 
-from goproc import _transport
+from goproc import _native
 
 
 def test_what_waits_lets_others_run(method, run_script):
@@ -14,9 +14,9 @@ def test_what_waits_lets_others_run(method, run_script):
 def test_a_turn_belongs_to_a_greenlet():
     """Several of them share a thread. What tells them apart is asked for."""
     current = 1
-    _transport.tell_threads_apart_by(lambda: current)
+    _native.tell_threads_apart_by(lambda: current)
     try:
-        turn = _transport.Turn()
+        turn = _native.Turn()
         with turn as depth:
             assert depth == 1
             current = 2
@@ -29,4 +29,4 @@ def test_a_turn_belongs_to_a_greenlet():
         with turn as depth:
             assert depth == 1
     finally:
-        _transport.tell_threads_apart_by(threading.get_ident)
+        _native.tell_threads_apart_by(threading.get_ident)

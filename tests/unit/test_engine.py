@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import goproc
-from goproc import _transport, engine
+from goproc import _native
+from goproc._common import calls, engine
 from goproc.errors import EngineError
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -50,8 +51,8 @@ def test_errors(text, exception):
 
 
 def test_texts_are_bytes():
-    assert engine.encode_texts([b'\xff"\n', "é", Path("a")]) == '["\\u00ff\\"\\n","\\u00c3\\u00a9","a"]'
-    assert engine.encode_numbers([1, 2]) == "[1,2]"
+    assert calls._texts([b'\xff"\n', "é", Path("a")]) == '["\\u00ff\\"\\n","\\u00c3\\u00a9","a"]'
+    assert calls._numbers([1, 2]) == "[1,2]"
 
 
 def test_refused_arguments():
@@ -72,7 +73,7 @@ def test_loading_keeps_the_limit_of_open_files(run_script):
 import resource
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-from goproc import engine
+from goproc._common import calls, engine
 engine.load()
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == (200, hard)
 """
@@ -82,7 +83,7 @@ assert resource.getrlimit(resource.RLIMIT_NOFILE) == (200, hard)
 def test_loaded_by_many_threads(run_script):
     code = """
 import threading
-from goproc import engine
+from goproc._common import calls, engine
 modules = []
 threads = [threading.Thread(target=lambda: modules.append(engine.load())) for _ in range(8)]
 for thread in threads: thread.start()
@@ -96,19 +97,20 @@ def test_forked_generations(run_script):
     """Each generation of os.fork() loads its own engine, also from a process that has loaded a copy itself."""
     code = """
 import os, sys
-from goproc import engine, _transport
+from goproc import _native
+from goproc._common import calls, engine
 from multiprocessing import util
 import goproc
 for generation in range(6):
-    assert _transport.engine_state() == (2 if generation else 0)
+    assert _native.engine_state() == (2 if generation else 0)
     assert not engine.is_loaded()
     process = goproc.get_context("fork").Process(target=sys.exit, args=(generation,))
     process.start()
     process.join()
     assert process.exitcode == generation
     engine.load()
-    assert _transport.engine_state() == 1
-    assert engine.stats()["started"]["fork"] == 1
+    assert _native.engine_state() == 1
+    assert calls.stats()["started"]["fork"] == 1
     pid = os.fork()
     if pid:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -121,13 +123,13 @@ for generation in range(6):
 def test_stats_outlive_the_engine(run_script):
     code = """
 import goproc
-from goproc import engine
+from goproc._common import calls, engine
 process = goproc.get_context("fork").Process()
 process.start()
 process.join()
 engine.load()
 engine.close()
-assert engine.stats()["started"]["fork"] == 1
+assert calls.stats()["started"]["fork"] == 1
 try:
     process = goproc.get_context("fork").Process()
     process.start()
@@ -164,28 +166,28 @@ def test_interrupt_in_join(method):
 
 
 class TestTransport:
-    """_transport's functions, as far as processes do not show them."""
+    """_native's functions, as far as processes do not show them."""
 
     def test_wait_readable(self):
         reader, writer = os.pipe()
         try:
-            assert not _transport.wait_readable(reader, 0)
-            assert not _transport.wait_readable(reader, -5)
+            assert not _native.wait_readable(reader, 0)
+            assert not _native.wait_readable(reader, -5)
             before = time.monotonic()
-            assert not _transport.wait_readable(reader, 0.02)
+            assert not _native.wait_readable(reader, 0.02)
             assert time.monotonic() - before >= 0.02
             os.write(writer, b"x")
-            assert _transport.wait_readable(reader, None)
-            assert _transport.wait_readable(reader, 1e300)
+            assert _native.wait_readable(reader, None)
+            assert _native.wait_readable(reader, 1e300)
             with pytest.raises(TypeError):
-                _transport.wait_readable(reader, "soon")
+                _native.wait_readable(reader, "soon")
             with pytest.raises(ValueError):
-                _transport.wait_readable(reader, float("nan"))
+                _native.wait_readable(reader, float("nan"))
         finally:
             os.close(reader)
             os.close(writer)
         with pytest.raises(OSError, match="Bad file descriptor"):
-            _transport.wait_readable(reader, 0)
+            _native.wait_readable(reader, 0)
 
     def test_signal_handlers_run_while_it_waits(self):
         reader, writer = os.pipe()
@@ -194,7 +196,7 @@ class TestTransport:
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.02)
             before = time.monotonic()
-            assert not _transport.wait_readable(reader, 0.1)
+            assert not _native.wait_readable(reader, 0.1)
             assert before + 0.02 <= seen[0] < time.monotonic() - 0.01
             assert time.monotonic() - before >= 0.1
         finally:
@@ -204,19 +206,19 @@ class TestTransport:
 
     def test_lifeline_has_its_own_description(self):
         reader, writer = os.pipe()
-        own = _transport.lifeline(reader, 0)
+        own = _native.lifeline(reader, 0)
         try:
             assert own != reader
             assert not os.get_blocking(own) and os.get_blocking(reader)
             assert not os.get_inheritable(own)
-            assert not _transport.wait_readable(own, 0)
+            assert not _native.wait_readable(own, 0)
             os.close(writer)
-            assert _transport.wait_readable(own, 0)
+            assert _native.wait_readable(own, 0)
         finally:
             os.close(own)
             os.close(reader)
         with pytest.raises(OSError):
-            _transport.lifeline(reader, 0)
+            _native.lifeline(reader, 0)
 
     def test_lifeline_of_a_parent_that_is_gone(self):
         process = goproc.get_context("fork").Process(target=hold_a_dead_lifeline)
@@ -226,13 +228,13 @@ class TestTransport:
 
     def test_attach_refuses_what_is_no_engine(self):
         with pytest.raises(ImportError, match="is not loaded"):
-            _transport.attach("/nowhere/_engine.so")
+            _native.attach("/nowhere/_engine.so")
         with pytest.raises(ImportError, match="is not a goproc engine"):
-            _transport.attach(_transport.__file__)
+            _native.attach(_native.__file__)
 
 
 def hold_a_dead_lifeline():
     reader, writer = os.pipe()
     os.close(writer)
-    _transport.lifeline(reader, signal.SIGKILL)
+    _native.lifeline(reader, signal.SIGKILL)
     time.sleep(60)

@@ -8,7 +8,8 @@ import warnings
 import inside_targets as inside
 import pytest
 
-from goproc import crew, engine
+from goproc._common import calls
+from goproc._pool import crew
 
 ORDERS = [("fork", "nothing"), ("fork", "process"), ("fork", "pool"), ("fork", "queue"), ("fork", "lock")]
 ORDERS += [("spawn", "process"), ("spawn", "pool"), ("forkserver", "process"), ("forkserver", "pool")]
@@ -36,7 +37,7 @@ def test_workers_without_a_task_run_their_exit_functions(context, end, tmp_path,
     for _ in range(5):
         pool = context.Pool(2, inside.finalize, (file,))
         pool.map(abs, range(10), 1)
-        while pool._taskqueue.qsize() or engine.call("PoolUp", pool._crew.number) < 2:
+        while pool._taskqueue.qsize() or calls.pool_up(pool._crew.number) < 2:
             pass
         workers = list(pool._pool)
         if end == "leave":

@@ -49,7 +49,7 @@ import goproc
 process = goproc.get_context("fork").Process()
 process.start()
 process.join()
-assert not goproc.engine.is_loaded()
+assert not goproc._common.engine.is_loaded()
 """
     line = "goproc: processes started: fork 1, spawn 0, forkserver 0; tasks done: 0; workers lost: 0\n"
     assert run_script("-c", code, GOPROC_STATS="1").stderr == line

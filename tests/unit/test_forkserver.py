@@ -9,7 +9,8 @@ import process_targets as targets
 import pytest
 
 import goproc
-from goproc import engine, forkserver
+from goproc import forkserver
+from goproc._common import engine
 
 
 def test_who_knows_that_a_process_has_ended_knows_how():

@@ -21,7 +21,7 @@ def test_nothing_but_its_own_modules_beside_multiprocessings(run_script):
     others = {name for name in ours - theirs if name.partition(".")[0] != "goproc"}
     assert others == set()
     assert not {"tempfile", "random", "shutil", "subprocess", "asyncio", "socket"} & (ours - theirs)
-    assert not {"goproc.pool", "goproc.engine", "goproc._engine", "goproc._transport"} & ours
+    assert not {"goproc.pool", "goproc._common.engine", "goproc._engine", "goproc._native"} & ours
 
 
 NOTHING_SETTLED = """

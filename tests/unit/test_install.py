@@ -25,7 +25,7 @@ CHECKS = """
 import pickle, sys
 import multiprocessing, multiprocessing.pool, multiprocessing.forkserver, multiprocessing.popen_fork
 import goproc.pool, goproc.forkserver, goproc.context
-from goproc.install import standard_module
+from goproc._common.stdlib import standard_module
 assert multiprocessing.Process is goproc.Process
 assert multiprocessing.pool is sys.modules["multiprocessing.pool"] is goproc.pool
 assert multiprocessing.forkserver is goproc.forkserver
@@ -58,13 +58,13 @@ def test_a_start_method_that_is_set_stays(run_script):
     assert run_script("-c", code + "print(goproc.get_start_method())").stdout == "spawn\n"
 
 
-@pytest.mark.parametrize("before", ["", "import goproc.pool", "import goproc.queue_pool"])
+@pytest.mark.parametrize("before", ["", "import goproc.pool", "import goproc._pool.queue_pool"])
 def test_a_pool_class_that_was_imported_before(run_script, method, before):
     """It stays the standard library's, and works, on the engine's processes."""
     code = f"""
 from multiprocessing.pool import Pool
 {before}
-import goproc, goproc.engine
+import goproc, goproc._common.calls
 goproc.install()
 goproc.set_start_method({method!r})
 with Pool(2, maxtasksperchild=2) as pool:
@@ -74,7 +74,7 @@ try:
         pool.apply(int, ("x",))
 except ValueError as error:
     print(type(error.__cause__).__name__)
-print(type(pool).__module__, goproc.engine.stats()["started"][{method!r}] >= 3)
+print(type(pool).__module__, goproc._common.calls.stats()["started"][{method!r}] >= 3)
 """
     expected = "[1, 2, 3] [0, 1, 2, 3]\nRemoteTraceback\nmultiprocessing.pool True\n"
     assert run_script("-c", code, timeout=20).stdout == expected

@@ -14,8 +14,9 @@ import pytest
 from conftest import THREADS_ARE_MEANT
 
 import goproc
-from goproc import _transport, crew
-from goproc.nursery import Nursery
+from goproc import _native
+from goproc._pool import nursery as nursery_module
+from goproc._pool.nursery import Nursery
 
 MANY = 8
 
@@ -159,7 +160,7 @@ def test_where_siblings_cannot_be_forked(context, monkeypatch):
         def fork(self, count, turns):
             return None
 
-    monkeypatch.setattr(_transport, "Nursery", Unable)
+    monkeypatch.setattr(_native, "Nursery", Unable)
     with context.Pool(MANY) as pool:
         assert set(all_workers(pool)) == {process.pid for process in pool._pool}
 
@@ -328,7 +329,7 @@ def test_what_is_forked_ahead_is_killed(context):
 
 def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypatch):
     """Each worker is forked then."""
-    real = _transport.Nursery
+    real = _native.Nursery
 
     class Killed:
         def __init__(self, most):
@@ -348,7 +349,7 @@ def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypat
                 self.lifeline = self._real.lifeline
             return number
 
-    monkeypatch.setattr(_transport, "Nursery", Killed)
+    monkeypatch.setattr(_native, "Nursery", Killed)
     for _ in range(10):
         with context.Pool(MANY) as pool:
             assert set(all_workers(pool)) == {process.pid for process in pool._pool}
@@ -440,7 +441,7 @@ def test_closed_while_workers_are_replaced(context):
 
 def test_not_needed_for_a_second(context, monkeypatch):
     """What was forked ahead ends by itself; the next worker is forked."""
-    monkeypatch.setattr(crew, "_BRISK", 60)
+    monkeypatch.setattr(nursery_module, "_BRISK", 60)
     with context.Pool(1, maxtasksperchild=1) as pool:
         pids = pool.map(slow, [0, 0, 0, 1.3, 0, 0, 0], 1)
     assert len(set(pids)) == 7
@@ -452,7 +453,7 @@ def slow(seconds):
 
 
 def test_a_clone_cannot_be_what_it_is_not():
-    nursery = _transport.Nursery(3)
+    nursery = _native.Nursery(3)
     record: list = []
     assert nursery.take(record) is False
     with pytest.raises(ValueError):
@@ -460,7 +461,7 @@ def test_a_clone_cannot_be_what_it_is_not():
     with pytest.raises(ValueError):
         nursery.fork(4, 0)
     with pytest.raises(ValueError):
-        _transport.Nursery(0)
+        _native.Nursery(0)
     nursery.pass_on()
     nursery.retire()
     nursery.close()
@@ -472,7 +473,7 @@ def test_a_clone_cannot_be_what_it_is_not():
 
 def test_clones_that_are_not_taken_are_ended():
     before = children()
-    nursery = _transport.Nursery(5)
+    nursery = _native.Nursery(5)
     if nursery.fork(5, 5) != -1:
         os._exit(0)
     nursery.retire()
@@ -489,5 +490,5 @@ def test_the_main_program_is_killed_while_it_starts_a_pool():
         time.sleep(0.15 + 0.01 * number)
         program.kill()
         program.wait()
-        assert _transport.wait_readable(read, 30)  # at its end: nobody has the other end any more
+        assert _native.wait_readable(read, 30)  # at its end: nobody has the other end any more
         os.close(read)

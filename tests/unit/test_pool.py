@@ -305,7 +305,7 @@ def test_results_survive_their_pool(context):
 
 
 def test_a_worker_that_ignores_sigterm_is_killed(monkeypatch, tmp_path):
-    monkeypatch.setattr("goproc.crew.GRACE", 0.05)
+    monkeypatch.setattr("goproc._pool.crew.GRACE", 0.05)
     pool = goproc.Pool(1)
     pool.apply(targets.ignore_sigterm)
     process = pool._pool[0]
@@ -318,7 +318,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(monkeypatch, tmp_path):
 
 
 def test_a_worker_that_ignores_sigterm_of_a_pool_that_cannot_be_made(monkeypatch, tmp_path):
-    monkeypatch.setattr("goproc.crew.GRACE", 0.05)
+    monkeypatch.setattr("goproc._pool.crew.GRACE", 0.05)
     processes = []
 
     def refuse():

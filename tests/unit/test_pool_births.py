@@ -8,7 +8,8 @@ import pool_targets as targets
 import pytest
 
 import goproc
-from goproc import WorkerLostError, crew
+from goproc import WorkerLostError
+from goproc._pool import crew
 
 WAIT = 30
 

@@ -14,7 +14,8 @@ import pool_targets as targets
 import pytest
 
 import goproc
-from goproc import WorkerLostError, crew
+from goproc import WorkerLostError
+from goproc._pool import crew
 
 #: Seconds by which even a loaded machine has noticed a fault.
 SOON = 20

@@ -15,14 +15,14 @@ import pytest
 
 import goproc
 import goproc.pool
-from goproc import engine
+from goproc._common import calls
 
 PARTS = {"_cache", "_taskqueue", "_inqueue", "_outqueue", "_quick_put", "_quick_get", "_change_notifier"}
 THREADS = {"_worker_handler", "_task_handler", "_result_handler"}
 
 
 def tasks_done():
-    return engine.stats()["tasks"]
+    return calls.stats()["tasks"]
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ OWN_WORKERS = [
 @pytest.mark.parametrize("cls", OWN_WORKERS)
 def test_workers_of_ones_own(context, cls, tmp_path):
     own = type("Own", (cls,), {"folder": str(tmp_path)})
-    before = tasks_done(), engine.stats()["started"][context.get_start_method()]
+    before = tasks_done(), calls.stats()["started"][context.get_start_method()]
     with own(2, context=context) as pool:
         assert type(pool) is own and isinstance(pool, goproc.pool.Pool)
         assert pool.map(abs, range(-10, 0)) == list(range(10, 0, -1))
@@ -422,7 +422,7 @@ def test_workers_of_ones_own(context, cls, tmp_path):
         pool.close()
         pool.join()
     assert {path.name for path in tmp_path.iterdir()} == pids
-    assert (tasks_done(), engine.stats()["started"][context.get_start_method()]) == (before[0], before[1] + 2)
+    assert (tasks_done(), calls.stats()["started"][context.get_start_method()]) == (before[0], before[1] + 2)
 
 
 def test_a_class_is_changed_after_it_was_made(monkeypatch, folder):

@@ -12,7 +12,7 @@ import pytest
 from conftest import THREADS_ARE_MEANT
 
 import goproc
-from goproc import engine
+from goproc._common import engine
 
 SIZES = [0, 1, 32 << 10, (64 << 10) + 1, 100_000, 3 << 20, 20 << 20]
 

@@ -11,7 +11,7 @@ import pytest
 
 import goproc
 from goproc import CancelledError, TaskTimeoutError, WorkerLostError
-from goproc.worker import own_memory
+from goproc._pool.worker import own_memory
 
 #: Seconds after which a test gives up waiting; and a task, for what ends it before.
 SOON = 30
@@ -391,7 +391,7 @@ def test_memory_of_large_arguments_is_used_again():
 
 
 def engine_memory(pool):
-    from goproc import engine
+    from goproc._common import engine
 
     return engine.call("PoolMemoryFD", pool._crew.number)
 

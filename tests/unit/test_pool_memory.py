@@ -12,7 +12,7 @@ import pytest
 from conftest import THREADS_ARE_MEANT
 
 import goproc
-from goproc import engine
+from goproc._common import engine
 
 MEGABYTE = 1 << 20
 

@@ -11,7 +11,7 @@ import pool_targets as targets
 import pytest
 
 import goproc
-from goproc import dispatch
+from goproc._common import stdlib
 
 WAIT = 30
 
@@ -44,7 +44,7 @@ def wait_until(condition):
 @pytest.fixture
 def unwatched(monkeypatch):
     """No thread of the pool collects what nobody asks for."""
-    monkeypatch.setattr(dispatch, "_are_threads_real", lambda: False)
+    monkeypatch.setattr(stdlib, "are_threads_real", lambda: False)
 
 
 LOOKS = {
@@ -178,11 +178,11 @@ def test_a_thread_that_cannot_be_started(monkeypatch):
 
 def test_threads_that_are_greenlets(monkeypatch):
     """gevent puts functions of its own in the place of Python's: such a thread would block all others."""
-    assert dispatch._are_threads_real()
+    assert stdlib.are_threads_real()
     for name in ("_start_joinable_thread", "_start_new_thread"):
         if hasattr(threading, name):
             monkeypatch.setattr(threading, name, lambda *_, **__: None)
-    assert not dispatch._are_threads_real()
+    assert not stdlib.are_threads_real()
 
 
 def test_a_pool_whose_tasks_are_done_is_dropped(context):

@@ -447,11 +447,11 @@ def test_the_status_is_kept_once_whoever_waits(context):
 
 def test_more_processes_than_there_are_seats(monkeypatch):
     """Then the engine's own functions start them; a process of either kind is as good."""
-    from goproc import _transport
+    from goproc import _native
 
     context = goproc.get_context("fork")
     first = start(context, targets.sleep)
-    monkeypatch.setattr(_transport, "start", lambda daemon, record: False)
+    monkeypatch.setattr(_native, "start", lambda daemon, record: False)
     second = start(context, targets.exit_with, 5)
     second.join()
     assert second.exitcode == 5
@@ -493,7 +493,7 @@ def test_the_fork_server_dies():
 
 def standing_by(server):
     """The pids of the children that the fork server has forked ahead, once all of them are there."""
-    from goproc.server import STANDBYS
+    from goproc._start.prefork import STANDBYS
 
     deadline = time.monotonic() + 30
     while True:

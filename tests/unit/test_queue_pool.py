@@ -9,7 +9,7 @@ from conftest import THREADS_ARE_MEANT
 
 import goproc
 import goproc.pool
-from goproc import engine
+from goproc._common import calls
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def handles():
 
 
 def test_queues_are_used(context, handles):
-    before = engine.stats()["started"][context.get_start_method()]
+    before = calls.stats()["started"][context.get_start_method()]
     with targets.PoolWithQueues(2, context=context) as pool:
         assert isinstance(pool, goproc.pool.Pool)
         assert pool.apply(targets.number_of, (handles[7],)) == 7
@@ -30,7 +30,7 @@ def test_queues_are_used(context, handles):
             pool.apply(divmod, (1, 0))
         pool.close()
         pool.join()
-    assert engine.stats()["started"][context.get_start_method()] == before + 2
+    assert calls.stats()["started"][context.get_start_method()] == before + 2
 
 
 def test_derived_classes(handles):
@@ -85,7 +85,7 @@ def test_other_classes_stay_on_the_engines_rings():
     class Derived(goproc.pool.Pool):
         pass
 
-    before = engine.stats()["tasks"]
+    before = calls.stats()["tasks"]
     with Derived(1) as pool:
         assert pool.apply(targets.double, (4,)) == 8
-    assert engine.stats()["tasks"] == before + 1
+    assert calls.stats()["tasks"] == before + 1

@@ -1,6 +1,6 @@
 """Where the C library keeps a thread's id is found whatever its layout; where it is not, all goes the other way.
 
-A library that is loaded before the C library gives other answers than it to the questions of capi/transport/sibling.c.
+A library that is loaded before the C library gives other answers than it to what capi/native/clone/sibling.c asks.
 """
 
 import os
@@ -69,7 +69,8 @@ WHERE = {
 PROGRAM = """
 import logging, os, signal, sys, threading, time
 import goproc
-from goproc import crew, nursery, popen_spawn_posix
+from goproc import popen_spawn_posix
+from goproc._pool import nursery
 
 def about(_=None):
     # Both ask the C library for the id that it has kept.
@@ -82,7 +83,7 @@ def about(_=None):
     signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
     signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
     with open("/proc/self/cmdline") as file:
-        cloned = "spawnserver" in file.read()
+        cloned = "spawn_server" in file.read()
     return os.getpid(), clock == right, received == [signal.SIGUSR1], cloned
 
 def tell(connection):
@@ -94,7 +95,7 @@ if __name__ == "__main__":
     fork_all = nursery.Nursery.fork_all
     nursery.Nursery.fork_all = lambda self: forked.append(fork_all(self)) or forked[-1]
     for _ in range(2):
-        with goproc.get_context("fork").Pool(crew._TOGETHER) as pool:
+        with goproc.get_context("fork").Pool(nursery.TOGETHER) as pool:
             found = pool.map(about, range(100), 1)
             assert all(right and received for _, right, received, _ in found), found
     print(*forked)

@@ -57,7 +57,7 @@ def test_a_fault_in_go_is_an_exception(run_script):
 import ctypes, faulthandler, sys
 if sys.argv[1] == "faulthandler": faulthandler.enable()
 import goproc
-from goproc import engine
+from goproc._common import engine
 library = ctypes.PyDLL(engine.load().__file__)
 number = engine.call("PoolNew", 0)
 long, unsigned = ctypes.c_uint64, ctypes.c_uint32

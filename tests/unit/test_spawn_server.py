@@ -10,8 +10,9 @@ import process_targets as targets
 import pytest
 
 import goproc
-from goproc import engine, popen_spawn_posix
-from goproc.server import STANDBYS
+from goproc import popen_spawn_posix
+from goproc._common import engine
+from goproc._start.prefork import STANDBYS
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ SITE = {
 
 PROGRAM = """
 import goproc
-from goproc import engine
+from goproc._common import engine
 
 if __name__ == "__main__":
     context = goproc.get_context("spawn")

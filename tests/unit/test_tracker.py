@@ -6,11 +6,12 @@ from multiprocessing import resource_tracker, shared_memory
 import pytest
 
 import goproc
-from goproc import _transport, crew
-from goproc.nursery import Nursery
+from goproc import _native
+from goproc._pool import nursery
+from goproc._pool.nursery import Nursery
 
 METHODS = ["fork", "spawn", "forkserver"]
-WORKERS = crew._TOGETHER  # as many as are cloned from one fork
+WORKERS = nursery.TOGETHER  # as many as are cloned from one fork
 
 
 def tracker():
@@ -57,7 +58,7 @@ def test_a_child_has_its_parents_tracker(method):
 
 
 def test_a_child_that_the_engine_has_forked(monkeypatch):
-    monkeypatch.setattr(_transport, "start", lambda daemon, record: False)  # as when no seat is left
+    monkeypatch.setattr(_native, "start", lambda daemon, record: False)  # as when no seat is left
     assert told_by("fork", send_tracker) == (tracker(), False)
 
 

@@ -1,9 +1,9 @@
 // Package ringtest plays in Go what stands at the other ends of a pool's memory: the worker, as
-// capi/transport/channel.c does, and the thread that waits for results, as capi/transport/port.c does. The tests of
+// capi/native/channel.c does, and the thread that waits for results, as capi/native/port_collect.c does. The tests of
 // core/ring and core/pool run on it.
 //
 // It maps the memory a second time, as another process would, and sees it through structures of its own, written after
-// capi/transport/layout.h: a mistake in core/ring's offsets is not repeated here.
+// capi/native/layout.h: a mistake in core/ring's offsets is not repeated here.
 package ringtest
 
 import (
@@ -25,7 +25,7 @@ var ErrKilled = errors.New("the worker has been killed")
 // ErrFull means that the result ring has no room.
 var ErrFull = errors.New("the result ring is full")
 
-// The words of the protocol, as capi/transport/layout.h has them.
+// The words of the protocol, as capi/native/layout.h has them.
 const (
 	claimShift = 16
 	sleepTasks = 1

@@ -121,9 +121,9 @@ def report_counters_at_exit():
 
 
 def engine_counters():
-    """The engine's counters as goproc.engine tells them, None if this process never needed an engine."""
-    engine = sys.modules.get("goproc.engine")
-    return engine.stats() if engine is not None else None
+    """The engine's counters as goproc._common.engine tells them, None if this process never needed an engine."""
+    calls = sys.modules.get("goproc._common.calls")
+    return calls.stats() if calls is not None else None
 
 
 _STANDARD = os.path.join(os.path.dirname(os.__file__), "multiprocessing")

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from goproc import engine
+from goproc._common import calls
 
 METHODS = multiprocessing.get_all_start_methods()
 
@@ -19,7 +19,7 @@ def square(number):
 def test_pool(method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map(square, range(10)) == [n * n for n in range(10)]
-    assert engine.stats()["started"][method] >= 2
+    assert calls.stats()["started"][method] >= 2
 
 
 @pytest.mark.parametrize("method", METHODS)

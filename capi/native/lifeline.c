@@ -1,0 +1,149 @@
+/* lifeline.c - the lifeline: how a child learns that its parent is gone.
+ *
+ * It is a pipe that nothing is ever written to. Only the parent has the write end: executed programs do not inherit it,
+ * and forked children close it. So the read end, which children have, comes to its end exactly when the parent is gone,
+ * however it has ended. A daemon and a pool's worker are then killed, by the kernel, or by a thread where that is not
+ * to be had (watch.c).
+ */
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* This process's own, for its children. */
+static struct {
+    int read, write;
+    uint32_t mark; /* of both: 0 if there is none */
+} lifeline;
+
+/* In a forked child: it is its parent's. */
+static void let_go(void) {
+    if (lifeline.mark) {
+        goproc_close_marked(lifeline.read, lifeline.mark);
+        goproc_close_marked(lifeline.write, lifeline.mark);
+        lifeline.mark = 0;
+    }
+}
+
+int goproc_make_lifeline(void) {
+    int ends[2];
+    if (lifeline.mark) {
+        if (goproc_mark(lifeline.write) == lifeline.mark && goproc_mark(lifeline.read) == lifeline.mark)
+            return 0;
+        /* The write end stays: it keeps those who have the other one. */
+        goproc_close_marked(lifeline.read, lifeline.mark);
+        lifeline.mark = 0;
+    }
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    ends[0] = goproc_move_up(ends[0]);
+    ends[1] = goproc_move_up(ends[1]);
+    if (ends[0] < 0 || ends[1] < 0) {
+        int error = errno;
+        close(ends[0] < 0 ? ends[1] : ends[0]);
+        errno = error;
+        return -1;
+    }
+    lifeline.read = ends[0];
+    lifeline.write = ends[1];
+    lifeline.mark = goproc_mark(ends[0]);
+    return 0;
+}
+
+int goproc_watched_lifeline(void) {
+    return fcntl(lifeline.read, F_DUPFD_CLOEXEC, 3);
+}
+
+PyDoc_STRVAR(
+    duplicate_lifeline_doc,
+    "duplicate_lifeline() -> int\n\n"
+    "A new descriptor of the read end of this process's lifeline, a pipe that comes to its end when this process "
+    "is\ngone. The caller closes it. Raises OSError.");
+
+static PyObject *lifeline_duplicate(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    int fd = goproc_make_lifeline() < 0 ? -1 : goproc_watched_lifeline();
+    if (fd < 0) {
+        goproc_raise_errno("pipe2", "for the lifeline of a child process");
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
+}
+
+/* The owner of the signal belongs to the open file description, which a forked child shares with its siblings: so each
+ * child needs one of its own. */
+int goproc_open_lifeline(int fd) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return goproc_move_above_streams(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+}
+
+int goproc_arm_lifeline(int own, int signum) {
+    /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
+     * kernel. */
+    int flags = fcntl(own, F_GETFL);
+    if (flags < 0 || fcntl(own, F_SETOWN, getpid()) < 0 || fcntl(own, F_SETSIG, signum) < 0 ||
+        fcntl(own, F_SETFL, flags | O_ASYNC) < 0)
+        return -1;
+    struct pollfd hangup = {.fd = own, .events = POLLIN};
+    if (poll(&hangup, 1, 0) == 1)
+        kill(getpid(), signum);
+    return 0;
+}
+
+/* Where neither the kernel nor a thread can do it, the process is not: multiprocessing's daemons are not either. */
+void goproc_end_with_parent(int own, int armable) {
+    if (!armable || goproc_arm_lifeline(own, SIGKILL) < 0)
+        (void)goproc_watch_lifeline(own);
+}
+
+int goproc_child_lifeline(int *armed) {
+    int own = goproc_open_lifeline(lifeline.read);
+    /* There may be no /proc; and this process may have changed its user since it made the lifeline, which belongs to
+     * the old user. */
+    if (own < 0 && errno != EMFILE && errno != ENFILE) {
+        *armed = 0;
+        return goproc_watched_lifeline();
+    }
+    *armed = own >= 0 && fcntl(own, F_SETSIG, SIGKILL) == 0;
+    return own;
+}
+
+PyDoc_STRVAR(
+    lifeline_doc,
+    "lifeline(fd, daemon) -> int\n\n"
+    "Return this process's own descriptor of the lifeline, the pipe that only the parent can write to, of which fd is\n"
+    "one. It becomes readable when the parent is gone. A daemon is then killed, whatever it is doing; if the parent "
+    "is\n"
+    "gone already, by this call. fd stays open. Raises OSError.");
+
+static PyObject *lifeline_open(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd, daemon;
+    if (!PyArg_ParseTuple(args, "ip:lifeline", &fd, &daemon))
+        return NULL;
+    int own = goproc_open_lifeline(fd), armable = own >= 0;
+    if (!armable)
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (daemon)
+        goproc_end_with_parent(own, armable);
+    return PyLong_FromLong(own);
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"duplicate_lifeline", lifeline_duplicate, METH_NOARGS, duplicate_lifeline_doc},
+    {"lifeline", lifeline_open, METH_VARARGS, lifeline_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_lifeline(PyObject *module) {
+    if (goproc_on_fork_child(let_go) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, methods);
+}

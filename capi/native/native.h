@@ -1,0 +1,118 @@
+/* native.h - what the parts of the `_native` extension share.
+ *
+ * _native is the Go-free half of goproc's native code. Every process that goproc starts loads it; the parent uses
+ * it too, and through it reaches the engine (see ../goproc.h), when one is loaded.
+ *
+ *   module.c   the module itself
+ *   link.c     the link to the engine, and what a forked child lets go
+ *   start.c    starting the engine's Go runtime, and keeping it out of forked children
+ *   fork.c     the fork, as os.fork() makes it
+ *   lifeline.c how a child learns that its parent is gone
+ *   watch.c    ending a process whose parent is gone, where the kernel cannot do that
+ *   sentinel.c what tells that a child has ended: pidfds and tethers
+ *   seats.c    forked children, in seats
+ *   wait.c     waiting for a descriptor, and for a child
+ *   process.h  what these files share, from link.c on
+ *   descriptors.c  descriptors that the program may close
+ *   runtime.c  the descriptors of the Go runtime
+ *   channel.c  a worker's end of a pool
+ *   port.c, port_collect.c  the parent's end of a pool
+ *   signals.c  what a Python signal handler that raises cannot break
+ *   faults.c   the signals that the Go runtime takes: who gets which
+ *   rights.c   a fingerprint of rights, for a fork that is older than the worker it is for
+ *   layout.h   the memory that a pool shares with its workers
+ *   wake.h     futexes, and spinning before sleeping
+ *
+ *   clone/     forks that are children of their parent's parent: clone/README.md
+ *     sibling.c  the fork
+ *     nursery.c  one fork of the main program, from which a pool's workers are cloned
+ *   payload/   large tasks and results
+ *     arena.c, arena_give.c, arena_fork.c  extents, for payloads that do not fit into a ring
+ *     payload.c  how a pickled task or result lies in a ring and in an extent
+ *     placed.c   large bytes objects that lie in an extent
+ */
+#ifndef GOPROC_NATIVE_H
+#define GOPROC_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../goproc.h"
+#include "descriptors.h"
+
+/* The values of goproc_engine_state(). */
+enum {
+    GOPROC_ENGINE_NONE = 0,      /* no engine has been attached in this process or in one that it was forked from */
+    GOPROC_ENGINE_LIVE = 1,      /* this process attached an engine: its calls may be made */
+    GOPROC_ENGINE_INHERITED = 2, /* an engine was attached before the fork that made this process: it is dead, and
+                                    calling it would block for ever */
+};
+
+int goproc_engine_state(void);
+
+/* Returns the address of the engine's exported symbol, or NULL with a Python exception set: RuntimeError when no live
+ * engine is attached, ImportError when the engine does not export it. The address is for this process only: a forked
+ * child must ask again. */
+void *goproc_symbol(const char *name);
+
+/* Arranges for hook to run in every forked child (goproc's and os.fork()'s), after the engine's descriptors have been
+ * closed and the engine has been marked as inherited. It runs inside fork(): only async-signal-safe calls are allowed.
+ * A hook that is there already is not added again. Returns 0, or -1 with an exception set when the table is full. */
+typedef void (*goproc_child_hook)(void);
+int goproc_on_fork_child(goproc_child_hook hook);
+
+/* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns
+ * as fork() does. The kernel puts the child's pid into *pid_word, in the caller's memory and if that is not NULL,
+ * before the child runs. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot be done, which
+ * goproc_can_fork_sibling() tells beforehand. */
+pid_t goproc_fork_sibling(int *pid_word);
+int goproc_can_fork_sibling(void);
+
+/* Raises the OSError for errno. Its text names the system call, and says what goproc needs it for: purpose ("to ...",
+ * "for ..."). */
+void goproc_raise_errno(const char *call, const char *purpose);
+
+/* See descriptors.c.
+ *
+ * goproc_close_marked: close the descriptor if its mark is still that one. Returns whether it has been closed.
+ * goproc_move_above_streams: move a descriptor whose number is below 3, for these are the standard streams in a child.
+ * goproc_move_up: move it to a number that programs rarely reach, if possible.
+ * The last two return the new number. If they fail they close the descriptor, and return -1 with errno set. -1 stays
+ * -1. */
+int goproc_close_marked(int fd, uint32_t mark);
+int goproc_move_above_streams(int fd);
+int goproc_move_up(int fd);
+
+/* The descriptors of the Go runtime: see runtime.c. goproc_mend_runtime opens them anew if they are closed. It is
+ * called before Go is entered. */
+void goproc_know_runtime(const int32_t *fds);
+void goproc_mend_runtime(void);
+
+/* See faults.c. The thread that loads the engine calls them.
+ *
+ * goproc_hold_signals: before loading, block all signals, so that no thread of Go's is given any.
+ * goproc_restore_signals: when the runtime has started, give back the signals that it has taken. of_the_engine is the
+ * address of any of the engine's functions.
+ * goproc_release_signals: at the end, unblock the signals. */
+void goproc_hold_signals(void);
+void goproc_release_signals(void);
+void goproc_restore_signals(void *of_the_engine);
+
+/* Add a part's methods and types to the module (0, or -1 with an exception set). A part that is not linked in is left
+ * out. */
+int goproc_init_link(PyObject *module);
+int goproc_init_descriptors(PyObject *module);
+int goproc_init_fork(PyObject *module);
+int goproc_init_lifeline(PyObject *module);
+int goproc_init_sentinel(PyObject *module);
+int goproc_init_seats(PyObject *module);
+int goproc_init_wait(PyObject *module);
+int goproc_init_channel(PyObject *module) __attribute__((weak));
+int goproc_init_port(PyObject *module) __attribute__((weak));
+int goproc_init_start(PyObject *module);
+int goproc_init_signals(PyObject *module);
+int goproc_init_faults(void);
+int goproc_init_nursery(PyObject *module);
+int goproc_init_rights(PyObject *module);
+
+#endif

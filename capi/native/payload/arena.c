@@ -1,0 +1,373 @@
+/* Extents: allocating, mapping, releasing; see arena.h. */
+#define _GNU_SOURCE
+#include "arena.h"
+#include "../descriptors.h"
+#include "../wake.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+enum {
+    SMALLEST = 64 << 10,
+    /* What nobody has consumed, nobody but this producer gives back later: and it may do nothing for long. */
+    MOST_LEFT_BEHIND = 1 << 20,
+};
+
+void goproc_arena_init(goproc_arena *arena, int fd, uint64_t who) {
+    *arena = (goproc_arena){.fd = fd, .mark = goproc_mark(fd), .who = who, .most_idle = UINT64_MAX};
+    arena->next = GOPROC_EXTENTS_START + who * GOPROC_EXTENT_RANGE;
+    arena->limit = arena->next + GOPROC_EXTENT_RANGE;
+}
+
+int goproc_arena_file(const goproc_arena *arena) {
+    return arena->fd >= 0 && goproc_mark(arena->fd) == arena->mark ? arena->fd : -1;
+}
+
+/* The size of the extent that holds length bytes. Pages that are never touched cost nothing, so sizes are powers of
+ * two and a freed extent fits often. */
+static uint64_t size_for(uint64_t length) {
+    uint64_t size = SMALLEST;
+    while (size < length + sizeof(goproc_extent_header))
+        size *= 2;
+    return size;
+}
+
+static goproc_mapping *find(const goproc_arena *arena, uint64_t offset) {
+    for (size_t i = 0; i < arena->count; i++)
+        if (arena->mappings[i]->offset == offset)
+            return arena->mappings[i];
+    return NULL;
+}
+
+bool goproc_mapping_list(goproc_arena *arena, goproc_mapping *mapping) {
+    if (arena->count == arena->capacity) {
+        size_t capacity = arena->capacity ? 2 * arena->capacity : 16;
+        goproc_mapping **grown = realloc(arena->mappings, capacity * sizeof *grown);
+        if (grown == NULL) {
+            errno = ENOMEM;
+            return false;
+        }
+        arena->mappings = grown;
+        arena->capacity = capacity;
+    }
+    mapping->arena = arena;
+    mapping->place = arena->count;
+    arena->mappings[arena->count++] = mapping;
+    return true;
+}
+
+void goproc_mapping_unlist(goproc_mapping *mapping) {
+    goproc_arena *arena = mapping->arena;
+    goproc_mapping *last = arena->mappings[--arena->count];
+    arena->mappings[mapping->place] = last;
+    last->place = mapping->place;
+    arena->kept -= mapping->kept;
+    arena->idle -= mapping->idle;
+    if (mapping->uses > 0)
+        arena->held -= mapping->length;
+    mapping->kept = mapping->idle = 0;
+    mapping->arena = NULL;
+}
+
+static void unmap(goproc_mapping *mapping) {
+    munmap(mapping->header, mapping->size);
+    if (mapping->spare != NULL)
+        munmap(mapping->spare, mapping->size);
+    free(mapping);
+}
+
+void goproc_mapping_drop(goproc_mapping *mapping) {
+    goproc_mapping_unlist(mapping);
+    unmap(mapping);
+}
+
+goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size) {
+    goproc_mapping *mapping = calloc(1, sizeof *mapping);
+    if (mapping == NULL)
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, goproc_arena_file(arena), (off_t)offset);
+    if (memory == MAP_FAILED) {
+        free(mapping);
+        return NULL;
+    }
+    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory};
+    if (!goproc_mapping_list(arena, mapping)) {
+        unmap(mapping);
+        errno = ENOMEM;
+        return NULL;
+    }
+    return mapping;
+}
+
+/* The free extent of that size that was used last, one whose memory was left before others. Those that are not needed
+ * any more so stay unused, and are given back. NULL when there is none. */
+static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
+    goproc_mapping *best = NULL;
+    uint64_t best_used = 0;
+    for (size_t i = 0; i < arena->count; i++) {
+        goproc_extent_header *header = arena->mappings[i]->header;
+        if (arena->mappings[i]->size != size || atomic_load_explicit(&header->owner, memory_order_acquire) != 0)
+            continue;
+        uint64_t used = header->filled > 0 ? atomic_load_explicit(&header->used_ns, memory_order_relaxed) : 0;
+        if (best == NULL || used > best_used) {
+            best = arena->mappings[i];
+            best_used = used;
+        }
+    }
+    return best;
+}
+
+/* An extent of that size that has neither mapping nor memory. */
+static goproc_mapping *fresh_mapping(goproc_arena *arena, uint64_t size) {
+    for (size_t i = arena->cold_count; i-- > 0;) {
+        if (arena->cold[i].size != size)
+            continue;
+        goproc_mapping *mapping = goproc_mapping_map(arena, arena->cold[i].offset, size);
+        if (mapping != NULL)
+            arena->cold[i] = arena->cold[--arena->cold_count];
+        return mapping;
+    }
+    if (arena->limit - arena->next < size) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    goproc_mapping *mapping = goproc_mapping_map(arena, arena->next, size);
+    if (mapping != NULL)
+        arena->next += size;
+    return mapping;
+}
+
+goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, goproc_extent *extent) {
+    if (length > GOPROC_EXTENT_RANGE / 2) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    uint64_t size = size_for(length), serial = ++arena->serial, nobody;
+    goproc_mapping *mapping;
+    do { /* until it is one that nobody gives back just now */
+        mapping = free_mapping(arena, size);
+        if (mapping == NULL)
+            mapping = fresh_mapping(arena, size);
+        if (mapping == NULL)
+            return NULL;
+        nobody = 0;
+    } while (!atomic_compare_exchange_strong(&mapping->header->owner, &nobody, serial));
+    goproc_extent_header *header = mapping->header;
+    uint64_t memory = sizeof *header + length;
+    if (memory < header->filled && header->filled <= size)
+        memory = header->filled;
+    arena->kept -= mapping->kept;
+    bool keep = arena->kept + memory <= GOPROC_MOST_KEPT;
+    mapping->kept = keep ? memory : 0;
+    arena->kept += mapping->kept;
+    atomic_store_explicit(&header->keep, keep, memory_order_relaxed);
+    atomic_store_explicit(&header->holder, 0, memory_order_relaxed);
+    atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
+    *extent = (goproc_extent){.offset = mapping->offset, .length = length, .serial = serial};
+    return mapping;
+}
+
+/* Whether write(2) may write up to there: beyond RLIMIT_FSIZE, which the program may have set since the file was made,
+ * a signal comes. Stores into the mapping have no limit. */
+static bool may_write(uint64_t end) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || end <= limit.rlim_cur);
+}
+
+void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size) {
+    const uint8_t *bytes = from;
+    uint64_t offset = sizeof(goproc_extent_header) + at;
+    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->header->filled &&
+        may_write(mapping->offset + offset + size)) {
+        ssize_t written;
+        int file = goproc_arena_file(mapping->arena);
+        while (size > 0 && (written = pwrite(file, bytes, size, (off_t)(mapping->offset + offset))) > 0) {
+            bytes += written;
+            offset += (uint64_t)written;
+            size -= (size_t)written;
+        }
+    }
+    memcpy((uint8_t *)mapping->header + offset, bytes, size); /* what is left, if it could not be written */
+}
+
+void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
+    goproc_extent_header *header = mapping->header;
+    uint64_t begin = header->filled & ~(uint64_t)(GOPROC_PAGE_SIZE - 1), end = sizeof *header + length;
+    if (end <= header->filled)
+        return;
+    if (atomic_load_explicit(&header->keep, memory_order_relaxed)) /* else the next use has the faults */
+        (void)madvise((uint8_t *)header + begin, end - begin, MADV_POPULATE_READ);
+    header->filled = end;
+}
+
+/* Frees the extent that the owner has, as goproc_mapping_give does, or keeps a small one's memory for the next use. */
+static void reclaim(const goproc_arena *arena, goproc_mapping *mapping, uint64_t owner) {
+    goproc_extent_header *header = mapping->header;
+    bool keep = atomic_load(&header->keep) && header->filled <= MOST_LEFT_BEHIND && !(owner & GOPROC_GIVING);
+    if (atomic_compare_exchange_strong(&header->owner, &owner, keep ? 0 : GOPROC_GIVING | arena->who) && !keep)
+        goproc_mapping_give(mapping);
+}
+
+void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent) {
+    goproc_mapping *mapping = find(arena, extent->offset);
+    if (mapping != NULL)
+        reclaim(arena, mapping, extent->serial);
+}
+
+void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker) {
+    for (size_t i = 0; i < arena->count; i++) {
+        goproc_extent_header *header = arena->mappings[i]->header;
+        uint64_t owner = atomic_load(&header->owner);
+        bool its = owner & GOPROC_GIVING ? owner == (GOPROC_GIVING | worker) : atomic_load(&header->holder) == worker;
+        if (its && (owner != 0 || header->filled > 0))
+            reclaim(arena, arena->mappings[i], owner);
+    }
+}
+
+/* Whether the description can be one of an extent; if not, errno is set. */
+static bool is_possible(const goproc_extent *extent) {
+    if (extent->offset < GOPROC_EXTENTS_START || extent->offset % SMALLEST != 0 ||
+        extent->length > GOPROC_EXTENT_RANGE / 2 || extent->offset > GOPROC_MEMORY_SIZE - GOPROC_EXTENT_RANGE ||
+        extent->serial == 0) {
+        errno = EPROTO;
+        return false;
+    }
+    return true;
+}
+
+bool goproc_mapping_private(const goproc_mapping *mapping, size_t page, size_t count) {
+    return mmap((uint8_t *)mapping->header + page * GOPROC_PAGE_SIZE, count * GOPROC_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_FIXED, goproc_arena_file(mapping->arena),
+                (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
+}
+
+/* Drops what this process has written to its private pages, so that they show what the producer has written since. */
+static bool renew(goproc_mapping *mapping) {
+    if (mapping->owned_count == GOPROC_MOST_OWNED) { /* payloads of many layouts have been here */
+        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                 goproc_arena_file(mapping->arena), (off_t)mapping->offset) == MAP_FAILED)
+            return false;
+        mapping->owned_count = 0;
+    }
+    for (uint32_t i = 0; i < mapping->owned_count; i++)
+        if (madvise((uint8_t *)mapping->header + (size_t)mapping->owned[i] * GOPROC_PAGE_SIZE, GOPROC_PAGE_SIZE,
+                    MADV_DONTNEED) < 0)
+            return false;
+    return true;
+}
+
+goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
+    if (!is_possible(extent))
+        return NULL;
+    /* An extent's size never changes and follows from the length of every payload in it. */
+    uint64_t size = size_for(extent->length);
+    goproc_mapping *mapping = find(arena, extent->offset);
+    if (mapping == NULL)
+        mapping = goproc_mapping_map(arena, extent->offset, size);
+    else if (mapping->size != size || mapping->uses > 0) {
+        errno = EPROTO;
+        return NULL;
+    } else if (!renew(mapping))
+        return NULL;
+    if (mapping != NULL) {
+        arena->idle -= mapping->idle;
+        arena->held += extent->length;
+        mapping->idle = 0;
+        mapping->uses = 1;
+        mapping->serial = extent->serial;
+        mapping->length = extent->length;
+        atomic_store_explicit(&mapping->header->holder, arena->who, memory_order_relaxed);
+    }
+    return mapping;
+}
+
+bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset) {
+    uint32_t page = (uint32_t)(offset / GOPROC_PAGE_SIZE);
+    if (mapping->arena == NULL)
+        return true;
+    if (page == 0)
+        return false; /* the word that frees the extent is there */
+    for (uint32_t i = 0; i < mapping->owned_count; i++)
+        if (mapping->owned[i] == page)
+            return true;
+    if (mapping->owned_count == GOPROC_MOST_OWNED || !goproc_mapping_private(mapping, page, 1))
+        return false;
+    mapping->owned[mapping->owned_count++] = page;
+    return true;
+}
+
+goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent) {
+    if (!is_possible(extent))
+        return NULL;
+    size_t size = sizeof(goproc_extent_header) + extent->length;
+    goproc_mapping *copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        free(copy);
+        return NULL;
+    }
+    *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1};
+    (void)madvise(memory, size, MADV_HUGEPAGE); /* where there are none, it is only slower */
+    void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, goproc_arena_file(arena), (off_t)extent->offset);
+    if (original == MAP_FAILED) {
+        unmap(copy);
+        return NULL;
+    }
+    memcpy(memory, original, size);
+    munmap(original, size);
+    return copy;
+}
+
+void goproc_mapping_read(goproc_mapping *mapping) {
+    mapping->uses++;
+    mapping->readers++;
+}
+
+void goproc_mapping_release_reader(goproc_mapping *mapping) {
+    mapping->readers--;
+    goproc_mapping_release(mapping);
+}
+
+/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that and this process has
+ * not left too much elsewhere. */
+static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
+    goproc_extent_header *header = mapping->header;
+    uint64_t memory = header->filled < mapping->size ? header->filled : mapping->size, owner = mapping->serial;
+    atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
+    if (atomic_load(&header->keep) && arena->held + arena->idle + memory <= arena->most_idle) {
+        mapping->idle = memory;
+        arena->idle += memory;
+        if (!atomic_compare_exchange_strong(&header->owner, &owner, 0) || atomic_load(&header->keep))
+            return;
+        owner = 0; /* the producer wants it no more, and may have seen that it was not free */
+    }
+    if (atomic_compare_exchange_strong(&header->owner, &owner, GOPROC_GIVING | arena->who))
+        goproc_mapping_give(mapping);
+    goproc_mapping_drop(mapping);
+}
+
+void goproc_mapping_release(goproc_mapping *mapping) {
+    if (--mapping->uses > 0)
+        return;
+    goproc_arena *arena = mapping->arena;
+    if (arena == NULL) {
+        unmap(mapping);
+        return;
+    }
+    arena->held -= mapping->length;
+    if (mapping->shared)
+        goproc_mapping_drop(mapping);
+    else if (mapping->orphaned) {
+        goproc_mapping_remove(mapping);
+        goproc_mapping_drop(mapping);
+    } else
+        free_extent(arena, mapping);
+}

@@ -1,0 +1,297 @@
+/* port_collect.c - the parent's end of a pool: it takes what has completed, and waits for it; see port.h.
+ *
+ * A thread that wants a result collects for all. While none does, a thread of the pool's own watches: it costs nothing
+ * as long as others collect.
+ */
+#define _GNU_SOURCE
+#include "port.h"
+
+#include <string.h>
+
+enum {
+    /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
+    SLEEP_NS = 200000000,
+    /* How long what has been delivered may wait for a thread that wants it, before the pool's own thread collects it. A
+     * thread that takes results one after the other is back within that; nobody notices that it takes so long. */
+    PATIENCE_NS = 10000000,
+};
+
+/* One completion as a tuple (job, index, kind, payload). The index of a result that answers several tasks is (first,
+ * count). */
+static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
+    const uint8_t *bytes = (const uint8_t *)(frame + 1);
+    uint64_t size = frame->size;
+    PyObject *payload;
+    if (frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
+        payload = goproc_payload_unpack(&self->in, bytes, size, frame->flags);
+        if (payload == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyObject *type, *value, *traceback; /* it is this task's failure, not the collector's */
+            PyErr_Fetch(&type, &value, &traceback);
+            PyErr_NormalizeException(&type, &value, &traceback);
+            Py_XDECREF(type);
+            Py_XDECREF(traceback);
+            payload = value;
+        }
+    } else {
+        if (frame->flags & GOPROC_FLAG_EXTENT && size >= sizeof(goproc_extent)) {
+            goproc_extent extent;
+            memcpy(&extent, bytes, sizeof extent);
+            goproc_arena_reclaim(&self->out, &extent);
+            bytes += sizeof extent;
+            size -= sizeof extent;
+        }
+        payload = PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)size);
+    }
+    if (payload == NULL)
+        return NULL;
+    uint32_t count = atomic_load_explicit(&frame->claim, memory_order_relaxed);
+    if (count > 1)
+        return Py_BuildValue("K(KI)iN", (unsigned long long)frame->job, (unsigned long long)frame->index,
+                             (unsigned int)count, (int)frame->kind, payload);
+    return Py_BuildValue("KKiN", (unsigned long long)frame->job, (unsigned long long)frame->index, (int)frame->kind,
+                         payload);
+}
+
+static PyObject *completions(goproc_port *self, int64_t used) {
+    PyObject *list = PyList_New(0);
+    for (int64_t at = 0; list != NULL && at < used;) {
+        const goproc_frame *frame = (const goproc_frame *)(self->buffer + at);
+        PyObject *item = completion(self, frame);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+        at += (int64_t)goproc_frame_space(frame->size);
+    }
+    return list;
+}
+
+/* Waits until a worker or the engine rings after the doorbell was seen. Runs without the GIL. */
+static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
+    goproc_control *control = self->control;
+    uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
+    uint64_t start = goproc_now_ns();
+    if (!GOPROC_SPIN(&self->spinner, start, &control->doorbell, seen)) {
+        atomic_fetch_or(&control->waiting, GOPROC_WAITING_COLLECTOR);
+        goproc_futex_wait(&control->doorbell, seen, ns);
+        atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR);
+    }
+    goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
+}
+
+const char goproc_port_collect_doc[] = PyDoc_STR(
+    "collect(timeout=None, take=None)\n--\n\n"
+    "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
+    "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
+    "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
+    "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
+    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(), and when\n"
+    "the port is closed. Signal handlers run while it waits.");
+
+PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    goproc_port *self = (goproc_port *)object;
+    double timeout = -1;
+    if (count > 2) {
+        PyErr_SetString(PyExc_TypeError, "collect() takes at most 2 arguments");
+        return NULL;
+    }
+    if (count >= 1 && args[0] != Py_None) {
+        timeout = PyFloat_AsDouble(args[0]);
+        if (PyErr_Occurred())
+            return NULL;
+        timeout = timeout > 0 ? timeout : 0;
+    }
+    if (self->closed && self->fork_depth == goproc_fork_depth)
+        return PyList_New(0); /* by a signal handler, just before this call: nothing will come any more */
+    if (goproc_port_check(self) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    int forever = timeout < 0 || timeout > 1e9;
+    uint64_t deadline = forever ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
+    for (;;) {
+        goproc_arenas_tidy(&self->out, &self->in);
+        uint32_t seen = atomic_load(&self->control->doorbell);
+        if (PyList_GET_SIZE(self->posted) > 0 && count > 1) {
+            PyObject *posted = self->posted, *others = PyList_New(0), *taken = NULL;
+            if (others != NULL) {
+                self->posted = others;
+                taken = PyObject_CallOneArg(args[1], posted);
+                Py_DECREF(posted);
+            }
+            if (taken == NULL)
+                break;
+            Py_DECREF(taken);
+            if (timeout != 0) {
+                result = PyList_New(0);
+                break;
+            }
+        }
+        if (self->woken) {
+            self->woken = 0;
+            if (timeout != 0) {
+                result = PyList_New(0);
+                break;
+            }
+        }
+        int64_t used = self->collect(self->number, self->buffer, GOPROC_PORT_BUFFER);
+        atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
+        self->full = used > GOPROC_PORT_BUFFER - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE);
+        if (used >= 0 && !self->full)
+            atomic_store(&self->drained, seen);
+        if (used != 0) {
+            self->collected += used > 0 ? (unsigned long long)used : 0;
+            result = used > 0 ? completions(self, used) : goproc_port_raise(self, used);
+            PyObject *taken = result && count > 1 ? PyObject_CallOneArg(args[1], result) : Py_NewRef(Py_None);
+            if (taken == NULL)
+                Py_CLEAR(result);
+            Py_XDECREF(taken);
+            break;
+        }
+        int64_t ns = SLEEP_NS;
+        if (!forever) {
+            uint64_t now = goproc_now_ns();
+            if (now >= deadline) {
+                result = PyList_New(0);
+                break;
+            }
+            if (deadline - now < SLEEP_NS)
+                ns = (int64_t)(deadline - now);
+        }
+        self->busy++;
+        atomic_fetch_add(&self->waiters, 1);
+        Py_BEGIN_ALLOW_THREADS;
+        wait_for_doorbell(self, seen, ns);
+        Py_END_ALLOW_THREADS;
+        atomic_fetch_sub(&self->waiters, 1);
+        self->busy--;
+        if (self->closed)
+            goproc_port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
+        int failed = PyErr_CheckSignals() < 0;
+        if (!failed && self->closed && self->fork_depth == goproc_fork_depth) {
+            result = PyList_New(0); /* likewise */
+            break;
+        }
+        if (failed || goproc_port_check(self) < 0) {
+            /* What ended the wait may have been a worker's call for more to do, made to this thread alone. */
+            self->collect(self->number, self->buffer, 0);
+            break;
+        }
+    }
+    return result;
+}
+
+const char goproc_port_unseen_doc[] =
+    PyDoc_STR("unseen()\n--\n\n"
+              "Return how many bytes of completions wait to be collected; see also the attribute collected.");
+
+PyObject *goproc_port_unseen(PyObject *object, PyObject *unused) {
+    (void)unused;
+    goproc_port *self = (goproc_port *)object;
+    if (goproc_port_check(self) < 0)
+        return NULL;
+    int64_t bytes = self->unseen(self->number);
+    return bytes < 0 ? goproc_port_raise(self, bytes) : PyLong_FromLongLong(bytes);
+}
+
+/* See watch(). Returns whether there is something to collect. Runs without the GIL. */
+static int watch(goproc_port *self, uint64_t deadline) {
+    goproc_control *control = self->control;
+    for (;;) {
+        uint32_t bell = atomic_load(&control->watch_bell);
+        int64_t ns = -1;
+        if (deadline) {
+            uint64_t now = goproc_now_ns();
+            ns = now < deadline ? (int64_t)(deadline - now) : 0;
+        }
+        /* Who delivers changes the doorbell, and then looks whether anybody watches; here it is the other way round. */
+        atomic_fetch_or(&control->waiting, GOPROC_WAITING_WATCH);
+        if (!atomic_load(&self->roused) && atomic_load(&control->doorbell) == atomic_load(&self->drained) && ns != 0)
+            goproc_futex_wait(&control->watch_bell, bell, ns);
+        atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_WATCH);
+        bell = atomic_load(&control->watch_bell);
+        unsigned calls = atomic_load(&self->calls);
+        if (!atomic_load(&self->roused) && ns != 0)
+            goproc_futex_wait(&control->watch_bell, bell, ns < 0 || ns > PATIENCE_NS ? PATIENCE_NS : ns);
+        if (atomic_exchange(&self->roused, 0) || ns == 0)
+            return 0;
+        if (calls == atomic_load(&self->calls) && !atomic_load(&self->waiters) &&
+            atomic_load(&control->doorbell) != atomic_load(&self->drained))
+            return 1;
+    }
+}
+
+const char goproc_port_watch_doc[] =
+    PyDoc_STR("watch(timeout=None)\n--\n\n"
+              "Wait until something has completed that no thread waits for, and has not been collected soon.\n\n"
+              "Returns whether there is something to collect: false after rouse(), or timeout seconds. Costs nothing\n"
+              "while a thread waits in collect(). No signal handler runs: it is for a thread of the pool's own.");
+
+PyObject *goproc_port_watch(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    goproc_port *self = (goproc_port *)object;
+    double timeout = -1;
+    if (count > 1) {
+        PyErr_SetString(PyExc_TypeError, "watch() takes at most 1 argument");
+        return NULL;
+    }
+    if (count == 1 && args[0] != Py_None) {
+        timeout = PyFloat_AsDouble(args[0]);
+        if (PyErr_Occurred())
+            return NULL;
+        timeout = timeout > 0 ? timeout : 0;
+    }
+    if (goproc_port_check(self) < 0)
+        return NULL;
+    uint64_t deadline = timeout < 0 || timeout > 1e9 ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
+    int found;
+    self->busy++;
+    Py_BEGIN_ALLOW_THREADS;
+    found = watch(self, deadline);
+    Py_END_ALLOW_THREADS;
+    self->busy--;
+    if (self->closed)
+        goproc_port_release(self);
+    return PyBool_FromLong(found);
+}
+
+const char goproc_port_rouse_doc[] = PyDoc_STR("rouse()\n--\n\n"
+                                               "Have watch() return at once, the one that waits or the next one.");
+
+PyObject *goproc_port_rouse(PyObject *object, PyObject *unused) {
+    (void)unused;
+    goproc_port *self = (goproc_port *)object;
+    if (self->control != NULL && self->fork_depth == goproc_fork_depth) {
+        atomic_store(&self->roused, 1);
+        atomic_fetch_add(&self->control->watch_bell, 1);
+        goproc_futex_wake(&self->control->watch_bell);
+    }
+    Py_RETURN_NONE;
+}
+
+const char goproc_port_wake_doc[] = PyDoc_STR("wake()\n--\n\n"
+                                              "Have collect() return at once, the one that waits or the next one.");
+
+PyObject *goproc_port_wake(PyObject *object, PyObject *unused) {
+    (void)unused;
+    goproc_port *self = (goproc_port *)object;
+    if (!self->closed && self->fork_depth == goproc_fork_depth) {
+        self->woken = 1;
+        atomic_fetch_add(&self->control->doorbell, 1);
+        goproc_futex_wake(&self->control->doorbell);
+    }
+    Py_RETURN_NONE;
+}
+
+const char goproc_port_post_doc[] =
+    PyDoc_STR("post(item)\n--\n\n"
+              "Have collect() give the item to take, as one that has completed, and wake who collects or watches.\n\n"
+              "It takes no lock and runs no Python code: for a weak reference, as what is called at the end.");
+
+PyObject *goproc_port_post(PyObject *object, PyObject *item) {
+    goproc_port *self = (goproc_port *)object;
+    if (!self->closed && self->fork_depth == goproc_fork_depth) {
+        if (PyList_Append(self->posted, item) < 0)
+            return NULL;
+        Py_DECREF(goproc_port_rouse(object, NULL));
+        return goproc_port_wake(object, NULL);
+    }
+    Py_RETURN_NONE;
+}

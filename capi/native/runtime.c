@@ -1,0 +1,35 @@
+/* runtime.c - the descriptors of the Go runtime, before it is entered: see core/sys/netpoll.go. */
+#define _GNU_SOURCE
+#include "native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static const int32_t *numbers; /* of the epoll and the eventfd, in the engine's memory; NULL when there is no engine */
+
+void goproc_know_runtime(const int32_t *fds) {
+    numbers = fds && fds[0] ? fds : NULL;
+}
+
+/* Puts the fresh descriptor at the number. That overwrites what another thread has opened there since the look; but
+ * files do not get numbers as high as these by themselves. */
+static void mend(int number, int fresh) {
+    if (fresh >= 0 && fresh != number) {
+        dup3(fresh, number, O_CLOEXEC);
+        close(fresh);
+    }
+}
+
+void goproc_mend_runtime(void) {
+    if (!numbers)
+        return;
+    int error = errno;
+    if (fcntl(numbers[0], F_GETFD) < 0)
+        mend(numbers[0], epoll_create1(EPOLL_CLOEXEC));
+    if (fcntl(numbers[1], F_GETFD) < 0)
+        mend(numbers[1], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    errno = error;
+}

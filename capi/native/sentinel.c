@@ -1,0 +1,148 @@
+/* sentinel.c - what tells that a child has ended: its pidfd, or its tether; and the child's end itself.
+ *
+ * Where the kernel has no pidfds, or a sandbox refuses them, the read end of a pipe takes the place of one: the tether,
+ * whose write end only the child has. A sentinel tells when to look. Children are looked at, killed and waited for by
+ * their pids, which nobody else can have before they are reaped.
+ */
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* In a child that is watched by its tether: the write end. It is never written to, and closed in what this process
+ * forks. */
+static struct {
+    int write;
+    uint32_t mark;
+} tether;
+
+static void let_go(void) {
+    if (tether.mark) {
+        goproc_close_marked(tether.write, tether.mark);
+        tether.mark = 0;
+    }
+}
+
+static int known_pidfds; /* 1: processes have pidfds here; -1: they have not; 0: not known */
+
+/* Older kernels have no pidfds, and some sandboxes refuse them. */
+int goproc_have_pidfds(void) {
+    int known = known_pidfds;
+    if (!known) {
+        int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        if (fd >= 0)
+            close(fd);
+        known = fd >= 0 || errno == EMFILE || errno == ENFILE || errno == ENOMEM ? 1 : -1;
+        known_pidfds = known;
+    }
+    return known > 0;
+}
+
+void goproc_doubt_pidfds(void) {
+    known_pidfds = 0;
+}
+
+/* What stands in for the pidfd of a child that is gone is always readable. */
+int goproc_open_pidfd(pid_t pid, int *reserve, int *reaped) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        close(*reserve);
+        *reserve = -1;
+        fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    }
+    *reaped = fd < 0 && errno == ESRCH;
+    if (*reaped) {
+        int ends[2];
+        if ((fd = pipe2(ends, O_CLOEXEC)) == 0) {
+            close(ends[1]);
+            fd = ends[0];
+        }
+    }
+    return goproc_move_above_streams(fd);
+}
+
+int goproc_make_tether(int ends[2]) {
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    ends[0] = goproc_move_above_streams(ends[0]);
+    ends[1] = goproc_move_above_streams(ends[1]);
+    if (ends[0] >= 0 && ends[1] >= 0)
+        return 0;
+    int error = errno;
+    close(ends[0] < 0 ? ends[1] : ends[0]);
+    errno = error;
+    return -1;
+}
+
+void goproc_keep_tether(int write) {
+    tether.write = write;
+    tether.mark = goproc_mark(write);
+}
+
+int goproc_look_at_child(pid_t pid) {
+    siginfo_t info = {.si_pid = 0};
+    int failed;
+    while ((failed = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) && errno == EINTR)
+        ;
+    if (!failed)
+        return info.si_pid != 0;
+    if (errno == ECHILD)
+        return -1;
+    /* The call is refused. */
+    struct pollfd pidfd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    int ended = pidfd.fd >= 0 && poll(&pidfd, 1, 0) == 1;
+    if (pidfd.fd >= 0)
+        close(pidfd.fd);
+    return ended;
+}
+
+int goproc_child_has_ended(pid_t pid) {
+    return goproc_look_at_child(pid) != 0;
+}
+
+void goproc_end_child(pid_t pid) {
+    if (goproc_look_at_child(pid) < 0)
+        return;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+PyDoc_STRVAR(have_pidfds_doc,
+             "have_pidfds() -> bool\n\n"
+             "Whether processes have pidfds here. Else the read end of a pipe takes the place of one: only "
+             "the process has the\nwrite end.");
+
+static PyObject *sentinel_have_pidfds(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    return PyBool_FromLong(goproc_have_pidfds());
+}
+
+PyDoc_STRVAR(keep_tether_doc, "keep_tether(fd) -> None\n\n"
+                              "fd is the write end of this process's tether: it is closed in what this process forks.");
+
+static PyObject *sentinel_keep_tether(PyObject *Py_UNUSED(module), PyObject *arg) {
+    int fd = (int)PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    goproc_keep_tether(fd);
+    Py_RETURN_NONE;
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"have_pidfds", sentinel_have_pidfds, METH_NOARGS, have_pidfds_doc},
+    {"keep_tether", sentinel_keep_tether, METH_O, keep_tether_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_sentinel(PyObject *module) {
+    if (goproc_on_fork_child(let_go) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, methods);
+}

@@ -1,0 +1,232 @@
+/* signals.c - steps that a Python signal handler cannot interrupt by raising.
+ *
+ * Such a handler may raise after any call that the main thread makes, so between taking something and noting that it
+ * has been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such gap; and while
+ * signals are held, no handler is called at all.
+ */
+#define _GNU_SOURCE
+#include "native.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+/* --- Turn: a lock that is taken or not, never waited for, and may be taken again by the thread that has it. */
+
+static PyObject *ident_function; /* threading.get_ident, if it has been replaced so that it tells greenlets apart */
+
+/* The calling thread, or greenlet, or 0 with an exception set. */
+static unsigned long calling_thread(void) {
+    if (ident_function == NULL)
+        return PyThread_get_thread_ident();
+    PyObject *ident = PyObject_CallNoArgs(ident_function);
+    if (ident == NULL)
+        return 0;
+    unsigned long thread = PyLong_AsUnsignedLongMask(ident);
+    Py_DECREF(ident);
+    return thread;
+}
+
+typedef struct {
+    PyObject_HEAD
+    unsigned long owner; /* a thread, while depth > 0 */
+    Py_ssize_t depth;
+} Turn;
+
+static PyObject *turn_enter(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Turn *self = (Turn *)object;
+    unsigned long thread = calling_thread();
+    if (thread == 0 && PyErr_Occurred())
+        return NULL;
+    if (self->depth > 0 && self->owner != thread)
+        return PyLong_FromLong(0);
+    PyObject *depth = PyLong_FromSsize_t(self->depth + 1);
+    if (depth != NULL) {
+        self->owner = thread;
+        self->depth++;
+    }
+    return depth;
+}
+
+/* If this thread has the turn now, it has got it at the matching __enter__: what it took inside, it has given back. */
+static PyObject *turn_exit(PyObject *object, PyObject *unused) {
+    (void)unused;
+    Turn *self = (Turn *)object;
+    unsigned long thread = calling_thread();
+    if (thread == 0 && PyErr_Occurred())
+        return NULL;
+    if (self->depth > 0 && self->owner == thread)
+        self->depth--;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(tell_threads_apart_by_doc,
+             "tell_threads_apart_by(function) -> None\n\n"
+             "Let a Turn belong to what function() returns, an int, instead of the thread: greenlets share one.");
+
+static PyObject *tell_threads_apart_by(PyObject *Py_UNUSED(module), PyObject *function) {
+    Py_XSETREF(ident_function, Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"tell_threads_apart_by", tell_threads_apart_by, METH_O, tell_threads_apart_by_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef turn_methods[] = {
+    {"__enter__", turn_enter, METH_NOARGS, PyDoc_STR("Take the turn; return how often this thread has it, 0 if not.")},
+    {"__exit__", turn_exit, METH_VARARGS, PyDoc_STR("Give the turn back, if it was got.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject TurnType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Turn",
+    .tp_doc = PyDoc_STR("Turn()\n--\n\n"
+                        "A lock for with statements that is not waited for: what `as` gives is 0 when another thread\n"
+                        "has it. No signal handler runs between taking it and the body."),
+    .tp_basicsize = sizeof(Turn),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = PyType_GenericNew,
+    .tp_methods = turn_methods,
+};
+
+/* --- held_signals: those that usually have handlers are only noted, and delivered at the end. */
+
+static const int HELD[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2};
+enum { HELD_COUNT = sizeof HELD / sizeof *HELD };
+
+static struct {
+    Py_ssize_t depth; /* of with statements; of the main thread only */
+    unsigned long main_thread;
+    struct sigaction saved[HELD_COUNT];
+    volatile sig_atomic_t replaced[HELD_COUNT], noted[HELD_COUNT];
+} held;
+
+static void note(int signal) {
+    for (int i = 0; i < HELD_COUNT; i++)
+        if (HELD[i] == signal)
+            held.noted[i] = 1;
+}
+
+static void hold(void) {
+    /* Go, which may run on this thread, needs SA_ONSTACK: its stacks are small. */
+    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART | SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    for (int i = 0; i < HELD_COUNT; i++) {
+        held.noted[i] = 0;
+        held.replaced[i] = sigaction(HELD[i], NULL, &held.saved[i]) == 0 && !(held.saved[i].sa_flags & SA_SIGINFO) &&
+                           held.saved[i].sa_handler != SIG_DFL && held.saved[i].sa_handler != SIG_IGN &&
+                           sigaction(HELD[i], &action, NULL) == 0;
+    }
+}
+
+/* What a handler that runs in held_enter() or held_check() has set meanwhile stays. */
+static void restore(void) {
+    struct sigaction now;
+    for (int i = 0; i < HELD_COUNT; i++)
+        if (held.replaced[i] && sigaction(HELD[i], NULL, &now) == 0 && now.sa_handler == note)
+            sigaction(HELD[i], &held.saved[i], NULL);
+}
+
+static void deliver(void) {
+    restore();
+    for (int i = 0; i < HELD_COUNT; i++)
+        if (held.replaced[i] && held.noted[i])
+            raise(HELD[i]);
+}
+
+/* In a forked child: what was noted is the parent's. */
+static void abandon_held(void) {
+    if (held.depth > 0) {
+        restore();
+        held.depth = 0;
+    }
+}
+
+static PyObject *held_enter(PyObject *object, PyObject *unused) {
+    (void)unused;
+    if (PyThread_get_thread_ident() == held.main_thread && held.depth++ == 0) {
+        hold();
+        /* Python may only have noted one that came before, to call its handler a few instructions later. */
+        if (PyErr_CheckSignals() < 0) {
+            held.depth = 0;
+            deliver();
+            return NULL;
+        }
+    }
+    Py_INCREF(object);
+    return object;
+}
+
+static PyObject *held_exit(PyObject *object, PyObject *unused) {
+    (void)object;
+    (void)unused;
+    if (PyThread_get_thread_ident() == held.main_thread && held.depth > 0 && --held.depth == 0)
+        deliver();
+    Py_RETURN_NONE;
+}
+
+static PyObject *held_check(PyObject *object, PyObject *unused) {
+    (void)object;
+    (void)unused;
+    if (PyThread_get_thread_ident() == held.main_thread && held.depth > 0) {
+        deliver();
+        int failed = PyErr_CheckSignals() < 0;
+        hold();
+        if (failed || PyErr_CheckSignals() < 0)
+            return NULL; /* still held: the with statement lets go of them */
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef held_methods[] = {
+    {"__enter__", held_enter, METH_NOARGS, PyDoc_STR("Hold the signals.")},
+    {"__exit__", held_exit, METH_VARARGS, PyDoc_STR("Deliver what came meanwhile.")},
+    {"check", held_check, METH_NOARGS,
+     PyDoc_STR("check()\n--\n\nCall the handlers of what has come so far; raises what they raise.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject HeldType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.HeldSignals",
+    .tp_doc = PyDoc_STR("In a with statement of the main thread no signal handler is called; what comes meanwhile is\n"
+                        "delivered at its end. In other threads, where none is called anyway, it does nothing."),
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_methods = held_methods,
+};
+
+/* The main thread is the one that forked, or the first. */
+static void renew_main_thread(void) {
+    held.main_thread = (unsigned long)PyThread_get_thread_ident();
+}
+
+static void forked(void) {
+    abandon_held();
+    renew_main_thread();
+}
+
+int goproc_init_signals(PyObject *module) {
+    if (goproc_on_fork_child(forked) < 0)
+        return -1;
+    if (PyModule_AddFunctions(module, module_methods) < 0)
+        return -1;
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
+    PyObject *ident = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
+    if (ident != NULL)
+        held.main_thread = PyLong_AsUnsignedLong(ident);
+    Py_XDECREF(threading);
+    Py_XDECREF(thread);
+    Py_XDECREF(ident);
+    if (PyErr_Occurred() || PyModule_AddType(module, &TurnType) < 0 || PyType_Ready(&HeldType) < 0)
+        return -1;
+    PyObject *only = PyObject_New(PyObject, &HeldType);
+    if (only == NULL || PyModule_AddObjectRef(module, "held_signals", only) < 0) {
+        Py_XDECREF(only);
+        return -1;
+    }
+    Py_DECREF(only);
+    return 0;
+}

@@ -1,0 +1,187 @@
+/* wait.c - waiting: for a descriptor, and for the end of a child that has a seat.
+ *
+ * The GIL is released, and signal handlers of Python's run: after each signal the wait goes on for what is left of the
+ * time.
+ */
+#include "process.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static double monotonic_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Waits for the end of a child without its sentinel, which is lost or may fire too soon. Returns as
+ * wait_until_readable. */
+static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
+    double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
+    if (PyErr_Occurred())
+        return -1;
+    double deadline = monotonic_seconds() + timeout;
+    long pause_ns = 50000;
+    int in_kernel = timeout_arg == Py_None;
+    for (;;) {
+        siginfo_t info;
+        int ended, error = 0;
+        Py_BEGIN_ALLOW_THREADS;
+        if (in_kernel) {
+            ended = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0;
+            if (!ended)
+                error = errno;
+            ended = ended || error == ECHILD; /* somebody else has reaped it */
+            in_kernel = error == EINTR;       /* else the call is refused */
+        } else if (!(ended = goproc_look_at_child(pid) != 0)) {
+            struct timespec pause = {.tv_nsec = pause_ns};
+            if (nanosleep(&pause, NULL) < 0)
+                error = errno;
+        }
+        Py_END_ALLOW_THREADS;
+        if (ended)
+            return 1;
+        if (error == EINTR && PyErr_CheckSignals() < 0)
+            return -1;
+        if (timeout_arg != Py_None && monotonic_seconds() >= deadline)
+            return 0;
+        if (pause_ns < 10000000)
+            pause_ns += pause_ns / 2;
+    }
+}
+
+/* Waits until fd is readable: see wait_readable(). Returns 1, 0 if the timeout is over, or -1 with an exception set. */
+static int wait_until_readable(int fd, PyObject *timeout_arg) {
+    double timeout = -1, deadline = 0;
+    int bounded = timeout_arg != Py_None;
+    if (bounded) {
+        timeout = PyFloat_AsDouble(timeout_arg);
+        if (timeout == -1 && PyErr_Occurred())
+            return -1;
+        if (isnan(timeout)) {
+            PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+            return -1;
+        }
+        if (timeout < 0)
+            timeout = 0;
+        if (timeout > 1e8) /* three years: beyond what timespec is sure to hold everywhere, and for ever in practice */
+            bounded = 0;
+        deadline = monotonic_seconds() + timeout;
+    }
+
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        struct timespec left = {0};
+        if (bounded) {
+            left.tv_sec = (time_t)timeout;
+            left.tv_nsec = (long)((timeout - (double)left.tv_sec) * 1e9);
+        }
+        int ready, error;
+        Py_BEGIN_ALLOW_THREADS;
+        ready = ppoll(&wanted, 1, bounded ? &left : NULL, NULL);
+        if (ready < 0 && (errno == ENOSYS || errno == EPERM)) { /* a sandbox refuses it */
+            int most = 1 << 30, milliseconds = !bounded                ? -1
+                                               : timeout < most / 1000 ? (int)(timeout * 1e3 + 0.999)
+                                                                       : most;
+            ready = poll(&wanted, 1, milliseconds);
+        }
+        error = errno;
+        Py_END_ALLOW_THREADS;
+        if (ready > 0) {
+            if (wanted.revents & POLLNVAL) {
+                errno = EBADF;
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
+            }
+            return 1;
+        }
+        if (ready < 0) {
+            if (error != EINTR) {
+                errno = error;
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
+            }
+            if (PyErr_CheckSignals() < 0)
+                return -1;
+        }
+        if (bounded) {
+            timeout = deadline - monotonic_seconds();
+            if (timeout <= 0) {
+                if (ready == 0)
+                    return 0;
+                timeout = 0; /* a handler took the rest of the time: look once more */
+            }
+        }
+    }
+}
+
+PyDoc_STRVAR(
+    wait_readable_doc,
+    "wait_readable(fd, timeout) -> bool\n\n"
+    "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
+    "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
+    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open.");
+
+static PyObject *wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd;
+    PyObject *timeout_arg;
+    if (!PyArg_ParseTuple(args, "iO:wait_readable", &fd, &timeout_arg))
+        return NULL;
+    int ready = wait_until_readable(fd, timeout_arg);
+    return ready < 0 ? NULL : PyBool_FromLong(ready);
+}
+
+PyDoc_STRVAR(join_doc,
+             "join(id, timeout) -> int | None | NotImplemented\n\n"
+             "Wait for the end of a child that start() started, as wait_readable() does, and return what exit_code() "
+             "returns.\nMeanwhile the engine's reaper is not woken for it.");
+
+static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
+    long long id;
+    PyObject *timeout;
+    if (!PyArg_ParseTuple(args, "LO:join", &id, &timeout))
+        return NULL;
+    goproc_seat *seat = goproc_acquire_seat(id);
+    if (!seat)
+        Py_RETURN_NOTIMPLEMENTED;
+    int ended = goproc_look_at_seat(seat), status = seat->status, sentinel = seat->sentinel;
+    pid_t pid = seat->pid;
+    int usable = !ended && goproc_have_pidfds() && goproc_mark(sentinel) == seat->mark;
+    if (!ended)
+        goproc_watch_seat(seat, EPOLL_CTL_DEL);
+    goproc_unlock_seat(seat);
+    if (ended)
+        return PyLong_FromLong(status);
+
+    int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(pid, timeout);
+    if (!(seat = goproc_acquire_seat(id))) {
+        if (ready < 0)
+            return NULL;
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    ended = goproc_look_at_seat(seat), status = seat->status;
+    if (!ended)
+        goproc_watch_seat(seat, EPOLL_CTL_ADD);
+    goproc_unlock_seat(seat);
+    if (ready < 0)
+        return NULL;
+    if (!ended)
+        Py_RETURN_NONE;
+    return PyLong_FromLong(status);
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"wait_readable", wait_readable, METH_VARARGS, wait_readable_doc},
+    {"join", wait_join, METH_VARARGS, join_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_wait(PyObject *module) {
+    return PyModule_AddFunctions(module, methods);
+}

@@ -1,0 +1,281 @@
+// Package prefork is the client of the servers that fork: it starts a server, takes on the processes that it forks,
+// hands them to whoever asks for one, and stops it. Package pybind calls it through core/engine;
+// python/goproc/_start/prefork.py is the other side.
+//
+// A server is a Python process without Go and with one thread. It has one end of a private socket pair; no one else can
+// connect, and it ends when the socket does. It forks processes ahead of need:
+//
+//	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which waits
+//	Request ──order + descriptors────────────────────────────► it, goes on
+//	        ──TAKEN──► server, which forks another one
+//
+// If none stands by, FORK asks for one, and the request is given the next that does. So a process never runs unless
+// the client knows it: what the server has forked ends by itself when nobody has the other end of its socket.
+//
+// There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
+// (EXITED). Those of the spawn server are made children of this process, as they would be had it executed their
+// interpreter.
+//
+// One goroutine a server reads the socket. When the server is gone, requests that have no process fail, and the fork
+// server's processes whose status has not been sent get process.Unknown when they end.
+package prefork
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/goproc/goproc/core/process"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone is wrapped by errors that say that the server is not there, or was lost.
+var ErrGone = errors.New("there is no server")
+
+// How long the server may take.
+const (
+	sendPatience  = 10 * time.Second // to make room for a request: it is forking meanwhile, or stopped
+	leavePatience = time.Second      // to close the socket when it is told to end, or has
+	stopPatience  = time.Second      // to end after that, before it is killed
+	killPatience  = 2 * time.Second  // to be gone after that
+)
+
+// Client is the one server of an engine for a start method, if it has one. Its methods may be called from any
+// goroutine.
+type Client struct {
+	table  *process.Table
+	method process.Method
+	name   string // of the server, in errors
+
+	changing sync.Mutex // held by Ensure and Stop: one at a time starts or stops a server
+
+	mu       sync.Mutex
+	server   *server          // nil if none runs
+	alive    map[*server]bool // whose processes have not ended, lost ones too
+	requests map[int]*request // started by Request, not yet told by Reply
+	tickets  int              // how many requests there were; they number them
+	pings    int              // how many there were; they number pings
+}
+
+// request is a process that was asked for.
+type request struct {
+	server   *server
+	order    []byte
+	fds      []int         // the caller's, or while it waits for a process, its own
+	own      []*sys.FD     // these
+	answered chan struct{} // closed when the rest holds
+	id       int           // of the process's entry
+	err      error
+}
+
+// New makes a client without a server. The method is process.Forkserver or process.Spawn.
+func New(table *process.Table, method process.Method) *Client {
+	name := map[process.Method]string{process.Forkserver: "fork server", process.Spawn: "spawn server"}[method]
+	return &Client{table: table, method: method, name: name, alive: map[*server]bool{}, requests: map[int]*request{}}
+}
+
+// Ensure starts a server with the command, unless one runs, and returns the server's process number. The command's last
+// argument, after those given, is the number of the server's end of the socket.
+func (c *Client) Ensure(command process.Command) (pid int, err error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	return c.ensure(command, "")
+}
+
+// spawn starts the server's process with SIGINT blocked: until it ignores that, Ctrl-C would end it.
+func (c *Client) spawn(command process.Command) (id int, err error) {
+	defer sys.Block(unix.SIGINT)()
+	return c.table.Spawn(process.Server, command)
+}
+
+// ensure is Ensure for a server with these traits: one that has others is told to end. c.changing is held.
+func (c *Client) ensure(command process.Command, traits string) (pid int, err error) {
+	if s := c.current(); s != nil {
+		switch {
+		case !s.runs():
+			s.leave(errors.New("it has ended"))
+			<-s.done
+		case s.traits == traits:
+			return s.pid, nil
+		default:
+			s.retire()
+			<-s.done
+		}
+	}
+	ours, theirs, err := sys.Seqpacket(c.name + " socket")
+	if err != nil {
+		return 0, err
+	}
+	command.Argv = append(slices.Clone(command.Argv), strconv.Itoa(theirs.Int()))
+	command.Keep = append(slices.Clone(command.Keep), theirs.Int())
+	id, err := c.spawn(command)
+	if closeErr := theirs.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return 0, errors.Join(err, ours.Close())
+	}
+	if pid, err = c.table.Pid(id); err != nil {
+		return 0, errors.Join(err, ours.Close())
+	}
+	s := newServer(c, id, pid, ours, traits)
+	c.mu.Lock()
+	c.server, c.alive[s] = s, true
+	c.mu.Unlock()
+	if err := s.start(); err != nil {
+		s.lose(err)
+		return 0, err
+	}
+	return pid, nil
+}
+
+// Pid is the server's process number, 0 when none runs.
+func (c *Client) Pid() int {
+	if s := c.current(); s != nil && s.runs() {
+		return s.pid
+	}
+	return 0
+}
+
+func (c *Client) current() *server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.server
+}
+
+// Ping asks the server for a sign of life and waits for it. The error wraps ETIMEDOUT when none came in time.
+func (c *Client) Ping(patience time.Duration) error {
+	c.mu.Lock()
+	s := c.server
+	c.pings++
+	id := c.pings
+	c.mu.Unlock()
+	if s == nil {
+		return ErrGone
+	}
+	return s.ping(id, patience)
+}
+
+// Request asks the server for a process, which gets copies of the descriptors fds, and returns the request's number at
+// once. Reply tells how it went, or Abandon must be called.
+func (c *Client) Request(fds []int) (ticket int, err error) {
+	s := c.current()
+	if s == nil {
+		return 0, ErrGone
+	}
+	return c.request(s, fds, encodeOrder(fds, false, 0))
+}
+
+// RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
+// descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask.
+// The server that runs serves for that if it was started by an equal command in equal circumstances; else it is
+// replaced. The error wraps ENOTSUP where the circumstances cannot be compared, ENOSYS where they never can: then the
+// command must be executed.
+func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, err error) {
+	now, err := sys.ReadCircumstances()
+	if err != nil {
+		return 0, err
+	}
+	const interrupt = 1 << 1 // SIGINT is 2
+	order := append(slices.Clone(fds), sys.StandardStreams()...)
+	ignored := now.Ignored &^ interrupt
+	traits := strings.Join(slices.Concat(command.Argv, []string{""}, command.Env, []string{now.Rest}), "\x00")
+
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	for range 2 {
+		if _, err := c.ensure(command, fmt.Sprint(ignored, traits)); err != nil {
+			return 0, err
+		}
+		s := c.current()
+		if s == nil {
+			return 0, ErrGone
+		}
+		if !now.Proof || sys.SharesDomain(s.pid) {
+			return c.request(s, order, encodeOrder(order, now.Ignored&interrupt != 0, now.Blocked))
+		}
+		s.retire() // the thread has entered a Landlock domain since
+		<-s.done
+	}
+	return 0, fmt.Errorf("compare the Landlock domains of this thread and the %s: %w", c.name, unix.ENOSYS)
+}
+
+func (c *Client) request(s *server, fds []int, order []byte) (ticket int, err error) {
+	if len(fds) > sys.MaxPassed {
+		return 0, fmt.Errorf("%w: too many fds: a process can be given %d", process.ErrInvalid, sys.MaxPassed)
+	}
+	r := &request{server: s, order: order, fds: slices.Clone(fds), answered: make(chan struct{})}
+	if err := s.request(r); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tickets++
+	c.requests[c.tickets] = r
+	return c.tickets, nil
+}
+
+// Reply waits for the answer to a request, at most for patience, and returns the process's entry, 0 when there is
+// no answer yet. After an error there is no process; ErrGone says that the server ended before there was one.
+func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
+	c.mu.Lock()
+	r := c.requests[ticket]
+	c.mu.Unlock()
+	if r == nil {
+		return 0, fmt.Errorf("%w: there is no request %d", process.ErrInvalid, ticket)
+	}
+	if !sys.WaitClosed(r.answered, patience) {
+		return 0, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.requests, ticket)
+	return r.id, r.err
+}
+
+// Abandon says that nobody will ask for the reply any more: the process is ended, if there is one by now or later.
+func (c *Client) Abandon(ticket int) {
+	c.mu.Lock()
+	r := c.requests[ticket]
+	delete(c.requests, ticket)
+	c.mu.Unlock()
+	if r != nil {
+		r.server.abandon(r)
+	}
+}
+
+// Stop ends the server, if one runs, and returns when it is gone: after a while it is killed. Its processes go on.
+func (c *Client) Stop() error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	c.mu.Lock()
+	alive := slices.Collect(maps.Keys(c.alive))
+	c.mu.Unlock()
+	var errs []error
+	for _, s := range alive {
+		errs = append(errs, s.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// lost takes the server out, so that the next Ensure starts another.
+func (c *Client) lost(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server == s {
+		c.server = nil
+	}
+}
+
+// ended says that the server's process has ended, so that Stop need not wait for it.
+func (c *Client) ended(s *server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.alive, s)
+}

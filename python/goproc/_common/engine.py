@@ -1,0 +1,224 @@
+"""The Go engine: loads it when it is first needed, calls it, and turns its errors into Python's.
+
+    calls.spawn(...) ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
+                                                  └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
+
+Neither `import goproc` nor starting processes by fork loads the engine: a program that does no more has only its own
+threads. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working
+directory while they are imported.
+
+An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
+for ever. So the child forgets it. If it needs an engine itself, it loads a private copy of the library from a memfd:
+the dynamic loader identifies a file by its inode, and would return the dead engine for the same file.
+"""
+
+import os
+import sys
+import threading
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import ExtensionFileLoader
+from _imp import extension_suffixes
+
+from .. import _native
+from ..errors import EngineError
+
+__all__ = [
+    "PoolGoneError",
+    "call",
+    "close",
+    "is_loaded",
+    "load",
+    "refusal",
+]
+
+
+_DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the package's
+
+_lock = threading.RLock()
+_module = None
+_forgotten_in_children = False  # whether forked children are told that they have no engine
+_warned = False  # whether the program has been told that it goes on without an engine
+_copies = 0  # how many private copies this process and its ancestors have loaded
+
+
+class PoolGoneError(ValueError):
+    """The engine's pool has been destroyed, or never was."""
+
+
+def is_loaded() -> bool:
+    """Return whether this process has an engine; inherited ones do not count."""
+    return _module is not None
+
+
+def load():
+    """Return the engine's extension module, loading it if this process has none yet.
+
+    Raises ImportError if the extension has not been built, or does not match `_native`; OSError or MemoryError if
+    the limits of this process leave no room for it now.
+    """
+    global _module, _forgotten_in_children
+    if _module is None:
+        with _lock:
+            if _module is None:
+                _module = _load_module()
+                if not _forgotten_in_children:
+                    _forgotten_in_children = True
+                    os.register_at_fork(after_in_child=_forget_inherited)
+    return _module
+
+
+def refusal() -> "OSError | MemoryError | None":
+    """Load the engine if need be. Return None, or the reason why this process can have none now.
+
+    The first time that it can have none, there is a RuntimeWarning: the program goes on without it.
+    """
+    if _module is None:
+        try:
+            load()
+        except (OSError, MemoryError) as reason:
+            warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and pools")
+            return reason
+    return None
+
+
+def warn_once(what: str) -> None:
+    """Warn, the first time, that this program goes on with multiprocessing's own pools; log it each time.
+
+    what: the reason. The text goes on with "are multiprocessing's own".
+    """
+    global _warned
+    from multiprocessing import util
+
+    text = f"{what} are multiprocessing's own: they do not notice lost workers, and have no time limits for tasks"
+    util.info(text)
+    if not _warned:
+        _warned = True
+        import warnings
+
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def call(function: str, *args):
+    """Call one of the engine's functions (pybind/*.go) and return its result.
+
+    Only calls.py and tests use this. Raises OSError with the kernel's errno, ValueError for a refused argument,
+    PoolGoneError when there is no such pool, ProcessLookupError when the process is no longer known, and EngineError
+    when the engine is poisoned or closed, or for an error that nobody expected.
+    """
+    module = _module or load()
+    _native.mend_runtime()
+    try:
+        return getattr(module, "pybind_" + function)(*args)
+    except RuntimeError as error:
+        raise _translated(error) from None
+
+
+def close() -> None:
+    """Stop the servers and give back everything the engine holds.
+
+    The end of the interpreter does so by itself (capi/native/link.c), after all exit functions. The counters can
+    still be read; other calls are refused, and load no second engine.
+    """
+    if _module is None:
+        return
+    try:
+        call("Close")
+    except EngineError:
+        pass  # poisoned: the kernel takes back what it holds
+
+
+def _load_module():
+    path = _find_extension()
+    _native.save_limits()
+    if _native.engine_state() == 2:
+        return _load_copy(path)
+    return _load_path(path)
+
+
+def _find_extension() -> str:
+    for suffix in extension_suffixes():
+        path = os.path.join(_DIRECTORY, "_engine" + suffix)
+        if os.path.exists(path):
+            return path
+    raise ImportError(
+        f"goproc's engine (_engine{extension_suffixes()[0]}) is not in {_DIRECTORY}: build it with `make build`, "
+        f"or install goproc for this interpreter ({sys.executable})",
+        name="goproc._engine",
+    )
+
+
+def _load_copy(path: str):
+    global _copies
+    _copies += 1
+    name = None
+    try:
+        if not os.path.exists("/proc/self/fd"):
+            raise OSError("/proc is not there")
+        fd = os.memfd_create("goproc-engine")
+    except OSError:
+        import tempfile
+
+        fd, name = tempfile.mkstemp(".so", "goproc-engine-")
+    try:
+        with open(path, "rb", buffering=0) as library:
+            left = os.fstat(library.fileno()).st_size
+            while left > 0:
+                sent = os.sendfile(fd, library.fileno(), None, left)
+                if not sent:
+                    raise ImportError(f"{path} became shorter while it was read", name="goproc._engine")
+                left -= sent
+        if name is not None:
+            return _load_path(name)
+        # The loader compares names before inodes, and an ancestor may have loaded its copy from the same number. So the
+        # name must be one that no ancestor has used.
+        return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
+    finally:
+        os.close(fd)
+        if name is not None:
+            os.unlink(name)
+
+
+def _load_path(path: str):
+    try:
+        with open("/proc/self/status", "rb") as file:
+            status = file.read().decode("latin-1")
+    except OSError:
+        status = ""
+    loader = ExtensionFileLoader("goproc._engine", path)
+    spec = ModuleSpec("goproc._engine", loader, origin=path)
+    _native.hold_signals()
+    try:
+        _native.start_engine(path)
+        module = loader.create_module(spec)
+        loader.exec_module(module)
+        _native.attach(path)
+        module.pybind_NoteOrigin(status)
+    finally:
+        _native.release_signals()
+    return module
+
+
+def _translated(error: RuntimeError) -> BaseException:
+    text = str(error)
+    if not text.startswith("goproc:"):
+        return error
+    _, code, number, text = text.split(":", 3)
+    if code == "OS":
+        return OSError(int(number), text)
+    if code == "INVALID":
+        return ValueError(text)
+    if code == "NO_POOL":
+        return PoolGoneError(text)
+    if code == "GONE":
+        return ProcessLookupError(text)
+    return EngineError(text)
+
+
+def _forget_inherited() -> None:
+    global _module
+    _module = None
+
+
+# No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods
+# are registered, for a Python function would write to more copy-on-write pages.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,0 +1,202 @@
+"""How a lost task is named in exceptions and in the log: its place in the input, and its arguments in short.
+
+The problem: when a task is lost, its arguments are not at hand, for they were pickled and sent to a worker. What does
+not work: keeping them in the main program, which would keep them alive and cost time for each task; or unpickling them
+there, which would run the program's code. The solution: the engine hands back the pickle, and it is read here with
+placeholders for classes and functions. Limits: large arguments, which lie outside the rings, cannot be told.
+
+Used by dispatch.py, when a worker has ended.
+"""
+
+import io
+import pickle
+import reprlib
+
+from .. import _native
+from .._common.log import warn
+from .._common.stdlib import python_unpickler
+from ..errors import TaskTimeoutError, WorkerLostError
+from .codec import CALL, ITEM, MAP
+from .failures import add_note, raised_by_handler
+
+__all__ = ["arguments_in_short", "ended", "explain_pickling", "in_one_line", "item_of", "note_item"]
+
+#: The longest text for the arguments of a call, in characters.
+_LONGEST = 80
+
+
+class Lost:
+    """What the engine says of a task whose worker has ended (KindLost, core/ring/layout.go).
+
+    pid, exitcode: of the worker. seconds: for how long the task ran, 0.0 if that is not known.
+    """
+
+    def __init__(self, told: bytes) -> None:
+        line, _, self._payload = told.partition(b"\n")
+        self.pid, self.exitcode, self._number, microseconds = map(int, line.split())
+        self.seconds = microseconds / 1e6
+
+    def arguments(self) -> "str | None":
+        """Return the arguments of the call in short, None if they cannot be told."""
+        return arguments_in_short(self._payload, self._number)
+
+
+def ended(kind, payload, result, index):
+    """Return the exception for a task whose worker has ended, and log it."""
+    lost = Lost(payload)
+    func = getattr(result, "_func", None)
+    name = None if func is None else _name_of(func)
+    which = (*item_of(result, index), lost.arguments())
+    error: Exception
+    if kind == _native.TIMEOUT and result is not None:
+        error = TaskTimeoutError(lost.pid, result._limit, name, *which)
+    else:
+        error = WorkerLostError(lost.pid, lost.exitcode, name, 0, None, *which)
+    after = f" (after {lost.seconds:.3f} s)" if lost.seconds else ""
+    again = "; the task is run again" if kind == _native.RETRIED else ""
+    warn(f"pool: {error}{after}{again}")
+    return error
+
+
+def item_of(result, index, offset=None):
+    """Return which items of a map's input a task has: the first one, and how many; (None, 1) if it is no map's.
+
+    offset: which one of the task's items is meant, None for all of them.
+    """
+    size = getattr(result, "_chunksize", None)
+    if size is None:
+        return None, 1
+    if type(index) is tuple:  # several tasks, answered together
+        index = index[0]
+    if offset is not None:
+        return index * size + offset, 1
+    length = getattr(result, "_input_length", None)
+    return index * size, size if length is None else max(1, min(size, length - index * size))
+
+
+def note_item(error, result, index, offset):
+    """Let an exception say which item of a map's input it is of. Python 3.10 has no notes."""
+    first, count = item_of(result, index, offset)
+    if first is not None:
+        add_note(
+            error,
+            f"goproc: raised for item {first} of the input"
+            if count == 1
+            else f"goproc: raised for one of the items {first} to {first + count - 1} of the input",
+        )
+
+
+def _name_of(func):
+    """Return a name for what a task calls, which may be any object, even one whose attributes raise."""
+    try:
+        name = func.__qualname__
+    except BaseException as error:
+        if raised_by_handler(error) or isinstance(error, KeyboardInterrupt):
+            raise
+        name = None
+    return name if name and type(name) is str else type(func).__qualname__
+
+
+def arguments_in_short(payload: bytes, number: int) -> "str | None":
+    """Return the arguments of call number of a task (codec.py), as they stand in the brackets of the call.
+
+    Of a chunk with several calls: the list of its items. None if they cannot be told.
+    """
+    try:
+        task = _Reader(io.BytesIO(payload)).load()
+        how, _, args, *rest = task
+        if rest and how != CALL:  # a batch
+            args = args[number]
+        if how == ITEM:
+            text = _short.repr(args)
+        elif how != CALL:  # a chunk of items, or of tuples of arguments
+            values = [list(args)] if len(args) > 1 else args if how == MAP else args[0]
+            text = ", ".join(map(_short.repr, values))
+        else:
+            texts = [_short.repr(value) for value in args]
+            text = ", ".join(texts + [f"{name}={_short.repr(value)}" for name, value in rest[0].items()])
+    except Exception:  # it is gone, a worker has scribbled into it, or its pickle is of a kind that is not known here
+        return None
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an exception as one line, as a traceback ends: its type, and the first line of its text."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = "<it cannot be shown>"
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name
+
+
+def explain_pickling(error: BaseException) -> None:
+    """Add a note to an error from pickling a call, if its cause is the commonest one: a function without a name."""
+    text = str(error)
+    if isinstance(error, (pickle.PicklingError, AttributeError)) and ("lambda" in text or "local object" in text):
+        add_note(
+            error,
+            "goproc: a function travels to a worker by its name, so lambdas and functions defined within functions "
+            "cannot. Define it at the top level of a module; functools.partial of such a function can travel, too.",
+        )
+
+
+class _Reader(python_unpickler()):  # type: ignore[misc]
+    """An unpickler that imports and calls nothing. It derives from the one in Python: reading nonsense, that takes no
+    more memory than there are bytes."""
+
+    def find_class(self, module: str, name: str) -> "_Named":
+        return _Named(name.rpartition(".")[2])
+
+
+class _Named:
+    """Stands for a class or a function."""
+
+    def __new__(cls, *args):
+        if isinstance(cls, _Named):  # as an unpickler makes an object of the class that this stands for
+            return _Made(cls.name, args)
+        return object.__new__(cls)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *args):
+        return _Made(self.name, args)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+#: Functions that make an array of numpy's from its contents: goproc's (codec.py), and numpy's.
+_MAKERS_OF_ARRAYS = ("_small_array", "_frombuffer")
+
+
+class _Made:
+    """Stands for an object that a class or a function makes."""
+
+    def __init__(self, name: str, args: tuple) -> None:
+        if args and isinstance(args[0], _Named):  # as numpy's _reconstruct(ndarray, ...)
+            name, args = args[0].name, ()
+        elif name in _MAKERS_OF_ARRAYS:
+            name, args = "ndarray", ()
+        self._name, self._args = name, args
+
+    def __setstate__(self, state: object) -> None:
+        self._args = ()
+
+    def extend(self, values: object) -> None:
+        self._args = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._args = ()
+
+    append = add = extend
+
+    def __repr__(self) -> str:
+        if not self._args:
+            return f"<{self._name} object>"
+        return f"{self._name}({', '.join(map(_short.repr, self._args))})"
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60

@@ -1,0 +1,432 @@
+"""Pool: the API of multiprocessing.pool on the engine's scheduler.
+
+    Pool.apply_async(f, args) ──▶ pickle ──▶ port.submit ──▶ the engine: a worker's ring, or its queue
+    AsyncResult.get()         ──▶ dispatch.wait ──▶ port.collect ──▶ unpickle ──▶ result._set
+
+Neither a thread nor a lock shared between processes stands between the two. The results' classes are the standard
+library's, with another way to wait; ThreadPool is the standard library's own.
+"""
+
+import errno
+import os
+from multiprocessing import util
+
+from .. import _native
+from .._common import calls, engine
+from .._start.start_methods import engines_context
+from ..errors import EngineError
+from . import maps, parts
+from .arguments import checked_limit, one_prefetch, refuse_unknown, whole
+from .codec import CALL, ITEM, MAP, by_name, outlined
+from .crew import Crew
+from .dispatch import Dispatch
+from .parts import Parts, replaced
+from .parts import standard_pool as _standard
+from .reading import COLLECTIONS, Chunks
+from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
+from .submitter import FOR_EVER, Submitter, batch_size
+from .worker import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass  # importing it takes longer than loading the engine
+
+__all__ = ["Pool"]
+
+INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE
+mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
+
+_LEFT_BLOCK = (
+    "the pool was terminated before the task was done: leaving a `with Pool()` block terminates the pool. "
+    "Call get() inside the block, or close() and join() at its end"
+)
+
+_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+
+class Pool(Parts, _standard.Pool):
+    """A pool of worker processes.
+
+    processes: how many, the number of usable CPUs if None. initializer, initargs: called in each worker when it
+    starts. maxtasksperchild: after how many tasks a worker is replaced, never if None. context: what starts the
+    processes, the current default context if None. Beyond multiprocessing: retries: how often a task that is lost with
+    its worker is run again. max_memory_per_child: a worker that has more memory of its own than this, in bytes,
+    after a task is replaced; never if None.
+
+    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
+    is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
+    may not have children. Source: multiprocessing.pool.Pool.
+    """
+
+    _state = INIT  # until __init__ sets it; __del__ looks at it
+    Process = _standard.Pool.__dict__["Process"]  # programs put one of their own here, and this one back
+
+    def __init__(
+        self,
+        processes=None,
+        initializer=None,
+        initargs=(),
+        maxtasksperchild=None,
+        context=None,
+        *,
+        retries=0,
+        max_memory_per_child=None,
+        **unknown,
+    ):
+        if unknown:
+            refuse_unknown(
+                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child"
+            )
+        if replaced(type(self)):
+            _drive_by_queues(
+                self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
+            )
+            return
+        self._pool: list = []
+        self._state = INIT
+        self._ctx = engines_context(context)
+        self._results: dict = {}  # those that are not complete, by job
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        processes = (_cpu_count() or 1) if processes is None else whole("processes", processes)
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None:
+            if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
+                raise ValueError("maxtasksperchild must be a positive int or None")
+        if max_memory_per_child is not None:
+            if not isinstance(max_memory_per_child, int) or max_memory_per_child <= 0:
+                raise ValueError("max_memory_per_child must be a positive int or None")
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError("retries must be a non-negative int")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._feeders = set()  # imap iterators that have not read all of their input
+
+        try:
+            with _native.held_signals:  # so that something ends what is made here
+                refusal = self._start(retries, max_memory_per_child)
+        except BaseException:
+            if self._state == RUN:
+                Pool.terminate(self)
+            raise
+        if refusal is not None:
+            if retries or max_memory_per_child is not None:
+                raise refusal  # only a pool of the engine has that
+            queue_pool = parts.queue_pool()
+            queue_pool.take_over(self)
+            queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+
+    def _start(self, retries, max_memory_per_child):
+        """Make the engine's pool, and start the workers. Return None, or an exception: why there can be no pool."""
+        refusal = engine.refusal()
+        if refusal is not None:
+            return refusal
+        try:
+            number = calls.pool_new(min(retries, FOR_EVER))
+        except OSError as reason:
+            if reason.errno == errno.EFBIG:
+                why = f"RLIMIT_FSIZE, the limit of the size of files, leaves pools no shared memory: {reason}"
+            elif reason.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+                why = f"this system refuses what a pool needs: {reason}"
+            else:
+                raise
+            engine.warn_once(f"{why}. Pools")
+            return reason
+        try:
+            memory_fd = os.dup(calls.pool_memory_fd(number))
+            try:
+                self._port = _native.Port(number, memory_fd)
+            except BaseException:
+                os.close(memory_fd)
+                raise
+            plan = Plan(
+                initializer=self._initializer,
+                initargs=self._initargs,
+                maxtasks=self._maxtasksperchild,
+                wrap_exception=self._wrap_exception,
+                max_memory=max_memory_per_child,
+            )
+            self._crew = Crew(self._ctx, self.Process, number, self._processes, self._pool, self._results, plan)
+            self._dispatch = Dispatch(self._port, self._results, self._crew)
+            self._submitter = Submitter(self._port, number, self._crew, self._dispatch, self._results)
+            try:
+                self._crew.repopulate(all_or_none=True)
+            except BaseException:
+                self._crew.terminate()
+                self._port.close()
+                raise
+        except BaseException:
+            _quietly(calls.pool_destroy, number)
+            raise
+        self._terminate = util.Finalize(self, _terminate_pool, args=(self._crew, self._dispatch), exitpriority=15)
+        self._state = RUN
+        if self._maxtasksperchild is not None or max_memory_per_child is not None:
+            self._dispatch.serve()
+        return None
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if cls._engine_driven and replaced(cls):
+            QueuePool = parts.queue_pool().QueuePool
+            bases = [QueuePool if base is Pool else base for base in cls.__bases__]
+            cls.__bases__ = tuple(bases if QueuePool in bases else [*bases, QueuePool])
+
+    def __del__(self, *args, **kwargs):
+        self._change_notifier = None
+        super().__del__(*args, **kwargs)
+
+    def apply(self, func, args=(), kwds={}, *, timeout=None, **unknown):
+        """Call func(*args, **kwds) in a worker; return its result, or raise what it raised.
+
+        timeout: how long it may run, in seconds; see apply_async.
+        """
+        if type(self).apply_async is Pool.apply_async and not unknown:
+            return self._apply(func, args, kwds, None, None, timeout).get()
+        if timeout is not None:
+            unknown["timeout"] = timeout
+        return self.apply_async(func, args, kwds, **unknown).get()  # also what takes its place, and has no timeout
+
+    def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
+        """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
+
+        callback is called with the result, error_callback with the exception, in a thread of the pool's own. If the
+        call cannot be pickled, get() raises that error. timeout: how many seconds the call may run. The time in which
+        it waits for a worker does not count. After that its worker is ended, and get() raises TaskTimeoutError.
+
+        Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
+        """
+        self._check_running()
+        if unknown:
+            refuse_unknown("apply_async", unknown, "timeout")
+        self._dispatch.watch()
+        return self._apply(func, args, kwds, callback, error_callback, timeout)
+
+    def _apply(self, func, args, kwds, callback, error_callback, timeout):
+        self._check_running()
+        limit = None if timeout is None else checked_limit("timeout", timeout)
+        result = ApplyResult(self, callback, error_callback, func)
+        try:
+            self._results[result._job] = result
+            if limit is not None:
+                self._submitter.limit(result, 0, limit)
+            self._submitter.submit(result, 0, (CALL, by_name(func), outlined(args), kwds))
+        except BaseException as error:
+            if self._crew.terminated and result.done and isinstance(error, ValueError):
+                return result  # a signal handler has terminated the pool meanwhile, and cancelled it
+            self._submitter.forget(result)
+            raise
+        return result
+
+    def map(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
+        """Return the list of func(item) for each item of iterable, or raise what the first failing task raised.
+
+        task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout,
+        chunksize is 1 unless it is given. See apply_async for what happens when the time is over.
+
+        return_exceptions: raise nothing for an item that fails, but put the exception in its place in the list. What
+        ends a whole chunk, such as the loss of its worker, is in the place of each of its items.
+        """
+        if unknown:
+            refuse_unknown("map", unknown, "task_timeout", "return_exceptions")
+        return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions).get()
+
+    def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
+        """Like map, with items that are iterables themselves and hold the arguments of one call."""
+        if unknown:
+            refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions")
+        return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions).get()
+
+    def map_async(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        **unknown,
+    ):
+        """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        self._check_running()
+        self._dispatch.watch()
+        if unknown:
+            refuse_unknown("map_async", unknown, "task_timeout", "return_exceptions")
+        arguments = (func, iterable, mapstar, chunksize, callback, error_callback)
+        return self._mapped(arguments, task_timeout, return_exceptions, True)
+
+    def starmap_async(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        **unknown,
+    ):
+        """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        self._check_running()
+        self._dispatch.watch()
+        if unknown:
+            refuse_unknown("starmap_async", unknown, "task_timeout", "return_exceptions")
+        arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
+        return self._mapped(arguments, task_timeout, return_exceptions, True)
+
+    def _mapped(self, arguments, task_timeout, return_exceptions, apart=False):
+        """Call _map_async. A program's own has multiprocessing's arguments: so others are given only if need be."""
+        others = {}
+        if task_timeout is not None:
+            others["task_timeout"] = task_timeout
+        if return_exceptions:
+            others["return_exceptions"] = True
+        if apart and getattr(self._map_async, "__func__", None) is Pool._map_async:
+            others["apart"] = True
+        return self._map_async(*arguments, **others)
+
+    def _map_async(
+        self,
+        func,
+        iterable,
+        mapper,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        task_timeout=None,
+        return_exceptions=False,
+        apart=False,
+    ):
+        """apart: if the iterable may block, have a thread read it."""
+        if mapper is not mapstar and mapper is not starmapstar:
+            return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
+        self._check_running()
+        limit = checked_limit("task_timeout", task_timeout)
+        kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions)
+        return maps.submit(self, kind, iterable, callback, error_callback, apart)
+
+    def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
+        """Return an iterator over func(item) for each item of iterable, in order.
+
+        The iterable is read at most prefetch tasks ahead of what next() has returned, so an endless one runs in
+        constant memory. The default keeps the workers busy, and is smaller for large arguments. A thread reads the
+        iterable, unless it is a list or another built-in collection. When nobody holds the iterator any more, the rest
+        of the iterable is run, as with multiprocessing, and no results are kept. chunksize: how many items make a task.
+        task_timeout: how long each task may run, in seconds; see apply_async. buffersize: Python 3.16's name of
+        prefetch.
+
+        What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
+        is closed, chunksize < 1, or prefetch or buffersize < 1; TypeError when both are given, or when buffersize is
+        no int. Source: multiprocessing.pool.Pool.imap.
+        """
+        if unknown:
+            refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout")
+        prefetch = one_prefetch(prefetch, buffersize)
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
+
+    def imap_unordered(
+        self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown
+    ):
+        """Like imap, but with the results in the order in which they come."""
+        if unknown:
+            refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
+        prefetch = one_prefetch(prefetch, buffersize)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
+
+    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        limit = checked_limit("task_timeout", task_timeout)
+        if prefetch is not None and prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        size = batch_size(iterable, chunksize) if limit is None else 1
+        waits = type(iterable) not in COLLECTIONS
+        self._dispatch.watch()
+        if chunksize == 1:
+            return kind(self, func, iterable, prefetch, ITEM, size, limit, waits)
+        return Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, waits, chunksize))
+
+    def close(self):
+        """Refuse further tasks. Workers end when all that was submitted is done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._close_when_fed()
+
+    def __exit__(self, exc_type, exc_val, exc_tb):
+        if self._state == RUN:
+            self._dispatch.why_terminated = _LEFT_BLOCK
+        super().__exit__(exc_type, exc_val, exc_tb)
+
+    def terminate(self):
+        """End the workers at once. Results that have not come raise CancelledError."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._end()
+
+    def join(self):
+        """Wait until all workers have ended. Raises ValueError unless close() or terminate() has been called."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        elif self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        if self._terminate.still_active():
+            if self._state == CLOSE:
+                for feeder in list(self._feeders):
+                    feeder._read_all()
+                self._dispatch.wait(self._crew)
+            self._end()
+        for process in self._pool:
+            process.join()  # returns at once; in a forked child, raises that the pool is not its own
+
+    def _end(self):
+        """Do what the finalizer does. It stays active until all is done: so the next call ends what is interrupted."""
+        finalizer = self._terminate
+        if finalizer.still_active() and finalizer._pid == os.getpid():
+            _terminate_pool(self._crew, self._dispatch)
+            finalizer.cancel()
+
+    def _close_when_fed(self):
+        if not self._feeders and self._state == CLOSE:
+            self._crew.closing = True
+            _quietly(calls.pool_close, self._crew.number)
+
+
+def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
+    """Initialize a Pool that is to be a queue-driven one."""
+    self._pool, self._state = [], INIT  # for __del__
+    if retries or max_memory is not None:
+        names = ", ".join(replaced(type(self)))
+        raise TypeError(f"retries and max_memory_per_child are not for pools with parts of their own: {names}")
+    queue_pool = parts.queue_pool()
+    queue_pool.take_over(self)
+    queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+
+
+def _terminate_pool(crew, dispatch):
+    """End the workers, and then the pool. It may be called again if it was interrupted."""
+    util.debug("finalizing pool")
+    crew.terminated = True
+    idle = _quietly(calls.pool_idle, crew.number) or ()
+    _quietly(calls.pool_terminate, crew.number)
+    crew.terminate(idle)
+    dispatch.finish()
+    _quietly(calls.pool_destroy, crew.number)
+
+
+def _quietly(call, number):
+    """Return calls.call(number); None if the engine is poisoned or closed, or the pool is gone."""
+    try:
+        return call(number)
+    except (EngineError, calls.PoolGoneError):
+        return None
+
+
+Pool.__module__ = "goproc.pool"  # where programs find it

@@ -1,0 +1,165 @@
+"""How an exception travels from a worker to the main program, where it is raised again.
+
+packed() makes it a tuple, in the worker. unpacked() makes that an exception again: the one that was raised, or, if it
+cannot be pickled or unpickled, a MaybeEncodingError that says what was raised.
+
+What the program's functions raise becomes a task's result. What its signal handlers raise, Ctrl-C above all, is for
+whoever waits: interrupts() tells the two apart.
+
+A spawned worker imports this module, so it imports little.
+"""
+
+from multiprocessing.reduction import ForkingPickler
+
+__all__ = ["add_note", "cannot_be_sent", "interrupts", "packed", "raised_by_handler", "undecodable", "unpacked"]
+
+#: The note of an error when a worker does not find a function.
+NOT_FOUND = (
+    "goproc: a function travels to a worker by its name. A process that is started by spawn or forkserver imports the "
+    "program's main module anew, and finds only what that defines at its top level. What is defined at a prompt, in a "
+    'notebook\'s cell, or below `if __name__ == "__main__":` is not there: move it into a module, or use fork.'
+)
+
+
+class Text(str):
+    """A text whose repr is itself."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, which is printed below it. Python 3.10 has none: then nothing is done."""
+    if hasattr(error, "add_note"):
+        try:
+            error.add_note(text)
+        except Exception:
+            pass  # its class has no room for one
+
+
+def packed(error, wrap, offset=None, unread=False):
+    """Return what to send for an exception; unpacked() makes it an exception again. A tuple of
+
+    offset      which item of a chunk raised it, None if that is not known
+    unread      whether the task itself could not be unpickled
+    shown       its repr, in case it cannot be unpickled
+    traceback   the text that is its cause in the main program, None if wrap is false
+    pickled     the exception, or None
+    reason      why it could not be pickled
+    """
+    text = pickled = reason = None
+    if wrap:
+        from multiprocessing.pool import ExceptionWithTraceback
+
+        try:
+            text = ExceptionWithTraceback(error, error.__traceback__).tb
+        except BaseException:
+            pass  # it cannot even be shown
+    error.__traceback__ = None
+    try:
+        pickled = bytes(ForkingPickler.dumps(error, 5))
+    except BaseException as why:
+        reason = _shown(why)
+    return offset, unread, _shown(error), text, pickled, reason
+
+
+def unpacked(failure):
+    """Return the exception of packed()'s tuple: the one that was raised, or one that describes it."""
+    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
+
+    _, unread, shown, text, pickled, reason = failure
+    try:
+        error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else ForkingPickler.loads(pickled)
+        if not issubclass(type(error), BaseException):
+            error = TypeError(f"a task failed with {_shown_here(error)}, which is no exception")
+    except BaseException as why:
+        if _is_interrupt(why):
+            raise
+        error = MaybeEncodingError(Text(_shown_here(why)), Text(shown))
+    if text is not None:
+        error.__cause__ = RemoteTraceback(text)
+    if unread and isinstance(error, AttributeError):
+        add_note(error, NOT_FOUND)
+    return error
+
+
+def cannot_be_sent(error, value):
+    """Return what to send for a value that could not be pickled because of error."""
+    from multiprocessing.pool import MaybeEncodingError
+
+    try:
+        return MaybeEncodingError(error, value)
+    except BaseException:  # one of the two cannot even be shown
+        return MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
+
+
+def undecodable(error, payload):
+    from multiprocessing.pool import MaybeEncodingError
+
+    if isinstance(payload, BaseException):
+        return payload
+    size = len(payload[0]) if type(payload) is tuple else len(payload)
+    try:
+        wrapped = MaybeEncodingError(error, f"a pickle of {size} bytes")
+    except BaseException as reason:  # it cannot even be shown
+        if _is_interrupt(reason):
+            raise
+        wrapped = MaybeEncodingError(type(error).__name__, f"a pickle of {size} bytes")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _shown(value):
+    try:
+        return repr(value)
+    except BaseException:
+        return f"<{type(value).__qualname__} object>"
+
+
+def _shown_here(value):
+    """Return repr(value), or a text in its place if that raises."""
+    try:
+        return repr(value)
+    except BaseException as error:
+        if _is_interrupt(error):
+            raise
+        return f"<{type(value).__qualname__} object>"
+
+
+def _is_interrupt(error):
+    """Whether an exception in the main program is Ctrl-C, or comes from a signal handler."""
+    return raised_by_handler(error) or isinstance(error, KeyboardInterrupt)
+
+
+def interrupts(error):
+    """Whether an exception from a caller's code is Ctrl-C or the like, and no error of that code."""
+    return not isinstance(error, Exception) or raised_by_handler(error)
+
+
+def raised_by_handler(error):
+    """Whether a signal handler written in Python has raised the exception, not the code that it interrupted."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _code_of(handler):
+    """Return the code object of a signal handler, None if it has none."""
+    import functools
+
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not callable(handler):
+        return None  # SIG_DFL is a member of an Enum, whose class can be called
+    if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
+        handler = type(handler).__call__
+    return getattr(getattr(handler, "__func__", handler), "__code__", None)

@@ -1,0 +1,84 @@
+"""Reading what a pool's tasks are made from: an iterable that may be a collection, may block, or may raise."""
+
+import itertools
+import threading
+from collections import deque
+
+from .codec import ITEM, outlined
+from .failures import interrupts
+
+__all__ = ["COLLECTIONS", "MUTABLE", "Chunks", "MapReader", "Reader", "call", "iterator_of"]
+
+#: Iterables whose iterators neither wait nor run anybody's code: items can be read by the thread that submits them, and
+#: collected before they are submitted.
+MUTABLE = frozenset({list, bytearray, dict, set, deque, type({}.keys()), type({}.values()), type({}.items())})
+COLLECTIONS = MUTABLE | {tuple, range, str, bytes, frozenset}
+
+
+class Reader(threading.Thread):
+    """A thread that reads an input for a pool."""
+
+    _goproc = True  # _native.fork() does not warn about it
+
+    def __init__(self, name, read):
+        super().__init__(target=read, name=name, daemon=True)
+
+
+class MapReader(Reader):
+    """Reads the input of an asynchronous map, which may block. submit: reads and submits all; raises nothing."""
+
+    def __init__(self, pool, submit):
+        super().__init__("goproc-map", self._read)
+        self._owner, self._submit = pool, submit
+        pool._feeders.add(self)
+
+    def start(self):
+        """Start. Raises RuntimeError when there can be no further thread."""
+        try:
+            super().start()
+        except BaseException:
+            self._owner._feeders.discard(self)
+            raise
+
+    def _read(self):
+        try:
+            self._submit()
+        finally:
+            pool = self._owner
+            pool._feeders.discard(self)
+            pool._close_when_fed()
+            self._owner = self._submit = None
+
+    def _read_all(self):
+        self.join()
+
+
+class Chunks:
+    """An iterable's items in tuples of a given size."""
+
+    def __init__(self, iterable, size):
+        self._items, self._size = iterable, size
+
+    def __iter__(self):
+        items = iter(self._items)
+        return iter(lambda: tuple(itertools.islice(items, self._size)), ())
+
+
+def call(func, items, how):
+    """Return the task, ITEM, MAP or STARMAP: the last two with a chunk of items, the first with one."""
+    return how, func, outlined((items,))[0] if how == ITEM else outlined(items)
+
+
+def iterator_of(iterable):
+    """Return iter(iterable). What that raises is raised at the first result's turn, as by multiprocessing."""
+    try:
+        return iter(iterable)
+    except Exception as error:
+        if interrupts(error):
+            raise
+        return _raising(error)
+
+
+def _raising(error):
+    raise error
+    yield

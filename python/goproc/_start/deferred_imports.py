@@ -1,0 +1,114 @@
+"""Keeps a spawned child from importing what it does not need; a third of its start would go into that.
+
+`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors, and
+multiprocessing.spawn imports runpy; a child that runs a plain function uses none of them. Here they are put into
+sys.modules empty, and filled when the first of their names is asked for. Any import statement and any attribute works
+as ever, only later.
+
+Imported by __init__.py in a spawned child, before multiprocessing; used by spawn.py and spawn_server.py.
+"""
+
+import gc
+import sys
+import threading
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import PathFinder
+from types import ModuleType
+
+from .stand_in import StandIn, import_with
+
+__all__ = ["collect_garbage_again", "import_all", "import_util", "use_tracker"]
+
+_tracker_fd: "int | None" = None  # the resource tracker's pipe that the child has inherited
+
+# What is imported stays: looking through it for garbage would be in vain.
+_collecting = gc.isenabled()
+gc.disable()
+
+
+def collect_garbage_again():
+    """Let the collector be as it was before goproc was imported; to be called before anything of the user's runs."""
+    if _collecting:
+        gc.enable()
+
+
+class _DeferredModule(ModuleType):
+    """A module that is executed when a name is asked for that it does not have yet."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # the import system looks for some that a module may lack
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        with _lock:
+            # Another thread may have executed it meanwhile, or this one is executing it.
+            loader = self.__dict__.pop("_deferred_loader", None)
+            if loader is not None:
+                loader.exec_module(self)
+                _MODULES[self.__name__](self)
+                self.__class__ = ModuleType  # type: ignore[assignment]
+        return ModuleType.__getattribute__(self, name)
+
+
+class _DeferringFinder:
+    """On sys.meta_path; the loader as well."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name not in _MODULES:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        deferred = ModuleSpec(name, cls, origin=spec.origin, loader_state=spec)  # type: ignore[arg-type]
+        deferred.has_location = True
+        return deferred
+
+    @staticmethod
+    def create_module(spec):
+        return _DeferredModule(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        spec = module.__spec__.loader_state
+        module.__spec__, module.__loader__ = spec, spec.loader
+        module._deferred_loader = spec.loader
+
+
+def use_tracker(fd):
+    """Let the resource tracker, now or when it is first used, be the one that has the pipe fd."""
+    global _tracker_fd
+    _tracker_fd = fd
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    if module is not None and not isinstance(module, _DeferredModule):
+        _use_inherited_tracker(module)
+
+
+def import_all():
+    """Import all that has been put off."""
+    for name in _MODULES:
+        __import__(name)
+        getattr(sys.modules[name], "a name that it has not", None)
+
+
+def _use_inherited_tracker(resource_tracker):
+    if _tracker_fd is not None:
+        from .._common import stdlib  # which imports multiprocessing
+
+        stdlib.tracker()._fd = _tracker_fd
+
+
+_MODULES = {
+    "runpy": lambda module: None,
+    "multiprocessing.reduction": lambda module: None,
+    "multiprocessing.resource_tracker": _use_inherited_tracker,
+}
+_lock = threading.RLock()
+sys.meta_path.insert(0, _DeferringFinder)
+
+
+def import_util():
+    """Import multiprocessing.util without subprocess, of which it takes one function that only a parent calls."""
+
+    from .._common import stdlib
+
+    stand_in = StandIn("subprocess", _args_from_interpreter_flags=stdlib.flags_without_subprocess())
+    import_with(stand_in, "multiprocessing.util")

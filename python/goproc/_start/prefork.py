@@ -1,0 +1,250 @@
+"""A server that forks: its main loop, and how a process that it has forked comes to what it is to do.
+
+    the engine ──FORK──▶ Server.serve() ──fork──▶ a process, which stands by
+    the engine ◀──STANDBY pid + pidfd, socket──────────┤
+    the engine ──order + descriptors──────────────────▶ serve() returns them in the process
+
+core/prefork is the client, and describes the messages. What a process does before it gets its order does not depend
+on that. So some are forked ahead, and rehearse. Used by forkserver.py and spawnserver.py.
+
+It imports little: the spawn server's children are to find what they would have imported themselves, no more.
+"""
+
+import array
+import errno
+import os
+import signal
+import struct
+from _socket import (
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    SCM_RIGHTS,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socketpair,
+)
+from _socket import socket as Socket
+from os import waitpid  # here, for a preloaded module may replace it, as gevent's patching does
+
+try:
+    from select import EPOLLIN, epoll  # likewise
+except ImportError:  # such a module has been imported before this one, by a client
+    epoll = None  # type: ignore[assignment, misc]
+
+from .. import _native
+from .._common import cooperative
+
+__all__ = ["STANDBYS", "Server"]
+
+#: How many processes stand by.
+STANDBYS = 2
+
+#: Seconds without a request after which a process that was taken is replaced: whoever starts several shall not wait for
+#: the server's forks, which make its pages be copied.
+_BETWEEN_STARTS = 0.002
+
+#: Much is imported for the rehearsal. So it is made after that many seconds without a request, or after more than that
+#: many requests: whoever starts one process, or a small pool, shall not wait for it.
+_BEFORE_REHEARSAL, _FEW_REQUESTS = 0.05, 2
+
+#: Seconds between looks at children of whose end nothing tells.
+_BETWEEN_LOOKS = 0.05
+
+_REQUEST = struct.Struct("<Iii")
+_FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
+_REPLY = struct.Struct("<Iii")
+_STANDBY, _FAILED, _EXITED, _PONG = 1, 2, 3, 4
+
+_INT = array.array("i").itemsize
+_MAX_PASSED = 253  # SCM_MAX_FD
+_MAX_ORDER = 4 * (_MAX_PASSED + 3)
+
+
+class Server:
+    """A server's state: its socket, and the processes that it has forked.
+
+    socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they
+    are its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls
+    while it stands by, and then close()s. unable: if not 0, the errno with which every request is refused.
+    """
+
+    def __init__(self, socket_fd, siblings, make_rehearsal, unable=0):
+        self._socket = Socket(fileno=socket_fd)
+        self._siblings = siblings
+        self._make_rehearsal = make_rehearsal
+        self._rehearsal = None
+        self._unable = unable
+        self._epoll = epoll()
+        self._epoll.register(socket_fd, EPOLLIN)
+        self._children = {}  # pidfd: pid, of its own. Where there are no pidfds, a tether's read end takes their place
+        self._untold: set[int] = set()  # those of its tethers whose other ends running children have closed
+        self._ahead = 0  # how many have been forked ahead and not taken yet
+        self._forking_ahead = False
+        self._requests = 0
+
+    def serve(self):
+        """Serve until the client is gone or asks to stop: return None.
+
+        In a process that has been forked, return what it was sent: the words of its order, and the descriptors.
+        """
+        socket_fd = self._socket.fileno()
+        calm = True
+        try:
+            while True:
+                lacking = self._forking_ahead and self._ahead < STANDBYS and not self._unable
+                pause = self._pause(calm) if lacking else _BETWEEN_LOOKS if self._untold else None
+                events = self._epoll.poll(pause)
+                for fd in tuple(self._untold):
+                    self._report_exit(fd)
+                calm = not events
+                sent = None
+                for fd, _ in events:
+                    if fd != socket_fd:
+                        self._report_exit(fd)
+                        calm = True
+                        continue
+                    request, value = self._receive_request()
+                    if request == _FORK and self._unable:
+                        self._send(_FAILED, 0, self._unable)
+                    elif request == _FORK:
+                        sent = self._fork(False)
+                    elif request == _TAKEN:
+                        self._ahead -= value
+                    elif request == _PING:
+                        self._send(_PONG, 0, value)
+                    else:
+                        return None
+                    if sent is not None:
+                        return sent
+                if not events and lacking:
+                    if self._rehearsal is None:
+                        self._rehearsal = self._make_rehearsal()
+                    if (sent := self._fork(True)) is not None:
+                        return sent
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+        finally:
+            self._leave()
+
+    def _pause(self, calm):
+        if self._rehearsal is None and self._requests <= _FEW_REQUESTS:
+            return _BEFORE_REHEARSAL
+        return 0 if calm else _BETWEEN_STARTS
+
+    def _receive_request(self):
+        self._forking_ahead = True
+        self._requests += 1
+        message = self._socket.recv(_REQUEST.size + 1)
+        return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
+
+    def _fork(self, ahead):
+        """Fork a process and tell the client. In the process, wait for the order, and return it."""
+        pid = pidfd = None
+        pair: tuple = ()
+        tether: tuple = ()
+        try:
+            pair = ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            if not _native.have_pidfds():
+                tether = os.pipe()
+            if self._siblings:
+                pid = _native.fork_sibling()
+            else:
+                pid = _native.fork()
+                if pid:
+                    pidfd = tether[0] if tether else os.pidfd_open(pid)
+                    self._epoll.register(pidfd, EPOLLIN)
+        except Exception as error:
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                waitpid(pid, 0)
+            for fd in tether or ((pidfd,) if pidfd is not None else ()):
+                os.close(fd)
+            for end in pair:
+                end.close()
+            if ahead:
+                self._forking_ahead = False  # who asks for one is told what is the matter
+            else:
+                self._send(_FAILED, 0, getattr(error, "errno", None) or errno.EAGAIN)
+            return None
+        if pid == 0:
+            if tether:
+                _native.keep_tether(tether[1])
+            if self._siblings:
+                # Itself, for should the server be killed now, nobody else could: its parent must know whom to wait for.
+                self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
+            else:
+                if tether:
+                    os.close(tether[0])
+                cooperative.after_fork()
+            ours.close()
+            self._leave()
+            return self._stand_by(theirs, ahead)
+        theirs.close()
+        if tether:
+            os.close(tether[1])
+            if self._siblings:
+                os.close(tether[0])
+        self._ahead += ahead
+        if not self._siblings:
+            self._children[pidfd] = pid
+            self._announce(pid, pidfd, ours)
+        ours.close()
+        return None
+
+    def _announce(self, pid, pidfd, connection):
+        try:
+            self._send(_STANDBY, pid, 0, pidfd, connection.fileno())
+        finally:
+            connection.close()
+            if self._siblings:
+                os.close(pidfd)
+
+    def _send(self, kind, pid, value, *fds):
+        rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self._socket.sendmsg([_REPLY.pack(kind, pid, value)], rights)
+
+    def _report_exit(self, pidfd):
+        pid = self._children[pidfd]
+        try:
+            reaped, status = waitpid(pid, os.WNOHANG)
+            if not reaped:  # a tether is closed before its process can be waited for, or by the process itself
+                if pidfd not in self._untold:
+                    self._untold.add(pidfd)
+                    self._epoll.unregister(pidfd)
+                return
+            status = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            status = 255  # a preloaded module has reaped it
+        del self._children[pidfd]
+        if pidfd in self._untold:
+            self._untold.remove(pidfd)
+        else:
+            self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        self._send(_EXITED, pid, status)
+
+    def _leave(self):
+        """Close what is the server's, in a process that has been forked, and at its end."""
+        self._socket.close()
+        self._epoll.close()
+        while self._children:
+            os.close(self._children.popitem()[0])
+
+    def _stand_by(self, own, ahead):
+        if (rehearsal := self._rehearsal) is not None:
+            if ahead:
+                rehearsal()
+            rehearsal.close()
+        message, ancillary, flags, _ = own.recvmsg(_MAX_ORDER, CMSG_SPACE(_MAX_PASSED * _INT), MSG_CMSG_CLOEXEC)
+        own.close()
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % _INT])
+        if not message:
+            os._exit(0)  # there is nobody any more who could send one
+        if flags & MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "descriptors of the process were lost")
+        return [word for (word,) in struct.iter_unpack("<i", message)], fds.tolist()

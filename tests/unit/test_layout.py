@@ -1,0 +1,46 @@
+"""The files of the package: no circle among their imports, and none that is too long to be read in one go."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "python" / "goproc"
+LONGEST = 450
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {
+    path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in FILES
+}
+MODULES = set(NAMES.values())
+
+
+def imported_by(path):
+    """Return the modules of the package that a file imports, in functions as well; the package itself does not count:
+    it is imported before any of them."""
+    package = NAMES[path] if path.name == "__init__.py" else NAMES[path].rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.rsplit(".", node.level - 1)[0]
+                base = f"{parent}.{base}" if base else parent
+            for alias in node.names:
+                found.add(f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base)
+    return (found & MODULES) - {"goproc", NAMES[path]}
+
+
+def test_no_circle():
+    left = {NAMES[path]: imported_by(path) for path in FILES}
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, "these files import each other in a circle, or what does"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_length(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
