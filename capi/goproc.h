@@ -1,11 +1,11 @@
 /* goproc.h - the C ABI of the goproc engine. This file is its documentation; capi/exports.go implements it.
  *
  * Who calls it: capi/native (the `_native` extension), in the process that owns the engine. Never a forked
- * child: there is no Go in one (see docs/architecture.md).
+ * child: there is no Go in one (see docs/design/fork.md).
  *
  * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back.
  * Results are 0 or a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before
- * (goproc_error says by what). No call lets a Go panic through.
+ * (goproc_poison says by what). No call lets a Go panic through.
  */
 #ifndef GOPROC_H
 #define GOPROC_H

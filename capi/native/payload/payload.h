@@ -6,8 +6,8 @@
  *     uint64 count | uint64 size of each part | part 0: the stream | part 1 ... : the buffers
  *
  * The receiver reads them in place: the buffers become the memory of the objects it unpickles, writable, and its own
- * until the last of them is gone. Only buffers of bytes objects, which cannot lie in other memory than their own, are
- * copied once more; their sizes have the highest bit set.
+ * until the last of them is gone. The sizes of buffers of bytes objects have the highest bit set: large ones become
+ * objects in the extent (placed.h), the others are copied once more.
  */
 #ifndef GOPROC_PAYLOAD_H
 #define GOPROC_PAYLOAD_H

@@ -5,7 +5,7 @@
     the engine ──order + descriptors──────────────────▶ serve() returns them in the process
 
 core/prefork is the client, and describes the messages. What a process does before it gets its order does not depend
-on that. So some are forked ahead, and rehearse. Used by forkserver.py and spawnserver.py.
+on that. So some are forked ahead, and rehearse. Used by forkserver.py and spawn_server.py.
 
 It imports little: the spawn server's children are to find what they would have imported themselves, no more.
 """
