@@ -113,22 +113,25 @@ int goproc_child_lifeline(int *armed) {
 }
 
 PyDoc_STRVAR(
-    lifeline_doc,
-    "lifeline(fd, daemon) -> int\n\n"
-    "Return this process's own descriptor of the lifeline, the pipe that only the parent can write to, of which fd is\n"
-    "one. It becomes readable when the parent is gone. A daemon is then killed, whatever it is doing; if the parent "
-    "is\n"
-    "gone already, by this call. fd stays open. Raises OSError.");
+    open_lifeline_doc,
+    "open_lifeline(inherited, daemon) -> int\n\n"
+    "Return this process's own descriptor of its parent's lifeline, and close the inherited one. It becomes readable\n"
+    "when the parent is gone. A daemon is then killed, whatever it is doing; if the parent is gone already, by this\n"
+    "call. Raises OSError.");
 
 static PyObject *lifeline_open(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, daemon;
-    if (!PyArg_ParseTuple(args, "ip:lifeline", &fd, &daemon))
+    if (!PyArg_ParseTuple(args, "ip:open_lifeline", &fd, &daemon))
         return NULL;
     int own = goproc_open_lifeline(fd), armable = own >= 0;
     if (!armable)
         own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (own < 0)
+    int error = errno;
+    (void)close(fd);
+    if (own < 0) {
+        errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
+    }
     if (daemon)
         goproc_end_with_parent(own, armable);
     return PyLong_FromLong(own);
@@ -138,7 +141,7 @@ static PyObject *lifeline_open(PyObject *Py_UNUSED(module), PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"duplicate_lifeline", lifeline_duplicate, METH_NOARGS, duplicate_lifeline_doc},
-    {"lifeline", lifeline_open, METH_VARARGS, lifeline_doc},
+    {"open_lifeline", lifeline_open, METH_VARARGS, open_lifeline_doc},
     {NULL, NULL, 0, NULL},
 };
 

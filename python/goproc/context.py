@@ -15,8 +15,7 @@ import sys
 from multiprocessing import context as _standard
 from types import ModuleType
 
-from ._common import stdlib
-from ._start import start_methods
+from ._common import start_methods, stdlib
 
 __all__ = ()
 

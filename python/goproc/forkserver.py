@@ -21,8 +21,7 @@ import sys
 from io import BytesIO
 
 from . import _native, popen_fork, spawn
-from ._common import calls, stdlib
-from ._start import start_methods
+from ._common import calls, start_methods, stdlib
 from ._start.prefork import Server
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]

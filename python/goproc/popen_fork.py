@@ -15,10 +15,8 @@ import sys
 import time
 
 from . import _native
-from ._common import calls, cooperative, engine, stdlib
+from ._common import calls, cooperative, engine, start_methods, stdlib
 from ._native import collect_again
-from ._start import start_methods
-from ._start.lifeline import open_lifeline
 from .errors import EngineError
 
 __all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
@@ -265,7 +263,7 @@ def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
     try:
         cooperative.after_fork()
         if parent_sentinel is None:
-            parent_sentinel = open_lifeline(inherited_lifeline, process_obj.daemon)
+            parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
         start_methods.begin_child(process_obj)

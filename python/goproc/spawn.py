@@ -16,9 +16,7 @@ from _pickle import load  # package pickle's, without the parts in Python that a
 from io import BytesIO, open_code
 
 from . import _native
-from ._common import stdlib
-from ._start import start_methods
-from ._start.lifeline import open_lifeline
+from ._common import start_methods, stdlib
 
 deferred_imports = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
@@ -406,7 +404,7 @@ def main(data_fd, lifeline_fd, interrupt_handler=None):
             if interrupt_handler is not None:
                 _handle_interrupts(interrupt_handler, data["goproc"].get("worker"))
             # Before anything that may take long: from here on a daemon ends with its parent.
-            parent_sentinel = open_lifeline(lifeline_fd, data["goproc"]["daemon"])
+            parent_sentinel = _native.open_lifeline(lifeline_fd, data["goproc"]["daemon"])
             try:
                 if deferred_imports is not None:
                     deferred_imports.collect_garbage_again()

@@ -206,9 +206,12 @@ class TestTransport:
 
     def test_lifeline_has_its_own_description(self):
         reader, writer = os.pipe()
-        own = _native.lifeline(reader, 0)
+        inherited = os.dup(reader)
+        own = _native.open_lifeline(inherited, 0)
         try:
-            assert own != reader
+            assert own != inherited
+            with pytest.raises(OSError):
+                os.fstat(inherited)
             assert not os.get_blocking(own) and os.get_blocking(reader)
             assert not os.get_inheritable(own)
             assert not _native.wait_readable(own, 0)
@@ -218,7 +221,7 @@ class TestTransport:
             os.close(own)
             os.close(reader)
         with pytest.raises(OSError):
-            _native.lifeline(reader, 0)
+            _native.open_lifeline(reader, 0)
 
     def test_lifeline_of_a_parent_that_is_gone(self):
         process = goproc.get_context("fork").Process(target=hold_a_dead_lifeline)
@@ -236,5 +239,5 @@ class TestTransport:
 def hold_a_dead_lifeline():
     reader, writer = os.pipe()
     os.close(writer)
-    _native.lifeline(reader, signal.SIGKILL)
+    _native.open_lifeline(reader, signal.SIGKILL)
     time.sleep(60)

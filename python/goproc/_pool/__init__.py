@@ -3,10 +3,9 @@
 In the main program, a call on its way to the workers:
 
     engine_pool.py   Pool
-    arguments.py     checks of the arguments of its methods
     maps.py          how the input of a map becomes tasks
     iteration.py     imap: reads the input as results are taken
-    reading.py       iterables that may be collections, may block, or may raise
+    inputs.py        checks of the arguments, and how iterables are read
     submitter.py     how tasks go to the engine
     codec.py         calls and results as pickles
 

@@ -13,16 +13,15 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import calls, engine
-from .._start.start_methods import engines_context
+from .._common.start_methods import engines_context
 from ..errors import EngineError
 from . import maps, parts
-from .arguments import checked_limit, one_prefetch, refuse_unknown, whole
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .crew import Crew
 from .dispatch import Dispatch
+from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
-from .reading import COLLECTIONS, Chunks
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
 from .submitter import FOR_EVER, Submitter, batch_size
 from .worker import Plan

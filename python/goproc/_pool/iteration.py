@@ -17,7 +17,7 @@ from .. import _native
 from ..errors import CancelledError
 from .codec import by_name
 from .failures import interrupts
-from .reading import MUTABLE, Reader, call, iterator_of
+from .inputs import MUTABLE, Reader, call, iterator_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

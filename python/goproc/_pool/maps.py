@@ -7,7 +7,7 @@ from multiprocessing import util
 from .. import _native
 from .codec import MAP, STARMAP, by_name, returning
 from .failures import interrupts
-from .reading import COLLECTIONS, MapReader, call
+from .inputs import COLLECTIONS, MapReader, call
 from .results import MapResult
 from .submitter import CHUNK_BYTES, CHUNK_ITEMS, batch_size, plain_size
 

@@ -12,8 +12,7 @@ from collections import deque
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls, stdlib
-from .._start import start_methods
+from .._common import calls, start_methods, stdlib
 from ..popen_fork import keeping_tracker, run_child
 
 __all__ = ["Nurseries"]

@@ -17,7 +17,7 @@ multiprocessing; and the module that multiprocessing itself uses stays as it is.
 from multiprocessing import util
 from types import FunctionType
 
-from .._start.start_methods import engines_context
+from .._common.start_methods import engines_context
 from . import engine_pool, parts, results
 from .parts import standard_pool as _standard
 

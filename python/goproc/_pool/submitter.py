@@ -4,7 +4,7 @@ from .._common import calls
 from ..errors import EngineError
 from .codec import encode
 from .failures import interrupts
-from .reading import COLLECTIONS, call
+from .inputs import COLLECTIONS, call
 
 __all__ = ["CHUNK_BYTES", "CHUNK_ITEMS", "FOR_EVER", "Submitter", "batch_size", "plain_size"]
 

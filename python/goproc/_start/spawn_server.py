@@ -31,10 +31,11 @@ def main(socket_fd):
         os._exit(0)
     (interrupts_ignored, low, high, *numbers), fds = sent
     _renumber(fds, numbers)
-    if not interrupts_ignored:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The mask first: a pool's worker that is coming up has SIGINT blocked, and must not be interrupted in between.
     blocked = low & 0xFFFFFFFF | high << 32
     signal.pthread_sigmask(signal.SIG_SETMASK, {n for n in signal.valid_signals() if blocked >> (n - 1) & 1})
+    if not interrupts_ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     spawn.spawn_main(*numbers[:3])
 
 
@@ -57,7 +58,7 @@ _EXIT_FUNCTIONS = 1
 def _make_rehearsal():
     from multiprocessing import reduction  # noqa: F401
 
-    from . import start_methods
+    from .._common import start_methods
 
     if spawn.deferred_imports is not None:
         spawn.deferred_imports.import_all()
