@@ -9,6 +9,7 @@ import (
 	"github.com/goproc/goproc/core/prefork"
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"github.com/mattn/go-shellwords"
 )
 
@@ -179,6 +180,14 @@ func Signal(id, sig int) (int, error) {
 func Forget(id int) (int, error) {
 	return do("Forget", func(e *engine.Engine) error {
 		e.Table.Forget(id)
+		return nil
+	})
+}
+
+// Trace has the engine tell on standard error what it does, or no longer.
+func Trace(wanted bool) (int, error) {
+	return do("Trace", func(*engine.Engine) error {
+		trace.Set(wanted)
 		return nil
 	})
 }

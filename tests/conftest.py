@@ -20,6 +20,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests of what GOPROC_DISABLE takes out: those marked with its name."""
+    disabled = set(os.environ.get("GOPROC_DISABLE", "").split(","))
+    without = [item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
 @pytest.fixture(scope="session")
 def _engine():
     """The engine, the lifeline and the resource tracker live as long as the program: they come before the counting."""

@@ -20,6 +20,7 @@
  *   signals.c  what a Python signal handler that raises cannot break
  *   faults.c   the signals that the Go runtime takes: who gets which
  *   rights.c   a fingerprint of rights, for a fork that is older than the worker it is for
+ *   title.c    what ps and top show of a helper process
  *   layout.h   the memory that a pool shares with its workers
  *   wake.h     futexes, and spinning before sleeping
  *
@@ -98,6 +99,10 @@ void goproc_hold_signals(void);
 void goproc_release_signals(void);
 void goproc_restore_signals(void *of_the_engine);
 
+/* title.c: have ps and top show a title, of a helper process; and the command line again, of what becomes the user's. */
+void goproc_take_title(const char *text);
+void goproc_give_title_back(void);
+
 /* Add a part's methods and types to the module (0, or -1 with an exception set). A part that is not linked in is left
  * out. */
 int goproc_init_link(PyObject *module);
@@ -114,5 +119,6 @@ int goproc_init_signals(PyObject *module);
 int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
 int goproc_init_rights(PyObject *module);
+int goproc_init_title(PyObject *module);
 
 #endif

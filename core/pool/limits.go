@@ -6,6 +6,7 @@ import (
 
 	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -142,6 +143,9 @@ func (p *Pool) cancel(matches func(job uint64) bool) int {
 	return cancelled
 }
 
+// endings says, in traces, why a worker is ended for its task.
+var endings = map[ring.Kind]string{ring.KindTimeout: "is over its time limit", ring.KindCancelled: "was cancelled"}
+
 // end has a worker's process ended for the task that it runs, its first: that one completes as verdict says, when the
 // process is gone. The others go elsewhere. It returns false when the worker has delivered the task meanwhile.
 func (p *Pool) end(w *worker, verdict ring.Kind) bool {
@@ -163,6 +167,7 @@ func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	if ending {
 		return true
 	}
+	trace.Printf("worker %d is ended: %v %s", w.pid, w.flights[0].frame, endings[verdict])
 	w.left = 0
 	w.killAt = sys.Monotonic() + int64(Grace)
 	p.wakeBy(w.killAt)

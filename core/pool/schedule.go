@@ -2,6 +2,7 @@ package pool
 
 import (
 	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/trace"
 )
 
 // The window is how many tasks may wait in a worker's ring behind the one it runs. One hides the time in which a
@@ -66,6 +67,9 @@ func (p *Pool) share(t *task) bool {
 			return false // its ring is full, though it has the least to do
 		}
 		w.slot.Publish()
+		if trace.On() {
+			trace.Printf("%v was handed to worker %d", f, w.pid)
+		}
 		if t.frame.First = f.End; t.frame.Tasks() == 0 {
 			return true
 		}
@@ -112,6 +116,9 @@ func (p *Pool) balance() {
 		t, ok := victim.takeBack(last, half)
 		if !ok {
 			continue
+		}
+		if trace.On() {
+			trace.Printf("%v was taken back from worker %d for worker %d", t.frame, victim.pid, idle.pid)
 		}
 		if idle.push(t) {
 			idle.slot.Publish()
@@ -160,6 +167,9 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 		}
 		if !take(f, payload) {
 			return false
+		}
+		if trace.On() {
+			trace.Printf("worker %d has delivered %v", w.pid, f)
 		}
 		w.slot.Release()
 		w.received++

@@ -6,6 +6,7 @@ import (
 
 	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,7 @@ type worker struct {
 
 // condemn ends a worker whose memory cannot be trusted any more. Its exit settles what it had.
 func (w *worker) condemn() {
+	trace.Printf("worker %d is ended: what it has written to the pool's memory makes no sense", w.pid)
 	w.broken, w.left = true, 0
 	w.signal(unix.SIGKILL)
 }
@@ -196,6 +198,7 @@ func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 		w.left = -1
 	}
 	p.active = append(p.active, w)
+	trace.Printf("worker %d was added, in slot %d", pid, number)
 	if p.state != open && (p.stopped || p.state == terminated) {
 		w.slot.Stop()
 	}
@@ -251,6 +254,7 @@ func (p *Pool) Exited(number, exitCode int) {
 	if at < 0 {
 		return
 	}
+	trace.Printf("worker %d has ended with exit code %d", w.pid, exitCode)
 	w.settle()                 // it may have come up since anybody looked
 	p.harvestWorker(w, p.keep) // what it had delivered counts
 	p.active = slices.Delete(p.active, at, at+1)
@@ -271,6 +275,7 @@ func (p *Pool) Exited(number, exitCode int) {
 			p.lose(w.verdict, w, fl, exitCode, ran)
 			continue
 		case fl.tries < p.retries && p.state != terminated:
+			trace.Printf("%v was lost with worker %d, and is run again", fl.frame, w.pid)
 			p.keep(ring.Frame{Kind: ring.KindRetried, Job: fl.frame.Job, Index: fl.first().index}, w.last(fl, 0, exitCode, ran))
 			p.queue.pushFront(task{fl.frame, fl.kept, fl.tries + 1})
 			retried += int64(fl.frame.Tasks())
@@ -302,6 +307,9 @@ func (p *Pool) Exited(number, exitCode int) {
 func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int64) {
 	if kind == ring.KindTimeout && p.counters != nil {
 		p.counters.AddTimeouts(int64(fl.frame.Tasks()))
+	}
+	if kind == ring.KindLost {
+		trace.Printf("%v was lost with worker %d", fl.frame, w.pid)
 	}
 	for i := fl.frame.First; i < fl.frame.End; i++ {
 		one := fl.frame

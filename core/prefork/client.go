@@ -32,6 +32,7 @@ import (
 
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -128,6 +129,7 @@ func (c *Client) ensure(command process.Command, traits string) (pid int, err er
 	c.mu.Lock()
 	c.server, c.alive[s] = s, true
 	c.mu.Unlock()
+	trace.Printf("%s %d was started", c.name, pid)
 	if err := s.start(); err != nil {
 		s.lose(err)
 		return 0, err

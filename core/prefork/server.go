@@ -11,6 +11,7 @@ import (
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/process"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,6 +109,7 @@ func (s *server) leave(why error) {
 func (s *server) giveUp(why error) {
 	if s.err == nil {
 		s.err = fmt.Errorf("%w: the %s (process %d) was lost: %w", ErrGone, s.client.name, s.pid, why)
+		trace.Printf("%s %d is given up: %v", s.client.name, s.pid, why)
 	}
 }
 
@@ -192,6 +194,10 @@ func (s *server) give(b *standby, r *request) (answered bool) {
 // employ answers the request with the process.
 func (s *server) employ(b *standby, r *request) {
 	_ = b.socket.Close()
+	if trace.On() {
+		pid, _ := s.client.table.Pid(b.id)
+		trace.Printf("process %d of the %s %d was given its order", pid, s.client.name, s.pid)
+	}
 	r.answer(b.id, s.client.table.Employ(b.id, s.client.method))
 }
 
@@ -400,6 +406,7 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 		}
 		return
 	}
+	trace.Printf("process %d of the %s %d stands by", pid, s.client.name, s.pid)
 	b := &standby{id, socket}
 	_ = table.OnExit(id, func(int) { s.standbyEnded(b) })
 	if r := s.dequeue(); r != nil {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 )
 
 // state is how far an entry's process is.
@@ -93,6 +94,7 @@ func (e *entry) check() {
 func (e *entry) end(status int) {
 	if e.state == running {
 		e.state, e.status = ended, status
+		trace.Printf("process %d has ended with exit code %d", e.pid, status)
 	}
 }
 

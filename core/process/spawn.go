@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +45,7 @@ func (t *Table) Spawn(m Method, c Command) (id int, err error) {
 	if err != nil {
 		return 0, errors.Join(err, t.Abort(id))
 	}
+	trace.Printf("process %d executes %s", pid, path)
 	if _, err = t.Commit(id, pid); err != nil {
 		return 0, err
 	}

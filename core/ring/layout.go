@@ -19,6 +19,7 @@ package ring
 
 import (
 	"errors"
+	"fmt"
 	"math"
 )
 
@@ -135,6 +136,19 @@ type Frame struct {
 
 // Tasks is how many tasks the frame asks for.
 func (f Frame) Tasks() int { return int(f.End - f.First) }
+
+// String names the frame's tasks, as traces do: "task 3.0" is the first one of job 3.
+func (f Frame) String() string {
+	first := f.Index + uint64(f.First)
+	switch {
+	case f.Job == NoJob:
+		return "no task"
+	case f.Tasks() > 1:
+		return fmt.Sprintf("tasks %d.%d to %d.%d", f.Job, first, f.Job, first+uint64(f.Tasks())-1)
+	default:
+		return fmt.Sprintf("task %d.%d", f.Job, first)
+	}
+}
 
 // Space is how many bytes of a ring a frame with a payload of size bytes takes.
 func Space(size int) uint64 { return uint64(HeaderSize+size+7) &^ 7 }

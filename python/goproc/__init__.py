@@ -35,6 +35,8 @@ the first process that is started by another method.
 import os
 import sys
 
+from . import _common
+
 if "t" in getattr(sys, "abiflags", ""):
     raise ImportError(
         "goproc does not run on free-threaded builds of CPython: its C code relies on the GIL, and would give wrong "
@@ -42,7 +44,13 @@ if "t" in getattr(sys, "abiflags", ""):
         name="goproc",
     )
 
-if getattr(sys, "argv", [])[1:2] == ["--multiprocessing-fork"]:  # a spawned child
+if os.environ.get("GOPROC_DISABLE"):
+    from ._common import switches
+
+    switches.read(os.environ["GOPROC_DISABLE"])
+
+if _common.role == "--multiprocessing-fork" and "deferred-imports" not in _common.disabled:
+    # A spawned child.
     from ._start import deferred_imports  # noqa: F401  (before multiprocessing)
 
 from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
@@ -61,6 +69,12 @@ __version__ = "0.1.0"
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
+
+if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
+    # Children are told by their parent.
+    from ._common import log
+
+    log.start(os.environ["GOPROC_LOG"])
 
 if os.environ.get("GOPROC_STATS"):
     from ._common import counters

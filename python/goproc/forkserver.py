@@ -112,7 +112,8 @@ class ForkServer:
             if "__main__" not in self._preload_modules:
                 data.pop("init_main_from_name", None)
                 data.pop("init_main_from_path", None)
-        contents = (data, list(self._preload_modules), self._preload_on_error, _parts_in_use())
+        tracing = stdlib.is_tracing()
+        contents = (tracing, data, list(self._preload_modules), self._preload_on_error, _parts_in_use())
         return spawn.put("goproc-forkserver", BytesIO(pickle.dumps(contents)))
 
 
@@ -128,10 +129,16 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    _native.take_title(f"goproc: fork server of {os.getppid()}")
     tracker = stdlib.tracker()
     tracker._fd = tracker_fd
     with open(data_fd, "rb") as file:
-        data, *modules = pickle.load(file)
+        traces, data, *modules = pickle.load(file)
+    tell = None
+    if traces:
+        from ._common.log import teller
+
+        tell = teller("fork server")
     # From 3.13 on a child runs exit functions: until 3.13.1 those of `__main__`, too, which multiprocessing failed to
     # preload, so that a child imported it; then none of what has been preloaded.
     if (3, 13) <= sys.version_info < (3, 13, 2):
@@ -156,7 +163,8 @@ def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
     gc.collect()
     gc.freeze()
     server_pid, code = os.getpid(), 1
-    server = Server(socket_fd, False, lambda: spawn.Rehearsal(start_methods.concrete["forkserver"].Process))
+    rehearse = lambda: spawn.Rehearsal(start_methods.concrete["forkserver"].Process)  # noqa: E731
+    server = Server(socket_fd, False, rehearse, tell=tell)
     try:
         sent = server.serve()
         if sent is not None:

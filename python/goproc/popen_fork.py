@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import util
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, stdlib
@@ -206,6 +207,7 @@ class Popen:
 
     def _watch(self, process_id, pid, sentinel):
         """Take over the seat or the engine's entry process_id."""
+        util.debug("process %d was started (%s)", pid, self.method)
         self._id = process_id
         self.pid = pid
         self.sentinel = sentinel

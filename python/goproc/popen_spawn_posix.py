@@ -12,7 +12,7 @@ import sys
 from multiprocessing import util
 
 from . import _native, popen_fork, spawn
-from ._common import calls, engine
+from ._common import calls, disabled, engine, stdlib
 
 __all__ = ["Popen", "stop_server"]
 
@@ -77,13 +77,15 @@ def _ask_server(fds):
     What is in the way of the one is in the way of the other, too, and raises there.
     """
     global _pays, _server_refuses
+    if "spawn-server" in disabled:
+        return None
     if not _pays:
         _pays = True
         return None
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
         return None  # a command line of the program's own is there to be executed each time
-    command = spawn.get_command_line("goproc._start.spawn_server:main")
+    command = spawn.get_command_line("goproc._start.spawn_server:main", stdlib.is_tracing())
     for _ in range(2):
         try:
             return calls.ask_spawn_server(command, fds)
@@ -92,7 +94,7 @@ def _ask_server(fds):
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) == errno.ENOSYS:
                 _server_refuses = True
-                util.info("goproc: from now on an interpreter is executed for each spawned process: %s", error)
+                util.info("from now on an interpreter is executed for each spawned process: %s", error)
                 stop_server()
             break
     return None

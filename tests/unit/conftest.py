@@ -36,7 +36,11 @@ def run_script():
     """
 
     def run(*arguments, options=(), timeout=60, status=0, cwd=SCRIPTS, input=None, **variables):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("GOPROC_STATS", "GOPROC_LOG", "GOPROC_START_METHOD")
+        }
         command = [sys.executable, *options, *map(str, arguments)]
         done = subprocess.run(
             command,

@@ -38,7 +38,11 @@ CALLS = [
 
 
 def start(*arguments, **options):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("GOPROC_STATS", "GOPROC_LOG", "GOPROC_START_METHOD")
+    }
     command = [sys.executable, *arguments]
     return subprocess.Popen(command, env=environment, cwd=SCRIPTS, start_new_session=True, text=True, **options)
 

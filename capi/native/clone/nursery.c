@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <structmember.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -102,6 +103,7 @@ static int tell(_Atomic uint32_t *word, uint32_t expected, uint32_t told) {
 
 /* What a clone does first. It must not go on as its parent, whatever fails. */
 static void begin(Nursery *self, int template_lifeline) {
+    goproc_give_title_back();
     self->lifeline = goproc_open_lifeline(template_lifeline);
     if (self->lifeline < 0 || goproc_arm_lifeline(self->lifeline, SIGKILL) < 0)
         _exit(1);
@@ -122,6 +124,9 @@ static void begin(Nursery *self, int template_lifeline) {
 static void make_clones(Nursery *self, int lifeline) {
     if (goproc_arm_lifeline(lifeline, SIGKILL) < 0)
         _exit(1);
+    char title[48];
+    snprintf(title, sizeof title, "goproc: template of %ld", (long)getppid());
+    goproc_take_title(title);
     Shared *shared = self->shared;
     for (uint32_t made = 0; made < self->most; made++) {
         while (atomic_load(&shared->ordered) <= made)

@@ -382,15 +382,24 @@ static void forked(void) {
     goproc_fork_depth++;
 }
 
-static PyMethodDef fork_methods[] = {
+static PyObject *copy_bytes(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    goproc_placed_disable();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
     {"_before_fork", before_fork, METH_NOARGS,
      PyDoc_STR("Make what this process shares private to both sides of a fork.")},
+    {"copy_bytes", copy_bytes, METH_NOARGS,
+     PyDoc_STR("Have bytes that arrive copied, in this process from now on. To be called before there is a pool.")},
     {NULL, NULL, 0, NULL},
 };
 
 int goproc_init_payload(PyObject *module) {
     if (PyType_Ready(&ExtentType) < 0 || PyModule_AddType(module, &WritableType) < 0 ||
-        PyModule_AddFunctions(module, fork_methods) < 0)
+        PyModule_AddFunctions(module, methods) < 0)
         return -1;
     if (goproc_on_fork_child(forked) < 0)
         return -1;

@@ -122,6 +122,10 @@ void goproc_placed_prepare(void) {
     possible = true;
 }
 
+void goproc_placed_disable(void) {
+    prepared = true;
+}
+
 PyObject *goproc_bytes_placed(goproc_mapping *mapping, uint8_t *contents, uint64_t size) {
     uint8_t *at = contents - offsetof(PyBytesObject, ob_sval);
     size_t offset = (size_t)(contents - (uint8_t *)mapping->header);

@@ -23,6 +23,9 @@ enum {
  * put back what they found, while there are objects that only this one can free. Called with the GIL held. */
 void goproc_placed_prepare(void);
 
+/* Leaves the allocator alone for good, so that goproc_bytes_placed makes nothing. Called before anything is prepared. */
+void goproc_placed_disable(void);
+
 /* Makes a bytes object of the size bytes at contents, which lie in the mapping, with its header in the page before
  * them. The byte behind them becomes 0. The mapping is used until the object is gone. Returns NULL without an exception
  * when that is not possible now: then they must be copied. */

@@ -21,6 +21,7 @@ from _imp import extension_suffixes
 
 from .. import _native
 from ..errors import EngineError
+from . import stdlib
 
 __all__ = [
     "PoolGoneError",
@@ -37,6 +38,7 @@ _DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the 
 _lock = threading.RLock()
 _module = None
 _forgotten_in_children = False  # whether forked children are told that they have no engine
+_tracing = False  # whether the engine tells what it does
 _warned = False  # whether the program has been told that it goes on without an engine
 _copies = 0  # how many private copies this process and its ancestors have loaded
 
@@ -70,14 +72,20 @@ def load():
 def refusal() -> "OSError | MemoryError | None":
     """Load the engine if need be. Return None, or the reason why this process can have none now.
 
-    The first time that it can have none, there is a RuntimeWarning: the program goes on without it.
+    The first time that it can have none, there is a RuntimeWarning: the program goes on without it. If there is one, it
+    traces if, and only if, the program's log does.
     """
+    global _tracing
     if _module is None:
         try:
             load()
         except (OSError, MemoryError) as reason:
             warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and pools")
             return reason
+    tracing = stdlib.is_tracing()
+    if tracing != _tracing:
+        call("Trace", tracing)
+        _tracing = tracing
     return None
 
 
@@ -195,6 +203,9 @@ def _load_path(path: str):
         module.pybind_NoteOrigin(status)
     finally:
         _native.release_signals()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.debug("process %d has loaded its engine", os.getpid())
     return module
 
 
@@ -215,8 +226,8 @@ def _translated(error: RuntimeError) -> BaseException:
 
 
 def _forget_inherited() -> None:
-    global _module
-    _module = None
+    global _module, _tracing
+    _module, _tracing = None, False
 
 
 # No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods

@@ -100,6 +100,7 @@ NAMES = {
         "_close_stdin",
         "_exit_function",
         "_flush_std_streams",
+        "_log_to_stderr",
         "_logger",
         "_run_finalizers",
     ),
@@ -132,6 +133,12 @@ def logger():
     from multiprocessing import util
 
     return util._logger
+
+
+def is_tracing():
+    """Whether all that is logged goes to standard error, as after log_to_stderr(DEBUG)."""
+    util = sys.modules.get("multiprocessing.util")
+    return util is not None and util._log_to_stderr and util._logger.isEnabledFor(10)  # logging.DEBUG
 
 
 def interpreter_flags():

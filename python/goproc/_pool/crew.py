@@ -16,7 +16,6 @@ from multiprocessing import util
 
 from .. import _native, connection
 from .._common import calls
-from .._common.log import warn
 from ..errors import EngineError, WorkerLostError
 from .nursery import Nurseries
 from .worker import ChannelEnd, worker
@@ -152,6 +151,8 @@ class Crew:
                 self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
             if exitcode:
+                from .._common.log import warn
+
                 how = f"exited with status {exitcode}" if exitcode > 0 else f"was killed by signal {-exitcode}"
                 warn(f"pool: worker {pid} {how}{'' if self.closing else '; another one takes its place'}")
         stillborn = 0 if served else self._stillborn + 1
@@ -265,6 +266,8 @@ class Crew:
             # The exception of the tasks comes later, and has the traceback. Until then there is this line.
             print(f"goproc: a worker of a pool could not begin: {in_one_line(error)}", file=sys.stderr, flush=True)
         self._reason = error
+        from .._common.log import warn
+
         warn(f"pool: a worker could not begin: {error!r}")
 
     def replace_by_forks(self):

@@ -5,6 +5,7 @@ import operator
 from multiprocessing import util
 
 from .. import _native
+from .._common import disabled
 from .codec import MAP, STARMAP, by_name, returning
 from .failures import interrupts
 from .inputs import COLLECTIONS, MapReader, call
@@ -80,7 +81,7 @@ def _divisible(pool, func, iterable, chunksize):
 
     Then idle workers take over a part of what a slow one has not begun.
     """
-    if type(iterable) not in COLLECTIONS or not 1 < chunksize <= CHUNK_ITEMS:
+    if type(iterable) not in COLLECTIONS or not 1 < chunksize <= CHUNK_ITEMS or "divided-chunks" in disabled:
         return None
     if pool._maxtasksperchild is not None or type(by_name(func)) is not str:
         return None  # the number of tasks, or how often func is pickled, would show

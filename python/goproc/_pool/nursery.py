@@ -12,7 +12,7 @@ from collections import deque
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls, start_methods, stdlib
+from .._common import calls, disabled, start_methods, stdlib
 from ..popen_fork import keeping_tracker, run_child
 
 __all__ = ["Nurseries"]
@@ -40,7 +40,7 @@ def _say_once():
     global _said
     if not _said:
         _said = True
-        util.info("goproc: workers are forked one by one: a forked process cannot be cloned here (sibling.c)")
+        util.info("workers are forked one by one: a forked process cannot be cloned here (sibling.c)")
 
 
 def _width():
@@ -97,7 +97,7 @@ class Nursery:
         taken = self._clones.take(record, process._goproc_worker.slot if self._standing_by else None)
         if not taken:
             self._left.clear()  # the template has ended, or there is no room for processes that it makes
-            util.debug("goproc: no clone of a forked worker is to be had: workers are forked one by one")
+            util.debug("no clone of a forked worker is to be had: workers are forked one by one")
         elif self._standing_by:
             self._clones.order()
         return taken
@@ -175,6 +175,8 @@ class Nurseries:
         make: returns the Process of a worker for a slot, which has not been started. processes: how many workers the
         pool has when all have been started.
         """
+        if "clones" in disabled:
+            return None
         return self._replacing(make, slots, processes) or self._starting_together(make, slots)
 
     def _starting_together(self, make, slots):

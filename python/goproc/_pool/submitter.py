@@ -1,6 +1,6 @@
 """How tasks go to the engine: pickled, in batches where they are small. One object for each pool."""
 
-from .._common import calls
+from .._common import calls, disabled
 from ..errors import EngineError
 from .codec import encode
 from .failures import interrupts
@@ -82,7 +82,7 @@ class Submitter:
         most = CHUNK_BYTES if together else _BATCH_BYTES
         size = None
         if len(items) > 1 and type(func) is str and self._crew.broken is None:
-            size = 0 if together else plain_size(items, _BATCH_ITEMS)
+            size = 0 if together else None if "batches" in disabled else plain_size(items, _BATCH_ITEMS)
         if size is not None:
             stream = encode((how, func, items, together))[0] if size <= most else None
             if type(stream) is bytes and len(stream) <= most:

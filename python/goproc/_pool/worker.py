@@ -16,7 +16,7 @@ from multiprocessing import reduction as _reduction
 from multiprocessing import util
 from multiprocessing.reduction import DupFd
 from operator import length_hint
-from os import sysconf
+from os import getpid, sysconf
 from pickle import PickleBuffer
 from time import perf_counter
 
@@ -136,6 +136,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     task: Any
     payload: Any
     recv, send = channel.recv, channel.send
+    util.debug("worker %d takes tasks", getpid())
     completed, number = 0, -1
     func = args = kwds = items = together = task = payload = None
     while maxtasks is None or completed < maxtasks:

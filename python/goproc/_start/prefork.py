@@ -34,12 +34,12 @@ except ImportError:  # such a module has been imported before this one, by a cli
     epoll = None  # type: ignore[assignment, misc]
 
 from .. import _native
-from .._common import cooperative
+from .._common import cooperative, disabled
 
 __all__ = ["STANDBYS", "Server"]
 
 #: How many processes stand by.
-STANDBYS = 2
+STANDBYS = 0 if "standby" in disabled else 2
 
 #: Seconds without a request after which a process that was taken is replaced: whoever starts several shall not wait for
 #: the server's forks, which make its pages be copied.
@@ -67,15 +67,18 @@ class Server:
 
     socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they
     are its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls
-    while it stands by, and then close()s. unable: if not 0, the errno with which every request is refused.
+    while it stands by, and then close()s. unable: if not 0, the errno with which every request is refused. tell: is
+    called with a text and its arguments, to tell what the server does.
     """
 
-    def __init__(self, socket_fd, siblings, make_rehearsal, unable=0):
+    def __init__(self, socket_fd, siblings, make_rehearsal, unable=0, tell=None):
         self._socket = Socket(fileno=socket_fd)
         self._siblings = siblings
         self._make_rehearsal = make_rehearsal
         self._rehearsal = None
         self._unable = unable
+        self._tell = tell or (lambda *_: None)
+        self._client = os.getppid()
         self._epoll = epoll()
         self._epoll.register(socket_fd, EPOLLIN)
         self._children = {}  # pidfd: pid, of its own. Where there are no pidfds, a tether's read end takes their place
@@ -91,6 +94,7 @@ class Server:
         """
         socket_fd = self._socket.fileno()
         calm = True
+        self._tell("the server is ready")
         try:
             while True:
                 lacking = self._forking_ahead and self._ahead < STANDBYS and not self._unable
@@ -187,6 +191,7 @@ class Server:
             if self._siblings:
                 os.close(tether[0])
         self._ahead += ahead
+        self._tell("process %d was forked%s", pid, ", to stand by" if ahead else "")
         if not self._siblings:
             self._children[pidfd] = pid
             self._announce(pid, pidfd, ours)
@@ -217,6 +222,7 @@ class Server:
             status = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             status = 255  # a preloaded module has reaped it
+        self._tell("process %d has ended with exit code %d", pid, status)
         del self._children[pidfd]
         if pidfd in self._untold:
             self._untold.remove(pidfd)
@@ -233,6 +239,7 @@ class Server:
             os.close(self._children.popitem()[0])
 
     def _stand_by(self, own, ahead):
+        _native.take_title(f"goproc: standby of {self._client}")
         if (rehearsal := self._rehearsal) is not None:
             if ahead:
                 rehearsal()
@@ -245,6 +252,7 @@ class Server:
                 fds.frombytes(content[: len(content) - len(content) % _INT])
         if not message:
             os._exit(0)  # there is nobody any more who could send one
+        _native.give_title_back()
         if flags & MSG_CTRUNC:
             raise OSError(errno.EMFILE, "descriptors of the process were lost")
         return [word for (word,) in struct.iter_unpack("<i", message)], fds.tolist()

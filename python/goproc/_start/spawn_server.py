@@ -14,19 +14,28 @@ import os
 import signal
 import sys
 
-from .. import spawn
+from .. import _native, spawn
 from .._common import stdlib
 from .prefork import Server
 
 __all__ = ["main"]
 
 
-def main(socket_fd):
-    """Run the spawn server, and in a child that it has forked, the child: the interpreter's main function in both."""
+def main(traces, socket_fd):
+    """Run the spawn server, and in a child that it has forked, the child: the interpreter's main function in both.
+
+    traces: whether the server tells on standard error what it does.
+    """
+    _native.take_title(f"goproc: spawn server of {os.getppid()}")
+    tell = None
+    if traces:
+        from .._common.log import teller
+
+        tell = teller("spawn server")
     # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    sent = Server(socket_fd, True, _make_rehearsal, 0 if _is_pristine() else errno.ENOSYS).serve()
+    sent = Server(socket_fd, True, _make_rehearsal, 0 if _is_pristine() else errno.ENOSYS, tell).serve()
     if sent is None:
         os._exit(0)
     (interrupts_ignored, low, high, *numbers), fds = sent

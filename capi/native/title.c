@@ -1,0 +1,125 @@
+/* title.c - the title of a helper process: what ps and top show in the place of the program's command line.
+ *
+ * A server, a process that stands by and a pool's template are forks, so they have the command line of the program that
+ * they were forked from. ps reads it from the process's own memory: the arguments, where the kernel has put them. So the
+ * title is written there, and the rest is filled with null bytes. top shows the name of the main thread, of at most 15
+ * bytes. Whoever becomes the user's process gets both back.
+ *
+ * Limits: a title that is longer than the command line is cut. A command line above 64 KiB stays, as does any where
+ * /proc cannot be read; the thread's name is set all the same.
+ */
+#include "native.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum { LONGEST = 64 << 10, NAME_SIZE = 16 };
+
+static struct {
+    bool disabled, taken;
+    char name[NAME_SIZE]; /* of the thread, before */
+    char *arguments;      /* in the process's memory; NULL if they stay as they are */
+    size_t size;
+    char *original; /* a copy of them */
+} title;
+
+/* Finds the arguments: fields 48 and 49 of /proc/self/stat, see proc(5). Returns how many bytes they are, 0 if that
+ * cannot be told. */
+static size_t find_arguments(char **arguments) {
+    char text[2048];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (got <= 0)
+        return 0;
+    text[got] = 0;
+    char *at = strrchr(text, ')'); /* the end of field 2, which may have spaces in it */
+    for (int field = 2; at != NULL && field < 48; field++)
+        at = strchr(at + 1, ' ');
+    unsigned long start, end;
+    if (at == NULL || sscanf(at, "%lu %lu", &start, &end) != 2 || start == 0 || end <= start)
+        return 0;
+    *arguments = (char *)start; /* NOLINT: the kernel tells addresses as numbers */
+    return end - start;
+}
+
+static void save(void) {
+    title.taken = true;
+    prctl(PR_GET_NAME, title.name);
+    title.size = find_arguments(&title.arguments);
+    title.original = title.size > 0 && title.size <= LONGEST ? malloc(title.size) : NULL;
+    if (title.original == NULL)
+        title.size = 0;
+    else
+        memcpy(title.original, title.arguments, title.size);
+}
+
+void goproc_take_title(const char *text) {
+    if (title.disabled)
+        return;
+    if (!title.taken)
+        save();
+    prctl(PR_SET_NAME, text);
+    if (title.size > 0) {
+        memset(title.arguments, 0, title.size);
+        memcpy(title.arguments, text, strnlen(text, title.size - 1));
+    }
+}
+
+void goproc_give_title_back(void) {
+    if (!title.taken)
+        return;
+    title.taken = false;
+    prctl(PR_SET_NAME, title.name);
+    if (title.size > 0)
+        memcpy(title.arguments, title.original, title.size);
+    free(title.original);
+    title.original = NULL;
+}
+
+PyDoc_STRVAR(take_title_doc, "take_title(title)\n--\n\n"
+                             "Have ps and top show a title in the place of this process's command line.");
+
+static PyObject *take_title(PyObject *Py_UNUSED(module), PyObject *args) {
+    const char *text;
+    if (!PyArg_ParseTuple(args, "s:take_title", &text))
+        return NULL;
+    goproc_take_title(text);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(give_title_back_doc, "give_title_back()\n--\n\n"
+                                  "Have them show the command line again. Without a title this does nothing.");
+
+static PyObject *give_title_back(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    goproc_give_title_back();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(refuse_titles_doc, "refuse_titles()\n--\n\n"
+                                "Have take_title() do nothing, in this process and in those that it forks.");
+
+static PyObject *refuse_titles(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    title.disabled = true;
+    Py_RETURN_NONE;
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"take_title", take_title, METH_VARARGS, take_title_doc},
+    {"give_title_back", give_title_back, METH_NOARGS, give_title_back_doc},
+    {"refuse_titles", refuse_titles, METH_NOARGS, refuse_titles_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_title(PyObject *module) {
+    return PyModule_AddFunctions(module, methods);
+}

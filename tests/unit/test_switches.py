@@ -1,0 +1,149 @@
+"""GOPROC_DISABLE: each part that can be switched off, on and off. What programs see is the same, but for speed."""
+
+import pytest
+
+from goproc._common import switches
+
+MAIN = "import goproc, multiprocessing, os, sys, time\nif __name__ == '__main__':\n"
+
+#: For each part: a program that prints what is so with the part, and what without it.
+PROGRAMS = {
+    "batches": (
+        """
+    multiprocessing.log_to_stderr(10)
+    with goproc.Pool(1) as pool:
+        pool.map(os.path.basename, ["a"] * 300, chunksize=1)
+    print(" to 0." in sys.stderr.getvalue())
+""",
+        "True",
+        "False",
+    ),
+    "clones": (
+        """
+    forks = []
+    os.register_at_fork(before=lambda: forks.append(1))
+    with goproc.get_context("fork").Pool(6) as pool:
+        pool.map(abs, range(6))
+    print(len(forks))
+""",
+        "1",
+        "6",
+    ),
+    "deferred-imports": (
+        """
+    code = "import sys; print(type(sys.modules.get('multiprocessing.reduction')).__name__)"
+    process = goproc.get_context("spawn").Process(target=exec, args=(code,))
+    process.start()
+    process.join()
+""",
+        "_DeferredModule",
+        "module",
+    ),
+    "divided-chunks": (
+        """
+    with goproc.Pool(2) as pool:
+        pool.map(os.path.basename, ["a"] * 80)
+    from goproc._common import calls
+    print(calls.stats()["tasks"])
+""",
+        "80",
+        "8",
+    ),
+    "placed-bytes": (
+        """
+    with goproc.Pool(1) as pool:
+        data = pool.apply(bytes, (1 << 20,))
+    for line in open("/proc/self/maps"):
+        low, high = (int(end, 16) for end in line.split()[0].split("-"))
+        if low <= id(data) < high:
+            print("memfd" in line)
+""",
+        "True",
+        "False",
+    ),
+    "process-titles": (
+        """
+    goproc.get_context("forkserver").Pool(1).terminate()
+    from goproc import forkserver
+    print(open(f"/proc/{forkserver._forkserver._forkserver_pid}/cmdline").read().startswith("goproc: fork server of "))
+""",
+        "True",
+        "False",
+    ),
+    "spawn-server": (
+        """
+    goproc.get_context("spawn").Pool(2).terminate()
+    from goproc._common import calls
+    print(calls.server_pid("spawn") is not None)
+""",
+        "True",
+        "False",
+    ),
+    "standby": (
+        """
+    context = goproc.get_context("forkserver")
+    for _ in range(4):
+        process = context.Process(target=abs, args=(1,))
+        process.start()
+        process.join()
+    from goproc import forkserver
+    children = f"/proc/{forkserver._forkserver._forkserver_pid}/task/{forkserver._forkserver._forkserver_pid}/children"
+    deadline = time.monotonic() + (20 if sys.argv[1] == "with" else 0.3)
+    while not (found := open(children).read().split()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print(bool(found))
+""",
+        "True",
+        "False",
+    ),
+}
+
+#: The log of a program goes to a list in memory, and that of the engine to the real standard error.
+CAPTURED = """
+    import io, tempfile
+    file = tempfile.TemporaryFile("w+")
+    os.dup2(file.fileno(), 2)
+    class Both(io.StringIO):
+        def getvalue(self):
+            file.seek(0)
+            return file.read()
+    sys.stderr = Both()
+"""
+
+
+def test_every_part_is_tried():
+    assert PROGRAMS.keys() == switches.PARTS.keys()
+
+
+@pytest.mark.parametrize("part", PROGRAMS)
+def test_a_part(run_script, part):
+    program, on, off = PROGRAMS[part]
+    code = MAIN + CAPTURED * ("getvalue" in program) + program
+    assert run_script("-c", code, "with", GOPROC_DISABLE="").stdout.split() == [on]
+    assert run_script("-c", code, "without", GOPROC_DISABLE=part).stdout.split() == [off]
+
+
+def test_several_parts(run_script):
+    code = "import goproc; from goproc._common import disabled; print(*sorted(disabled))"
+    assert run_script("-c", code, GOPROC_DISABLE=" standby, clones,").stdout.split() == ["clones", "standby"]
+    assert run_script("-c", code, GOPROC_DISABLE="all").stdout.split() == sorted(switches.PARTS)
+    assert run_script("-c", code, GOPROC_DISABLE="").stdout.split() == []
+
+
+def test_a_part_that_there_is_not(run_script):
+    """The program says so once, and goes on; its children, who inherit the variable, say nothing."""
+    code = MAIN + "    print(goproc.get_context('spawn').Pool(2).map(abs, [-1, -2]))\n"
+    done = run_script("-c", code, GOPROC_DISABLE="clonse,standby")
+    assert done.stdout == "[1, 2]\n"
+    assert done.stderr.count("RuntimeWarning") == done.stderr.count("'clonse'") == 1
+    assert all(part in done.stderr for part in switches.PARTS)
+
+
+def test_the_log_says_what_is_disabled(run_script):
+    done = run_script("-c", "import goproc", GOPROC_LOG="info", GOPROC_DISABLE="standby,clones")
+    assert "GOPROC_DISABLE takes out: clones, standby\n" in done.stderr
+
+
+def test_the_engine_is_not_loaded_for_it(run_script):
+    code = "import goproc, sys; print(sorted(name for name in sys.modules if name.startswith('goproc._engine')))"
+    assert run_script("-c", code, GOPROC_DISABLE="all").stdout == "[]\n"
