@@ -118,9 +118,16 @@ class ForkServer:
 
 
 def _parts_in_use():
-    """The parts of multiprocessing and goproc that this program has imported: its children will need them, too."""
+    """The parts of multiprocessing and goproc that this program has imported: its children will need them, too.
+
+    Not those of a pool's own side: its workers need the module worker, and what that imports.
+    """
     return [
-        name for name in sys.modules if name.startswith(("multiprocessing.", "goproc.")) and name != "goproc._engine"
+        name
+        for name in sys.modules
+        if name.startswith(("multiprocessing.", "goproc."))
+        and name not in ("goproc._engine", "goproc.pool")
+        and (not name.startswith("goproc._pool.") or name == "goproc._pool.worker")
     ]
 
 
