@@ -1,4 +1,4 @@
-# Identifying the current process: current_process() is the Process object of whoever asks.
+# Identifying the current process: current_process() returns the Process object of the process that calls it.
 """
 MainProcess has PID <main pid>
 Process-1 has PID <child pid>; its parent MainProcess has PID <main pid>

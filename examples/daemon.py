@@ -1,7 +1,7 @@
-# Daemon processes: when the main program has come to its end, it waits for its other processes, but ends its daemons.
+# Daemon processes: at its end, the main program terminates its daemons, and waits for its other processes.
 #
-# The daemon here would run for ever. It alone holds the writing end of a pipe. The worker reads from the pipe,
-# so it learns from the operating system when the daemon is gone.
+# The daemon here would run for ever. Only the daemon has the write end of a pipe. The worker reads from this pipe, so
+# it gets an EOFError when the daemon is gone.
 """
 Daemon: started, and will run for ever
 Main program: starts the worker and has nothing more to do

@@ -1,17 +1,27 @@
-"""Run every script of this folder on goproc and say whether each did what it must; `make demo` calls this.
+"""Run every script of this folder on goproc, and say which passed. `make demo` calls this.
 
     python examples/demo.py [--plain] [--start-method METHOD] [--time-limit SECONDS] [SCRIPT ...]
 
-Each script is run unchanged, once for each start method that it can work with, as
+Each script is run unchanged, once for each start method that it can work with:
 
     python -W error -m goproc --stats --start-method METHOD SCRIPT
 
-and passes when its output is its docstring, its exit status is 0, nothing but the line of --stats is on stderr, that
-line says that the engine started just the processes that the script asks for, and no process is left afterwards. With
---plain it is run with the standard library's multiprocessing instead, and there is no such line.
+It passes when all of this holds:
 
-In a docstring `<pid>` stands for any process ID, `<seconds>` for any time, and `<parent pid>` (or another word) for one
-process ID: the same wherever this word is, another one for another word. Everything else is literal.
+    - its output is its docstring
+    - its exit status is 0
+    - stderr has only the line of --stats
+    - that line says that the engine started exactly the processes that the script asks for
+    - no process is left afterwards
+
+With --plain, each script is run on the standard library's multiprocessing. Then there is no line of --stats.
+
+A docstring may hold placeholders; everything else in it is literal:
+
+    <pid>          any process ID
+    <parent pid>   the process ID of the name `parent`, or of another word: each word stands for one process ID, the
+                   same at each place, and different words for different process IDs
+    <seconds>      any time
 
 The exit status is 0 when everything passed, 1 when something failed, and 2 when nothing could be run.
 """
@@ -41,7 +51,7 @@ from typing import IO
 FOLDER = Path(__file__).resolve().parent
 EVERY_METHOD = ("fork", "spawn", "forkserver")
 TIME_LIMIT = 60.0  # seconds for one run; the longest takes two or three
-GRACE = 5.0  # seconds that a script's processes may take to go after the main one has gone
+GRACE = 5.0  # seconds that a script's other processes may take to end after the main one
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ STATS = re.compile(
 PLACEHOLDER = re.compile(r"<(?:(?P<word>\w+) )?pid>|<seconds>")
 SECONDS = re.compile(r"^(?P<count>\d+) (?P<kind>processes|threads): (?P<seconds>[\d.]+) s$", re.MULTILINE)
 
-# multiprocessing has no option and no variable for the start method: set it, then run the script as python would.
+# multiprocessing has no option and no environment variable for the start method. So this code sets it, and then runs
+# the script as python would.
 WITH_START_METHOD = """
 import multiprocessing, os, runpy, sys
 del sys.argv[0]
@@ -92,7 +103,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @dataclass
 class Run:
-    """One run of a script: what it printed, and everything that was wrong with it."""
+    """One run of a script: what it printed, and each fault that was found."""
 
     example: Example
     start_method: str
@@ -108,7 +119,7 @@ class Run:
 
 
 def expected_output(script: Path) -> str:
-    """Return the docstring of a script, which is the output that it must print."""
+    """Return the docstring of a script: the output that it must print."""
     docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
     if not docstring:
         raise ValueError(f"{script} has no docstring to say what it must print")
@@ -116,7 +127,7 @@ def expected_output(script: Path) -> str:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether printed is what expected, a docstring with its placeholders, says."""
+    """Return whether printed matches expected, a docstring with placeholders."""
     pattern, end, words = "", 0, set()
     for place in PLACEHOLDER.finditer(expected):
         pattern += re.escape(expected[end : place.start()])
@@ -152,7 +163,7 @@ def command(script: Path, start_method: str, plain: bool) -> list[str]:
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
-    """Wait until a process has ended; return False when it has not after this time. Popen.wait would poll, at 50 ms."""
+    """Wait until a process has ended; return False if it has not after this time. Popen.wait would poll every 50 ms."""
     pidfd = os.pidfd_open(pid)
     try:
         return bool(select.select([pidfd], [], [], seconds)[0])
@@ -161,7 +172,7 @@ def wait_for_end(pid: int, seconds: float) -> bool:
 
 
 def members(group: int) -> list[int]:
-    """Return the living processes of a process group, without zombies: what is left of those is their parent's task."""
+    """Return the living processes of a process group. Zombies are left out: reaping them is their parent's task."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -184,9 +195,9 @@ def wait_until_empty(group: int, seconds: float) -> list[int]:
 def run(example: Example, start_method: str, plain: bool = False, time_limit: float = TIME_LIMIT) -> Run:
     """Run one script with one start method.
 
-    The script gets a process group of its own, and the whole group is killed when the main process takes longer than
-    time_limit seconds, when processes are left behind, and when we are interrupted. Its output goes to files: a pipe
-    would keep us reading for as long as anything that was left behind holds it open.
+    The script gets its own process group. The whole group is killed when the main process takes longer than time_limit
+    seconds, when processes are left behind, and when this program is interrupted. The output goes to files, not to a
+    pipe: a process that is left behind would keep a pipe open, and the reader waiting.
     """
     result = Run(example, start_method)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
@@ -232,7 +243,7 @@ def read(file: IO[bytes]) -> str:
 
 
 def check_stats(result: Run, errors: str) -> str:
-    """Take the line of --stats out of what a run printed to stderr, check it, and return the rest."""
+    """Check the line of --stats in errors, what a run printed to stderr. Return errors without this line."""
     if not (found := STATS.search(errors)):
         result.faults.append("no line of --stats")
         return errors
@@ -246,7 +257,7 @@ def check_stats(result: Run, errors: str) -> str:
 
 
 def run_all(examples: list[Example], start_methods: list[str], plain: bool, time_limit: float) -> Iterator[Run]:
-    """Run the scripts one at a time, each with every start method it can work with; print the table as it grows."""
+    """Run the scripts one at a time, each with every start method that it can work with. Print a row after each run."""
     row = "{:<26}{:<23}{:<13}{:>10}{:>7}{:>9}  {}"
     print(row.format("script", "what it shows", "start method", "processes", "tasks", "time", "result"))
     for example in examples:

@@ -1,7 +1,7 @@
 # Creating a process with fork: the child is a copy of its parent and goes on from the same line.
 #
-# os.fork() is the system call itself. multiprocessing's start method "fork" makes the same call and then runs a
-# function in the child; the child has everything that its parent had at that moment.
+# os.fork() is the system call itself. multiprocessing's start method "fork" makes the same call, and then runs a
+# function in the child. The child has a copy of everything that its parent had at that moment.
 """
 PID of the parent process is: <parent pid>
 PID of the child process is: <child pid>
@@ -19,12 +19,12 @@ def show_list():
 
 
 def fork_by_hand():
-    # What is still in the buffer of sys.stdout would be copied too, and be printed twice: so flush first.
+    # Flush before the fork: the child gets a copy of the buffer of sys.stdout, and would print its text again.
     print(f"PID of the parent process is: {os.getpid()}", flush=True)
     pid = os.fork()
     if pid == 0:
         print(f"PID of the child process is: {os.getpid()}", flush=True)
-        os._exit(0)  # not sys.exit: what the parent arranged for its own end is not the child's to do
+        os._exit(0)  # not sys.exit: the child must not run the parent's exit functions
     os.waitpid(pid, 0)
 
 

@@ -1,6 +1,6 @@
 # Creating a process with a fork server: the first start() starts the server, which then forks each process on request.
 #
-# So the main program is not the parent that the operating system knows of: the server is, and it is the same for all.
+# So the parent of all these processes is the server, not the main program.
 """
 This is process: 0
 This is process: 1

@@ -1,4 +1,4 @@
-# Pool.apply(): run one task in a worker and wait for its result. An exception of the task is raised to the caller.
+# Pool.apply(): run one task in a worker and wait for its result. What the task raises is raised in the caller.
 """
 square(7) = 49
 In another process: True

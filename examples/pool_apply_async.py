@@ -1,7 +1,7 @@
-# Pool.apply_async(): submit a task and go on; the result object has its result later.
+# Pool.apply_async(): submit a task and go on. get() of the AsyncResult waits for the task's result.
 #
-# The two tasks here wait for each other at a barrier, so they can only end if they run at the same time. With
-# apply(), which waits for the first before it submits the second, they never would.
+# The two tasks here wait for each other at a barrier, so they can only end if they run at the same time. apply() waits
+# for the first task before the second is submitted. With apply(), these tasks would never meet.
 """
 Submitted: left, right
 left met the other task
@@ -13,7 +13,7 @@ import multiprocessing
 
 
 def keep_barrier(shared):
-    # Runs once in each worker, as it starts. A barrier can be given to a process, but not sent along with a task.
+    # Runs once in each worker, when it starts. A barrier can be passed to a process that starts, but not with a task.
     global barrier
     barrier = shared
 
@@ -31,5 +31,5 @@ if __name__ == "__main__":
         print("Submitted: left, right")
         for result in results:
             print(result.get(), "met the other task")
-    # Which of the two came first is chance. The callback has been called by the time get() returns.
+    # sorted(): the two results come in any order. The callback is called before get() returns.
     print("Called back with:", ", ".join(sorted(called_back)))

@@ -1,4 +1,4 @@
-# Pool.map(): the built-in map(), with the work shared out among the workers. It waits for all results, in their order.
+# Pool.map(): the built-in map(), done by the workers. It waits for all results, and returns them in order.
 """
 Pool: [0, 1, 4, 9, 16]
 The same as the built-in map(): True

@@ -1,4 +1,4 @@
-# Pool.map_async(): map() without the wait. A callback is called once, with the list of all results.
+# Pool.map_async(): map() that returns at once. Its callback is called once, with the list of all results.
 #
 # The tasks wait for an event that the main program sets after it has looked at the result object.
 """
@@ -12,7 +12,7 @@ import multiprocessing
 
 
 def keep_event(shared):
-    # Runs once in each worker, as it starts. An event can be given to a process, but not sent along with a task.
+    # Runs once in each worker, when it starts. An event can be passed to a process that starts, but not with a task.
     global may_run
     may_run = shared
 

@@ -1,8 +1,8 @@
 # Creating a process with spawn: each process is a new interpreter.
 #
-# It imports this file under another name, so it sees what importing does and nothing of what the main program did
-# after that. That is also why the last part stands behind `if __name__ == "__main__"`: without it each
-# child would try to start children.
+# The new interpreter imports this file under another name. So it sees what the import does, but not what the main
+# program did later. The last part stands below `if __name__ == "__main__"`, so the children do not run it: otherwise
+# each child would try to start children.
 """
 This is process: 0. It sees the list: at import
 This is process: 1. It sees the list: at import

@@ -1,4 +1,4 @@
-# Using a process by subclassing: __init__ takes what the process needs, run() is what it does.
+# Creating a process by subclassing Process: __init__ takes the arguments, and run() runs in the new process.
 """
 Called run in process Squarer-1: 0 squared is 0
 Called run in process Squarer-2: 1 squared is 1

@@ -1,4 +1,4 @@
-# Terminating a process: terminate() ends it at once, wherever it is in its function.
+# Terminating a process: terminate() ends it at once, in the middle of its function.
 """
 Starting function
 The process is alive: True
@@ -30,5 +30,5 @@ if __name__ == "__main__":
     process.terminate()
     process.join()
     print("The process is alive:", process.is_alive())
-    # An exit code below zero is the number of the signal that ended the process.
+    # A negative exit code -N means that signal N ended the process.
     print("It was ended by", signal.Signals(-process.exitcode).name)
