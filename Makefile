@@ -178,7 +178,8 @@ lint-python: install-lint
 	$(RUN) -m mypy
 
 lint-types: install-lint install
-	@cd tests && "$(abspath $(RUN))" -m mypy.stubtest --allowlist annotations/stubtest_allowed.txt goproc.pool goproc.context
+	@cd tests/annotations && "$(abspath $(RUN))" -m mypy.stubtest \
+		--mypy-config-file stubtest.ini --allowlist stubtest_allowed.txt goproc
 
 lint-c: install-lint
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)

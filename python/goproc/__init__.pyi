@@ -1,5 +1,6 @@
 # The public names of goproc: multiprocessing's, and its own. At run time those of multiprocessing are the default
-# context's methods (__init__.py); `make lint` compares the two files (stubtest).
+# context's methods (__init__.py); `make lint` compares the two files (stubtest). A module is imported when a program
+# asks for it, as `goproc.pool`.
 
 from multiprocessing import process as process
 from multiprocessing import reduction as reducer
@@ -15,7 +16,24 @@ from multiprocessing.queues import JoinableQueue as JoinableQueue  # classes for
 from multiprocessing.queues import Queue as Queue
 from multiprocessing.queues import SimpleQueue as SimpleQueue
 
+from . import connection as connection
 from . import context as context
+from . import errors as errors
+from . import forkserver as forkserver
+from . import heap as heap
+from . import managers as managers
+from . import pool as pool
+from . import popen_fork as popen_fork
+from . import popen_forkserver as popen_forkserver
+from . import popen_spawn_posix as popen_spawn_posix
+from . import queues as queues
+from . import resource_sharer as resource_sharer
+from . import resource_tracker as resource_tracker
+from . import shared_memory as shared_memory
+from . import sharedctypes as sharedctypes
+from . import spawn as spawn
+from . import synchronize as synchronize
+from . import util as util
 from .context import Process as Process
 from .errors import CancelledError as CancelledError
 from .errors import EngineError as EngineError

@@ -42,10 +42,11 @@ Environment: GOPROC_START_METHOD and GOPROC_STATS=1 do what the options do; GOPR
 interpreter for spawned processes and the fork server."""
 
 
-def main(argv=None):
-    """Run the command with argv (sys.argv[1:]), and let the program's own end be this interpreter's.
+def main(argv: "list[str] | None" = None) -> None:
+    """Run the command, and let the program's own end be this interpreter's.
 
-    Exits with status 2 and the usage when the command line is wrong, or the script cannot be opened.
+    argv: the command's arguments, without its name; None for sys.argv[1:]. Raises what the program raises. Exits, by
+    SystemExit, with status 2 and the usage when the command line is wrong, or the script cannot be opened.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options, program = _parse(arguments)

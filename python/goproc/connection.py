@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
     from multiprocessing.connection import *  # noqa: F403
     from multiprocessing.connection import Connection as Connection
+    from multiprocessing.connection import answer_challenge as answer_challenge
+    from multiprocessing.connection import deliver_challenge as deliver_challenge
 
 import_with(StandIn("tempfile"), "multiprocessing.connection")
 sys.modules[__name__] = sys.modules["multiprocessing.connection"]

@@ -3,13 +3,17 @@
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing import context as _standard
+from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Literal, overload
+
+from typing_extensions import Self
 
 from .pool import Pool as _Pool
 
 __all__ = ()
 
 class BaseContext(_standard.BaseContext):
+    Process: ClassVar[type[BaseProcess]]  # each context's class has one
     def Pool(
         self,
         processes: int | None = None,
@@ -25,7 +29,7 @@ class BaseContext(_standard.BaseContext):
         self, module_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "ignore"
     ) -> None: ...
     @overload  # type: ignore[override]  # goproc's contexts, which derive from the standard library's
-    def get_context(self, method: None = None) -> DefaultContext: ...
+    def get_context(self, method: None = None) -> Self: ...
     @overload
     def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
     @overload
@@ -52,7 +56,10 @@ class ForkServerContext(BaseContext, _standard.ForkServerContext):
 class DefaultContext(BaseContext, _standard.DefaultContext):
     Process: ClassVar[type[Process]]
     def __init__(self) -> None: ...
-    def get_start_method(self, allow_none: bool = False) -> str: ...
+    @overload  # type: ignore[override]  # the standard library's stubs say that it is never None
+    def get_start_method(self, allow_none: Literal[False] = False) -> str: ...
+    @overload
+    def get_start_method(self, allow_none: bool) -> str | None: ...
 
 _default_context: DefaultContext
 _concrete_contexts: dict[str, BaseContext]

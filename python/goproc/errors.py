@@ -51,9 +51,12 @@ class WorkerLostError(ProcessError):
     ) -> None:
         # All arguments are kept in args, by which exceptions are pickled.
         super().__init__(pid, exitcode, function, births, reason, index, count, argument)
-        self.pid = pid
-        self.exitcode = exitcode
-        self.function, self.index, self.count, self.argument = function, index, count, argument
+        self.pid: int = pid
+        self.exitcode: int = exitcode
+        self.function: str | None = function
+        self.index: int | None = index
+        self.count: int = count
+        self.argument: str | None = argument
         self.signal: _signal.Signals | int | None = None
         if exitcode < 0:
             try:
@@ -90,9 +93,12 @@ class TaskTimeoutError(TimeoutError):
         argument: "str | None" = None,
     ) -> None:
         super().__init__(pid, limit, function, index, count, argument)
-        self.pid = pid
-        self.limit = limit
-        self.function, self.index, self.count, self.argument = function, index, count, argument
+        self.pid: int = pid
+        self.limit: float = limit
+        self.function: str | None = function
+        self.index: int | None = index
+        self.count: int = count
+        self.argument: str | None = argument
 
     def __str__(self) -> str:
         pid, limit, function, *which = self.args

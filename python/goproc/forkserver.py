@@ -24,6 +24,11 @@ from . import _native, popen_fork, spawn
 from ._common import calls, start_methods, stdlib
 from ._start.prefork import Server
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
 #: What one message can carry: SCM_MAX_FD.
@@ -33,21 +38,23 @@ MAXFDS_TO_SEND = 253
 class ForkServer:
     """The client's side. Source: multiprocessing.forkserver.ForkServer."""
 
-    def __init__(self):
-        self._inherited_fds = None
+    def __init__(self) -> None:
+        self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
 
     @property
-    def _forkserver_pid(self):
+    def _forkserver_pid(self) -> "int | None":
         """The server's pid, None if this process has none running."""
         return calls.server_pid("forkserver")
 
-    def _stop(self):
+    def _stop(self) -> None:
         """Stop the server, if one runs, and wait for its end. The next process starts another."""
         calls.stop_server("forkserver")
 
-    def set_forkserver_preload(self, modules_names, *, on_error="ignore"):
+    def set_forkserver_preload(
+        self, modules_names: "list[str]", *, on_error: "Literal['ignore', 'warn', 'fail']" = "ignore"
+    ) -> None:
         """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
 
         on_error: what it does when one cannot be imported: "ignore", "warn" or "fail". Raises TypeError unless all
@@ -60,11 +67,11 @@ class ForkServer:
         self._preload_modules = modules_names
         self._preload_on_error = on_error
 
-    def get_inherited_fds(self):
+    def get_inherited_fds(self) -> "list[int] | None":
         """Return the descriptors that this process was sent by its parent; None if no fork server started it."""
         return self._inherited_fds
 
-    def ensure_running(self):
+    def ensure_running(self) -> None:
         """Start this process's server unless it runs. Raises OSError if that fails."""
         tracker_fd = spawn.tracker_fd()
         if calls.server_pid("forkserver"):
@@ -79,7 +86,7 @@ class ForkServer:
             for fd in own:
                 os.close(fd)
 
-    def connect_to_new_process(self, fds, data_fd):
+    def connect_to_new_process(self, fds: "Sequence[int]", data_fd: int) -> "tuple[int, int, int]":
         """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.
 
         Returns the engine's id of the process, its pid and its sentinel. Raises ValueError for too many descriptors,
@@ -131,7 +138,7 @@ def _parts_in_use():
     ]
 
 
-def main(data_fd, tracker_fd, lifeline_fd, socket_fd):
+def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> None:
     """Run the fork server: its interpreter's main function. All four descriptors are inherited. Does not return."""
     # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,5 +9,9 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
     from multiprocessing.heap import *  # noqa: F403
+    from multiprocessing.heap import Arena as Arena
+    from multiprocessing.heap import Heap as Heap
+    from multiprocessing.heap import rebuild_arena as rebuild_arena
+    from multiprocessing.heap import reduce_arena as reduce_arena
 
 sys.modules[__name__] = multiprocessing.heap

@@ -14,10 +14,6 @@ from ._pool.results import (  # noqa: F401  (names of multiprocessing.pool)
     job_counter,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass  # importing it takes longer than loading the engine
-
 __all__ = ["Pool", "ThreadPool"]  # noqa: F822  (see __getattr__)
 
 # Other names of the standard library's module, which pickles and users' code look for here.

@@ -2,14 +2,16 @@
 # longer than loading the engine. `make lint` compares the two files (stubtest).
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from multiprocessing.context import BaseContext
 from multiprocessing.context import TimeoutError as TimeoutError
 from multiprocessing.pool import ApplyResult as _ApplyResult
 from multiprocessing.pool import IMapIterator as _IMapIterator
 from multiprocessing.pool import MapResult as _MapResult
 from multiprocessing.pool import Pool as _Pool
-from multiprocessing.pool import ThreadPool as ThreadPool
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from multiprocessing.pool import ThreadPool as _ThreadPool
+from types import TracebackType
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -21,7 +23,23 @@ INIT: str
 RUN: str
 CLOSE: str
 TERMINATE: str
+job_counter: count[int]
 
+class _GetsTasks(Protocol):
+    def get(self) -> Any: ...
+
+class _PutsResults(Protocol):
+    def put(self, obj: Any, /) -> object: ...
+
+def worker(
+    inqueue: _GetsTasks,
+    outqueue: _PutsResults,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None: ...
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException: ...
 def mapstar(args: tuple[Callable[[_S], _T], Iterable[_S]]) -> list[_T]: ...
 def starmapstar(args: tuple[Callable[..., _T], Iterable[Iterable[Any]]]) -> list[_T]: ...
 
@@ -34,6 +52,11 @@ class RemoteTraceback(Exception):
     tb: str
     def __init__(self, tb: str) -> None: ...
 
+class ExceptionWithTraceback:
+    exc: BaseException
+    tb: str
+    def __init__(self, exc: BaseException, tb: TracebackType | None) -> None: ...
+
 class ApplyResult(_ApplyResult[_T]):
     def get(self, timeout: float | None = None) -> _T: ...
     def wait(self, timeout: float | None = None) -> None: ...
@@ -44,6 +67,7 @@ AsyncResult = ApplyResult
 
 class MapResult(ApplyResult[list[_T]], _MapResult[_T]): ...
 
+# With a chunksize above 1, imap's iterator is of another class, which has the same methods.
 class IMapIterator(_IMapIterator[_T]):
     def next(self, timeout: float | None = None) -> _T: ...
     def __next__(self, timeout: float | None = None) -> _T: ...
@@ -192,3 +216,52 @@ class Pool(_Pool):
     def close(self) -> None: ...
     def terminate(self) -> None: ...
     def join(self) -> None: ...
+
+# Its methods are the standard library's, so they take no limits.
+class ThreadPool(_ThreadPool, Pool):
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None: ...
+    def apply(  # type: ignore[override]
+        self, func: Callable[..., _T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> _T: ...
+    def apply_async(  # type: ignore[override]
+        self,
+        func: Callable[..., _T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[_T], object] | None = None,
+        error_callback: _ErrorCallback = None,
+    ) -> AsyncResult[_T]: ...
+    def map(  # type: ignore[override]
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = None
+    ) -> list[_T]: ...
+    def starmap(  # type: ignore[override]
+        self, func: Callable[..., _T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[_T]: ...
+    def map_async(  # type: ignore[override]
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+    ) -> MapResult[_T]: ...
+    def starmap_async(  # type: ignore[override]
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: _ErrorCallback = None,
+    ) -> MapResult[_T]: ...
+    # Without cancel() for a chunksize above 1.
+    def imap(  # type: ignore[override]
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+    ) -> _IMapIterator[_T]: ...
+    def imap_unordered(  # type: ignore[override]
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+    ) -> _IMapIterator[_T]: ...

@@ -20,6 +20,12 @@ from ._common import calls, cooperative, engine, start_methods, stdlib
 from ._native import collect_again
 from .errors import EngineError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.process import BaseProcess
+    from typing import NoReturn
+
 __all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
 
 #: From 3.13 on a child runs the exit functions that it registers itself.
@@ -33,21 +39,21 @@ class _KeepingTracker:
     own, which unlinks at the child's end what the parent still uses. Source: multiprocessing.popen_fork.Popen._launch.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._set(True)
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._set(False)
 
     @staticmethod
-    def _set(keep):
+    def _set(keep: bool) -> None:
         # Where the module has not been imported, or a spawned child has put it off, there is no handler that closes.
         module = sys.modules.get("multiprocessing.resource_tracker")
         if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
             intent.preserve_fd = keep
 
 
-keeping_tracker = _KeepingTracker()
+keeping_tracker: _KeepingTracker = _KeepingTracker()
 
 
 # The defaults of the arguments, here and in Popen.__del__, are for the end of the program, when this module is cleared.
@@ -68,11 +74,14 @@ class Popen:
     Source: multiprocessing.popen_fork.Popen.
     """
 
-    method = "fork"
+    pid: int
+    sentinel: int
+    returncode: "int | None"
+    method: str = "fork"
     _id = 0  # of the seat, if it is negative, or of the engine's entry; 0 when there is neither
     _registered = False  # with the event loop of gevent
 
-    def __init__(self, process_obj):
+    def __init__(self, process_obj: "BaseProcess") -> None:
         stdlib.flush_streams()
         self.returncode = None
         self._owner = os.getpid()
@@ -81,11 +90,11 @@ class Popen:
             counters.count_executors()
         self._launch(process_obj)
 
-    def duplicate_for_child(self, fd):
+    def duplicate_for_child(self, fd: int) -> int:
         """Return the number under which the child will find fd: a forked child has it already."""
         return fd
 
-    def poll(self, flag=os.WNOHANG):
+    def poll(self, flag: int = os.WNOHANG) -> "int | None":
         """Return the return code, or None while the process runs. With flag 0, wait for its end first.
 
         In a process other than the one that started it the answer is None, as with multiprocessing.
@@ -100,7 +109,7 @@ class Popen:
             self.returncode = code
         return self.returncode
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: "float | None" = None) -> "int | None":
         """Wait for the end of the process, for at most timeout seconds; return the return code, or None if it runs."""
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
@@ -132,26 +141,26 @@ class Popen:
         """Whether the sentinel is still there: the program may have closed it, and have its own file at the number."""
         return _native.mark(self.sentinel) == self._mark
 
-    def terminate(self):
+    def terminate(self) -> None:
         """Send SIGTERM."""
         self._send_or_wait(signal.SIGTERM)
 
-    def kill(self):
+    def kill(self) -> None:
         """Send SIGKILL."""
         self._send_or_wait(signal.SIGKILL)
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Send SIGINT."""
         self._send_or_wait(signal.SIGINT)
 
-    def close(self):
+    def close(self) -> None:
         """Give back the sentinel, and the seat or the engine's entry. The process must have ended."""
         if self._id and self._owner == os.getpid():
             _forget(self._id)
             self._id = 0
 
     # Not multiprocessing.util.Finalize: what making one writes to must be copied, as a child has just been forked.
-    def __del__(self, forget=_forget, getpid=os.getpid):
+    def __del__(self, forget: "Callable[[int], None]" = _forget, getpid: "Callable[[], int]" = os.getpid) -> None:
         if self._id and self._owner == getpid():
             forget(self._id)
 
@@ -259,12 +268,19 @@ def _is_executors(process_obj):
     return getattr(getattr(process_obj, "_target", None), "__module__", None) == "concurrent.futures.process"
 
 
-def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
-    """Be the process, a forked child, to its end. Does not return."""
+def run_child(
+    process_obj: "BaseProcess", parent_sentinel: "int | None", inherited_lifeline: "int | None" = None
+) -> "NoReturn":
+    """Be the process, a forked child, to its end. Does not return.
+
+    parent_sentinel: the descriptor by which it notices its parent's death. If that is None, it is made from
+    inherited_lifeline, the descriptor that the child has from its parent.
+    """
     code = 1
     try:
         cooperative.after_fork()
         if parent_sentinel is None:
+            assert inherited_lifeline is not None  # the one or the other is given
             parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
@@ -274,7 +290,7 @@ def run_child(process_obj, parent_sentinel, inherited_lifeline=None):
         leave(code)
 
 
-def leave(code):
+def leave(code: int) -> "NoReturn":
     """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
     if _RUNS_EXIT_FUNCTIONS:
         stdlib.run_exit_functions()

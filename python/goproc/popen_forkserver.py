@@ -8,6 +8,10 @@ import os
 from . import _native, forkserver, popen_fork, spawn
 from ._common import engine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
 __all__ = ["Popen"]
 
 #: How many seconds the server has to tell how a process has ended.
@@ -17,20 +21,22 @@ _PATIENCE = 1
 class _DupFd:
     """Stands for a descriptor in the pickled process object: the child's is at the same place in what it was sent."""
 
-    def __init__(self, ind):
+    def __init__(self, ind: int) -> None:
         self.ind = ind
 
-    def detach(self):
-        return forkserver.get_inherited_fds()[self.ind]
+    def detach(self) -> int:
+        fds = forkserver.get_inherited_fds()
+        assert fds is not None  # this is the fork server's child
+        return fds[self.ind]
 
 
 class Popen(popen_fork.Popen):
     """A child forked by the fork server. Source: multiprocessing.popen_forkserver.Popen."""
 
-    method = "forkserver"
+    method: str = "forkserver"
     DupFd = _DupFd
 
-    def __new__(cls, process_obj):
+    def __new__(cls, process_obj: "BaseProcess") -> "popen_fork.Popen":  # type: ignore[misc]
         """Return one that executes an interpreter instead, where there is no engine, and so no server."""
         if engine.refusal() is not None:
             from .popen_spawn_posix import Popen as Executing
@@ -38,16 +44,16 @@ class Popen(popen_fork.Popen):
             return Executing(process_obj, cls.method)
         return super().__new__(cls)
 
-    def __init__(self, process_obj):
-        self._fds = []
+    def __init__(self, process_obj: "BaseProcess") -> None:
+        self._fds: list[int] = []
         super().__init__(process_obj)
 
-    def duplicate_for_child(self, fd):
+    def duplicate_for_child(self, fd: int) -> int:
         """Send the child a duplicate of fd; return its place among those sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def poll(self, flag=os.WNOHANG):
+    def poll(self, flag: int = os.WNOHANG) -> "int | None":
         """Return the return code, or None while the process runs. With flag 0, wait for its end first.
 
         The sentinel is the kernel's, and readable at once. How the process ended is told by the server, which reaps it,

@@ -14,31 +14,35 @@ from multiprocessing import util
 from . import _native, popen_fork, spawn
 from ._common import calls, disabled, engine, stdlib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
 __all__ = ["Popen", "stop_server"]
 
 
 class _DupFd:
     """Stands for a descriptor in the pickled process object: the child inherits it under its own number."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def detach(self):
+    def detach(self) -> int:
         return self.fd
 
 
 class Popen(popen_fork.Popen):
     """A child that is a fresh interpreter. Source: multiprocessing.popen_spawn_posix.Popen."""
 
-    method = "spawn"
+    method: str = "spawn"
     DupFd = _DupFd
 
-    def __init__(self, process_obj, method="spawn"):
-        self._fds = []
+    def __init__(self, process_obj: "BaseProcess", method: str = "spawn") -> None:
+        self._fds: list[int] = []
         self.method = method  # forkserver, if there can be none
         super().__init__(process_obj)
 
-    def duplicate_for_child(self, fd):
+    def duplicate_for_child(self, fd: int) -> int:
         """Let the child inherit fd; return its number there."""
         self._fds.append(fd)
         return fd
@@ -66,7 +70,7 @@ _pays = False  # whether a process has been spawned: only with the second is a s
 _server_refuses = False
 
 
-def stop_server():
+def stop_server() -> None:
     """Stop the spawn server, if one runs, and wait for its end. The next process starts another."""
     calls.stop_server("spawn")
 

@@ -9,5 +9,8 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
     from multiprocessing.resource_tracker import *  # noqa: F403
+    from multiprocessing.resource_tracker import ResourceTracker as ResourceTracker
+    from multiprocessing.resource_tracker import getfd as getfd
+    from multiprocessing.resource_tracker import main as main
 
 sys.modules[__name__] = multiprocessing.resource_tracker

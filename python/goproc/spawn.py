@@ -18,13 +18,19 @@ from io import BytesIO, open_code
 from . import _native
 from ._common import start_methods, stdlib
 
-deferred_imports = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
+deferred_imports: "ModuleType | None" = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
     deferred_imports.import_util()
 
 from multiprocessing import context as _standard_context  # noqa: E402
 from multiprocessing import spawn as _standard  # noqa: E402
 from multiprocessing.spawn import old_main_modules  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+    from types import ModuleType
+    from typing import Any, NoReturn
 
 __all__ = [
     "freeze_support",
@@ -48,7 +54,7 @@ _command: "list[str | bytes] | None" = None
 _command_executable: object = _standard.get_executable()
 
 
-def set_executable(executable):
+def set_executable(executable: "str | bytes | os.PathLike[str] | None") -> None:
     """Set the interpreter for children; see goproc.context.BaseContext.set_executable."""
     global _command, _command_executable
     command = None
@@ -56,18 +62,21 @@ def set_executable(executable):
         command = _split_command(executable, "set_executable()")
         executable = command[0]
     # The resource tracker is started by the standard library, with the interpreter that is set there.
-    _standard.set_executable(executable)
+    _standard.set_executable(executable)  # type: ignore[arg-type]  # for the standard library's stubs, it is a str
     _command = command
     _command_executable = _standard.get_executable()
 
 
-def get_executable():
-    """Return the interpreter's path; of a command line, the program."""
+def get_executable() -> "str | bytes":
+    """Return the path of the interpreter for children; of a command line, the program.
+
+    Raises TypeError if set_executable() was called with None. Source: multiprocessing.spawn.get_executable.
+    """
     command = interpreter_command()
     return command[0]
 
 
-def interpreter_command():
+def interpreter_command() -> "list[str | bytes]":
     """Return a child's interpreter: a program, and what of its command line precedes the interpreter's options."""
     current = _standard.get_executable()
     if current is _command_executable:
@@ -97,7 +106,7 @@ def _split_command(line, source):
     return [shutil.which(words[0]) or words[0], *words[1:]]
 
 
-def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
+def get_command_line(function: str, *numbers: int, flag: str = "--multiprocessing-fork") -> "list[str | bytes]":
     """Return the command line of a child interpreter that calls function, as "module:name", with the given ints.
 
     Each number is an argument of its own, and the engine may add another. flag stands before them: the child's
@@ -117,7 +126,7 @@ def get_command_line(function, *numbers, flag="--multiprocessing-fork"):
     return [*interpreter_command(), *options, "-c", f"exec({program!r}, {{}})", flag, *words]
 
 
-def freeze_support():
+def freeze_support() -> None:
     """In a frozen executable started to be a child or the fork server: be it, then exit. Else return."""
     if len(sys.argv) < 3 or sys.argv[1] != _FROZEN_FLAG:
         return _standard.freeze_support()
@@ -126,7 +135,7 @@ def freeze_support():
     sys.exit()
 
 
-def get_preparation_data(name, daemon=False):
+def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     """Return what a child needs before it can unpickle its process object: multiprocessing's dict, and goproc's part.
 
     Raises RuntimeError when called while `__main__` is being imported in a child (no `if __name__ == "__main__"`).
@@ -150,12 +159,12 @@ _MAIN_GUARD = (
 )
 
 
-def lacks_guard(error):
+def lacks_guard(error: BaseException) -> bool:
     """Whether the error is multiprocessing's own of a main module that starts processes while it is imported."""
     return isinstance(error, RuntimeError) and "bootstrapping phase" in str(error)
 
 
-def prepare(data):
+def prepare(data: "dict[str, Any]") -> None:
     """Make this process one that can unpickle the process object: sys.path, start method, `__main__` and the like."""
     own = data.get("goproc")
     if own is not None:
@@ -190,7 +199,7 @@ def _announce_to_linecache(main_path):
     linecache.cache.setdefault(main_path, (lambda: None,))
 
 
-def import_main_path(main_path):
+def import_main_path(main_path: str) -> None:
     """Make the program's script this process's `__main__`, run under the name `__mp_main__`, unless it is that already.
 
     Source: multiprocessing.spawn.import_main_path, which is left everything but an ordinary file: package runpy, which
@@ -223,7 +232,7 @@ def import_main_path(main_path):
     sys.modules["__main__"] = module
 
 
-def dump(process_obj, popen):
+def dump(process_obj: "BaseProcess", popen: object) -> int:
     """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return the descriptor.
 
     Where a file may not be as large as that is (RLIMIT_FSIZE), it is a pipe's.
@@ -256,7 +265,7 @@ def _dump_to(file, data, process_obj, popen):
         _standard_context.set_spawning_popen(None)
 
 
-def put(name, buffer):
+def put(name: str, buffer: BytesIO) -> int:
     """Return a descriptor from which the contents of a BytesIO can be read: of a memfd of that name, or of a pipe."""
     if len(buffer.getbuffer()) > _native.file_size_limit():
         return _fed_pipe(buffer)
@@ -271,7 +280,7 @@ def put(name, buffer):
     return fd
 
 
-def open_unnamed(name):
+def open_unnamed(name: str) -> int:
     """Return a descriptor of an empty file without a name: a memfd, or where that is refused, a temporary file.
 
     name: for those who look at the process's descriptors. Raises OSError, which says that memfd_create failed.
@@ -325,7 +334,7 @@ def _fed_pipe(buffer):
 _tracker: "tuple[int | None, int, int | None] | None" = None
 
 
-def tracker_fd():
+def tracker_fd() -> int:
     """Return resource_tracker.getfd(), which starts the tracker if need be.
 
     That function writes to whatever has the number of its pipe, and raises if it is closed. A program may have closed
@@ -353,13 +362,13 @@ class Rehearsal:
     What it writes to is copied then: reference counts are everywhere, so those are some hundred pages.
     """
 
-    def __init__(self, process_type):
+    def __init__(self, process_type: "type[BaseProcess]") -> None:
         try:
             self._data_fd = dump(process_type(target=_nothing), self)
         except Exception:  # the working folder is gone, say: then there is none
             self._data_fd = open_unnamed("goproc-rehearsal")
 
-    def __call__(self):
+    def __call__(self) -> None:
         try:
             with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
                 data = load(file)
@@ -373,7 +382,7 @@ class Rehearsal:
             pass
         stdlib.flush_streams()
 
-    def close(self):
+    def close(self) -> None:
         os.close(self._data_fd)
 
 
@@ -381,7 +390,7 @@ def _nothing():
     """Do nothing."""
 
 
-def spawn_main(data_fd, tracker_fd, lifeline_fd):
+def spawn_main(data_fd: int, tracker_fd: int, lifeline_fd: int) -> "NoReturn":
     """Be a spawned child: the interpreter's main function in it. Does not return."""
     if deferred_imports is not None:
         deferred_imports.use_tracker(tracker_fd)
@@ -392,7 +401,7 @@ def spawn_main(data_fd, tracker_fd, lifeline_fd):
     sys.exit(code)
 
 
-def main(data_fd, lifeline_fd, interrupt_handler=None):
+def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int:
     """Run the process object that data_fd holds and return its exit status. Both descriptors are inherited.
 
     interrupt_handler: what SIGINT shall do, if it is ignored so far; a pool's worker sees to that itself.

@@ -26,10 +26,6 @@ from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
 from .submitter import FOR_EVER, Submitter, batch_size
 from .worker import Plan
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass  # importing it takes longer than loading the engine
-
 __all__ = ["Pool"]
 
 INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE
@@ -227,6 +223,9 @@ class Pool(Parts, _standard.Pool):
 
         return_exceptions: raise nothing for an item that fails, but put the exception in its place in the list. What
         ends a whole chunk, such as the loss of its worker, is in the place of each of its items.
+
+        Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
+        task_timeout is no number. Source: multiprocessing.pool.Pool.map.
         """
         if unknown:
             refuse_unknown("map", unknown, "task_timeout", "return_exceptions")
