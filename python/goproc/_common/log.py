@@ -44,11 +44,13 @@ def teller(name: str) -> "Callable[..., None]":
     name: of the server.
     """
     prefix = f"[DEBUG/{name} {os.getpid()} of {os.getppid()}] "
+    stream = sys.__stderr__
 
     def tell(text, *arguments):
         try:
-            os.write(sys.__stderr__.fileno(), f"{prefix}{text % arguments}\n".encode(errors="replace"))
-        except (AttributeError, OSError, ValueError):
+            if stream is not None:
+                os.write(stream.fileno(), f"{prefix}{text % arguments}\n".encode(errors="replace"))
+        except (OSError, ValueError):
             pass  # standard error is closed: there is nobody to tell
 
     return tell

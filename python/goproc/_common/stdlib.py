@@ -138,7 +138,9 @@ def logger():
 def is_tracing():
     """Whether all that is logged goes to standard error, as after log_to_stderr(DEBUG)."""
     util = sys.modules.get("multiprocessing.util")
-    return util is not None and util._log_to_stderr and util._logger.isEnabledFor(10)  # logging.DEBUG
+    if util is None or not util._log_to_stderr or sys.__stderr__ is None:
+        return False
+    return util._logger.isEnabledFor(10)  # logging.DEBUG
 
 
 def interpreter_flags():
