@@ -16,7 +16,7 @@ FUZZTIME ?= 30s
 # of `make faults`: the page whose table is written anew (none if empty: then the table is printed)
 FAULTS_PAGE ?= docs/reliability.md
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize thirdparty test-all
+WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all
 # where goproc is installed beside the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -88,6 +88,13 @@ BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context 
 .PHONY: test-brief
 test-brief: install-test ## the quick tests of what depends most on the version of Python, as CI runs them for each
 	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
+
+.PHONY: test-disabled
+test-disabled: install-test ## the quick tests with each part switched off that can be (single ones: PARTS="clones standby")
+	@set -e; for part in $(or $(PARTS),$$($(RUN) -c "from goproc._common.switches import PARTS; print(*PARTS)")); do \
+		echo "=== GOPROC_DISABLE=$$part"; \
+		GOPROC_DISABLE=$$part $(RUN) -m pytest -m "not slow" tests/unit tests/examples $(ARGS); \
+	done
 
 .PHONY: test-all
 test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is there or can be obtained
