@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from multiprocessing import util
+from operator import itemgetter
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, stdlib
@@ -64,6 +65,21 @@ def _forget(process_id, native=_native, engine=engine, refused=EngineError):
         calls.forget(process_id)
     except refused:
         pass
+
+
+class _Child(list):
+    """What _native.start() notes of a child, or in it, before a signal handler can run: so the child is never lost.
+
+    id: of its seat; pid: its process id. Both are 0 in the child itself. descriptor: the child's sentinel; in the
+    child, its end of the lifeline. All are None before there is a child.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((None, None, None))
+
+    id = property(itemgetter(0))
+    pid = property(itemgetter(1))
+    descriptor = property(itemgetter(2))
 
 
 class Popen:
@@ -224,8 +240,8 @@ class Popen:
         self._registered = self.method != "forkserver" and cooperative.register_child(pid)
 
     def _launch(self, process_obj):
-        child: list = [None, None, None]
-        nursery = vars(process_obj).pop("_goproc_nursery", None)
+        child = _Child()
+        nursery = start_methods.take_nursery(process_obj)
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
             if not taken:
@@ -233,14 +249,14 @@ class Popen:
                     taken = _native.start(process_obj.daemon, child)
             if not taken:
                 return self._launch_by_engine(process_obj)
-            if not child[1]:
-                run_child(process_obj, child[2])
+            if child.pid == 0:
+                run_child(process_obj, child.descriptor)
             self._watch(*child)
         except BaseException:
-            if child[1] is not None:
-                if not child[1]:
+            if child.pid is not None:
+                if child.pid == 0:
                     os._exit(1)  # Ctrl-C in the child: it must not go on as its parent
-                _end_unknown(*child)
+                _end_unknown(child)
             raise
 
     def _launch_by_engine(self, process_obj):
@@ -303,11 +319,11 @@ def leave(code: int) -> "NoReturn":
         os._exit(1)
 
 
-def _end_unknown(process_id, pid, sentinel):
+def _end_unknown(child):
     """End a child whose Popen could not be completed: Ctrl-C in between."""
-    _native.send_signal(process_id, signal.SIGKILL)
-    _native.join(process_id, None)
-    _forget(process_id)
+    _native.send_signal(child.id, signal.SIGKILL)
+    _native.join(child.id, None)
+    _forget(child.id)
 
 
 def _end_unwatched(process_id, pid):

@@ -240,7 +240,7 @@ def dump(process_obj: "BaseProcess", popen: object) -> int:
     While that is done, popen is the spawning Popen, to which descriptors are handed by duplicate_for_child().
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
-    data["goproc"]["worker"] = getattr(process_obj, "_goproc_worker", None)
+    data["goproc"]["worker"] = start_methods.worker_end(process_obj)
     if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
@@ -308,7 +308,7 @@ def open_unnamed(name: str) -> int:
 
 def _fed_pipe(buffer):
     """Return the read end of a pipe into which a thread writes what a file may not hold (RLIMIT_FSIZE)."""
-    import threading
+    from ._common.threads import OwnThread
 
     def feed():
         try:
@@ -320,9 +320,7 @@ def _fed_pipe(buffer):
 
     read_fd, write_fd = os.pipe()
     try:
-        thread = threading.Thread(target=feed, daemon=True, name="goproc-feed")
-        thread._goproc = True  # type: ignore[attr-defined]
-        thread.start()
+        OwnThread("goproc-feed", feed).start()
     except BaseException:
         os.close(read_fd)
         os.close(write_fd)

@@ -53,6 +53,62 @@ def test_whatever_the_order(run_script, before, after):
     assert run_script("-c", code).stderr == ""
 
 
+#: For each of the four ways in which install() changes multiprocessing: what a program did before, and finds after.
+WAYS = {
+    "public names": ("import multiprocessing", "multiprocessing.Process is goproc.Process"),
+    "the default context: bound methods of before": (
+        "from multiprocessing import set_start_method, get_start_method",
+        "set_start_method('spawn') is None and goproc.get_start_method() == get_start_method() == 'spawn'",
+    ),
+    "the default context: the object of before": (
+        "from multiprocessing.context import _default_context as old",
+        "isinstance(old, goproc.context.DefaultContext) and old.get_context() is goproc.get_context()",
+    ),
+    "the default context: a state of before": (
+        "import multiprocessing; multiprocessing.set_start_method('forkserver')",
+        "goproc.get_start_method() == 'forkserver'",
+    ),
+    "contexts by start method": (
+        "from multiprocessing import get_context",
+        "all(get_context(name) is goproc.get_context(name) for name in ('fork', 'spawn', 'forkserver'))",
+    ),
+    "contexts: an object of before": (
+        "import multiprocessing; old = multiprocessing.get_context('spawn')",
+        "type(old).__module__ == 'multiprocessing.context' and run(old.Process)",
+    ),
+    "modules: imported before": (
+        "import multiprocessing.pool",
+        "multiprocessing.pool is sys.modules['multiprocessing.pool'] is goproc.pool",
+    ),
+    "modules: imported after": ("", "__import__('multiprocessing.pool').pool is goproc.pool"),
+    "modules: not imported": ("", "'goproc.pool' not in sys.modules and 'goproc.forkserver' not in sys.modules"),
+    "classes: identity": (
+        "from multiprocessing.process import BaseProcess; from multiprocessing import Process, TimeoutError",
+        "issubclass(goproc.Process, BaseProcess) and goproc.TimeoutError is TimeoutError and run(Process)",
+    ),
+    "classes: pickles": (
+        "import pickle; from multiprocessing import Process; old = pickle.dumps(Process)",
+        "pickle.loads(old) in (goproc.Process, Process)",
+    ),
+}
+
+RUN = """
+def run(kind):
+    from goproc._common import calls
+    process = kind(target=abs, args=(1,))
+    process.start()
+    process.join()
+    return process.exitcode == 0 and sum(calls.stats()["started"].values()) == 1
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way(run_script, way):
+    before, after = WAYS[way]
+    begin = f"import sys\n{before}\nimport goproc\ngoproc.install()\n{RUN}\n"
+    assert run_script("-c", f"{begin}if __name__ == '__main__':\n    print({after})").stdout == "True\n"
+
+
 def test_a_start_method_that_is_set_stays(run_script):
     code = "import multiprocessing, goproc; multiprocessing.set_start_method('spawn'); goproc.install()\n"
     assert run_script("-c", code + "print(goproc.get_start_method())").stdout == "spawn\n"

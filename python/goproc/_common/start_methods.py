@@ -1,6 +1,6 @@
-"""The contexts by the names of their start methods, for the modules that start processes, which context.py imports.
+"""What the modules that start processes have to know: the contexts, by start method, and what a pool adds to a process.
 
-context.py fills this in when it is imported, before any of them.
+context.py fills in the contexts when it is imported, before it imports any of those modules.
 """
 
 from multiprocessing.context import BaseContext
@@ -9,7 +9,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than forking
 
-__all__ = ["begin_child", "concrete", "default", "engines_context"]
+__all__ = [
+    "begin_child",
+    "be_worker",
+    "clone_from",
+    "concrete",
+    "default",
+    "engines_context",
+    "take_nursery",
+    "worker_end",
+]
 
 concrete: "dict[str, Any]" = {}
 default: "Any" = None  # the DefaultContext
@@ -33,3 +42,27 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
+
+
+# A pool's worker is an ordinary Process object, of a class that the program may have chosen. What else belongs to it is
+# in two attributes, which only these functions touch.
+
+
+def be_worker(process_obj, end) -> None:
+    """Make the process, which has not been started, a pool's worker. end: its worker.ChannelEnd."""
+    process_obj._goproc_worker = end
+
+
+def worker_end(process_obj):
+    """Return the worker.ChannelEnd of a pool's worker, None for any other process."""
+    return vars(process_obj).get("_goproc_worker")
+
+
+def clone_from(process_obj, nursery) -> None:
+    """Have the process's start() take on a clone. nursery: the nursery.Nursery that has it."""
+    process_obj._goproc_nursery = nursery
+
+
+def take_nursery(process_obj):
+    """Return the nursery.Nursery from which start() is to take a clone, and forget it; None to fork."""
+    return vars(process_obj).pop("_goproc_nursery", None)

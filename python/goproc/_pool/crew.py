@@ -16,6 +16,7 @@ from multiprocessing import util
 
 from .. import _native, connection
 from .._common import calls
+from .._common.start_methods import be_worker, worker_end
 from ..errors import EngineError, WorkerLostError
 from .nursery import Nurseries
 from .worker import ChannelEnd, worker
@@ -133,7 +134,7 @@ class Crew:
     def serial(self, pid):
         """Return the serial of the worker, None if its end has been noted."""
         process = self._by_pid.get(pid)
-        return None if process is None else process._goproc_worker.serial
+        return None if process is None else worker_end(process).serial
 
     def exited(self, pid, exitcode, served):
         """Note that a worker has ended, and replace it if there may be work for another.
@@ -145,7 +146,7 @@ class Crew:
         if process is None or self.terminated:
             return None
         process.join()
-        self._nurseries.note_life(time.monotonic() - process._goproc_worker.started)
+        self._nurseries.note_life(time.monotonic() - worker_end(process).started)
         if process in self._pool:
             if not self.closing or self._cache:  # else it stays, as with multiprocessing: programs look at exit codes
                 self._pool.remove(process)
@@ -307,14 +308,14 @@ class Crew:
         (memory_fd,) = fds
         end = ChannelEnd(memory_fd, slot, next(self._serials))
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
-        process._goproc_worker = end
+        be_worker(process, end)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         return process
 
     def _start(self, process, fds, slot, interruptible):
         """Start the worker in the slot. interruptible: whether SIGINT is blocked only until it has come up."""
-        end = process._goproc_worker
+        end = worker_end(process)
         (end.memory_fd,) = fds
         end.slot = slot
         end.interruptible = interruptible

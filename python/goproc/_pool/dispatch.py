@@ -25,6 +25,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from .. import _native
 from .._common import cooperative, stdlib
+from .._common.threads import OwnThread
 from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
 from .failures import raised_by_handler, undecodable, unpacked
@@ -35,6 +36,9 @@ __all__ = ["Dispatch"]
 _PATIENCE = 0.5
 
 _RESULT, _FAILURE = _native.RESULT, _native.FAILURE
+
+#: In the place of the kind of a frame: the payload is a function of run()'s, which is to be called.
+_TO_CALL = None
 
 
 class Dispatch:
@@ -177,8 +181,7 @@ class Dispatch:
     def _start(self):
         with _native.held_signals, self._starting:  # in this order: a handler may use the pool
             if self._thread is None and not self._closing:
-                thread = threading.Thread(target=self._run, name="goproc-pool", daemon=True)
-                thread._goproc = True  # type: ignore[attr-defined]  # _native.fork() does not warn about it
+                thread = OwnThread("goproc-pool", self._run)
                 thread.start()
                 self._thread = thread
 
@@ -241,7 +244,7 @@ class Dispatch:
         if self.closed:
             function()  # nobody collects any more
             return
-        self._pending.append((None, None, None, function))
+        self._pending.append((None, None, _TO_CALL, function))
         self._port.wake()
         self.poll()
         if self.closed:
@@ -321,7 +324,7 @@ class Dispatch:
         while len(pending) > at:
             item = pending[at]
             job, index, kind, payload = item
-            if kind is None:
+            if kind is _TO_CALL:
                 payload()
                 del pending[at]
                 continue

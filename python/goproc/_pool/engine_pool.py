@@ -250,12 +250,8 @@ class Pool(Parts, _standard.Pool):
         **unknown,
     ):
         """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
-        self._check_running()
-        self._dispatch.watch()
-        if unknown:
-            refuse_unknown("map_async", unknown, "task_timeout", "return_exceptions")
         arguments = (func, iterable, mapstar, chunksize, callback, error_callback)
-        return self._mapped(arguments, task_timeout, return_exceptions, True)
+        return self._mapped_async("map_async", arguments, task_timeout, return_exceptions, unknown)
 
     def starmap_async(
         self,
@@ -270,11 +266,14 @@ class Pool(Parts, _standard.Pool):
         **unknown,
     ):
         """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
+        return self._mapped_async("starmap_async", arguments, task_timeout, return_exceptions, unknown)
+
+    def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
         self._check_running()
         self._dispatch.watch()
         if unknown:
-            refuse_unknown("starmap_async", unknown, "task_timeout", "return_exceptions")
-        arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
+            refuse_unknown(method, unknown, "task_timeout", "return_exceptions")
         return self._mapped(arguments, task_timeout, return_exceptions, True)
 
     def _mapped(self, arguments, task_timeout, return_exceptions, apart=False):

@@ -5,9 +5,9 @@ An iterable may be a collection, may block, or may raise.
 
 import itertools
 import operator
-import threading
 from collections import deque
 
+from .._common.threads import OwnThread
 from .codec import ITEM, outlined
 from .failures import interrupts
 
@@ -16,7 +16,6 @@ __all__ = [
     "MUTABLE",
     "Chunks",
     "MapReader",
-    "Reader",
     "call",
     "checked_limit",
     "iterator_of",
@@ -78,16 +77,7 @@ def checked_limit(name, seconds):
     return float(seconds)
 
 
-class Reader(threading.Thread):
-    """A thread that reads an input for a pool."""
-
-    _goproc = True  # _native.fork() does not warn about it
-
-    def __init__(self, name, read):
-        super().__init__(target=read, name=name, daemon=True)
-
-
-class MapReader(Reader):
+class MapReader(OwnThread):
     """Reads the input of an asynchronous map, which may block. submit: reads and submits all; raises nothing."""
 
     def __init__(self, pool, submit):

@@ -13,6 +13,7 @@ Imported at the first access. Each access makes a new stand-in, so that a pool i
 import threading
 
 from .._common import calls, stdlib
+from .._common.threads import OwnThread
 from ..errors import EngineError
 from . import queue_pool
 from .codec import CALL, by_name, encode, outlined
@@ -241,8 +242,7 @@ class _Feeder:
     def start(self):
         """Feed from a thread; the pool does not close before that is done."""
         self._waits = True
-        self._thread = threading.Thread(target=self._run, name="goproc-tasks", daemon=True)
-        self._thread._goproc = True  # as in dispatch.py
+        self._thread = OwnThread("goproc-tasks", self._run)
         self._owner._feeders.add(self)
         self._thread.start()
 

@@ -14,10 +14,11 @@ from collections import deque
 from multiprocessing.context import TimeoutError
 
 from .. import _native
+from .._common.threads import OwnThread
 from ..errors import CancelledError
 from .codec import by_name
 from .failures import interrupts
-from .inputs import MUTABLE, Reader, call, iterator_of
+from .inputs import MUTABLE, call, iterator_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Iteration:
                 pool._feeders.add(self)
                 if waits:
                     self._room = threading.Lock()
-                    self._reader = Reader("goproc-imap", self._read)
+                    self._reader = OwnThread("goproc-imap", self._read)
                     self._reader.start()
             if not waits:
                 self._feed()

@@ -89,12 +89,12 @@ class Nursery:
         if not self._left:
             return None
         process = self._left.popleft()
-        process._goproc_nursery = self
+        start_methods.clone_from(process, self)
         return process
 
     def take(self, process, record):
         """Take on the clone that is the process; return whether there is one. record: as of _native.start()."""
-        taken = self._clones.take(record, process._goproc_worker.slot if self._standing_by else None)
+        taken = self._clones.take(record, start_methods.worker_end(process).slot if self._standing_by else None)
         if not taken:
             self._left.clear()  # the template has ended, or there is no room for processes that it makes
             util.debug("no clone of a forked worker is to be had: workers are forked one by one")
@@ -124,7 +124,7 @@ class Nursery:
         # As in crew.py: Ctrl-C is not for workers that are about to come up.
         blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
         for process in self._processes:
-            process._goproc_worker.interruptible = SIGINT not in blocked
+            start_methods.worker_end(process).interruptible = SIGINT not in blocked
         number: int | None = -1
         try:
             with keeping_tracker:
@@ -140,7 +140,7 @@ class Nursery:
             pthread_sigmask(SIG_SETMASK, blocked)
 
     def _be(self, process):
-        end = process._goproc_worker
+        end = start_methods.worker_end(process)
         end.clones = self._clones
         if self._standing_by:
             end.slot = None
