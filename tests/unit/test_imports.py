@@ -13,7 +13,7 @@ print(*sorted(set(sys.modules) - before))
 
 
 def imported_by(run_script, library):
-    return set(run_script("-c", IMPORTED.format(library=library)).stdout.split())
+    return set(run_script("-c", IMPORTED.format(library=library), GOPROC_DISABLE="").stdout.split())
 
 
 def test_nothing_but_its_own_modules_beside_multiprocessings(run_script):

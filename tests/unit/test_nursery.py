@@ -97,6 +97,7 @@ def all_workers(pool, function=about_worker, processes=MANY):
     return found
 
 
+@pytest.mark.part("clones")
 def test_they_are_what_forked_workers_are(context, nurseries):
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     before = dict(counts)
@@ -165,6 +166,7 @@ def test_where_siblings_cannot_be_forked(context, monkeypatch):
         assert set(all_workers(pool)) == {process.pid for process in pool._pool}
 
 
+@pytest.mark.part("clones")
 @THREADS_ARE_MEANT
 def test_in_a_thread(context, nurseries):
     found = {}
@@ -225,6 +227,7 @@ def fail():
     raise ValueError("on purpose")
 
 
+@pytest.mark.part("clones")
 def test_an_initializer_that_fails(context, nurseries, capfd):
     with context.Pool(MANY, initializer=fail) as pool, pytest.raises(goproc.WorkerLostError):
         pool.apply(targets.nothing)
@@ -355,6 +358,7 @@ def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypat
             assert set(all_workers(pool)) == {process.pid for process in pool._pool}
 
 
+@pytest.mark.part("clones")
 def test_replaced_again_and_again(context, nurseries):
     with context.Pool(2, maxtasksperchild=1) as pool:
         pids = pool.map(targets.pid, range(100), 1)
@@ -362,6 +366,7 @@ def test_replaced_again_and_again(context, nurseries):
     assert ("fork_ahead", 32) in nurseries
 
 
+@pytest.mark.part("clones")
 def test_replaced_workers_are_what_forked_workers_are(context, nurseries):
     before = dict(counts)
     with context.Pool(2, maxtasksperchild=2) as pool:
@@ -378,6 +383,7 @@ def test_replaced_workers_are_what_forked_workers_are(context, nurseries):
         assert signal.SIGINT not in about["mask"]
 
 
+@pytest.mark.part("clones")
 def test_replaced_workers_see_what_was_done_before_the_submission(context, nurseries):
     global setting
     try:

@@ -102,6 +102,7 @@ def filled(number, size):
     return bytes([number % 251]) * size
 
 
+@pytest.mark.part("placed-bytes")
 @needs_placing
 def test_bytes_are_not_copied_where_they_arrive(pool):
     assert all(pool.apply(targets.where_all_lie, [filled(n, 100_000) for n in range(10)]))
@@ -143,6 +144,7 @@ def test_more_bytes_than_can_be_placed(pool):
     assert pool.map(targets.identity, values, chunksize=64) == values
 
 
+@pytest.mark.part("placed-bytes")
 @needs_placing
 def test_kept_bytes_do_not_keep_much_more_memory():
     """A result that is a small part of what came with it is copied, and so are those beyond some 256 MiB.
@@ -234,6 +236,7 @@ with goproc.get_context("fork").Pool(1) as pool:
 """
 
 
+@pytest.mark.part("placed-bytes")
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("allocator", ["pymalloc", "malloc", "debug"])
 def test_with_other_allocators(before, allocator):

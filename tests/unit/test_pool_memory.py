@@ -54,6 +54,7 @@ placed_bytes = pytest.param(targets.make_bytes, marks=pytest.mark.skipif(not PLA
 MAKERS = pytest.mark.parametrize("make", [placed_bytes, targets.make_array])
 
 
+@pytest.mark.part("placed-bytes")
 @MAKERS
 def test_much_is_given_back_at_once(method, make):
     """Here, by who has received it: the next task comes later."""
@@ -135,6 +136,7 @@ def test_what_a_worker_keeps_goes_with_it(method, make):
             wait_until(is_given_back)
 
 
+@pytest.mark.part("placed-bytes")
 @MAKERS
 def test_results_outlive_their_pool_without_being_copied(make):
     sizes = [5 * MEGABYTE] * 6

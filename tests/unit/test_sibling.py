@@ -129,6 +129,7 @@ def run_with(run_script, tmp_path):
     return run
 
 
+@pytest.mark.part("clones", "spawn-server")
 @pytest.mark.parametrize("where", WHERE)
 def test_the_place_is_found(run_with, where):
     done = run_with(WHERE[where])
@@ -136,6 +137,7 @@ def test_the_place_is_found(run_with, where):
     assert "one by one" not in done.stderr and "interpreter is executed" not in done.stderr
 
 
+@pytest.mark.part("clones", "spawn-server")
 @pytest.mark.parametrize(("flags", "tried"), [("-DSILENT", "False"), ("-DASKS_THE_KERNEL", "True")])
 def test_where_it_cannot_be_known(run_with, flags, tried):
     """Nothing but the way changes; the log says so, and nothing is left open."""

@@ -81,6 +81,7 @@ def test_a_child_inherits_what_an_interpreter_executed_for_it_would(run_script, 
         assert own == plain
 
 
+@pytest.mark.part("standby", "spawn-server")
 def test_children_that_stand_by(context):
     """They are what is started next; it does not matter when one is killed; they end with the server."""
     before = children()
@@ -111,6 +112,7 @@ def test_the_server_is_killed(context, pause):
     gone(children() - before)
 
 
+@pytest.mark.part("spawn-server")
 def test_the_server_is_stopped(context):
     """While a process is asked for: signals are served; the process is there when the server goes on."""
     assert exit_code(context) == 3

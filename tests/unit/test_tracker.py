@@ -77,6 +77,7 @@ def test_workers(method, workers):
         pool.join()
 
 
+@pytest.mark.part("clones")
 def test_workers_that_were_cloned_ahead(monkeypatch):
     forked = []
     fork_ahead = Nursery.fork_ahead
