@@ -1,10 +1,13 @@
-// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it.
+// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it, beside package
+// host.
 //
 // Threads of the Python program make these calls inline, with the GIL held: a call costs some hundred nanoseconds and
 // no thread switch.
 package capi
 
-// #include <stdint.h>
+// #include "goproc.h"
+//
+// typedef const void *const_bytes; // cgo has no other name for it
 import "C"
 
 import (
@@ -21,8 +24,8 @@ import (
 )
 
 const (
-	abiVersion = 6       // GOPROC_ABI_VERSION
-	ePoisoned  = -100000 // GOPROC_EPOISONED
+	abiVersion = C.GOPROC_ABI_VERSION
+	ePoisoned  = C.GOPROC_EPOISONED
 )
 
 //export goproc_abi_version
@@ -32,19 +35,19 @@ func goproc_abi_version() C.int32_t {
 }
 
 //export goproc_fd_register
-func goproc_fd_register(count *C.int32_t) unsafe.Pointer {
+func goproc_fd_register(count *C.int32_t) *C.goproc_listed {
 	slots := sys.Register()
 	*count = C.int32_t(len(slots))
-	return unsafe.Pointer(unsafe.SliceData(slots))
+	return (*C.goproc_listed)(unsafe.Pointer(unsafe.SliceData(slots)))
 }
 
 //export goproc_share_seats
-func goproc_share_seats(seats unsafe.Pointer) (result C.int32_t) {
+func goproc_share_seats(seats *C.goproc_seats) (result C.int32_t) {
 	err := guard.Check()
 	defer func() { result = C.int32_t(code(err)) }()
 	defer guard.Recover("goproc_share_seats", &err)
 	if err == nil {
-		engine.Get().Table.Share((*process.Seats)(seats))
+		engine.Get().Table.Share((*process.Seats)(unsafe.Pointer(seats)))
 	}
 	return
 }
@@ -65,7 +68,7 @@ func goproc_close() (result C.int32_t) {
 }
 
 //export goproc_pool_submit
-func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
+func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload C.const_bytes, size C.uint64_t) (result C.int32_t) {
 	err := guard.Check()
 	urgent := false
 	defer func() {
