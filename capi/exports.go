@@ -89,39 +89,32 @@ func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.
 }
 
 //export goproc_pool_collect
-func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uint64_t) (used C.int64_t) {
-	err := guard.Check()
-	defer func() {
-		if err != nil {
-			used = C.int64_t(code(err))
-		}
-	}()
-	defer guard.Recover("goproc_pool_collect", &err)
-	if err != nil {
-		return
-	}
-	p, err2 := engine.Get().Pools.Get(int64(number))
-	if err = err2; err == nil {
-		used = C.int64_t(p.Collect(unsafe.Slice((*byte)(buffer), int(capacity))))
-	}
-	return
+func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uint64_t) C.int64_t {
+	return bytesOf("goproc_pool_collect", number, func(p *pool.Pool) int {
+		return p.Collect(unsafe.Slice((*byte)(buffer), int(capacity)))
+	})
 }
 
 //export goproc_pool_unseen
-func goproc_pool_unseen(number C.int64_t) (bytes C.int64_t) {
+func goproc_pool_unseen(number C.int64_t) C.int64_t {
+	return bytesOf("goproc_pool_unseen", number, (*pool.Pool).Unseen)
+}
+
+// bytesOf is the call of a pool that returns a number of bytes.
+func bytesOf(name string, number C.int64_t, count func(*pool.Pool) int) (bytes C.int64_t) {
 	err := guard.Check()
 	defer func() {
 		if err != nil {
 			bytes = C.int64_t(code(err))
 		}
 	}()
-	defer guard.Recover("goproc_pool_unseen", &err)
+	defer guard.Recover(name, &err)
 	if err != nil {
 		return
 	}
 	p, err2 := engine.Get().Pools.Get(int64(number))
 	if err = err2; err == nil {
-		bytes = C.int64_t(p.Unseen())
+		bytes = C.int64_t(count(p))
 	}
 	return
 }
