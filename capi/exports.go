@@ -1,10 +1,13 @@
-// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it.
+// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it, beside package
+// host.
 //
 // Threads of the Python program make these calls inline, with the GIL held: a call costs some hundred nanoseconds and
 // no thread switch.
 package capi
 
-// #include <stdint.h>
+// #include "goproc.h"
+//
+// typedef const void *const_bytes; // cgo has no other name for it
 import "C"
 
 import (
@@ -21,8 +24,8 @@ import (
 )
 
 const (
-	abiVersion = 6       // GOPROC_ABI_VERSION
-	ePoisoned  = -100000 // GOPROC_EPOISONED
+	abiVersion = C.GOPROC_ABI_VERSION
+	ePoisoned  = C.GOPROC_EPOISONED
 )
 
 //export goproc_abi_version
@@ -32,19 +35,19 @@ func goproc_abi_version() C.int32_t {
 }
 
 //export goproc_fd_register
-func goproc_fd_register(count *C.int32_t) unsafe.Pointer {
+func goproc_fd_register(count *C.int32_t) *C.goproc_listed {
 	slots := sys.Register()
 	*count = C.int32_t(len(slots))
-	return unsafe.Pointer(unsafe.SliceData(slots))
+	return (*C.goproc_listed)(unsafe.Pointer(unsafe.SliceData(slots)))
 }
 
 //export goproc_share_seats
-func goproc_share_seats(seats unsafe.Pointer) (result C.int32_t) {
+func goproc_share_seats(seats *C.goproc_seats) (result C.int32_t) {
 	err := guard.Check()
 	defer func() { result = C.int32_t(code(err)) }()
 	defer guard.Recover("goproc_share_seats", &err)
 	if err == nil {
-		engine.Get().Table.Share((*process.Seats)(seats))
+		engine.Get().Table.Share((*process.Seats)(unsafe.Pointer(seats)))
 	}
 	return
 }
@@ -65,7 +68,7 @@ func goproc_close() (result C.int32_t) {
 }
 
 //export goproc_pool_submit
-func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload unsafe.Pointer, size C.uint64_t) (result C.int32_t) {
+func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.uint32_t, payload C.const_bytes, size C.uint64_t) (result C.int32_t) {
 	err := guard.Check()
 	urgent := false
 	defer func() {
@@ -86,39 +89,32 @@ func goproc_pool_submit(number C.int64_t, job, index C.uint64_t, count, flags C.
 }
 
 //export goproc_pool_collect
-func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uint64_t) (used C.int64_t) {
-	err := guard.Check()
-	defer func() {
-		if err != nil {
-			used = C.int64_t(code(err))
-		}
-	}()
-	defer guard.Recover("goproc_pool_collect", &err)
-	if err != nil {
-		return
-	}
-	p, err2 := engine.Get().Pools.Get(int64(number))
-	if err = err2; err == nil {
-		used = C.int64_t(p.Collect(unsafe.Slice((*byte)(buffer), int(capacity))))
-	}
-	return
+func goproc_pool_collect(number C.int64_t, buffer unsafe.Pointer, capacity C.uint64_t) C.int64_t {
+	return bytesOf("goproc_pool_collect", number, func(p *pool.Pool) int {
+		return p.Collect(unsafe.Slice((*byte)(buffer), int(capacity)))
+	})
 }
 
 //export goproc_pool_unseen
-func goproc_pool_unseen(number C.int64_t) (bytes C.int64_t) {
+func goproc_pool_unseen(number C.int64_t) C.int64_t {
+	return bytesOf("goproc_pool_unseen", number, (*pool.Pool).Unseen)
+}
+
+// bytesOf is the call of a pool that returns a number of bytes.
+func bytesOf(name string, number C.int64_t, count func(*pool.Pool) int) (bytes C.int64_t) {
 	err := guard.Check()
 	defer func() {
 		if err != nil {
 			bytes = C.int64_t(code(err))
 		}
 	}()
-	defer guard.Recover("goproc_pool_unseen", &err)
+	defer guard.Recover(name, &err)
 	if err != nil {
 		return
 	}
 	p, err2 := engine.Get().Pools.Get(int64(number))
 	if err = err2; err == nil {
-		bytes = C.int64_t(p.Unseen())
+		bytes = C.int64_t(count(p))
 	}
 	return
 }

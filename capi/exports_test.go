@@ -150,7 +150,7 @@ func TestRegisterIsTheEngines(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	assert.Equal(t, layoutOfC()["abi version"], call(goproc_abi_version))
+	assert.EqualValues(t, abiVersion, call(goproc_abi_version))
 }
 
 // panicking panics when a task is counted, in the midst of collecting it.
@@ -203,7 +203,7 @@ func TestPanicPoisons(t *testing.T) {
 
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	require.Len(t, lines, 8)
-	poisoned := fmt.Sprint(layoutOfC()["poisoned"])
+	poisoned := fmt.Sprint(ePoisoned)
 	assert.Equal(t, []string{"0", poisoned, poisoned, poisoned}, lines[:4])
 	whole := guard.ErrPoisoned.Error() + ": panic in goproc_pool_collect: the reason"
 	assert.Equal(t, []string{

@@ -1,11 +1,23 @@
-/* goproc.h - the C ABI of the goproc engine. This file is its documentation; capi/exports.go implements it.
+/* goproc.h - the calls between `_native` and the engine. This file is their documentation; capi/exports.go implements
+ * them.
  *
- * Who calls it: capi/native (the `_native` extension), in the process that owns the engine. Never a forked
- * child: there is no Go in one (see docs/design/fork.md).
+ * How they are called. `_native` (capi/native) has no Go. It finds each function by its name with dlsym(3), in the
+ * library of the engine that this process has loaded, and calls it through a pointer: nothing is linked to it. The type
+ * of the pointer, NAME_fn, is made of the prototype. exports.go includes this file, so the C compiler compares its
+ * functions with the prototypes.
  *
- * Every call but goproc_close returns quickly and may be made with Python's GIL held: none waits, none calls back.
- * Results are 0 or a count, or a negative errno; GOPROC_EPOISONED when the engine has panicked, now or before
- * (goproc_poison says by what). No call lets a Go panic through.
+ * What holds for every call, unless it says otherwise:
+ *   Thread    Any thread of the program, with the GIL or without it. The engine has locks of its own, and holds them
+ *             for microseconds. Not in a signal handler.
+ *   Time      It returns quickly, so the GIL need not be released: it never waits for a process or another call, and
+ *             never calls back.
+ *   Memory    Pointers are the caller's. The engine keeps none when the call has returned.
+ *   Child     Not in a forked child: there is no Go in one, and the call would block for ever (docs/design/fork.md). A
+ *             child that needs an engine loads one of its own, and looks the functions up again.
+ *   Before    goproc_mend_runtime() (native/runtime.c): the program may have closed what the Go runtime cannot do
+ *             without.
+ *   Returns   0 or a count, or a negative errno. GOPROC_EPOISONED when the engine has panicked, in this call or
+ *             earlier: goproc_poison() says by what. No Go panic gets through.
  */
 #ifndef GOPROC_H
 #define GOPROC_H
@@ -15,8 +27,23 @@
 
 #define GOPROC_ABI_VERSION 6
 
-/* The ABI version the engine was built with: compare with GOPROC_ABI_VERSION before any other call. */
-typedef int32_t (*goproc_abi_version_fn)(void);
+/* What a call of a poisoned engine returns. */
+#define GOPROC_EPOISONED (-100000)
+
+/* Finds the function of that name in a library that dlopen(3) has returned: a pointer of its type, or NULL. For callers
+ * that include <dlfcn.h>. */
+#define GOPROC_FIND(library, name) ((name##_fn)dlsym(library, #name))
+
+/* ---- the link: native/link.c ------------------------------------------------------------------------------------- */
+
+/* Says which version of this file the engine was built with. To be called first: unless that is GOPROC_ABI_VERSION, no
+ * other function may be called.
+ *
+ * Time      It waits until the Go runtime has started, for milliseconds. Then it has the runtime open its epoll and
+ *           eventfd (core/sys/netpoll.go).
+ * Returns   The version. Never fails. */
+int32_t goproc_abi_version(void);
+typedef __typeof__(&goproc_abi_version) goproc_abi_version_fn;
 
 /* A descriptor, and a mark of what it refers to: a program may close what is not its own, and then a number may be that
  * of another file. fd is 0 for none, else the descriptor plus one. */
@@ -31,11 +58,34 @@ static inline uint32_t goproc_mark_of(uint64_t device, uint64_t inode) {
     return (uint32_t)(mixed >> 32) | 1;
 }
 
-/* The register of the engine's open descriptors: an array of *count of them; and one more, whose fd says how many of
- * these, the first ones, have ever been used; and the numbers of the epoll and the eventfd of the Go runtime, 0 if they
- * are not known (core/sys/netpoll.go). It lies outside the Go heap and stays readable in a forked child, which closes
- * what is listed. */
-typedef goproc_listed *(*goproc_fd_register_fn)(int32_t *count);
+/* Returns the register of the engine's open descriptors, and in *count the number of its elements. Two more follow
+ * these. The fd of the first of the two says how many elements, counted from the beginning, have ever been used. The
+ * second is not a goproc_listed but two int32_t: the numbers of the epoll and the eventfd of the Go runtime, 0 if they
+ * are not known.
+ *
+ * Memory    The engine's, outside the Go heap. It is never freed, and goroutines change it at any time.
+ * Child     The call, no. But a forked child may read the register, and closes what is listed.
+ * Returns   The register. Never fails. */
+goproc_listed *goproc_fd_register(int32_t *count);
+typedef __typeof__(&goproc_fd_register) goproc_fd_register_fn;
+
+/* Stops all that the engine runs: its pools, its servers, its reaper. The processes of the program go on. To be called
+ * at the very end of the process; a second call does nothing.
+ *
+ * Thread    Without the GIL, or when there is no interpreter any more.
+ * Time      It waits for the end of the servers, for seconds if need be.
+ * Returns   0 | GOPROC_EPOISONED */
+int32_t goproc_close(void);
+typedef __typeof__(&goproc_close) goproc_close_fn;
+
+/* Copies what poisoned the engine into text: at most capacity bytes, the 0 at the end among them. Leaves text alone if
+ * the engine is sound, or capacity is less than 1.
+ *
+ * Returns   The length of the text | 0 when the engine is sound */
+int32_t goproc_poison(char *text, int32_t capacity);
+typedef __typeof__(&goproc_poison) goproc_poison_fn;
+
+/* ---- forked children: native/seats.c ----------------------------------------------------------------------------- */
 
 /* One forked child, in memory that C and the engine share (core/process/seats.go), when one is loaded. Whoever reads or
  * writes it holds the lock, which is never held for longer than a system call that does not wait; 1 is held. */
@@ -76,39 +126,55 @@ typedef struct {
 /* The exit code of a process whose status nobody can learn any more. */
 #define GOPROC_STATUS_UNKNOWN 255
 
-/* Gives the engine the process's seats, once: from now on it watches the children in them. They stay where they are.
- * Returns 0, or GOPROC_EPOISONED. */
-typedef int32_t (*goproc_share_seats_fn)(goproc_seats *seats);
+/* Gives the engine the seats of the process. From now on it watches the children in them. To be called once, and never
+ * with seats of the parent process.
+ *
+ * Thread    With the GIL, so that no seat is taken meanwhile.
+ * Memory    The seats are C's. The engine keeps the pointer: they must stay where they are while the process lives.
+ * Returns   0 | GOPROC_EPOISONED */
+int32_t goproc_share_seats(goproc_seats *seats);
+typedef __typeof__(&goproc_share_seats) goproc_share_seats_fn;
 
-/* Stops all that the engine runs, and waits for its servers' end, for seconds if need be. To be called once, at the
- * very end of the process, by a thread without the GIL. Returns 0, or GOPROC_EPOISONED. */
-typedef int32_t (*goproc_close_fn)(void);
+/* ---- pools: native/port.c, native/port_collect.c ----------------------------------------------------------------- */
 
-/* What a call of a poisoned engine returns. */
-#define GOPROC_EPOISONED (-100000)
+/* Hands a task to a pool, or a batch of them. What no worker can take yet is queued.
+ *
+ * pool      The number of the pool, which Python has from gopy's calls (pybind/pool.go).
+ * job, index  Name the task: its completion bears them.
+ * count     How many tasks: 0 or 1 for one that is no batch; fewer than 1 << GOPROC_CLAIM_SHIFT. Those of a batch have
+ *           index and the numbers that follow it.
+ * flags     GOPROC_FLAG_EXTENT if the payload describes an extent that holds the pickled call, else 0. A batch has no
+ *           extent.
+ * payload   The pickled call, or the count calls of a batch: size bytes, at most GOPROC_MAX_INLINE (native/layout.h).
+ *           The engine copies them. An extent is the caller's again when the call fails.
+ *
+ * Returns   0
+ *           1          likewise, and a worker has ended: collect soon, it may have to be replaced
+ *           -EPIPE     the pool is closed, or gone
+ *           -ENOMEM    the limits of the process leave no memory to queue the task
+ *           -EMSGSIZE  the payload is too large
+ *           -EINVAL    the batch has too many tasks, or an extent
+ *           GOPROC_EPOISONED */
+int32_t goproc_pool_submit(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
+                           const void *payload, uint64_t size);
+typedef __typeof__(&goproc_pool_submit) goproc_pool_submit_fn;
 
-/* Hands task (job, index) to the pool, or, when count is greater than 1, that and the tasks with the following indexes:
- * a batch, whose payload holds count calls. The payload, at most GOPROC_MAX_INLINE bytes (see native/layout.h), is
- * copied before the call returns; flags says whether it is the pickled call itself or describes an extent that holds
- * it, which a batch may not do. Never waits: what no worker can take yet is queued.
- * Returns 0, or 1 when the end of a worker is to be collected, which may have to be replaced; -EPIPE when the pool is
- * closed or gone; -ENOMEM when there is no memory to queue the task; -EMSGSIZE when the payload is too large; -EINVAL
- * for an impossible batch. */
-typedef int32_t (*goproc_pool_submit_fn)(int64_t pool, uint64_t job, uint64_t index, uint32_t count, uint32_t flags,
-                                         const void *payload, uint64_t size);
+/* Takes what has completed in a pool, and gives tasks to workers that have run dry.
+ *
+ * buffer    Is filled with frames (native/layout.h), each padded to eight bytes. The caller owns it, and no other call
+ *           may have it meanwhile.
+ * capacity  Of the buffer, in bytes: room for the largest frame at least, goproc_frame_space(GOPROC_MAX_INLINE). Or 0:
+ *           then nothing is taken, and workers are given tasks all the same.
+ *
+ * Returns   The number of bytes used | 0 when nothing has completed | -EPIPE when the pool is gone |
+ *           GOPROC_EPOISONED */
+int64_t goproc_pool_collect(int64_t pool, void *buffer, uint64_t capacity);
+typedef __typeof__(&goproc_pool_collect) goproc_pool_collect_fn;
 
-/* Takes what has completed: fills buffer with frames (native/layout.h), each padded to eight bytes. Never waits.
- * capacity must hold the largest frame, or be 0: then nothing is taken, but workers that have run dry are given tasks,
- * as with any capacity. Returns the bytes used, 0 when nothing has completed; -EPIPE when the pool is
- * gone. */
-typedef int64_t (*goproc_pool_collect_fn)(int64_t pool, void *buffer, uint64_t capacity);
-
-/* How many bytes of completions goproc_pool_collect would deliver now, if it had room for all, or some more; -EPIPE
- * when the pool is gone. */
-typedef int64_t (*goproc_pool_unseen_fn)(int64_t pool);
-
-/* Copies what poisoned the engine into text (at most capacity bytes, always ended by 0). Returns the length, 0 when it
- * is sound. */
-typedef int32_t (*goproc_poison_fn)(char *text, int32_t capacity);
+/* Says how many bytes of completions goproc_pool_collect() would deliver now, had it room for all; or some more.
+ *
+ * Returns   The number | -EPIPE when the pool is gone | GOPROC_EPOISONED */
+int64_t goproc_pool_unseen(int64_t pool);
+typedef __typeof__(&goproc_pool_unseen) goproc_pool_unseen_fn;
 
 #endif

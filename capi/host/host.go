@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processors is PROCESSORS of host.c: how many threads run Go code at a time. Each pool has a goroutine that sleeps in
-// a system call, and so keeps a processor until the runtime takes it away. The runtime looks for that every 20 us
+// processors is PROCESSORS of threads.c: how many threads run Go code at a time. Each pool has a goroutine that sleeps
+// in a system call, and so keeps a processor until the runtime takes it away. The runtime looks for that every 20 us
 // unless there is an idle processor. With one for each core, small tasks took a fifth longer on two cores.
 const processors = 4
 

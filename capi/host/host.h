@@ -6,11 +6,17 @@
 
 enum { GOPROC_HOST_MEMORY = 1, GOPROC_HOST_THREADS = 2 };
 
-/* Starts the runtime of the library, which is loaded, and waits for nothing. Returns 0, or a negative errno, and then
- * which of GOPROC_HOST_* is lacking. In that case nothing runs, and of the library's functions only this one may be
- * called. */
-typedef int32_t (*goproc_host_start_fn)(int32_t *lacking);
+/* Starts the Go runtime of the library, which has been loaded. Does nothing if it has been started. To be called by one
+ * thread at a time, before any function of goproc.h.
+ *
+ * lacking   Is set to what cannot be had, one of GOPROC_HOST_*, if the start fails.
+ *
+ * Thread    Without the GIL, since threads are made, and some end again.
+ * Time      At most about 100 ms. It does not wait until the runtime runs: the first other call does.
+ * Child     Yes, unless the library was started in the parent process.
+ * Returns   0 | a negative errno: then nothing runs, and of the library's functions only this one may be called */
 int32_t goproc_host_start(int32_t *lacking);
+typedef __typeof__(&goproc_host_start) goproc_host_start_fn;
 
 /* Parks one more thread for the runtime. Returns 0 or an error's number. Called by host.go. */
 int goproc_host_add_thread(void);

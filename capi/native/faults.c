@@ -6,8 +6,8 @@
  * Go's threads any signal that is sent to the process. This includes one that all of the program's threads block, in
  * order to wait for it by sigwait().
  *
- * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and ../host/host.c
- * keeps them from unblocking any but SIGSEGV, SIGBUS and SIGFPE. Afterwards,
+ * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and
+ * ../host/signal_mask.c keeps them from unblocking any but SIGSEGV, SIGBUS and SIGFPE. Afterwards,
  * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and
  *   the library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
  * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard
@@ -139,7 +139,7 @@ void goproc_restore_signals(void *of_the_engine) {
         return;
     for (int signum = 1; signum < NSIG; signum++) {
         struct sigaction now;
-        /* A handler that another thread has set meanwhile stays; host.c exchanges that of SIGSTKFLT. */
+        /* A handler that another thread has set meanwhile stays; ../host/signal_mask.c exchanges SIGSTKFLT's. */
         if (signum == SIGSTKFLT || sigaction(signum, NULL, &now) < 0 || !of_engine((uintptr_t)now.sa_handler))
             continue;
         int fault = 0;

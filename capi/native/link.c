@@ -138,8 +138,8 @@ static PyObject *link_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
     if (!handle)
         return PyErr_Format(PyExc_ImportError, "the goproc engine %R is not loaded", arg);
 
-    goproc_abi_version_fn abi_version = (goproc_abi_version_fn)dlsym(handle, "goproc_abi_version");
-    goproc_fd_register_fn fd_register = (goproc_fd_register_fn)dlsym(handle, "goproc_fd_register");
+    goproc_abi_version_fn abi_version = GOPROC_FIND(handle, goproc_abi_version);
+    goproc_fd_register_fn fd_register = GOPROC_FIND(handle, goproc_fd_register);
     if (!abi_version || !fd_register)
         return PyErr_Format(PyExc_ImportError, "%R is not a goproc engine", arg);
     /* A Go library is initialised by a thread of its own; the first call waits for it. Only then has the limit been
@@ -151,8 +151,8 @@ static PyObject *link_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
         return PyErr_Format(PyExc_ImportError,
                             "the goproc engine %R has ABI version %d, _native has %d: build both anew", arg,
                             (int)version, GOPROC_ABI_VERSION);
-    share_seats = (goproc_share_seats_fn)dlsym(handle, "goproc_share_seats");
-    close_engine = (goproc_close_fn)dlsym(handle, "goproc_close");
+    share_seats = GOPROC_FIND(handle, goproc_share_seats);
+    close_engine = GOPROC_FIND(handle, goproc_close);
     if (!share_seats || !close_engine)
         return PyErr_Format(PyExc_ImportError, "%R lacks functions that _native calls: build it anew", arg);
     static int closes_at_end;

@@ -56,6 +56,9 @@ int goproc_engine_state(void);
  * child must ask again. */
 void *goproc_symbol(const char *name);
 
+/* The same for a function of goproc.h, as a pointer of its type. */
+#define GOPROC_SYMBOL(name) ((name##_fn)goproc_symbol(#name))
+
 /* Arranges for hook to run in every forked child (goproc's and os.fork()'s), after the engine's descriptors have been
  * closed and the engine has been marked as inherited. It runs inside fork(): only async-signal-safe calls are allowed.
  * A hook that is there already is not added again. Returns 0, or -1 with an exception set when the table is full. */

@@ -50,10 +50,10 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     self->number = number;
     self->memory_fd = -1;
     self->fork_depth = goproc_fork_depth;
-    self->submit = (goproc_pool_submit_fn)goproc_symbol("goproc_pool_submit");
-    self->collect = self->submit ? (goproc_pool_collect_fn)goproc_symbol("goproc_pool_collect") : NULL;
-    self->unseen = self->collect ? (goproc_pool_unseen_fn)goproc_symbol("goproc_pool_unseen") : NULL;
-    self->poison = self->unseen ? (goproc_poison_fn)goproc_symbol("goproc_poison") : NULL;
+    self->submit = GOPROC_SYMBOL(goproc_pool_submit);
+    self->collect = self->submit ? GOPROC_SYMBOL(goproc_pool_collect) : NULL;
+    self->unseen = self->collect ? GOPROC_SYMBOL(goproc_pool_unseen) : NULL;
+    self->poison = self->unseen ? GOPROC_SYMBOL(goproc_poison) : NULL;
     if (self->poison == NULL)
         goto failed;
     self->posted = PyList_New(0);

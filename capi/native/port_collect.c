@@ -78,6 +78,18 @@ static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
     goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
 }
 
+/* Reads a timeout in seconds, of which there may be none: then *seconds stays as it is. Returns 0, or -1 with an
+ * exception set. */
+static int read_timeout(PyObject *argument, double *seconds) {
+    if (argument == Py_None)
+        return 0;
+    double given = PyFloat_AsDouble(argument);
+    if (PyErr_Occurred())
+        return -1;
+    *seconds = given > 0 ? given : 0;
+    return 0;
+}
+
 const char goproc_port_collect_doc[] = PyDoc_STR(
     "collect(timeout=None, take=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
@@ -94,12 +106,8 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "collect() takes at most 2 arguments");
         return NULL;
     }
-    if (count >= 1 && args[0] != Py_None) {
-        timeout = PyFloat_AsDouble(args[0]);
-        if (PyErr_Occurred())
-            return NULL;
-        timeout = timeout > 0 ? timeout : 0;
-    }
+    if (count >= 1 && read_timeout(args[0], &timeout) < 0)
+        return NULL;
     if (self->closed && self->fork_depth == goproc_fork_depth)
         return PyList_New(0); /* by a signal handler, just before this call: nothing will come any more */
     if (goproc_port_check(self) < 0)
@@ -232,12 +240,8 @@ PyObject *goproc_port_watch(PyObject *object, PyObject *const *args, Py_ssize_t 
         PyErr_SetString(PyExc_TypeError, "watch() takes at most 1 argument");
         return NULL;
     }
-    if (count == 1 && args[0] != Py_None) {
-        timeout = PyFloat_AsDouble(args[0]);
-        if (PyErr_Occurred())
-            return NULL;
-        timeout = timeout > 0 ? timeout : 0;
-    }
+    if (count == 1 && read_timeout(args[0], &timeout) < 0)
+        return NULL;
     if (goproc_port_check(self) < 0)
         return NULL;
     uint64_t deadline = timeout < 0 || timeout > 1e9 ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);

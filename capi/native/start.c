@@ -158,7 +158,7 @@ static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
     read_handlers(before);
     void *handle = dlopen(PyBytes_AS_STRING(path), RTLD_NOW);
     Py_DECREF(path);
-    goproc_host_start_fn host_start = handle ? (goproc_host_start_fn)dlsym(handle, "goproc_host_start") : NULL;
+    goproc_host_start_fn host_start = handle ? GOPROC_FIND(handle, goproc_host_start) : NULL;
     if (!host_start)
         Py_RETURN_NONE;
     read_handlers(after);

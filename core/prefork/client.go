@@ -64,17 +64,6 @@ type Client struct {
 	pings    int              // how many there were; they number pings
 }
 
-// request is a process that was asked for.
-type request struct {
-	server   *server
-	order    []byte
-	fds      []int         // the caller's, or while it waits for a process, its own
-	own      []*sys.FD     // these
-	answered chan struct{} // closed when the rest holds
-	id       int           // of the process's entry
-	err      error
-}
-
 // New makes a client without a server. The method is process.Forkserver or process.Spawn.
 func New(table *process.Table, method process.Method) *Client {
 	name := map[process.Method]string{process.Forkserver: "fork server", process.Spawn: "spawn server"}[method]

@@ -1,11 +1,12 @@
-"""The files of the package: no circle among their imports, and none that is too long to be read in one go."""
+"""The files of the product: no circle among the imports of the package, and none too long to be read in one go."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "python" / "goproc"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "python" / "goproc"
 LONGEST = 450
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -13,6 +14,12 @@ NAMES = {
     path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in FILES
 }
 MODULES = set(NAMES.values())
+GO_AND_C = [
+    path
+    for folder in ("capi", "core", "pybind")
+    for path in sorted((ROOT / folder).rglob("*.*"))
+    if path.suffix in {".go", ".c", ".h"} and not path.name.endswith("_test.go")
+]
 
 
 def imported_by(path):
@@ -41,6 +48,10 @@ def test_no_circle():
     assert not left, "these files import each other in a circle, or what does"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_go_and_c_are_there():
+    assert {path.relative_to(ROOT).parts[0] for path in GO_AND_C} == {"capi", "core", "pybind"}
+
+
+@pytest.mark.parametrize("path", FILES + GO_AND_C, ids=lambda path: str(path.relative_to(ROOT)))
 def test_length(path):
     assert len(path.read_text().splitlines()) <= LONGEST

@@ -6,19 +6,13 @@ import time
 
 import pool_targets as targets
 import pytest
+from conftest import wait_until
 
 import goproc
 from goproc import WorkerLostError
 from goproc._pool import crew
 
 WAIT = 30
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from conftest import THREADS_ARE_MEANT, wait_until
 
 import goproc
 from goproc._common import engine
@@ -35,11 +35,6 @@ def pool_and_memory(method="fork", **options):
         finally:
             os.close(fd)
     pool.join()
-
-
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.01)
 
 
 def same_after_use(value, number):

@@ -3,12 +3,12 @@
 import gc
 import os
 import threading
-import time
 import warnings
 import weakref
 
 import pool_targets as targets
 import pytest
+from conftest import wait_until
 
 import goproc
 from goproc._common import stdlib
@@ -32,13 +32,6 @@ def notice(pid):
 
 def make_noticed(*_):
     return Noticed()
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import process_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from conftest import THREADS_ARE_MEANT, wait_until
 
 import goproc
 
@@ -400,13 +400,6 @@ def is_gone(pid):
     except ProcessLookupError:
         return True
     return False
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("given_up", ["at once", "by nobody", "after a join that timed out"])

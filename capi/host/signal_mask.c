@@ -1,0 +1,91 @@
+/* signal_mask.c - which signals the threads of the Go runtime block: all but those of faults.
+ *
+ * The problem. A new thread of the runtime unblocks eleven signals by itself. Then the kernel gives it what the
+ * program's threads block, in order to wait for it. And a signal interrupts it in epoll_wait(), after which it looks at
+ * a descriptor that the program may have closed.
+ *
+ * The solution. One of the eleven is SIGSTKFLT, which nothing uses. So it is pending in the thread beforehand, and is
+ * delivered when the runtime unblocks it. The handler changes the mask that the thread goes on with.
+ *
+ * threads.c calls this, on each thread that it hands out.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+static __thread bool unmasked __attribute__((tls_model("initial-exec"))); /* SIGSTKFLT is pending for that */
+/* For the following two. Whoever holds it blocks all signals, so set_mask() interrupts no holder. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int masking;                       /* how many threads are to have the handler called */
+static struct sigaction programs_handler; /* for SIGSTKFLT, while our handler is there */
+
+/* All but the faults that the runtime handles, and what the C library needs. */
+static uint64_t blocked_signals(void) {
+    uint64_t blocked = ~UINT64_C(0);
+    for (int signal = 32; signal < SIGRTMIN; signal++)
+        blocked &= ~(UINT64_C(1) << (signal - 1));
+    return blocked & ~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1) | UINT64_C(1) << (SIGFPE - 1));
+}
+
+static void set_mask(int signal, siginfo_t *info, void *context);
+
+static void end_masking(void) {
+    struct sigaction now;
+    if (--masking == 0 && sigaction(SIGSTKFLT, NULL, &now) == 0 && now.sa_sigaction == set_mask)
+        sigaction(SIGSTKFLT, &programs_handler, NULL);
+}
+
+/* Somebody has sent SIGSTKFLT to the program just now. */
+static void pass_on(int signal, siginfo_t *info, void *context) {
+    if (programs_handler.sa_handler == SIG_IGN)
+        return;
+    if (programs_handler.sa_handler == SIG_DFL) {
+        sigaction(signal, &programs_handler, NULL);
+        raise(signal);
+    } else if (programs_handler.sa_flags & SA_SIGINFO)
+        programs_handler.sa_sigaction(signal, info, context);
+    else
+        programs_handler.sa_handler(signal);
+}
+
+static void set_mask(int signal, siginfo_t *info, void *context) {
+    int saved_errno = errno;
+    if (unmasked) {
+        uint64_t blocked = blocked_signals();
+        memcpy(&((ucontext_t *)context)->uc_sigmask, &blocked, sizeof blocked); /* the kernel's is no larger */
+        unmasked = false;
+        pthread_mutex_lock(&lock);
+        end_masking();
+        pthread_mutex_unlock(&lock);
+    } else
+        pass_on(signal, info, context);
+    errno = saved_errno;
+}
+
+static void begin_masking(void) {
+    struct sigaction ours = {.sa_sigaction = set_mask, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    sigfillset(&ours.sa_mask);
+    if (masking++ == 0 && sigaction(SIGSTKFLT, &ours, &programs_handler) < 0) {
+        masking--;
+        return;
+    }
+    unmasked = true;
+    if (syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), SIGSTKFLT) < 0) { /* a sandbox refuses it */
+        unmasked = false;
+        end_masking();
+    }
+}
+
+void goproc_host_begin_masking(void) {
+    pthread_mutex_lock(&lock);
+    begin_masking();
+    pthread_mutex_unlock(&lock);
+}

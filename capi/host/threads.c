@@ -1,0 +1,224 @@
+/* threads.c - the threads of the Go runtime: made ahead, parked, and handed out. host.c says why.
+ *
+ * The runtime calls the pthread_*() functions below. host.c makes the parked threads at the start; host.go asks for one
+ * more for each pool after the first.
+ */
+#define _GNU_SOURCE
+#include "host.h"
+#include "internal.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STACK = 256 << 10,     /* Of a thread. Go code runs on other stacks, and calls C on the program's threads only. */
+    STACK_USED = 32 << 10, /* The C library uses at most that before the runtime's first function. */
+    SPARE_THREADS = 8,     /* There must be room for so many other threads or processes, for workers and servers. */
+    MOST_THREADS = 24,
+    /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of one pool, and
+     * one to spare. Each pool after the first asks for one more. */
+    OTHER_THREADS = 8,
+    PROCESSORS = 4, /* processors in host.go */
+};
+
+static struct {
+    int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    int (*pthread_getattr_np)(pthread_t, pthread_attr_t *);
+} c_library;
+
+__attribute__((constructor(101))) static void find_c_library(void) {
+    *(void **)&c_library.pthread_create = dlsym(RTLD_DEFAULT, "pthread_create");
+    *(void **)&c_library.pthread_getattr_np = dlsym(RTLD_DEFAULT, "pthread_getattr_np");
+}
+
+/* What a parked thread is to run as the runtime's thread. */
+typedef struct {
+    void *(*start)(void *);
+    void *argument;
+    sigset_t mask; /* of the thread */
+} errand;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static errand errands[MOST_THREADS];
+static int errand_count;               /* handed out, and not yet taken by a parked thread */
+static int parked;                     /* threads that wait and that no errand is meant for */
+static int missing;                    /* threads that have ended and could not be replaced */
+static bool leave;                     /* parked threads are to end: the start has failed */
+static int spare;                      /* how many parked threads are to end: there is room for others */
+static pid_t thread_ids[MOST_THREADS]; /* of those that have begun since a start was tried */
+static int begun;
+
+static errand first; /* for the runtime's first thread, which the library's constructor has asked for */
+static bool started; /* whether that thread runs */
+
+__thread bool goproc_host_runtimes;
+
+static void *park(void *unused);
+
+/* Makes a thread that waits. Returns 0 or an error's number. All signals are blocked in it. */
+static int make_parked(pthread_t *made) {
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+    if (error)
+        return error;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_attr_setstacksize(&attributes, STACK);
+    if (!error)
+        error = c_library.pthread_create(made, &attributes, park, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* Makes up for threads that have ended, as far as that is possible now. */
+static void replace_missing(void) {
+    pthread_t made;
+    while (missing > 0 && make_parked(&made) == 0) {
+        pthread_detach(made);
+        missing--;
+        parked++;
+    }
+}
+
+static void *park(void *unused) {
+    (void)unused;
+    goproc_host_runtimes = true;
+    pthread_mutex_lock(&lock);
+    if (begun < MOST_THREADS)
+        thread_ids[begun++] = (pid_t)syscall(SYS_gettid);
+    while (errand_count == 0 && !leave && spare == 0)
+        pthread_cond_wait(&changed, &lock);
+    if (leave || errand_count == 0) {
+        spare -= !leave;
+        pthread_mutex_unlock(&lock);
+        return NULL;
+    }
+    errand mine = errands[--errand_count];
+    goproc_host_begin_masking();
+    pthread_mutex_unlock(&lock);
+
+    sigaddset(&mine.mask, SIGSTKFLT);
+    pthread_sigmask(SIG_SETMASK, &mine.mask, NULL);
+    mine.start(mine.argument);
+
+    /* The runtime has no further use for the thread: a goroutine was locked to it, and may have given it a descriptor
+     * table of its own. A thread that is made here would share that table. So another thread makes the replacement. */
+    pthread_mutex_lock(&lock);
+    missing++;
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+static bool hand_out(const errand *wanted) {
+    pthread_mutex_lock(&lock);
+    replace_missing();
+    bool possible = parked > 0 && errand_count < MOST_THREADS;
+    if (possible) {
+        parked--;
+        errands[errand_count++] = *wanted;
+        pthread_cond_signal(&changed);
+    }
+    pthread_mutex_unlock(&lock);
+    return possible;
+}
+
+/* Called by the runtime only: by the constructor of the library, whose argument is NULL, and later for each further
+ * thread. The runtime uses nothing of this but whether it succeeds: so *thread is any thread's. */
+HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    (void)attributes;
+    errand wanted = {.start = start, .argument = argument};
+    pthread_sigmask(SIG_SETMASK, NULL, &wanted.mask);
+    *thread = pthread_self();
+    if (!started && argument == NULL) {
+        first = wanted;
+        return 0;
+    }
+    struct timespec pause = {0, 1000 * 1000};
+    while (!hand_out(&wanted))
+        /* These are more threads than were made ahead. The runtime would abort: so wait until there can be one. */
+        if (goproc_host_add_thread() != 0)
+            nanosleep(&pause, NULL);
+    return 0;
+}
+
+/* The runtime takes this for the size of the stack below its first function on the thread, without checking it. */
+HIDDEN int pthread_attr_getstacksize(const pthread_attr_t *attributes, size_t *size) {
+    (void)attributes;
+    *size = STACK - STACK_USED;
+    return 0;
+}
+
+/* On the runtime's threads without the C library's function, which allocates memory. */
+HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
+    if (!goproc_host_runtimes)
+        return c_library.pthread_getattr_np(thread, attributes);
+    uintptr_t top = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)4095;
+    int error = pthread_attr_init(attributes);
+    return error ? error : pthread_attr_setstack(attributes, (void *)(top - (STACK - STACK_USED)), STACK - STACK_USED);
+}
+
+/* ---- the start --------------------------------------------------------------------------------------------------- */
+
+/* Waits until the kernel counts no more than so many of the threads, whose others end: the program may need that room. */
+static void await_release(int left) {
+    struct timespec pause = {0, 100 * 1000};
+    for (int tries = 0; tries < 1000; tries++) {
+        int alive = 0;
+        pthread_mutex_lock(&lock);
+        for (int i = 0; i < begun; i++)
+            alive += syscall(SYS_tgkill, getpid(), thread_ids[i], 0) == 0;
+        int expected = spare + left;
+        pthread_mutex_unlock(&lock);
+        if (alive <= left && expected == left)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
+int goproc_host_get_threads(void) {
+    pthread_t made[MOST_THREADS];
+    int count = 0, error = 0;
+    leave = false;
+    begun = 0;
+    while (count < PROCESSORS + OTHER_THREADS + SPARE_THREADS && (error = make_parked(&made[count])) == 0)
+        count++;
+    pthread_mutex_lock(&lock);
+    leave = error != 0;
+    spare = error ? 0 : SPARE_THREADS;
+    parked = error ? 0 : count - SPARE_THREADS;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < count; i++)
+        error ? pthread_join(made[i], NULL) : pthread_detach(made[i]);
+    await_release(error ? 0 : count - SPARE_THREADS);
+    return error;
+}
+
+int goproc_host_add_thread(void) {
+    pthread_t made;
+    pthread_mutex_lock(&lock);
+    int error = make_parked(&made);
+    if (error == 0) {
+        pthread_detach(made);
+        parked++;
+    }
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+bool goproc_host_runs(void) {
+    return started;
+}
+
+void goproc_host_run_first(void) {
+    started = true;
+    hand_out(&first);
+}

@@ -1,0 +1,129 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/ring"
+	"github.com/goproc/goproc/core/sys"
+)
+
+// What moves tasks on. The pump is a goroutine that New starts. step is the end of each call that has changed what is
+// queued or in flight, and of each round of the pump. All but pump and pumpOnce are called with the pool locked.
+
+// pump stands in for the Python threads while none of them is in a call, and looks after limits. It has a thread of its
+// own, which sleeps on a futex: a program that closes descriptors cannot disturb it. New's caller owns it; Destroy ends
+// it.
+func (p *Pool) pump() {
+	defer close(p.pumped)
+	defer guard.Goroutine("a pool's pump")
+	for seen, patience := uint32(0), time.Duration(-1); ; {
+		p.memory.AwaitCall(seen, patience)
+		seen = p.memory.Calls()
+		if p.ending.Load() {
+			return
+		}
+		patience = p.pumpOnce()
+	}
+}
+
+// pumpOnce does what a thread that collects would do, and says when to do so again if nobody calls; never if that is
+// negative. Its panic must leave the lock free.
+func (p *Pool) pumpOnce() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == terminated {
+		return -1
+	}
+	if p.alarmAt != 0 && p.alarmAt <= sys.Monotonic() {
+		p.alarmAt = 0
+		p.enforce()
+	} else {
+		p.harvest(p.keepIfRoom)
+	}
+	look := p.lookAt != 0 && p.lookAt <= sys.Monotonic()
+	if look {
+		p.lookAt = 0
+		p.lookOver()
+	}
+	p.step()
+	switch {
+	case len(p.ready) == p.readyAt:
+	case look:
+		p.memory.Rouse()
+	default:
+		p.memory.Ring()
+	}
+	next := p.alarmAt
+	if next == 0 || p.lookAt != 0 && p.lookAt < next {
+		next = p.lookAt
+	}
+	if next == 0 {
+		return -1
+	}
+	return time.Duration(max(0, next-sys.Monotonic()))
+}
+
+// step moves tasks on after something has come or gone.
+func (p *Pool) step() {
+	p.feed()
+	p.stopIfDone()
+	p.settle()
+}
+
+// settle arms the workers' calls for the pump. A worker that ran dry, or whose results filled up, just before it could
+// see that it should call would sleep uncalled for: so what it would have called for is done here.
+func (p *Pool) settle() {
+	for p.arm() {
+		p.harvest(p.keepIfRoom)
+		p.feed()
+		p.stopIfDone()
+	}
+}
+
+// arm tells the workers when to call the pump. It returns whether it told them anything that they did not know.
+func (p *Pool) arm() bool {
+	if p.ending.Load() {
+		return false // the pool has been destroyed, and its memory is gone
+	}
+	backlog, inFlight := !p.queue.empty(), false
+	for _, w := range p.active {
+		inFlight = inFlight || len(w.flights) > 0
+		backlog = backlog || w.spare() && len(p.active) > 1
+	}
+	var set uint32
+	if inFlight && p.state != terminated {
+		set |= ring.WaitingDrain
+	}
+	if backlog || inFlight && p.state == closed {
+		set |= ring.WaitingFeed
+	}
+	if inFlight || p.stopped && len(p.active) > 0 {
+		p.lookAgain()
+	}
+	before := p.memory.Arm(set, (ring.WaitingFeed|ring.WaitingDrain)&^set)
+	return set&^before != 0
+}
+
+// stopIfDone ends the workers of a closed pool that has nothing left to do.
+func (p *Pool) stopIfDone() {
+	if p.state == closed && !p.stopped && p.idle() {
+		p.stopped = true
+		for _, w := range p.active {
+			w.slot.Stop()
+		}
+	}
+}
+
+// idle tells whether nothing is queued or in flight.
+func (p *Pool) idle() bool {
+	if !p.queue.empty() {
+		return false
+	}
+	for _, w := range p.active {
+		if len(w.flights) > 0 {
+			return false
+		}
+	}
+	return true
+}

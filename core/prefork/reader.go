@@ -1,0 +1,129 @@
+package prefork
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/goproc/goproc/core/guard"
+	"github.com/goproc/goproc/core/sys"
+	"golang.org/x/sys/unix"
+)
+
+// The reader of a server: a goroutine that server.start starts. It takes in the server's messages until the socket
+// ends, and then answers all that is open.
+
+// read takes in what the server says, until it is lost.
+func (s *server) read() {
+	defer guard.Goroutine("the reader of a server that forks")
+	defer close(s.done)
+	defer s.cleanUp()
+	buffer := make([]byte, messageSize+1) // one more, to see a message that is too long
+	for {
+		n, passed, err := sys.Receive(s.socket, buffer)
+		if errors.Is(err, unix.ECONNRESET) {
+			// Said once, of a server that has ended before it had read all. What it had sent before is still to come.
+			s.leave(errors.New("it has not read all that it was sent"))
+			continue
+		}
+		if n == 0 || err != nil && !errors.Is(err, sys.ErrTruncated) {
+			s.lose(errors.Join(errors.New("its end of the socket is closed"), err, closeAll(passed)))
+			return
+		}
+		if err := s.take(buffer[:n], passed, err != nil); err != nil {
+			s.lose(err)
+			return
+		}
+	}
+}
+
+// cleanUp answers all that is open, once nothing more will be read.
+func (s *server) cleanUp() {
+	s.lose(errors.New("its reader failed")) // says nothing new unless the reader has panicked
+	s.client.lost(s)
+	s.sending.Lock()
+	_ = s.socket.Close()
+	s.sending.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := s.dequeue(); r != nil; r = s.dequeue() {
+		r.answer(0, s.err)
+	}
+	for _, id := range s.children {
+		s.client.table.Orphan(id)
+	}
+	for _, b := range s.standbys {
+		s.leaving = append(s.leaving, b.id)
+		b.dismiss(s.client.table)
+	}
+	s.children, s.standbys = nil, nil
+	if !s.stopping {
+		// Whatever it was, it must not go on forking.
+		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
+	}
+	s.client.table.Forget(s.id)
+}
+
+// take takes in one message, and the descriptors that came with it. truncated says that some of it is missing.
+func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
+	m, err := Decode(packet)
+	expected := 0
+	if m.Kind == Standby && !truncated {
+		expected = 2
+	}
+	if err == nil && len(passed) != expected && !truncated {
+		err = fmt.Errorf("%w: %d descriptors with a message of kind %d", errProtocol, len(passed), m.Kind)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && !s.open(m) {
+		err = fmt.Errorf("%w: a message of kind %d about %d, which is not open", errProtocol, m.Kind, max(m.PID, m.ID))
+	}
+	if err != nil {
+		return errors.Join(err, closeAll(passed))
+	}
+	switch m.Kind {
+	case Standby:
+		if truncated {
+			s.refuse(m.PID, passed)
+		} else {
+			s.accept(m.PID, passed[0], passed[1])
+		}
+	case Failed:
+		if r := s.dequeue(); r != nil {
+			r.answer(0, fmt.Errorf("fork in the %s: %w", s.client.name, syscall.Errno(m.Errno)))
+		}
+	case Exited:
+		id := s.children[m.PID]
+		delete(s.children, m.PID)
+		s.client.table.Exited(id, m.Status)
+	case Pong:
+		close(s.pings[m.ID])
+		delete(s.pings, m.ID)
+	}
+	return nil
+}
+
+// open reports whether the message is about something that the server knows of. s is locked.
+func (s *server) open(m Message) (ok bool) {
+	switch m.Kind {
+	case Standby:
+		_, known := s.children[m.PID]
+		ok = !known
+	case Exited:
+		_, ok = s.children[m.PID]
+	case Pong:
+		_, ok = s.pings[m.ID]
+	case Failed:
+		ok = true // the request may have been abandoned
+	}
+	return ok
+}
+
+func closeAll(fds []*sys.FD) error {
+	var errs []error
+	for _, f := range fds {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
