@@ -14,7 +14,15 @@ import sys
 import time
 
 #: The checks, and after how many minutes each counts as hanging: at least twice what it takes on two processors.
-LIMITS = {"chaos": 30, "faults": 30, "fuzz": 60, "sanitize": 90, "thirdparty": 90, "test-disabled": 240, "test-all": 300}
+LIMITS = {
+    "chaos": 30,
+    "faults": 30,
+    "fuzz": 60,
+    "sanitize": 90,
+    "thirdparty": 90,
+    "test-disabled": 240,
+    "test-all": 300,
+}
 
 #: How long a check that hangs may take to print the stacks of its threads, in seconds.
 GRACE = 30
