@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from multiprocessing import util
-from operator import itemgetter
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, stdlib
@@ -77,9 +76,17 @@ class _Child(list):
     def __init__(self) -> None:
         super().__init__((None, None, None))
 
-    id = property(itemgetter(0))
-    pid = property(itemgetter(1))
-    descriptor = property(itemgetter(2))
+    @property
+    def id(self) -> "int | None":
+        return self[0]
+
+    @property
+    def pid(self) -> "int | None":
+        return self[1]
+
+    @property
+    def descriptor(self) -> "int | None":
+        return self[2]
 
 
 class Popen:
