@@ -1,5 +1,6 @@
 """What the tests' processes run. A module of its own, for spawned children import it by its name."""
 
+import faulthandler
 import gc
 import os
 import signal
@@ -27,6 +28,7 @@ def raise_value_error(text):
 
 
 def end_by(signum):
+    faulthandler.disable()  # pytest's: what it prints says nothing here
     os.kill(os.getpid(), signum)
     time.sleep(60)
 
