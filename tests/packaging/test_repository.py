@@ -80,3 +80,23 @@ def test_an_unknown_weekly_check(check_weekly):
     done = check_weekly("true", "fuzz", "fuss")
     assert done.returncode == 2
     assert "no such check: fuss." in done.stderr
+
+
+def test_licences_of_what_is_linked_in():
+    """Each Go module that is in the engine has its licence in licenses/, and the table there names it."""
+    go = ["go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}\t{{.Dir}}{{end}}"]
+    # gopy's package is only in the code that it generates.
+    packages = ["./pybind", "./capi/...", "github.com/go-python/gopy/gopyh"]
+    listed = subprocess.run([*go, *packages], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    linked = dict(line.split("\t") for line in listed.splitlines() if line)
+    del linked["github.com/goproc/goproc"]
+    goroot = subprocess.run(["go", "env", "GOROOT"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = {name: Path(folder, "LICENSE").read_text() for name, folder in linked.items()}
+    if (own := Path(goroot.strip(), "LICENSE")).exists():  # not with the Go of some distributions
+        texts["the Go runtime"] = own.read_text()
+    table = ROOT.joinpath("licenses", "README.md").read_text()
+    rows = dict(re.findall(r"(?m)^\| `([\w-]+\.txt)` \| (\S.*?) \|", table))
+    assert rows.keys() == {path.name for path in ROOT.joinpath("licenses").glob("*.txt")}
+    for name, text in texts.items():
+        (file,) = (file for file, project in rows.items() if name in project)
+        assert ROOT.joinpath("licenses", file).read_text() == text, name

@@ -35,7 +35,9 @@ def test_holds_the_package_and_nothing_else(unpacked):
     metadata = {name for name in found if name.startswith(f"goproc-{__version__}.dist-info/")}
     assert found - metadata == wanted
     names = {name.removeprefix(f"goproc-{__version__}.dist-info/") for name in metadata}
-    assert names == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
+    licences = {"LICENSE", *(f"licenses/{path.name}" for path in ROOT.joinpath("licenses").iterdir())}
+    metadata = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt"}
+    assert names == metadata | {f"licenses/{name}" for name in licences}
 
 
 def test_is_for_this_interpreter_and_platform_only(wheel):
