@@ -8,6 +8,7 @@ import (
 
 	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/sys"
+	"github.com/goproc/goproc/core/trace"
 )
 
 // reaper is the one goroutine that waits for all processes of a table. Apart from ExitCode's look at a single child,
@@ -49,6 +50,7 @@ func startReaper(t *Table) (*reaper, error) {
 func newPoller() (*sys.Poller, error) {
 	poller, err := sys.NewPoller("reaper")
 	if sys.Refused(err) {
+		trace.Printf("processes are looked at every few milliseconds: %v", err)
 		return sys.NewBlindPoller(), nil
 	}
 	return poller, err
@@ -87,8 +89,10 @@ func (r *reaper) replaceLocked(lost *sys.Poller) {
 	}
 	poller, err := newPoller()
 	if err != nil {
+		trace.Printf("processes are looked at every few milliseconds from now on: %v", err)
 		poller = sys.NewBlindPoller() // there may be no descriptors left
 	}
+	trace.Printf("the program has closed descriptors of the engine's: the reaper goes on with others")
 	r.done = make(chan struct{}) // the old goroutine ends when its wait does; nobody can end that
 	r.poller.Store(poller)
 	r.soon.Store(true)

@@ -267,6 +267,7 @@ class Popen:
             raise
 
     def _launch_by_engine(self, process_obj):
+        util.info("a process is forked with an entry of the engine's: there is no seat for it")
         process_id = calls.fork_prepare()
         lifeline = pid = None
         try:

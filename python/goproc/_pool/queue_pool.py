@@ -86,7 +86,7 @@ class QueuePool(engine_pool.Pool):
         _follow_the_program()
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"
         name = type(self).__qualname__
-        util.debug("%s is driven by queues and threads, as by multiprocessing, for it replaces: %s", name, replaced)
+        util.info("%s is driven by queues and threads, as by multiprocessing, for it replaces: %s", name, replaced)
         _own["__init__"](self, processes, initializer, initargs, maxtasksperchild, engines_context(context))
 
 
