@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 import threading
 
 import numpy
@@ -285,6 +286,34 @@ def test_cancel_of_an_imap(chunksize, sized, unordered, tmp_path):
         assert done.cancel() is False
         pool.close()
         pool.join()
+
+
+@pytest.mark.parametrize("sized", [False, True], ids=["iterator", "list"])
+def test_cancel_of_an_imap_while_another_thread_collects(sized):
+    """What that thread collects of the withdrawn tasks is raised no second time."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with goproc.Pool(2) as pool:
+        other, stop = pool.apply_async(targets.sleep, (LONG,)), threading.Event()
+
+        def look():
+            while not stop.is_set():
+                other.ready()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            for _ in range(50):
+                items = [0] + [LONG] * 3
+                results = pool.imap(targets.sleep, items if sized else iter(items))
+                assert results.next(SOON) is None
+                assert results.cancel() is True
+                ends = [outcome(lambda: results.next(SOON)) for _ in range(2)]  # noqa: B023
+                assert ends == [CancelledError, StopIteration]
+        finally:
+            stop.set()
+            thread.join(SOON)
+            sys.setswitchinterval(interval)
 
 
 def test_cancel_by_another_thread(tmp_path):

@@ -368,6 +368,9 @@ class Dispatch:
             else:
                 terminated = self._crew.terminated
                 success, value = False, CancelledError(self.why_terminated if terminated else "the task was cancelled")
+                if getattr(result, "_cancelling", False):  # an iteration: cancel() fails it as a whole, once
+                    del pending[at]
+                    continue
             if result is not None:
                 result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:

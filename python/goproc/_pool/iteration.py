@@ -182,8 +182,8 @@ class Iteration:
         read = self._length is not None
         if pool is None or self._come == self._length:
             return False
+        self._cancelling = True  # what another thread submits just now is withdrawn by it
         if not read:
-            self._cancelling = True  # what another thread submits just now is withdrawn by it
             self._iterator = None
         if not pool._submitter.cancel(self) and read:
             return False
