@@ -1,4 +1,4 @@
-"""The files of the package: no circle among their imports, and none that is too long to be read in one go."""
+"""The files of the package: there is no import cycle, and no file is too long."""
 
 import ast
 from pathlib import Path
