@@ -1,23 +1,23 @@
-# Development tasks; `make help` lists them. What each needs is made on the way: build environments and generated files
+# Development tasks; `make help` lists them. Each task first makes what it needs: build environments and generated files
 # under build/, an environment with goproc installed in $(VENV).
 #
-# Paths in the rules are relative, for the folder of the project may have spaces in its name.
+# Paths in the rules are relative, because the folder of the project may have spaces in its name.
 
 # Variables to set on the command line:
 PYTHON ?= python3
 VENV ?= .venv
 # further arguments of the program that a target runs, as in: make test-python ARGS="-k pool -x"
 ARGS ?=
-# of `make chaos`: for how long new rounds are begun, and what everything is drawn by lot from (a random one if empty)
+# of `make chaos`: for how many minutes new rounds are begun, and the seed of the random choices (random if empty)
 MINUTES ?= 1
 SEED ?=
-# of `make fuzz`: how long each target is fuzzed
+# of `make fuzz`: the time for each fuzz target
 FUZZTIME ?= 30s
-# of `make faults`: the page whose table is written anew (none if empty: then the table is printed)
+# of `make faults`: the page whose table is replaced (if empty, the table is only printed)
 FAULTS_PAGE ?= docs/reliability.md
 # of `make check-weekly`: the targets that it runs
 WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all
-# where goproc is installed beside the libraries that it is compared with
+# the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
 .DEFAULT_GOAL := help
@@ -27,11 +27,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_QUIET = 1
 export GOWORK = off
 
-# Which ABI and which interpreter: two interpreters of one version have an environment each.
+# The ABI and a checksum of the interpreter's path: two interpreters of one version have different environments.
 PYTAG := $(shell "$(PYTHON)" -c 'import os, sys, sysconfig, zlib; \
 	print("%s-%08x" % (sysconfig.get_config_var("SOABI"), zlib.crc32(os.path.realpath(sys.executable).encode())))' 2>/dev/null)
 BUILD_ENV := build/env-$(PYTAG)
-# pyproject.toml is the one place that pins what building takes.
+# Only pyproject.toml pins the packages that the build needs.
 BUILD_REQUIRES := $(shell sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/", "/" "/g')
 WHEELS := build/wheels-$(PYTAG)
 RUN := $(VENV)/bin/python
@@ -61,13 +61,13 @@ build: $(BUILD_ENV)/stamp ## compile the two extensions for PYTHON (default pyth
 	$(BUILD_ENV)/bin/python setup.py --quiet build_ext --inplace
 
 .PHONY: prerequisites
-prerequisites: ## say what this machine lacks for building, and how to get it
+prerequisites: ## print what this machine lacks for building, and how to get it
 	@sh build_support/check_prerequisites.sh all "$(PYTHON)"
 
 ##@ To test
 
 .PHONY: test
-test: test-go test-python conformance ## everything for PYTHON: Go with the race detector, pytest, CPython's own suite
+test: test-go test-python conformance ## all tests for PYTHON: Go with the race detector, pytest, CPython's own suite
 
 .PHONY: test-go
 test-go: prerequisites ## Go's tests, with the race detector
@@ -81,23 +81,23 @@ test-python: install-test ## pytest on the installed wheel
 test-quick: install-test ## pytest without the slow tests
 	$(RUN) -m pytest -m "not slow" $(ARGS)
 
-# What depends most on the version of Python.
+# The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
 	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
-test-brief: install-test ## the quick tests of what depends most on the version of Python, as CI runs them for each
+test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each
 	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
 
 .PHONY: test-disabled
-test-disabled: install-test ## the quick tests with each part switched off that can be (single ones: PARTS="clones standby")
+test-disabled: install-test ## the quick tests with each part of GOPROC_DISABLE switched off (PARTS="clones standby")
 	@set -e; for part in $(or $(PARTS),$$($(RUN) -c "from goproc._common.switches import PARTS; print(*PARTS)")); do \
 		echo "=== GOPROC_DISABLE=$$part"; \
 		GOPROC_DISABLE=$$part $(RUN) -m pytest -m "not slow" tests/unit tests/examples $(ARGS); \
 	done
 
 .PHONY: test-all
-test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is there or can be obtained
+test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is installed or can be obtained
 	@sh build_support/each_python.sh test-python conformance
 
 .PHONY: conformance
@@ -109,29 +109,29 @@ conformance-all: ## CPython's own suite, for every CPython on this machine
 	@sh build_support/each_python.sh conformance
 
 .PHONY: chaos
-chaos: install ## pools of all methods under a random killer (MINUTES=1, SEED=...), with an account of each task
+chaos: install ## pools of all start methods whose workers are killed at random (MINUTES=1, SEED=...)
 	$(RUN) tests/chaos/run.py --minutes $(MINUTES) $(if $(SEED),--seed "$(SEED)") $(ARGS)
 
 .PHONY: fuzz
-fuzz: prerequisites ## fuzz all that decodes bytes of another process, each for FUZZTIME (30s)
+fuzz: prerequisites ## fuzz all functions that decode bytes of another process, each for FUZZTIME (30s)
 	@sh build_support/fuzz.sh "$(FUZZTIME)"
 
 .PHONY: sanitize
-sanitize: install-test ## pytest on process, transport and pools with the C code under ASan and UBSan
+sanitize: install-test ## pytest of processes, pools and _native, with the C code under ASan and UBSan
 	@sh build_support/sanitize.sh "$(RUN)" $(ARGS)
 
-# A variable of the command line takes precedence over these two. How long each check may take is in check_weekly.py.
+# A variable on the command line takes precedence over these two. check_weekly.py has the time limit of each check.
 check-weekly: export MINUTES = 10
 check-weekly: export FUZZTIME = 5m
 
 .PHONY: check-weekly
-check-weekly: prerequisites ## the slow checks that .ci/run leaves out: some hours (single ones: WEEKLY="fuzz sanitize")
+check-weekly: prerequisites ## the slow checks that .ci/run leaves out: some hours (some checks: WEEKLY="fuzz sanitize")
 	@"$(PYTHON)" build_support/check_weekly.py $(WEEKLY)
 
 ##@ To measure
 
 .PHONY: faults
-faults: ## the table of docs/reliability.md: faults in goproc and in five other libraries
+faults: ## write the table of docs/reliability.md: faults in goproc and in five other libraries
 	$(MAKE) faults-run VENV="$(BENCH_VENV)"
 
 .PHONY: faults-run
@@ -139,13 +139,13 @@ faults-run: install-bench
 	$(RUN) tests/faults/run.py $(addprefix --write ,$(FAULTS_PAGE)) $(ARGS)
 
 .PHONY: bench
-bench: ## goproc beside six other libraries, then the documentation's tables and plots: some 30 minutes
+bench: ## compare goproc with six other libraries, then write the tables and plots of docs: some 30 minutes
 	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="run $(ARGS)"
 	$(BENCH_VENV)/bin/python -m benchmarks parts
 	$(BENCH_VENV)/bin/python -m benchmarks report
 
 .PHONY: bench-quick
-bench-quick: ## goproc beside multiprocessing, in under two minutes (single rows: ARGS="--only apply,imap")
+bench-quick: ## compare goproc with multiprocessing, in under two minutes (some rows: ARGS="--only apply,imap")
 	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="quick $(ARGS)"
 
 .PHONY: bench-run
@@ -153,11 +153,11 @@ bench-run: install-bench
 	$(RUN) -m benchmarks $(ARGS)
 
 .PHONY: bench-go
-bench-go: prerequisites ## Go's benchmarks, of the rings and the scheduler
+bench-go: prerequisites ## Go benchmarks of the rings and the scheduler
 	go test -run='^$$' -bench=. -benchmem $(ARGS) ./core/...
 
 .PHONY: thirdparty
-thirdparty: $(BUILD_ENV)/stamp ## programs written by others, in an environment of their own (downloads them)
+thirdparty: $(BUILD_ENV)/stamp ## test programs and libraries of others, in a separate environment (downloads them)
 	$(MAKE) install VENV=build/thirdparty-$(PYTAG)
 	build/thirdparty-$(PYTAG)/bin/python -m pip install --requirement tests/thirdparty/requirements.txt \
 		$(addprefix --constraint ,$(wildcard tests/thirdparty/constraints-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt))
@@ -171,7 +171,7 @@ C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch] capi/*/*/*.[ch])
 .PHONY: lint
 lint: lint-go lint-python lint-types lint-c ## all linters, and the formatters in their checking mode
 
-# The parts of `make lint`: .pre-commit-config.yaml runs those that a commit's files call for.
+# The parts of `make lint`: .pre-commit-config.yaml runs the parts that concern a commit's files.
 .PHONY: lint-go lint-python lint-types lint-c
 lint-go: prerequisites
 	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
@@ -192,14 +192,14 @@ lint-c: install-lint
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 
 .PHONY: format
-format: install-lint ## put the formatters' changes into the files
+format: install-lint ## run the formatters on all files
 	gofmt -w $(GO_DIRS)
 	$(RUN) -m ruff check --fix --exit-zero --quiet .
 	$(RUN) -m ruff format .
 	$(VENV)/bin/clang-format -i $(C_FILES)
 
 .PHONY: clean
-clean: ## remove what was built, and the environments
+clean: ## remove all build products and the environments
 	rm -rf build dist .venv .venv-3.* .venv-bench python/*.egg-info python/goproc/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -209,15 +209,15 @@ help: ## this list
 		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nVariables: PYTHON (%s), VENV (%s), ARGS (for the program that a target runs)\n' "$(PYTHON)" "$(VENV)"
 
-# --- How the environments are made. Each has a stamp in it; `prerequisites` is order-only, so it is asked first every
-# time and yet makes nothing out of date.
+# --- How the environments are made. Each has a stamp file. `prerequisites` is an order-only dependency: it runs first
+# every time, but does not make the stamp out of date.
 
 $(BUILD_ENV)/stamp: pyproject.toml | prerequisites
 	"$(PYTHON)" -m venv --clear $(BUILD_ENV)
 	$(BUILD_ENV)/bin/python -m pip install $(BUILD_REQUIRES)
 	touch $@
 
-# The name of the stamp is the interpreter's, so another PYTHON makes the environment anew.
+# The stamp's name contains the interpreter's tag, so another PYTHON replaces the environment.
 $(VENV)/$(PYTAG): | prerequisites
 	"$(PYTHON)" -m venv --clear $(VENV)
 	touch $@
@@ -228,7 +228,7 @@ wheel-for-venv: $(BUILD_ENV)/stamp
 	rm -rf $(WHEELS)
 	$(BUILD_ENV)/bin/python -m pip wheel --no-build-isolation --no-deps --wheel-dir $(WHEELS) .
 
-# What testing and linting need beside goproc: the extras of pyproject.toml, installed when they change.
+# The packages for testing, linting and benchmarks: the extras of pyproject.toml, installed again when it changes.
 $(VENV)/$(PYTAG)-%: pyproject.toml $(VENV)/$(PYTAG)
 	$(MAKE) wheel-for-venv
 	set -- $(WHEELS)/goproc-*.whl && $(RUN) -m pip install "$$1[$*]"

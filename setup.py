@@ -4,13 +4,13 @@
     capi/**.go, core/**.go ────────────────────────────────────────────────┴─go build──▶ goproc/_engine.<abi>.so
     capi/native/**.c, capi/goproc.h ───────────────────────────────────────cc─────────▶ goproc/_native.<abi>.so
 
-gopy writes the Go and C sources; the linking is done here, because `gopy build` links against libpython and records the
-build machine's library folders, and the shipped library must do neither: an extension's Python symbols are those of the
-interpreter that loads it, which may well have no libpython.
+gopy writes the Go and C sources. The linking is done here: `gopy build` would link against libpython, and would record
+the build machine's library folders. The shipped library must do neither: the interpreter that loads an extension
+provides the Python symbols, and may have no libpython.
 
-Who runs this: pip (`pip install .`, in an isolated build) and `make build` (`setup.py build_ext --inplace`, in a build
-environment under build/). Everything that is generated lies in build/<abi>/ and is kept there between builds; what is
-unchanged is not built again. The metadata is in pyproject.toml.
+This file is run by pip (`pip install .`, in an isolated build) and by `make build` (`setup.py build_ext --inplace`, in
+a build environment under build/). All generated files are in build/<abi>/, and are kept there between builds; a product
+whose sources have not changed is not built again. The metadata is in pyproject.toml.
 """
 
 import fcntl
@@ -34,13 +34,14 @@ PRODUCTS = ROOT / "build" / ABI
 INCLUDE = sysconfig.get_path("include")
 
 NATIVE_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capi/native/**/*.c"))
-# No -g, and NDEBUG: debug information and the headers' assertions would carry this machine's paths.
+# No -g, and NDEBUG: debug information and the headers' assertions would contain this machine's paths.
 NATIVE_CFLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
-# -lpthread and -ldl are empty in glibc 2.34 and later; as-needed then leaves them out.
+# libpthread and libdl are empty in glibc 2.34 and later; --as-needed then leaves them out.
 NATIVE_LDFLAGS = ["-shared", "-Wl,--as-needed", "-Wl,-z,now", "-pthread", "-ldl", "-s"]
 
-# The settings of the Go runtime: go.mod's, which this replaces, and one that go.mod does not know. The runtime would
-# interrupt its threads by SIGURG, and a program's handler for that would be called for it (capi/native/faults.c).
+# The settings of the Go runtime. This variable replaces go.mod's settings, so it repeats them. It adds asyncpreemptoff,
+# which go.mod does not allow: without it the runtime sends SIGURG to its threads, and the program's handler for SIGURG
+# is called (capi/native/faults.c).
 GODEBUG = "-X=runtime.godebugDefault=containermaxprocs=0,asyncpreemptoff=1"
 
 # The Go package whose variable `version` holds the engine's version.
@@ -48,15 +49,15 @@ PYBIND = "github.com/goproc/goproc/pybind"
 
 
 def run(*command, cwd=ROOT, env=None):
-    """Run one build step, showing it; end the build with its output above when it fails."""
+    """Print and run one build step. If it fails, exit; its output is above the message."""
     print("+", shlex.join(str(word) for word in command), flush=True)
     status = subprocess.run([str(word) for word in command], cwd=cwd, env={**os.environ, **(env or {})}).returncode
     if status:
-        sys.exit(f"setup.py: {command[0]} ended with status {status}; what it printed is above")
+        sys.exit(f"setup.py: {command[0]} exited with status {status}; its output is above")
 
 
 def digest(*parts):
-    """A digest of files (Path) and values, by which a later build knows that nothing has changed."""
+    """Return a digest of files (Path) and values. A later build with the same digest has nothing to do."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
@@ -69,7 +70,7 @@ def up_to_date(stamp, wanted):
 
 
 def replace_file(source, target):
-    """Put a copy of source at target in one step: a process that has the old target mapped keeps the old file."""
+    """Replace target by a copy of source, atomically: a process that has mapped the old target keeps the old file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.read_bytes() == source.read_bytes():
         return
@@ -79,13 +80,12 @@ def replace_file(source, target):
 
 
 def compiler():
-    """The C compiler's command line: the variable CC, or the first usual name that this machine has."""
+    """Return the C compiler's command line: the variable CC, or the first of the usual names that this machine has."""
     return os.environ.get("CC") or next(filter(shutil.which, ["gcc", "cc", "clang"]), "cc")
 
 
 def go_environment():
-    """What every call of the go command needs: cgo with the compiler that builds _native, and no go.work of a
-    folder above."""
+    """Return the environment variables for the go command: cgo, the compiler that builds _native, and no go.work."""
     return {"CGO_ENABLED": "1", "GOWORK": "off", "CC": compiler()}
 
 
@@ -95,14 +95,14 @@ def generate_bindings(package):
     modules = ["github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports"]
     run("go", "build", "-mod=readonly", "-buildvcs=false", "-o", f"{tools}{os.sep}", *modules, env=go_environment())
 
-    # Only these decide what gopy generates: it reads pybind's exported functions and nothing behind them.
+    # gopy's output depends on these only: it reads the exported functions of pybind, and not the packages behind them.
     stamp = package / "stamp"
     sources = sorted(path for path in ROOT.glob("pybind/*.go") if not path.name.endswith("_test.go"))
     wanted = digest(Path(__file__), ROOT / "go.mod", INCLUDE, *sources)
     if up_to_date(stamp, wanted):
         return
 
-    # gopy itself goes on after compile errors, and ends well.
+    # gopy goes on after compile errors, and exits with status 0. So compile first.
     run("go", "build", "-mod=readonly", "-buildvcs=false", "./pybind", env=go_environment())
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir(parents=True)
@@ -112,8 +112,8 @@ def generate_bindings(package):
     generated = package / "engine.go"
     run(tools / "goimports", "-w", generated.name, cwd=package, env=go_environment())
 
-    # gopy's own #cgo lines name libpython and this machine's library folders. Ours replace them: the headers, and
-    # gnu17, since the generated C declares a type named bool, which is a keyword from C23 on.
+    # gopy's #cgo lines name libpython and this machine's library folders. Replace them by the headers, and -std=gnu17:
+    # the generated C declares a type named bool, which is a keyword from C23 on.
     text, count = re.subn(r"(?m)^#cgo .*\n", "", generated.read_text())
     if count == 0:
         sys.exit("setup.py: gopy's output has no #cgo lines where they are expected; is go.mod's gopy another version?")
@@ -123,17 +123,17 @@ def generate_bindings(package):
         'import _ "github.com/goproc/goproc/capi/host"\n'
     )
 
-    # The C file includes the header of a library that gopy would build first, just for that header. cgo makes the same
-    # declarations in every build, so that one build is enough.
+    # The C file includes a header that gopy gets by building the library twice. cgo writes the same declarations to
+    # _cgo_export.h in every build, so one build is enough.
     (package / "engine_go.h").write_text('#include "_cgo_export.h"\n')
     run(sys.executable, "build.py", cwd=package)
-    for unused in package.glob("*.py"):  # gopy's Python classes are not shipped: goproc/engine.py takes their place
+    for unused in package.glob("*.py"):  # gopy's Python modules are not shipped: goproc/_common/calls.py replaces them
         unused.unlink()
     stamp.write_text(wanted)
 
 
 def build_engine(target, version):
-    """Build _engine, which says that it is of this version; go's own cache knows what is up to date."""
+    """Build _engine, which contains this version. Go's build cache decides what must be built."""
     package = PRODUCTS / "gopy"
     generate_bindings(package)
     ldflags = f"-s -w {GODEBUG} -X={PYBIND}.version={version}"
@@ -142,7 +142,7 @@ def build_engine(target, version):
 
 
 def build_native(target, _version):
-    """Build _native, which has no version of its own, if a source, a header or a flag has changed."""
+    """Build _native, if a source, a header or a flag has changed. It does not contain the version."""
     path_maps = [f"-ffile-prefix-map={ROOT}=.", f"-ffile-prefix-map={INCLUDE}=python"]
     command = [*shlex.split(compiler()), *NATIVE_CFLAGS, *path_maps, "-isystem", INCLUDE, "-Icapi"]
     command += [*NATIVE_SOURCES, "-o", str(target), *NATIVE_LDFLAGS]
@@ -160,7 +160,7 @@ BUILDERS = {"goproc._engine": build_engine, "goproc._native": build_native}
 
 
 class Build(build):
-    """Starts from an empty folder: a wheel must not hold a module that has since been removed."""
+    """Starts from an empty folder: a wheel must not contain a module that has been removed from the sources."""
 
     def run(self):
         shutil.rmtree(self.build_lib, ignore_errors=True)
@@ -168,7 +168,7 @@ class Build(build):
 
 
 class BuildExtensions(build_ext):
-    """Builds the two extensions, each in its own way, into build/<abi>/, and puts copies where they are wanted."""
+    """Builds the two extensions into build/<abi>/, and copies them to where setuptools or `make build` want them."""
 
     def run(self):
         check = ROOT / "build_support" / "check_prerequisites.sh"

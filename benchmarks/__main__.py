@@ -32,21 +32,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     ):
         command.add_argument("--only", metavar="ROW,...", default="*", help="only these rows; * and ? are wildcards")
         command.add_argument("--peers", metavar="LIBRARY,...", default=",".join(peers), help="only these libraries")
-        command.add_argument("--rounds", type=int, default=rounds, help="how often the libraries are started anew")
-        command.add_argument("--repetitions", type=int, default=repetitions, help="in each round")
-        command.add_argument("--results", type=Path, default=path, metavar="FILE", help="where the figures are kept")
-        command.add_argument("--list", action="store_true", help="only say which rows there are")
-    parts = commands.add_parser("parts", help="measure where the time goes: in a pool's task, in Pipe and Queue")
+        command.add_argument("--rounds", type=int, default=rounds, help="how often the libraries are started again")
+        command.add_argument("--repetitions", type=int, default=repetitions, help="repetitions in each round")
+        command.add_argument("--results", type=Path, default=path, metavar="FILE", help="the file of the figures")
+        command.add_argument("--list", action="store_true", help="only print the names of the rows")
+    parts = commands.add_parser("parts", help="measure the steps of a pool's task, of Pipe and Queue, and of a start")
     parts.add_argument("--repetitions", type=int, default=7)
-    parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where the figures are kept")
-    parts.add_argument("--only", choices=report.PARTS, help="only these")
+    parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="the file of the figures")
+    parts.add_argument("--only", choices=report.PARTS, help="measure only these steps")
     write = commands.add_parser("report", help="write the documentation's tables and plots from the figures")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     return parser.parse_args(arguments)
 
 
 def chosen(patterns: str, rows: list[work.Row]) -> list[work.Row]:
-    """Return the rows that any of the patterns names. Exits if one of them names none."""
+    """Return the rows whose names match any of the patterns. Exits if a pattern matches no row."""
     names = [row.name for row in rows]
     wanted: set[str] = set()
     for pattern in patterns.split(","):
@@ -57,27 +57,27 @@ def chosen(patterns: str, rows: list[work.Row]) -> list[work.Row]:
 
 
 def installed(libraries: str) -> list[str]:
-    """Return the libraries that are there; say which are not."""
+    """Return the libraries that are installed; print the names of the others."""
     present = []
     for library in libraries.split(","):
         if library not in PEERS:
             sys.exit(f"no such library: {library} (there are: {', '.join(PEERS)})")
         if importlib.util.find_spec(library) is None:
-            print(f"{library} is not installed: without it", file=sys.stderr)
+            print(f"{library} is not installed, and is left out", file=sys.stderr)
         else:
             present.append(library)
     return present
 
 
 def tell(row: work.Row):
-    """Return a function that shows on a terminal what goes on."""
+    """Return a function that shows the progress on a terminal."""
     if not sys.stderr.isatty():
         return lambda text: None
     return lambda text: print(f"\r\033[K{row.name}: {text}", end="\r", file=sys.stderr, flush=True)
 
 
 def measure(options: argparse.Namespace) -> int:
-    """Measure what the options name; print the table as it grows."""
+    """Measure the chosen rows; print each line of the table when it is measured."""
     rows = list(work.ROWS.values())
     if options.command == "run":
         rows += growth.ROWS.values()
@@ -103,7 +103,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def take_apart(options: argparse.Namespace) -> int:
-    """Measure the parts of a pool's task, and of what goes through a channel."""
+    """Measure the steps of a pool's task, of an object through a channel, and of starting a process."""
     results = Results(options.results, machine.describe())
     for name in [options.only] if options.only else report.PARTS:
         module, function = report.PARTS[name]
@@ -114,15 +114,15 @@ def take_apart(options: argparse.Namespace) -> int:
 
 
 def write(path: Path) -> int:
-    """Put the figures into the documentation."""
-    from . import plots  # matplotlib is needed for this only
+    """Write the figures into the documentation."""
+    from . import plots  # here, because only this needs matplotlib
 
     if not path.exists():
         sys.exit(f"no figures in {path}: measure first (make bench)")
     results = Results(path, {})
     outdated = results.keep({row.name: row.title for row in [*work.ROWS.values(), *growth.ROWS.values()]})
     if outdated:
-        print(f"of other work than these rows are now, so left out: {', '.join(outdated)}")
+        print(f"left out, because these rows now stand for other work: {', '.join(outdated)}")
     count = report.write(results, DOCUMENTS)
     drawn = plots.write(results, PLOTS)
     print(f"{count} tables in {', '.join(file.name for file in DOCUMENTS)}")
@@ -132,7 +132,7 @@ def write(path: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that subjects are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the finally clauses end the subjects
     try:
         if options.command == "parts":
             return take_apart(options)

@@ -1,4 +1,7 @@
-"""Runs one row's work in one subject for each library, in turn: A B C A B C ..., so that all see the machine alike."""
+"""Runs one row's work in one subject for each library, in turn: A B C A B C ...
+
+So a change of the machine's speed affects all libraries alike.
+"""
 
 import json
 import os
@@ -14,13 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: A library that has had this many seconds in a round does no more than the least number of repetitions.
+#: After this many seconds in a round, a library does no further repetitions, except for LEAST repetitions.
 BUDGET = 12.0
 LEAST = 2
 
 
 def with_benchmarks() -> dict[str, str]:
-    """Return the environment of a script of the benchmarks', which can import them."""
+    """Return an environment in which a script can import the package benchmarks."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -28,7 +31,7 @@ def with_benchmarks() -> dict[str, str]:
 class Subject:
     """A process in which one library does one row's work (subject.py), in a session of its own.
 
-    failure: why it does not do it, None as long as it does.
+    failure: why the library cannot do the work; None while it can. limit: seconds that one repetition may take.
     """
 
     def __init__(self, library: str, row: str, limit: float):
@@ -46,18 +49,18 @@ class Subject:
         )
 
     def warm_up(self) -> None:
-        """Wait until it has done the work for the first time."""
+        """Wait until the subject has done the work for the first time."""
         self._answer()
 
     def repeat(self) -> dict | None:
-        """Have the work done once more; return what was measured, or None if it fails."""
+        """Let the subject do the work once more; return the measurement, or None if it fails."""
         if self.failure is not None:
             return None
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:  # there will be no answer
+        except BrokenPipeError:  # the subject has ended: _answer() finds out why
             pass
         return self._answer()
 
@@ -81,7 +84,7 @@ class Subject:
         self.kill()
 
     def end(self) -> None:
-        """Let it end by itself, then end whatever is left of its session."""
+        """Let the subject exit by itself, within 5 seconds; then kill all processes that are left in its session."""
         assert self._process.stdin is not None
         if self.failure is None:
             self._process.stdin.close()
@@ -92,7 +95,7 @@ class Subject:
         self.kill()
 
     def kill(self) -> None:
-        """End it and whatever it has started."""
+        """Kill all processes of the subject's session."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -102,10 +105,10 @@ class Subject:
 
 @dataclass
 class Outcome:
-    """What the libraries measured at a row: by their names, a list as long as there were repetitions.
+    """The measurements of one row.
 
-    A repetition in which a library was passed over, because it takes long, is None.
-    failed: why there is nothing of those that did not do the work.
+    measured: by library, a list with one element for each repetition; it is None for a repetition that was left out
+    because the library is slow. failed: by library, why it could not do the work.
     """
 
     measured: dict[str, list[dict | None]]
@@ -115,9 +118,10 @@ class Outcome:
 def alternate(
     row: str, libraries: Iterable[str], rounds: int, repetitions: int, limit: float, tell: Callable[[str], None]
 ) -> Outcome:
-    """Measure a row: in each of the rounds, new subjects do the work that many times in turn, after a warm-up each.
+    """Measure a row. In each round, each library has a new subject, which warms up; then the subjects work in turn.
 
-    limit: seconds that one repetition may take. tell is called with what goes on.
+    repetitions: how often each subject works in a round. limit: seconds that one repetition may take. tell: called with
+    a text about the progress.
     """
     outcome = Outcome({library: [] for library in libraries}, {})
     for _ in range(rounds):

@@ -1,8 +1,8 @@
-"""Where the time of a pool's task goes, in goproc: python -m benchmarks parts --only round-trip (or stream)
+"""Measures the steps of a pool's task in goproc: python -m benchmarks parts --only round-trip (or stream)
 
-The steps of a task are goproc's own: what pickles (codec.encode), the parent's end of the transport (Port.submit,
-Port.collect) and the worker's (Channel.recv, Channel.send). Each is put behind a wrapper that takes the time before and
-after; the clock is the same in all processes (CLOCK_MONOTONIC). Taking the time costs some 0.1 us a step.
+The steps are functions of goproc: pickling (codec.encode), the parent's end of a pool (Port.submit, Port.collect) and
+the worker's end (Channel.recv, Channel.send). A wrapper around each function takes the time before and after the call.
+The clock is the same in all processes (CLOCK_MONOTONIC). Taking the time costs some 0.1 us for each step.
 """
 
 import mmap
@@ -24,7 +24,7 @@ TASKS = 10_000
 
 
 class Wrapped:
-    """An object of which some methods are replaced; everything else is that of the object itself."""
+    """A wrapper around an object, with some methods replaced; all other attributes are the object's."""
 
     def __init__(self, wrapped, **methods: Callable):
         self._wrapped = wrapped
@@ -35,13 +35,13 @@ class Wrapped:
 
 
 def shared_integers(count: int) -> memoryview:
-    """Return integers that processes forked from now on share with this one, all zero."""
+    """Return integers, all zero, in memory that this process shares with processes that are forked from now on."""
     return memoryview(mmap.mmap(-1, 8 * count)).cast("q")
 
 
 @contextmanager
 def wrapped_pool(wrap_port: Callable, wrap_channel: Callable, wrap_encode: Callable) -> Iterator:
-    """A pool of two workers, forked, with its steps behind wrappers, and warmed up."""
+    """A pool of two forked workers, with wrappers around the steps of a task."""
     plain_open = ChannelEnd.open
     with mock.patch.object(ChannelEnd, "open", lambda end: wrap_channel(plain_open(end))):
         pool = goproc.get_context("fork").Pool(2)
@@ -51,7 +51,7 @@ def wrapped_pool(wrap_port: Callable, wrap_channel: Callable, wrap_encode: Calla
             yield pool
 
 
-# --- One task after the other: when each step begins and ends
+# --- One task after the other: the beginning and the end of each step
 
 STEPS = (
     "`apply` up to pickling",
@@ -110,7 +110,7 @@ def round_trip(repetitions: int) -> dict[str, list[float]]:
 
         return Wrapped(channel, recv=recv, send=send)
 
-    globals()["stamped_function"] = function  # before the fork, and by its name, as users' functions are found
+    globals()["stamped_function"] = function  # before the fork, so that workers find it by its name
     function.__qualname__ = "stamped_function"
     measured: dict[str, list[float]] = {"the whole round trip": [], **{step: [] for step in STEPS}}
     with wrapped_pool(wrap_port, wrap_channel, wrap_encode) as pool:
@@ -120,7 +120,7 @@ def round_trip(repetitions: int) -> dict[str, list[float]]:
                 began = now()
                 pool.apply(function, (1,))
                 times = [began, *stamps, now()]
-                # A worker may have its task before the call that submitted it is back.
+                # A worker may have its task before the call that submitted it has returned.
                 times[1 + SUBMITTED] = min(times[1 + SUBMITTED], times[1 + RECEIVED])
                 trips.append(times)
             steps = [[later - earlier for earlier, later in pairwise(trip)] for trip in trips]
@@ -130,14 +130,14 @@ def round_trip(repetitions: int) -> dict[str, list[float]]:
     return {step: values[1:] for step, values in measured.items()}  # the first is the warm-up
 
 
-# --- A stream of tasks: how much of its time each process spends at what
+# --- A stream of tasks: the time that each process spends on each step
 
 PARENT = ("pickling", "submitting", "collecting, and waiting for results")
 WORKER = ("receiving, and waiting for tasks", "answering")
 
 
 def stream(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds for each task of a stream, by what the processes do meanwhile."""
+    """Return the seconds for each task of a stream, by step."""
     spent = shared_integers(len(PARENT) + 2 * len(WORKER))
 
     def metered(place: int, step: Callable) -> Callable:

@@ -1,7 +1,7 @@
-"""Where the time of an object goes that is sent through Pipe, SimpleQueue or Queue of the standard library.
+"""Measures the steps of sending an object through the standard library's Pipe, SimpleQueue and Queue.
 
-goproc takes these three as they are. What they cost is measured here in goproc's processes, and beside it what each of
-their parts costs by itself: python -m benchmarks channels
+goproc uses these three as they are. Their cost is measured here between goproc's processes, and the cost of each of
+their steps by itself: python -m benchmarks parts --only channels
 """
 
 import fcntl
@@ -23,7 +23,7 @@ LARGE_COUNT = 50
 
 
 def loop(work: Callable[[], object], count: int = COUNT) -> float:
-    """Return the seconds of one call, from many."""
+    """Return the mean of the seconds of one call, over count calls."""
     began = time.perf_counter()
     for _ in range(count):
         work()
@@ -39,7 +39,7 @@ def _answer(receive, send):
 
 
 def _drain(receive, count, send):
-    """Say that we are here, then say when that many objects have come, again and again."""
+    """Send None once; then, again and again, send None after count objects have come. End at a None that comes."""
     send(None)
     while True:
         for _ in range(count):
@@ -49,7 +49,7 @@ def _drain(receive, count, send):
 
 
 def _ends(kind: str):
-    """Return send and receive of a new channel, as functions."""
+    """Return the functions to send to, and to receive from, a new channel."""
     if kind == "Pipe":
         reader, writer = CONTEXT.Pipe(False)
         return writer.send, reader.recv
@@ -58,7 +58,7 @@ def _ends(kind: str):
 
 
 def round_trip(kind: str) -> float:
-    """Return the seconds that an object takes to another process and back, one at a time."""
+    """Return the seconds that one object takes to another process and back."""
     send, answer_receive = _ends(kind)
     answer_send, receive = _ends(kind)
     process = CONTEXT.Process(target=_answer, args=(answer_receive, answer_send))
@@ -76,7 +76,7 @@ def round_trip(kind: str) -> float:
 
 
 def stream(kind: str, item: object, count: int) -> float:
-    """Return the seconds for each of many objects that go to another process, until the last one has arrived."""
+    """Return the seconds for each of count objects that are sent to another process, until the last has arrived."""
     send, drain_receive = _ends(kind)
     arrived, tell = CONTEXT.Pipe(False)
     process = CONTEXT.Process(target=_drain, args=(drain_receive, count, tell.send))
@@ -93,16 +93,16 @@ def stream(kind: str, item: object, count: int) -> float:
     return seconds
 
 
-# --- Their parts, in one process
+# --- Their steps, in one process
 
 
 def pickling() -> float:
-    """ForkingPickler.dumps: what all three pickle with."""
+    """ForkingPickler.dumps, by which all three pickle."""
     return loop(lambda: ForkingPickler.dumps(OBJECT))
 
 
 def kept_pickler() -> float:
-    """The same with a pickler that is kept, as goproc's pools do it."""
+    """Pickling with a pickler that is used again, as in goproc's pools."""
     from goproc._pool.codec import encode
 
     return loop(lambda: encode(OBJECT))
@@ -115,7 +115,7 @@ def unpickling() -> float:
 
 
 def locking() -> float:
-    """Taking and giving back the lock between processes, as put does, and get."""
+    """Acquiring and releasing a lock between processes, as put and get do."""
     lock = CONTEXT.Lock()
 
     def once():
@@ -126,7 +126,7 @@ def locking() -> float:
 
 
 def system_calls() -> float:
-    """One write and two reads, which is what an object through a pipe takes, with nothing around them."""
+    """One write and two reads: only the system calls for one object through a pipe."""
     reader, writer = os.pipe()
     data = bytes(4) + bytes(ForkingPickler.dumps(OBJECT))
     size = len(data) - 4
@@ -144,7 +144,7 @@ def system_calls() -> float:
 
 
 def connection() -> float:
-    """send_bytes and recv_bytes of a Connection: those system calls, and the Python code around them."""
+    """send_bytes and recv_bytes of a Connection: the same system calls, and the Python code around them."""
     reader, writer = CONTEXT.Pipe(False)
     data = bytes(ForkingPickler.dumps(OBJECT))
 
@@ -156,7 +156,7 @@ def connection() -> float:
 
 
 def simple_queue() -> float:
-    """put and get of a SimpleQueue in one process: all of the above."""
+    """put and get of a SimpleQueue in one process: all steps above."""
     queue = CONTEXT.SimpleQueue()
 
     def once():
@@ -167,7 +167,7 @@ def simple_queue() -> float:
 
 
 def queue_feeder() -> float:
-    """put of a Queue and get of it in one process: all of the above, and the thread that feeds the pipe."""
+    """put and get of a Queue in one process: all steps above, and the thread that feeds the pipe."""
     queue = CONTEXT.Queue()
 
     def once():
@@ -183,7 +183,7 @@ def queue_feeder() -> float:
 
 
 def raw_round_trip() -> float:
-    """A byte to another process and back through two pipes: two wake-ups, and nothing of multiprocessing."""
+    """One byte to another process and back through two pipes: two wake-ups, without any code of multiprocessing."""
     there_reader, there_writer = os.pipe()
     back_reader, back_writer = os.pipe()
     pid = os.fork()
@@ -206,11 +206,11 @@ def raw_round_trip() -> float:
     return seconds
 
 
-# --- What could be gained
+# --- Possible improvements
 
 
 def polling_round_trip() -> float:
-    """The round trip of Pipe when both ends look for 50 us, with poll(0), before they sleep."""
+    """The round trip through Pipe when both ends poll for 50 us before they sleep."""
     there_reader, there_writer = CONTEXT.Pipe(False)
     back_reader, back_writer = CONTEXT.Pipe(False)
 
@@ -235,7 +235,10 @@ def polling_round_trip() -> float:
 
 
 def large_through_pipe(capacity: int | None, piece: int) -> float:
-    """1 MiB through a bare pipe of some capacity, read in pieces of at most that many bytes."""
+    """1 MiB through a pipe without a Connection.
+
+    capacity: of the pipe, in bytes, None for the default. piece: the most bytes that are read at once.
+    """
     reader, writer = os.pipe()
     done_reader, done_writer = os.pipe()
     if capacity is not None:
@@ -285,7 +288,7 @@ PARTS: dict[str, Callable[[], float]] = {
 
 
 def measure(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each part for each repetition. The parts are measured in turn."""
+    """Return the seconds of each step, a list with one element for each repetition. The steps are measured in turn."""
     assert multiprocessing.current_process().name == "MainProcess"
     measured: dict[str, list[float]] = {name: [] for name in PARTS}
     for _ in range(repetitions):

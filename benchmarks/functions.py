@@ -1,4 +1,4 @@
-"""What the workers call. Its own module, which imports nothing: a spawned worker imports it."""
+"""The functions that the workers call. A spawned worker imports this module, so it imports almost nothing."""
 
 import time
 
@@ -13,12 +13,12 @@ def echo(item):
 
 
 def wait(seconds):
-    """Wait, as for a disk or a network."""
+    """Sleep, like a task that waits for a disk or a network. seconds: how long."""
     time.sleep(seconds)
 
 
 def count(steps):
-    """Compute, in Python code only."""
+    """Compute in Python code, and return the sum of the first steps integers."""
     total = 0
     for number in range(steps):
         total += number

@@ -1,6 +1,7 @@
-"""The curves: what a task costs with more and more tasks and workers, and what memory a long imap takes.
+"""The curves: the cost of a task against the number of tasks and of workers, and the memory of a long imap.
 
-Their points are rows like any other. A library's memory is a row of its own: there is nothing to alternate.
+Each point of a curve is a row. The memory of each library is a row of its own, because libraries do not work in turn
+for it.
 """
 
 import os
@@ -18,15 +19,16 @@ from .work import ONE_BY_ONE, Measurement, Row, integers
 TASKS = [10**3, 10**4, 10**5, 10**6]
 WORKERS = [1, 2, 4, 8, 16, 32, 64]
 
-#: A library that would take longer than this for one repetition of a point, judged by the point before, stops there.
+#: Seconds. A library whose previous point predicts a longer repetition for the next point is not measured further.
 AFFORDABLE = 20.0
 
 
 @dataclass
 class Trace:
-    """How the memory of the main program grew: the seconds, the results so far, and the MiB, of each sample.
+    """The memory of the main program over time.
 
-    finished: whether all results came within the limits.
+    seconds, results, memory: of each sample, the time since the start, the number of results so far, and the resident
+    memory in MiB. finished: whether all results came within the limits.
     """
 
     seconds: list[float]
@@ -47,7 +49,7 @@ class Memory(Row):
         return self.name == f"memory_{library}" and super().can(library)
 
     def warm_up(self, peer):
-        """There is nothing to warm up: the first results belong to the curve."""
+        """Return an empty Trace, without a warm-up: the first results belong to the curve."""
         return Trace([], [], [], False)
 
     def once(self, peer):
@@ -72,7 +74,7 @@ class Memory(Row):
                 return trace
 
     def close(self, peer):
-        """End at once: some libraries would first do all that they have read."""
+        """Exit at once: some libraries would first run all items that they have read."""
         os._exit(0)
 
 
@@ -83,10 +85,10 @@ def resident() -> float:
 
 
 class Growing(Row):
-    """A point of a curve. So that the long ones do not take twice as long, the warm-up is short."""
+    """A point of a curve. The warm-up is short, because some points take long."""
 
     def warm_up(self, peer):
-        """Return what it took."""
+        """Return the Measurement of a short warm-up."""
         meter, began = Meter(), time.perf_counter()
         peer.map(self.function, list(range(1000)), **self.options)
         return Measurement(time.perf_counter() - began, meter.seconds())
@@ -129,7 +131,7 @@ ROWS = {row.name: row for curve in (BY_TASKS, BY_WORKERS, MEMORY) for row in cur
 
 
 def affordable(row: Row, library: str, results: Results) -> bool:
-    """Whether a library is fast enough for a point of a curve, judged by what the point before took."""
+    """Return whether a library is fast enough for a point of a curve, judged by its previous point."""
     for previous, count in pairwise(TASKS):
         if row is BY_TASKS[count]:
             before = BY_TASKS[previous].name

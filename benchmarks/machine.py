@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describes the machine, the interpreter and the libraries of the figures."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, str]:
-    """Return what is known of this machine and interpreter, by name, in the order in which it is shown."""
+    """Return the properties of this machine and interpreter, by name, in the order in which they are shown."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": f"{_cpu_model()}, {platform.machine()}",
@@ -29,7 +29,7 @@ def versions(libraries) -> dict[str, str]:
             continue
         try:
             found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:  # it may yet be there, in a tree that is on the path
+        except metadata.PackageNotFoundError:  # it may be importable without being installed
             try:
                 found[library] = getattr(__import__(library), "__version__", "?")
             except ImportError:

@@ -1,10 +1,10 @@
-"""The libraries that are compared, each behind the same few operations.
+"""The libraries that are compared, each as a class with the same operations.
 
-A library that cannot do an operation has no such method, and stands out of the rows that need it. `open` makes a pool,
-`close` ends it and waits for its workers; the others use it. An operation is what its library's documentation has a
-user write for this work: nothing is tuned, and nothing is left out that the library needs for being fast.
+If a library cannot do an operation, its class has no such method, and the library is left out of the rows that need it.
+`open` makes a pool, `close` ends it and waits for its workers; the other operations use the pool. An operation is
+written as the library's documentation recommends it: nothing is tuned, and nothing that the library needs is left out.
 
-Imported by subject.py, and so by every spawned child: it imports little itself.
+Imported by subject.py, and so by every spawned child; so it imports little.
 """
 
 import importlib
@@ -13,23 +13,23 @@ EVERY_METHOD = ("fork", "spawn", "forkserver")
 
 
 def load(name):
-    """Import a library; return it as a peer. Raises ImportError if it is not installed, KeyError if it is no peer."""
+    """Import a library; return its peer object. Raises ImportError if it is not installed, KeyError if unknown."""
     return kind(name)(name)
 
 
 def kind(name):
-    """Return the class of a peer, whether or not its library is installed."""
+    """Return the class for a library, whether or not the library is installed."""
     return _KINDS[name]
 
 
 class PoolPeer:
-    """What has multiprocessing's API: multiprocessing itself, goproc, billiard, multiprocess."""
+    """A library with multiprocessing's API: multiprocessing itself, goproc, billiard, multiprocess."""
 
     #: Whether map() without a chunk size makes chunks, from the length of its input or from how long tasks take.
     makes_chunks = True
-    #: The start methods that it has, or that what it has comes nearest to.
+    #: The start methods of the library, or those that resemble its own way most.
     start_methods = EVERY_METHOD
-    #: With fewer it does the work itself, without a process.
+    #: With fewer workers the library does the work itself, without a process.
     least_workers = 1
 
     def __init__(self, name):
@@ -37,7 +37,7 @@ class PoolPeer:
         self._library = importlib.import_module(name)
 
     def open(self, workers, method, tasks_per_worker=None):
-        """Make a pool of that many workers, started by method; replace each after that many tasks."""
+        """Make a pool of that many workers. tasks_per_worker: the number of tasks after which a worker is replaced."""
         self._pool = self._library.get_context(method).Pool(workers, maxtasksperchild=tasks_per_worker)
 
     def close(self):
@@ -52,24 +52,24 @@ class PoolPeer:
         process.join()
 
     def apply(self, function, items):
-        """Call function(item) in a worker for one item after the other."""
+        """Call function(item) in a worker, for one item after the other; return the list of results."""
         return [self._pool.apply(function, (item,)) for item in items]
 
     def apply_async(self, function, items):
-        """Submit a call for each item, then get each result."""
+        """Submit a call for each item, then get each result; return the list of results."""
         results = [self._pool.apply_async(function, (item,)) for item in items]
         return [result.get() for result in results]
 
     def map(self, function, items, chunksize=None):
-        """Return the results for a list of items as a list."""
+        """Return the list of the results for a list of items."""
         return self._pool.map(function, items, chunksize)
 
     def imap(self, function, items):
-        """Return an iterator over the results, one task an item."""
+        """Return an iterator over the results. Each item is a task."""
         return self._pool.imap(function, items)
 
     def imap_unordered(self, function, items):
-        """Return an iterator over the results in the order in which they come, one task an item."""
+        """Return an iterator over the results in the order in which they arrive. Each item is a task."""
         return self._pool.imap_unordered(function, items)
 
 
@@ -112,9 +112,9 @@ class FuturesPeer:
 
 
 class JoblibPeer:
-    """joblib.Parallel on its process backend, loky, which starts its workers in its own way: a fresh interpreter each.
+    """joblib.Parallel on its process backend, loky, which starts each worker as a new interpreter, in its own way.
 
-    It has no calls of its own for single tasks: `apply` is a Parallel of one task.
+    joblib has no call for a single task: `apply` is a Parallel of one task.
     """
 
     makes_chunks = True

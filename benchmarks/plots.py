@@ -1,5 +1,7 @@
-"""The figures as plots, SVG files for README.md and the documentation. Colours: Okabe and Ito's, which the colour-blind
-can tell apart; each library has its own marker as well."""
+"""Draws the figures as plots: SVG files for README.md and the documentation.
+
+The colours are Okabe and Ito's, which colour-blind readers can distinguish. Each library also has its own marker.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,7 +39,7 @@ def save(figure, folder: Path, name: str) -> Path:
     path = folder / name
     figure.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    # Whatever checks a text's format does not like spaces at the ends of lines.
+    # Remove spaces at the ends of lines, because format checkers refuse them.
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
     return path
 
@@ -48,7 +50,7 @@ def plain(value: float, _position=None) -> str:
 
 
 def setting(results: Results) -> str:
-    """Return the line under a plot that says where it was made."""
+    """Return the line under a plot that names the machine."""
     machine = results.machine
     return f"{machine['processor']}, {machine['cores']} cores, {machine['kernel']}, {machine['Python']}"
 
@@ -141,7 +143,7 @@ def speed(results: Results, folder: Path) -> Path | None:
 
 
 def curves(results: Results, points: Mapping[int, Row], across: str, name: str, folder: Path) -> Path | None:
-    """Plot what a task costs at the points of a curve; across says what they differ in."""
+    """Plot the cost of a task at the points of a curve. across: the label of the x axis."""
     figure, axis = pyplot.subplots(figsize=(7, 4))
     ends = []
     for library in PEERS:
@@ -196,13 +198,13 @@ def ordered_legend(axis) -> None:
 
 
 def memory(results: Results, folder: Path) -> Path | None:
-    """Plot the memory of the main program over the results that a long imap has given."""
+    """Plot the memory of the main program against the number of results of a long imap."""
     figure, axis = pyplot.subplots(figsize=(7, 4))
     for library, row in growth.MEMORY.items():
         for trace in results.rows.get(row.name, {"measured": {}})["measured"].get(library, []):
             colour, marker = STYLE[library]
             ours = library == "goproc"
-            step = len(trace["results"]) // 150 + 1  # more points than that make the file large, and show no more
+            step = len(trace["results"]) // 150 + 1  # more than 150 points make the file large, and do not show more
             so_far = [count / 1e6 for count in trace["results"]]
             axis.plot(
                 so_far[::step],
@@ -274,7 +276,7 @@ def breakdown(results: Results, folder: Path) -> Path | None:
 
 
 def write(results: Results, folder: Path) -> Iterable[Path]:
-    """Draw every plot for which there are figures; return the files."""
+    """Draw every plot that has figures; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     with pyplot.rc_context(STYLE_SHEET):
         drawn = [

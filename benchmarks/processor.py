@@ -1,4 +1,4 @@
-"""Processor time of this process and of all that it has started."""
+"""Measures the processor time of this process and all its descendants."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ def members():
             try:
                 if os.getsid(int(entry.name)) == session:
                     found.append(int(entry.name))
-            except ProcessLookupError:  # it ended while we looked
+            except ProcessLookupError:  # the process has ended meanwhile
                 pass
     return found
 
@@ -25,16 +25,16 @@ def clock(pid):
 
 
 def of_children(pid):
-    """Return the seconds of processor time of the children that a process has waited for, in the kernel's ticks."""
+    """Return the seconds of processor time of the children that a process has waited for. The unit is a clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    """Seconds of processor time spent since it was made, by this process, its children, and theirs.
+    """Measures the processor time since the Meter was made, of this process and all its descendants.
 
-    Those that have ended in between count if this process, or one that has not ended, has waited for them. Looking for
-    the processes takes time of this one, which does not count.
+    A process that has ended meanwhile counts if this process, or a process that still runs, has waited for it. The time
+    for finding the processes is spent by this process, and does not count.
     """
 
     def __init__(self):
@@ -43,10 +43,10 @@ class Meter:
         self._own = time.process_time()
 
     def seconds(self):
-        """Return what has been spent."""
+        """Return the seconds of processor time since the Meter was made."""
         own = time.process_time() - self._own
         others, ended = self._of_others(), self._of_ended()
-        # What ended in between is among the ended with all of its time: take off what it had spent before.
+        # `ended` includes the whole time of a process that has ended meanwhile: subtract its time before the Meter.
         gone = sum(self._others[pid] for pid in self._others.keys() - others.keys())
         spent = sum(seconds - self._others.get(pid, 0) for pid, seconds in others.items())
         return own + spent + max(ended - self._ended - gone, 0)
@@ -58,7 +58,7 @@ class Meter:
             if pid != os.getpid():
                 try:
                     spent[pid] = time.clock_gettime(clock(pid)) + of_children(pid)
-                except OSError:  # it has ended
+                except OSError:  # the process has ended
                     pass
         return spent
 

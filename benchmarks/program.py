@@ -1,4 +1,4 @@
-"""A whole small program, as short ones are: PYTHONPATH=. python benchmarks/program.py LIBRARY START_METHOD"""
+"""A small program, which is measured as a whole: PYTHONPATH=. python benchmarks/program.py LIBRARY START_METHOD"""
 
 import sys
 

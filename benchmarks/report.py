@@ -1,6 +1,6 @@
 """The figures as text: the table on the terminal, and the tables in the documentation.
 
-A table in a Markdown file stands between <!-- figures: NAME --> and <!-- end of figures -->; what is between is ours.
+In a Markdown file, the text between <!-- figures: NAME --> and <!-- end of figures --> is replaced by a table.
 """
 
 import re
@@ -16,7 +16,7 @@ BASE = "multiprocessing"
 UNITS = {"us": 1e6, "ms": 1e3}
 WRITTEN = {"us": "µs", "ms": "ms"}
 
-#: What measures where the time goes: the module, and its function.
+#: The measurements of `python -m benchmarks parts`: the module, and its function.
 PARTS = {
     "round-trip": ("breakdown", "round_trip"),
     "stream": ("breakdown", "stream"),
@@ -50,7 +50,7 @@ def figure(value: float) -> str:
 
 
 def per_unit(row: Row, results: Results, library: str) -> Spread:
-    """Return what one unit of a row's work took, in the row's unit."""
+    """Return the time of one unit of a row's work, in the row's unit of time."""
     spread = results.spread(row.name, library, row.clock)
     factor = UNITS[row.unit] / row.count
     return Spread(spread.median * factor, spread.low * factor, spread.high * factor)
@@ -66,7 +66,7 @@ def heading(libraries: list[str]) -> str:
 
 
 def line(row: Row, results: Results, libraries: list[str]) -> str:
-    """Return a row of the terminal's table: medians, and what goproc's ratio to multiprocessing is."""
+    """Return a row of the terminal's table: the medians, and goproc's ratio to multiprocessing."""
     cells = []
     for library in libraries:
         if library not in results.libraries(row.name):
@@ -99,7 +99,7 @@ def medians_ratio(row: Row, results: Results, library: str) -> float | None:
 
 
 def losses(row: Row, results: Results) -> list[tuple[str, float]]:
-    """Return the libraries that are faster than goproc at a row, each with how many times as fast it is."""
+    """Return the libraries that are faster than goproc at a row: (library, how many times as fast it is)."""
     found = []
     for library in results.libraries(row.name):
         if library != "goproc" and (ratio := medians_ratio(row, results, library)) and ratio < 1:
@@ -108,7 +108,7 @@ def losses(row: Row, results: Results) -> list[tuple[str, float]]:
 
 
 def shortfalls(rows: list[Row], results: Results) -> str:
-    """Say where goproc is below a goal, and where a peer is faster."""
+    """Return a text that names the rows at which goproc is below a goal, or a peer is faster."""
     lines = []
     for row in rows:
         if isinstance(row, growth.Memory):
@@ -124,7 +124,7 @@ def shortfalls(rows: list[Row], results: Results) -> str:
 
 
 def parts_lines(name: str, results: Results) -> str:
-    """Return the parts of something, a line each: microseconds, median and quartiles."""
+    """Return the steps of one measurement of PARTS, one line for each: microseconds, median and quartiles."""
     spreads = {part: Spread.of([1e6 * each for each in values]) for part, values in results.parts[name].items()}
     return "\n".join(
         f"{figure(spread.median):>10} us  ({figure(spread.low)}-{figure(spread.high)})  {part}"
@@ -172,7 +172,7 @@ def table(rows: list[Row], results: Results) -> str:
 
 
 def summary(results: Results) -> str:
-    """Return README.md's table: goproc, multiprocessing, and the best of the others."""
+    """Return README.md's table: goproc, multiprocessing, and the fastest of the other libraries."""
     lines = [
         "| work | goproc | multiprocessing | times as fast | best of the others |",
         "|---|--:|--:|--:|---|",
@@ -212,7 +212,7 @@ def machine(results: Results) -> str:
 
 
 def memory(results: Results) -> str:
-    """Return the table of what the long imap took of memory."""
+    """Return the table of the memory that the long imap took."""
     lines = ["| library | results | after | memory of the main program |", "|---|--:|--:|--:|"]
     for library, row in growth.MEMORY.items():
         for trace in results.rows.get(row.name, {"measured": {}})["measured"].get(library, []):
@@ -225,7 +225,7 @@ def memory(results: Results) -> str:
 
 
 def parts(name: str, results: Results) -> str:
-    """Return the table of the parts of something."""
+    """Return the table of the steps of one measurement of PARTS."""
     lines = ["| what | µs | quartiles |", "|---|--:|--:|"]
     for part, values in results.parts.get(name, {}).items():
         spread = Spread.of([1e6 * each for each in values])
@@ -238,7 +238,7 @@ def slug(title: str) -> str:
 
 
 def write(results: Results, files: list[Path]) -> int:
-    """Put the tables into Markdown files; return how many there were. Raises KeyError for a name that is no table."""
+    """Write the tables into Markdown files; return their number. Raises KeyError for an unknown name of a table."""
     texts: dict[str, Callable[[], str]] = {
         "summary": partial(summary, results),
         "slower": partial(slower, results),

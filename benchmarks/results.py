@@ -1,4 +1,4 @@
-"""The figures of one machine, kept in a file (JSON), row by row; medians, spreads and ratios of them."""
+"""Keeps the figures of one machine in a JSON file, row by row; computes medians, spreads and ratios."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class OtherMachine(Exception):
-    """The file has figures of another machine or interpreter; figures of two are not to be compared."""
+    """The file has figures of another machine or interpreter, with which new figures cannot be compared."""
 
 
 @dataclass
@@ -23,17 +23,17 @@ class Spread:
     def of(cls, values: list[float]) -> "Spread":
         if len(values) < 2:
             return cls(values[0], values[0], values[0])
-        import statistics  # not in a subject: it imports random, which each of its forked children would seed anew
+        import statistics  # here, so that subjects do not import it: it imports random, which each fork seeds again
 
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
 
 class Results:
-    """What has been measured: rows, each with the measurements of its libraries in the order of the repetitions."""
+    """The measurements, by row and library, in the order of the repetitions."""
 
     def __init__(self, path: Path, machine: dict[str, str]):
-        """Read the file at path, if there is one. Raises OtherMachine if it is another machine's."""
+        """Read the file at path, if it exists. Raises OtherMachine if it has figures of another machine."""
         self._path = path
         self._content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": {}, "parts": {}}
         if path.exists():
@@ -55,18 +55,18 @@ class Results:
 
     @property
     def parts(self) -> dict[str, dict[str, list[float]]]:
-        """What the parts of something take, in seconds: by its name, and by the part's."""
+        """The seconds of each step, by the name of the measurement (report.PARTS), and by the name of the step."""
         return self._content["parts"]
 
     def put_parts(self, name: str, measured: dict[str, list[float]]) -> None:
-        """Keep the parts of something, in the place of those it had, and write the file."""
+        """Replace the steps of one measurement, and write the file."""
         self.parts[name] = measured
         self._write()
 
     def put(
         self, row: str, title: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]
     ) -> None:
-        """Keep a row's figures, in the place of those it had, and write the file. The title says what the work was."""
+        """Replace a row's figures, and write the file. title: describes the work that was measured."""
         self.rows[row] = {"title": title, "measured": measured, "failed": failed}
         self.versions.update(versions)
         self._write()
@@ -78,25 +78,31 @@ class Results:
         os.replace(temporary, self._path)
 
     def keep(self, titles: dict[str, str]) -> list[str]:
-        """Forget the rows that do not have these titles any more, and return their names. The file stays as it is."""
+        """Forget the rows whose titles have changed, and return their names. Does not write the file.
+
+        titles: the present titles, by row.
+        """
         outdated = [name for name, row in self.rows.items() if row["title"] != titles.get(name)]
         for name in outdated:
             del self.rows[name]
         return outdated
 
     def libraries(self, row: str) -> list[str]:
-        """Return those that have figures at a row."""
+        """Return the libraries that have figures at a row."""
         return list(self.rows.get(row, {"measured": {}})["measured"])
 
     def failed(self, row: str) -> dict[str, str]:
         return self.rows.get(row, {"failed": {}})["failed"]
 
     def spread(self, row: str, library: str, clock: str = "seconds") -> Spread:
-        """Return the spread of one of the clocks of a library's measurements, in seconds."""
+        """Return the spread of a library's measurements, in seconds. clock: a field of work.Measurement."""
         return Spread.of([each[clock] for each in self.rows[row]["measured"][library] if each])
 
     def ratio(self, row: str, library: str, to: str, clock: str = "seconds") -> Spread | None:
-        """Return how many times as long `to` took as library, repetition by repetition; None without both figures."""
+        """Return the spread of the ratios, time of `to` / time of library, of each repetition.
+
+        None if one of the two has no figures.
+        """
         measured = self.rows[row]["measured"]
         if library not in measured or to not in measured:
             return None

@@ -1,8 +1,8 @@
-"""What starting a process costs, and what it cannot cost less than: python -m benchmarks parts --only start
+"""Measures the cost of starting a process, and lower bounds of it: python -m benchmarks parts --only start
 
-Each part is measured in a program of its own (PYTHONPATH=. python benchmarks/starting.py time NUMBER), for what a fork
-costs depends on what the process has in its memory. As the children of spawn import this module again, it imports
-little at its top.
+Each step is measured in a program of its own (PYTHONPATH=. python benchmarks/starting.py time NUMBER), because the cost
+of a fork depends on the memory of the process. Spawned children import this module again, so it imports little at its
+top.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 
 def fork():
-    """Fork, end the child, wait for it: no more than that."""
+    """Fork, let the child exit, wait for it."""
     if (pid := os.fork()) == 0:
         os._exit(0)
     os.waitpid(pid, 0)
@@ -36,7 +36,7 @@ def fork_with_engine():
 
 
 def fork_and_bootstrap():
-    """Be a process of multiprocessing's, but for what starts it and waits for it."""
+    """Run multiprocessing's Process._bootstrap() in a forked child, without its Popen."""
     import multiprocessing.popen_fork  # noqa: F401
     from multiprocessing import get_context
 
@@ -62,7 +62,7 @@ def fork_and_bootstrap_with_engine():
 
 
 def interpreter(code):
-    """Have an interpreter run the code, and wait for its end."""
+    """Execute an interpreter that runs the code, and wait for its end."""
 
     def run():
         pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ)
@@ -95,16 +95,16 @@ AS_MODULES: set = set()
 
 
 def as_module(library, method):
-    """Start and join a process of the library, in a program that is run with -m, not as a script."""
+    """Start and join a process of the library, in a program that is run with -m instead of as a script."""
     prepare = process(library, method)
     AS_MODULES.add(prepare)
     return prepare
 
 
-#: What a child of either library cannot do without; goproc's imports nothing else of the standard library.
+#: The imports that a child of both libraries needs. goproc's children import no other modules of the standard library.
 NEEDED = "import threading, signal, weakref, _pickle"
 
-#: How a child knows that it is one: what it may put off importing then, it does.
+#: The imports of a spawned child. The argument marks the process as a child, so that goproc defers imports.
 IN_A_CHILD = "import sys; sys.argv = ['-c', '--multiprocessing-fork']; import goproc.spawn"
 
 PARTS = {
@@ -129,7 +129,7 @@ TIMES = 20
 
 
 def workers(library):
-    """Have each worker of a pool run one task."""
+    """Run TIMES tasks in a pool in which each worker runs one task."""
 
     def prepare():
         import importlib
@@ -149,7 +149,7 @@ def workers(library):
     return prepare
 
 
-#: What is done, and how often in one run.
+#: The steps, and how many processes one run of a step starts.
 PROCESSOR_PARTS = {
     "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": (fork_and_bootstrap, 1),
     "the same, with an engine loaded": (fork_and_bootstrap_with_engine, 1),
@@ -165,12 +165,12 @@ PROCESSOR_PARTS = {
 
 
 def starting(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each part: one median for each repetition."""
+    """Return the seconds of each step: one median for each repetition."""
     return _measure(PARTS, "time", repetitions)
 
 
 def processor(repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of processor time of each part, in all processes together: one mean for each repetition."""
+    """Return the seconds of processor time of each step, in all processes together: one mean for each repetition."""
     return _measure(PROCESSOR_PARTS, "processor", repetitions)
 
 
@@ -184,7 +184,7 @@ def _measure(parts, what, repetitions):
         for number, (part, prepare) in enumerate(parts.items()):
             program = ["-m", "benchmarks.starting"] if prepare in AS_MODULES else [__file__]
             command = [sys.executable, *program, what, str(number)]
-            # The meter looks at a session.
+            # In a new session, because the Meter counts the processes of a session.
             done = subprocess.run(
                 command,
                 check=True,
@@ -209,7 +209,7 @@ def measure_time(prepare):
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
-    return sorted(seconds)[TIMES // 2]  # not by module statistics: what is imported makes forks slower
+    return sorted(seconds)[TIMES // 2]  # without module statistics, because each import makes forks slower
 
 
 def measure_processor(prepare, times):

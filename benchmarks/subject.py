@@ -1,10 +1,12 @@
 """The process in which one library is measured at one row: PYTHONPATH=. python benchmarks/subject.py LIBRARY ROW
 
-For each line on its standard input it does the row's work once and prints what that took, as a line of JSON; before,
-once, without a line, to warm up. At the end of its input it ends its pool and itself. alternation.py starts it.
+First it does the row's work once, to warm up. Then, for each line on its standard input, it does the work once. Each
+time it prints the measurement as a line of JSON. At the end of its input it ends its pool and exits. alternation.py
+starts it.
 
-As a user's program, it is a script; and the library is imported at the top, so that a spawned child, which imports the
-main module again, pays for that import. All else is imported by main(), so that it does not pay for the benchmark.
+It is a script, like a user's program. The library is imported at the top: a spawned child imports the main module
+again, and so pays for that import, as in a user's program. main() imports all other modules, so that a child does not
+pay for the benchmark.
 """
 
 import sys
@@ -22,7 +24,7 @@ def main():
     from benchmarks import growth, work
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # so that the output of a library does not mix with the answers
     row = {**work.ROWS, **growth.ROWS}[sys.argv[2]]
     row.open(peer)
     print(json.dumps(asdict(row.warm_up(peer))), file=answers)

@@ -1,7 +1,7 @@
-"""The rows of the tables: what is measured.
+"""The rows of the tables. A row is a piece of work that is measured.
 
-A row is opened once in a subject (subject.py), which then does the row's work as often as it is told to. What prepares
-a repetition, such as making its arguments, is not measured.
+A subject (subject.py) opens a row once, and then does the row's work whenever it is told to. The preparation of a
+repetition, such as making its arguments, is not measured.
 """
 
 import inspect
@@ -19,7 +19,10 @@ from .processor import Meter
 
 @dataclass
 class Measurement:
-    """What one repetition took, in seconds: by the clock, and of processor time in all its processes together."""
+    """The time of one repetition, in seconds.
+
+    seconds: elapsed time. processor: processor time of all its processes together.
+    """
 
     seconds: float
     processor: float
@@ -27,7 +30,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Goal:
-    """For those who change goproc: the least ratio to multiprocessing, and the one to work for."""
+    """The goals for developers of goproc, as ratios to multiprocessing.
+
+    floor: the ratio that must be reached. aim: the ratio to work for.
+    """
 
     floor: float
     aim: float
@@ -35,13 +41,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """A pool does an operation (a method of the classes in peers.py) with a function on some items.
+    """Work for a pool: an operation (a method of the classes in peers.py) with a function on some items.
 
-    count: how many units of work that is; the tables show the time of one, in unit ("us" or "ms").
-    clock: which of a Measurement's fields counts.
+    name, title: for the command line, and for the tables. items: returns the items. workers, method: of the pool.
+    count: the number of units of work; the tables show the time of one unit, in `unit` ("us" or "ms").
+    clock: the field of Measurement that counts.
     pool, options: further arguments of the peer's open(), and of the operation.
     limit: seconds that a repetition may take.
-    rounds, repetitions: how many, if not as many as the command line says.
+    rounds, repetitions: 0 for the numbers on the command line.
     """
 
     name: str
@@ -62,7 +69,7 @@ class Row:
     repetitions: int = 0
 
     def can(self, library: str) -> bool:
-        """Whether a library can do this."""
+        """Return whether a library can do this work."""
         kind = peers.kind(library)
         return hasattr(kind, self.operation) and self.workers >= kind.least_workers
 
@@ -70,14 +77,14 @@ class Row:
         peer.open(self.workers, self.method, **self.pool)
 
     def warm_up(self, peer):
-        """Do the work for the first time; this does not count."""
+        """Do the work for the first time; this measurement does not count."""
         return self.once(peer)
 
     def once(self, peer):
         """Do the work; return a Measurement."""
         items, options = self.items(), self.options
         if self.operation == "map" and "chunksize" not in options and not peer.makes_chunks:
-            options = {"chunksize": -(-len(items) // (4 * self.workers))}  # what multiprocessing would take
+            options = {"chunksize": -(-len(items) // (4 * self.workers))}  # multiprocessing's default
         operation = getattr(peer, self.operation)
         meter, began = Meter(), time.perf_counter()
         results = list(operation(self.function, items, **options))
@@ -91,7 +98,7 @@ class Row:
 
 
 class Idle(Row):
-    """A pool that has worked has nothing to do for a second."""
+    """A pool that has run a task, and is idle for one second."""
 
     def open(self, peer):
         super().open(peer)
@@ -104,7 +111,7 @@ class Idle(Row):
 
 
 class NewPool(Row):
-    """A new pool each time, measured from its making until the results are there; its end is not measured."""
+    """A new pool for each repetition, measured until the results have come; the end of the pool is not measured."""
 
     def can(self, library):
         kind = peers.kind(library)
@@ -128,7 +135,7 @@ class NewPool(Row):
 
 
 class NewProcesses(Row):
-    """Processes are started and joined, one after the other."""
+    """Processes that are started and joined, one after the other."""
 
     def open(self, peer):
         pass
@@ -154,7 +161,7 @@ class Program(NewPool):
 
 
 def payload(size: int) -> bytes:
-    """Return bytes that cannot be shared with anything that was made before."""
+    """Return new bytes, which share no memory with earlier ones."""
     return b"\x01" * size
 
 
@@ -163,7 +170,7 @@ def payloads(count: int, size: int) -> Callable[[], list]:
 
 
 def arrays(count: int, size: int) -> Callable[[], list]:
-    """Return a function that makes arrays of float64 with size bytes each. numpy is loaded by the rows that use it."""
+    """Return a function that makes count arrays of float64, of size bytes each. Only rows that use numpy import it."""
 
     def make():
         import numpy

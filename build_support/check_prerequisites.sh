@@ -1,13 +1,13 @@
 #!/bin/sh
-# Says by name what this machine lacks for building goproc, all of it at once, and how to get it.
+# Prints everything that this machine lacks for building goproc, at once, and how to get it.
 #
 #   sh build_support/check_prerequisites.sh all|build [PYTHON]
 #
-# "build" is what compiling takes: the Makefile's and pip's builds (setup.py) call it so. "all" adds what the Makefile
-# needs to make its environments. PYTHON is the interpreter to build for (default python3). Prints nothing and ends
-# with status 0 when nothing is missing; else lists what is, on stderr, and ends with status 1.
+# "build": checks what compiling needs; setup.py calls it so, in the Makefile's and in pip's builds. "all": also checks
+# what the Makefile needs to make its environments. PYTHON: the interpreter to build for (default python3). If nothing
+# is missing, prints nothing, and exits with status 0. Else lists on stderr what is missing, and exits with status 1.
 #
-# A shell script, because the interpreter may be what is missing.
+# This is a shell script, because the interpreter itself may be missing.
 
 scope=${1:-all}
 python=${2:-python3}
@@ -15,7 +15,7 @@ root=$(cd "${0%/*}/.." && pwd)
 missing=
 packages=
 
-# lacking WHAT HOW [PACKAGE...]: one thing is missing; PACKAGEs are the distribution's names for it.
+# lacking WHAT HOW [PACKAGE...]: note that WHAT is missing, and HOW to get it; PACKAGEs: the distribution's packages.
 lacking() {
     missing="$missing  - $1
     $2
@@ -24,12 +24,12 @@ lacking() {
     packages="$packages $*"
 }
 
-# at_least HAVE WANT: compares dotted version numbers.
+# at_least HAVE WANT: whether the dotted version number HAVE is WANT or newer.
 at_least() {
     [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }
 
-# distribution DEBIAN FEDORA: the package's name in this distribution; nothing in one that this script does not know.
+# distribution DEBIAN FEDORA: prints the package's name in this distribution; nothing if the distribution is unknown.
 distribution() {
     case $family in
     debian) echo "$1" ;;
@@ -54,7 +54,7 @@ kernel=$(uname -r | sed 's/[^0-9.].*//')
 at_least "$kernel" 5.4 ||
     lacking "Linux 5.4 or newer (this is $kernel)" "waiting for a process through its pidfd needs it: update the kernel"
 
-# --- Go: the version go.mod asks for. Asked inside the project, for a newer go command may fetch another toolchain.
+# --- Go: the version that go.mod requires. Asked inside the project, because go may switch to another toolchain there.
 go_wanted=$(sed -n 's/^go \([0-9.]*\).*/\1/p' "$root/go.mod")
 go_how="from go.dev/dl, or the distribution's package where it is new enough"
 if ! command -v go >/dev/null 2>&1; then
@@ -66,7 +66,7 @@ else
         lacking "Go $go_wanted or newer (found ${go_found:-one that does not run}: $(command -v go))" "$go_how"
 fi
 
-# --- A C compiler that can also link: a compiler without the C library's headers is a usual half of an installation.
+# --- A C compiler that can also link: often a compiler is installed without the C library's headers.
 compiler=${CC:-}
 for candidate in gcc cc clang; do
     [ -n "$compiler" ] || ! command -v "$candidate" >/dev/null 2>&1 || compiler=$candidate
@@ -84,7 +84,7 @@ else
     rm -rf "$scratch"
 fi
 
-# --- CPython, its headers, and what makes an environment. One start of it answers all the questions, a line each.
+# --- CPython, its headers, and the modules for an environment. One start answers all questions, one line for each.
 probe='
 import platform, sys, sysconfig
 print(platform.python_implementation())

@@ -2,9 +2,9 @@
 
     python build_support/check_weekly.py TARGET ...
 
-Each check is a target of the Makefile. When one fails, or has not ended by its limit, the others still run. The last
-lines say how each ended, and how long it took. The exit status is 0 when all passed, 1 when one did not, 2 for a target
-that is no check.
+Each check is a target of the Makefile. When a check fails, or exceeds its time limit, the others still run. The last
+lines say how each check ended, and how long it took. The exit status is 0 when all passed, 1 when one did not, 2 for a
+target that is not a check.
 """
 
 import os
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-#: The checks, and after how many minutes each counts as hanging: at least twice what it takes on two processors.
+#: The checks, with their time limits in minutes: at least twice what a check takes on two processors.
 LIMITS = {
     "chaos": 30,
     "faults": 30,
@@ -24,7 +24,7 @@ LIMITS = {
     "test-all": 300,
 }
 
-#: How long a check that hangs may take to print the stacks of its threads, in seconds.
+#: Seconds that a check has, after its time limit, to print the stacks of its threads.
 GRACE = 30
 
 
@@ -47,9 +47,9 @@ def main(targets):
 
 def run(target, limit):
     """Run one target for at most limit seconds; return how it ended, in a few words."""
-    # An empty FAULTS_PAGE: a check leaves the documentation as it is.
+    # An empty FAULTS_PAGE: a check must not change the documentation.
     command = [os.environ.get("MAKE", "make"), target, "FAULTS_PAGE="]
-    # In a session of its own, whose processes can all be ended at once.
+    # In a new session, so that all processes of the check can be ended at once.
     check = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         status = check.wait(limit)
@@ -63,7 +63,7 @@ def run(target, limit):
 
 
 def end(check, signum):
-    """Send the signal to the processes of a check, and SIGKILL to those that are left a moment later."""
+    """Send the signal to all processes of a check, and SIGKILL to those that still run GRACE seconds later."""
     os.killpg(check.pid, signum)
     try:
         check.wait(GRACE)

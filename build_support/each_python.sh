@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs make targets for every CPython that find_pythons.sh finds, and for the newer ones that newer_pythons.sh obtains,
-# each with an environment of its own (.venv-3.X), and says at the end which failed. Used by `make test-all` and `make
-# conformance-all`.
+# each with its own environment (.venv-3.X). Prints at the end which versions failed. Used by `make test-all` and
+# `make conformance-all`.
 #
 #   sh build_support/each_python.sh TARGET...
 
@@ -18,7 +18,7 @@ while IFS= read -r python <&3; do
     "${MAKE:-make}" "$@" PYTHON="$python" VENV=".venv-$version" 3<&- || failed="$failed $version"
 done 3<"$list"
 
-# Where there are none, it has said so.
+# If the newer versions cannot be obtained, newer_pythons.sh has printed the reason.
 if bash "$support/newer_pythons.sh" make; then
     for version in $(bash "$support/newer_pythons.sh" list); do
         echo "=== CPython $version of Debian unstable: make $*"

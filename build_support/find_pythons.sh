@@ -1,10 +1,10 @@
 #!/bin/sh
-# Prints the path of one CPython for each version goproc supports that this machine has, a line each, oldest first:
-# pythonX.Y on PATH, else pyenv's newest X.Y. Used by `make test-all` and .ci/run.
+# For each version that goproc supports, prints the path of one CPython if this machine has one, the oldest version
+# first: pythonX.Y on PATH, else pyenv's newest X.Y. Used by `make test-all` and .ci/run.
 
 supported="3.10 3.11 3.12 3.13 3.14 3.15"
 
-# path_if VERSION COMMAND: the interpreter's own path, when COMMAND runs and is that version (pyenv's shims may not
+# path_if VERSION COMMAND: prints the interpreter's own path, if COMMAND runs and is that version (pyenv's shims may not
 # run).
 path_if() {
     "$2" -c "

@@ -1,5 +1,5 @@
-# Fuzzes every Fuzz function of the engine, one after the other: sh build_support/fuzz.sh TIME
-# What an input has failed with is kept by go under testdata/fuzz beside the test, to be committed with the mending.
+# Runs every Fuzz function of the engine, one after the other: sh build_support/fuzz.sh TIME
+# go keeps an input that fails under testdata/fuzz, beside the test. Commit it with the fix.
 set -eu
 time=$1
 for package in $(go list ./core/... ./capi/...); do

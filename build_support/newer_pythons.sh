@@ -1,15 +1,15 @@
 #!/bin/bash
-# CPython 3.14 and 3.15 with the newest glibc and gcc, as Debian unstable has them: a folder in which commands are run.
+# Makes a folder with Debian unstable: CPython 3.14 and 3.15, the newest glibc and gcc. Runs commands in it.
 # Used by .ci/run and `make test-all`, for the versions that the machine itself does not have.
 #
 #   bash build_support/newer_pythons.sh make           make the folder, unless it is there; needs root, apt and 2 GB
 #   bash build_support/newer_pythons.sh list           print the versions that the folder has and the machine lacks
 #   bash build_support/newer_pythons.sh run COMMAND    run a command in it, in the current folder, with this machine's Go
 #
-# Where it cannot be made, or nothing be run in it, `make` says so in one line and ends with status 1.
-# GOPROC_NEWER_PYTHONS names the folder (default ~/.cache/goproc-unstable). Its file failed.log says what went wrong.
+# If the folder cannot be made, or no command can run in it, `make` prints one line, and exits with status 1.
+# GOPROC_NEWER_PYTHONS names the folder (default ~/.cache/goproc-unstable). <folder>.failed.log has the errors.
 #
-# `run` is a chroot in a mount namespace of its own: what it mounts vanishes with it.
+# `run` uses chroot in a mount namespace of its own, so its mounts vanish when it ends.
 set -euo pipefail
 support=$(cd "$(dirname "$0")" && pwd)
 root=${GOPROC_NEWER_PYTHONS:-$HOME/.cache/goproc-unstable}
@@ -23,7 +23,8 @@ refuse() {
 
 quietly() { "$@" </dev/null >>"$log" 2>&1; }
 
-# The address of Debian's packages that the machine itself uses, if it is a Debian; else nothing: debootstrap knows one.
+# Prints the mirror of Debian that the machine itself uses. Prints nothing if it is not a Debian: then debootstrap uses
+# its default.
 mirror() {
     local found
     found=$(grep -rhoE '^(deb|URIs:) .*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
@@ -37,10 +38,10 @@ make_root() {
         quietly apt-get update -qq || return
         DEBIAN_FRONTEND=noninteractive quietly apt-get install -y -qq debootstrap || return
     fi
-    # In a mount namespace of its own, too: what it has mounted when it fails is not left.
+    # In a mount namespace of its own, so that no mount is left if debootstrap fails.
     quietly unshare --mount debootstrap --variant=minbase --include="$tools" unstable "$new" $(mirror) || return
-    # How the machine reaches the packages holds for the folder, too. The index that a mirror serves may be an older
-    # one; its signature is checked all the same.
+    # Copy the machine's settings for reaching packages (proxies). A mirror may serve an expired index, which is
+    # accepted; its signature is still checked.
     apt-config dump | grep -E '^Acquire::(http|https)::' >"$new/etc/apt/apt.conf.d/90machine" || true
     echo 'Acquire::Check-Valid-Until "false";' >>"$new/etc/apt/apt.conf.d/90machine"
     [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$new/etc/pip.conf"
@@ -54,7 +55,7 @@ make_root() {
     quietly in_root "$new" / apt-get clean
 }
 
-# in_root ROOT FOLDER COMMAND...: the folder, Go and Go's modules are where they are on the machine.
+# in_root ROOT FOLDER COMMAND...: run COMMAND in ROOT. FOLDER, Go and Go's modules have the same paths as outside.
 in_root() {
     export NEWER_ROOT=$1 NEWER_FOLDER=$2 NEWER_GOROOT='' NEWER_MODULES=''
     shift 2
@@ -78,7 +79,7 @@ in_root() {
         for folder in proc dev sys; do mount --rbind /$folder "$NEWER_ROOT/$folder"; done
         [ -z "$NEWER_MODULES" ] || mkdir -p "$NEWER_MODULES"
         bind "$NEWER_FOLDER" "$NEWER_GOROOT" "$NEWER_MODULES" "${PIP_FIND_LINKS:-}" /etc/ssl/certs
-        # Where a distribution keeps Go in several folders, it is a tree of links.
+        # In some distributions GOROOT contains links to other folders: bind these, too.
         for link in "$NEWER_GOROOT"/*; do if [ -L "$link" ]; then bind "$(readlink -f "$link")"; fi; done
         for file in /etc/resolv.conf /etc/hosts; do if [ -e $file ]; then cp $file "$NEWER_ROOT$file"; fi; done
         exec chroot "$NEWER_ROOT" env HOME=/root PATH="$NEWER_GOROOT/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \

@@ -2,8 +2,8 @@
 #
 #   sh build_support/sanitize.sh PYTHON [PYTEST-ARGUMENT ...]
 #
-# PYTHON is an interpreter with goproc and what its tests need. A copy of the package with the other _native is put
-# before it. The sanitizers end the process, parent or worker, that they find anything in, and the test fails.
+# PYTHON: an interpreter with goproc and the requirements of its tests. A copy of the package with the sanitized _native
+# comes first on its path. When a sanitizer finds an error, it ends the process, parent or worker, and the test fails.
 set -eu
 python=$1
 shift
@@ -31,7 +31,8 @@ sanitized() {
     env LD_PRELOAD="${preload# }" PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}" \
         ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allocator_may_return_null=1:quarantine_size_mb=16 UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
-# The interpreter's own memory comes from malloc, so that it is watched, too; what it keeps till the end is no leak. But
-# then no object is placed in an extent: so what does that runs with the usual allocator as well.
+# PYTHONMALLOC=malloc: the sanitizers then check Python's objects, too. Memory that is kept until the end is not
+# reported as a leak. With this allocator no bytes object is placed in an extent, so the tests of placed bytes run again
+# with the usual allocator.
 sanitized PYTHONMALLOC=malloc "$python" -m pytest "$@"
 sanitized "$python" -m pytest -m "not slow" tests/unit/test_native.py tests/unit/test_pool_large.py

@@ -1,4 +1,4 @@
-"""After each test: no child process, no Python thread and no descriptor is left that was not there before it."""
+"""Checks after each test that it has left no child process, no Python thread and no file descriptor behind."""
 
 import gc
 import os
@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-# What is being looked for is gone within milliseconds when it goes at all: a child that is being reaped, a thread that
-# has finished its work.
+# Seconds to wait until nothing is left. A child that is being reaped, or a thread that has finished, is gone within
+# milliseconds; only a leak takes longer.
 PATIENCE = 5
 
 
-# Programs that the tests interrupt inherit it from here, where a shell may have had it ignored: `make test &`.
+# The tests interrupt programs, which inherit SIGINT's disposition from here. A shell may have had it ignored:
+# `make test &`.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of what GOPROC_DISABLE takes out: those marked with its name."""
+    """Leave out the tests of the parts that GOPROC_DISABLE switches off: the tests that are marked with their names."""
     disabled = set(os.environ.get("GOPROC_DISABLE", "").split(","))
     without = [item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))]
     config.hook.pytest_deselected(items=without)
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def _engine():
-    """The engine, the lifeline and the resource tracker live as long as the program: they come before the counting."""
+    """Start the engine, the lifeline and the resource tracker before the first check: they live until the end."""
     from multiprocessing import resource_tracker
 
     import goproc
@@ -46,7 +47,7 @@ def _engine():
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request):
-    if "packaging" in request.path.parts:  # they run without an installed goproc, and start no process of it here
+    if "packaging" in request.path.parts:  # these tests run without an installed goproc, and start no process of it
         yield
         return
     request.getfixturevalue("_engine")
@@ -65,13 +66,13 @@ def nothing_left_behind(request):
 
 
 def _present():
-    """What this process has, each thing as a text."""
+    """Return the threads, children and descriptors of this process, each as a text."""
     present = {f"thread {thread.name}" for thread in threading.enumerate()}
     for task in os.listdir("/proc/self/task"):
         try:
             children = Path(f"/proc/self/task/{task}/children").read_text().split()
         except FileNotFoundError:
-            continue  # a thread that has ended since
+            continue  # the thread has ended meanwhile
         present.update(f"child {child} ({_command(child)})" for child in children)
     for number in os.listdir("/proc/self/fd"):
         try:

@@ -2,34 +2,34 @@
 
     import goproc as multiprocessing          or: python -m goproc program.py, with the program unchanged
 
-Names, arguments, exceptions and meanings are multiprocessing's own; its documentation is the manual.
+Names, arguments, exceptions and behaviour are multiprocessing's own; its documentation is the manual.
 
-The files here bear the standard library's names, for programs import them:
+The files here have the standard library's names, because programs import them:
 
-    context.py              the contexts and Process classes: from a start method's name to the module that starts it
+    context.py              the contexts and Process classes: from a start method to the module that starts processes
     popen_fork.py           starting by fork; waiting, signals and exit status for all three start methods
-    popen_spawn_posix.py    starting by spawn: a clone from the spawn server, or a fresh interpreter
+    popen_spawn_posix.py    starting by spawn: a clone of the spawn server, or a new interpreter
     popen_forkserver.py     starting through the fork server
     forkserver.py           the fork server: its client, and its main function
-    spawn.py                a child's command line, what it is given, and its main function
+    spawn.py                a child's command line, the data that it is sent, and its main function
     pool.py                 Pool, its results, and the other names of multiprocessing.pool
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc
     cli.py, __main__.py     the command: python -m goproc
 
-Behind them are three rooms, and the two compiled extensions:
+The private folders and the two compiled extensions:
 
-    _start/                 how processes start: the servers, what a child does first
-    _pool/                  a pool's inside: tasks, workers, results
-    _common/                what both use: the engine's calls, waiting, the standard library's inside
-    _engine, _native     the Go engine, and the Go-free C half
+    _start/                 how processes start: the servers, and the first steps of a child
+    _pool/                  the implementation of Pool: tasks, workers, results
+    _common/                used by both: the engine's calls, waiting, the standard library's private names
+    _engine, _native        the Go engine, and the part in C, which contains no Go
     __pyinstaller           PyInstaller's hook
 
-What is not replaced (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
-shared_memory, sharedctypes, synchronize, util) is the standard library's own module under goproc's name.
+The other modules (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
+shared_memory, sharedctypes, synchronize, util) are the standard library's own modules under goproc's name.
 
-Neither importing goproc nor starting processes by fork starts a thread or loads the engine. The first Pool() does, or
-the first process that is started by another method.
+`import goproc` and starting a process by fork neither start a thread nor load the engine. The first Pool() loads the
+engine, and so does the first process that is started by spawn or forkserver.
 """
 
 import os
@@ -62,16 +62,16 @@ from .install import install
 
 __getattr__ = submodule_finder("goproc")
 
-# The one place that states the version. The build reads it without importing this file, so it must stay a literal.
+# The version is stated only here. The build reads it without importing this file, so it must stay a literal.
 __version__ = "0.1.0"
 
-# As multiprocessing does: the public functions are the default context's methods.
+# The public functions are the default context's methods, as in multiprocessing.
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
-    # Children are told by their parent.
+    # Only in the main program: children receive the log level from their parent.
     from ._common import log
 
     log.start(os.environ["GOPROC_LOG"])

@@ -1,6 +1,6 @@
-# The public names of goproc: multiprocessing's, and its own. At run time those of multiprocessing are the default
-# context's methods (__init__.py); `make lint` compares the two files (stubtest). A module is imported when a program
-# asks for it, as `goproc.pool`.
+# The public names of goproc: multiprocessing's, and goproc's own. At run time multiprocessing's functions are methods
+# of the default context (__init__.py). `make lint` compares the two files (stubtest). A submodule, such as goproc.pool,
+# is imported when a program first accesses it.
 
 from multiprocessing import process as process
 from multiprocessing import reduction as reducer

@@ -1,12 +1,12 @@
-"""The command: runs an unchanged program with `import multiprocessing` meaning goproc.
+"""The command python -m goproc: runs an unchanged program with `import multiprocessing` meaning goproc.
 
     python -m goproc [--start-method METHOD] [--stats] SCRIPT [ARGS...]
     python -m goproc [...] -m MODULE [ARGS...]
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
 
-The program finds what it would find under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
-attributes, from which spawned children learn what to import. Exceptions leave it with its own frames only.
+The program finds the same as under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
+attributes, from which spawned children learn what to import. Tracebacks show the program's own frames only.
 """
 
 import builtins
@@ -34,19 +34,19 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   -m MODULE               a module, as python -m runs it
   -c CODE                 code in one argument
   --start-method METHOD   the default start method: fork, spawn or forkserver
-  --stats                 print what the engine did to stderr at the end
+  --stats                 print the engine's counters to stderr at the end
   --version               print the version
-  -h, --help              print this
+  -h, --help              print this help
 
-Environment: GOPROC_START_METHOD and GOPROC_STATS=1 do what the options do; GOPROC_PYTHON is the command line of the
-interpreter for spawned processes and the fork server."""
+Environment: GOPROC_START_METHOD and GOPROC_STATS=1 have the same effect as the options. GOPROC_PYTHON is the command
+line of the interpreter for spawned processes and the fork server."""
 
 
 def main(argv: "list[str] | None" = None) -> None:
-    """Run the command, and let the program's own end be this interpreter's.
+    """Run the command. The interpreter ends as the program ends.
 
-    argv: the command's arguments, without its name; None for sys.argv[1:]. Raises what the program raises. Exits, by
-    SystemExit, with status 2 and the usage when the command line is wrong, or the script cannot be opened.
+    argv: the command's arguments, without its name; None for sys.argv[1:]. Raises the program's exception. Raises
+    SystemExit with status 2 when the command line is wrong, or the script cannot be opened.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options, program = _parse(arguments)
@@ -60,7 +60,7 @@ def main(argv: "list[str] | None" = None) -> None:
 
 
 def _parse(arguments):
-    """Split the command line into goproc's options and (the function that runs the program, what it is given)."""
+    """Split the command line; return (options, (run, program)). run(module, program) runs the program."""
     options = {"start_method": None, "stats": False}
     while arguments:
         argument = arguments.pop(0)
@@ -86,7 +86,7 @@ def _parse(arguments):
         elif argument == "-" or not argument.startswith("-"):
             sys.argv = [argument, *arguments]
             return options, (_run_stdin if argument == "-" else _run_script, argument)
-        elif len(argument) > 2 and argument[1] in "mc":  # -cCODE, as python takes it
+        elif len(argument) > 2 and argument[1] in "mc":  # -cCODE and -mMODULE, which python accepts, too
             sys.argv = [argument[:2], *arguments]
             return options, (_run_module if argument[1] == "m" else _run_code, argument[2:])
         else:
@@ -111,7 +111,7 @@ def _refuse(message):
 
 
 def _run_as_main(run, program):
-    """Call run(module, program) with a fresh module in the place of `__main__`."""
+    """Call run(module, program) with a new module as `__main__`."""
     module = types.ModuleType("__main__")
     if sys.version_info < (3, 14):
         module.__annotations__ = {}
@@ -127,7 +127,7 @@ def _run_as_main(run, program):
 
 
 def _hide_own_frames(error):
-    """Let the interpreter print error as if it had run the program itself: without the frames of this module."""
+    """Let the interpreter print error without the frames of this module, as if it had run the program itself."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_globals is globals():
         traceback = traceback.tb_next
@@ -138,12 +138,12 @@ def _hide_own_frames(error):
         value.__traceback__ = sys.last_traceback = traceback
         program_hook(kind, value, traceback)
 
-    # On its way out the exception collects these frames again; only the hook can remove them.
+    # While the exception propagates, these frames are added to its traceback again. Only the hook can remove them.
     sys.excepthook = excepthook
 
 
-#: Whether python has put something at the front of sys.path: for -m goproc the current folder, if there is one; for the
-#: console command the folder of that.
+#: Whether python has added a folder at the front of sys.path. For python -m goproc this is the current folder, if it
+#: exists; for the console command, the folder of the command.
 _has_first_path = True
 
 
@@ -156,7 +156,7 @@ def _find_first_path():
 
 
 def _current_folder():
-    """Return the current folder, None if it has been deleted, or cannot be reached."""
+    """Return the current folder, None if it has been deleted or cannot be accessed."""
     try:
         return os.getcwd()
     except OSError:
@@ -164,7 +164,7 @@ def _current_folder():
 
 
 def _set_first_path(entry):
-    """Put entry where python puts a program's own folder."""
+    """Put entry at the front of sys.path, where python puts a program's own folder."""
     if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
         return
     if _has_first_path and sys.path:
@@ -174,7 +174,7 @@ def _set_first_path(entry):
 
 
 def _without_folder():
-    """Take away what python has put at the front of sys.path: it puts nothing there for this program."""
+    """Remove the folder that python has added at the front of sys.path: for this program python would add none."""
     if _has_first_path and sys.path:
         del sys.path[0]
 
@@ -187,7 +187,7 @@ def _absolute(path):
 
 
 def _folder_of(path):
-    """Return the folder of a program, as python puts it into sys.path. A pipe has none of its own."""
+    """Return the folder of a program, as python puts it into sys.path. path may be a pipe, such as /dev/fd/63."""
     try:
         return os.path.dirname(os.path.realpath(path, strict=True))
     except OSError:

@@ -2,8 +2,8 @@
 
 It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
 
-Of what it imports, it uses tempfile for the address of a Listener alone. That takes longer to import than all the rest
-of a pool, and imports random, which each forked child seeds anew. So if goproc is the first to import this module,
+It uses tempfile only for the address of a Listener. tempfile takes longer to import than all the rest of a pool, and it
+imports random, which each forked child seeds again. So if goproc is the first to import multiprocessing.connection,
 tempfile is imported when it is used.
 """
 

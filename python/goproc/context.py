@@ -1,12 +1,12 @@
-"""The contexts and the Process classes: where a start method's name becomes the module that starts the process.
+"""The contexts and the Process classes: they map the name of a start method to the module that starts the process.
 
     goproc.Process ─▶ Process._Popen ─▶ DefaultContext ─▶ ForkProcess       ─▶ popen_fork.Popen
     get_context("spawn").Process ─────────────────────▶ SpawnProcess      ─▶ popen_spawn_posix.Popen
     get_context("forkserver").Process ────────────────▶ ForkServerProcess ─▶ popen_forkserver.Popen
 
-Each class derives from its namesake in multiprocessing.context, and so do the contexts: whatever accepts
-multiprocessing's (concurrent.futures, joblib, isinstance checks) accepts these, and all that is not overridden here
-(locks, queues, managers, shared memory) is the standard library's own, on our processes.
+Each class here derives from the class of the same name in multiprocessing.context. So code that accepts
+multiprocessing's contexts and processes (concurrent.futures, joblib, isinstance checks) accepts these, too. Everything
+that is not overridden here (locks, queues, managers, shared memory) is the standard library's own.
 """
 
 import functools
@@ -19,20 +19,20 @@ from ._common import start_methods, stdlib
 
 __all__ = ()
 
-#: The start method that the running interpreter's multiprocessing uses when none is set; None until it is needed.
+#: The start method that this interpreter's multiprocessing uses when none is set. None: not determined yet.
 _interpreters_default: "str | None" = stdlib.interpreters_default()
 
 _VARIABLE = "GOPROC_START_METHOD"
 
-#: The module, once a process has been started by fork: a child of that should not have to look for it.
+#: The module popen_fork, once a process has been started by fork. So a forked child need not import it again.
 _popen_fork: "ModuleType | None" = None
 
 
 def _tracked(name):
-    """Return multiprocessing's method name, that makes semaphores, with the resource tracker started before it.
+    """Wrap the method `name` of multiprocessing's contexts, which makes semaphores: start the resource tracker first.
 
-    Such a semaphore has a name until the tracker has been told of it. To start the tracker in between takes long enough
-    for a program to be killed, and the semaphore would stay.
+    multiprocessing makes a named semaphore, and then registers it with the resource tracker, which unlinks it if the
+    program is killed. If the tracker had to be started in between, a program killed in that time would leave it behind.
     """
     make = getattr(_standard.BaseContext, name)
 
@@ -48,7 +48,7 @@ def _tracked(name):
 
 
 class BaseContext(_standard.BaseContext):
-    """What goproc's contexts have in common. Source: multiprocessing.context.BaseContext."""
+    """The base class of goproc's contexts. Source: multiprocessing.context.BaseContext."""
 
     Lock, RLock, Condition, Event, Barrier = map(_tracked, ("Lock", "RLock", "Condition", "Event", "Barrier"))
     Semaphore, BoundedSemaphore = map(_tracked, ("Semaphore", "BoundedSemaphore"))
@@ -62,7 +62,7 @@ class BaseContext(_standard.BaseContext):
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(), **options)
 
     def freeze_support(self):
-        """In a frozen executable that was started to be a child process: be that child, then exit. Else do nothing."""
+        """In a frozen executable that was started as a child process: run the child, then exit. Else do nothing."""
         if getattr(sys, "frozen", False):
             from .spawn import freeze_support
 
@@ -71,33 +71,36 @@ class BaseContext(_standard.BaseContext):
     def set_executable(self, executable):
         """Set the interpreter that runs spawned processes and the fork server.
 
-        executable: a path (str, bytes or path object), or a whole command line in one str, "python3 -X dev", which is
-        split as a shell would and whose program is looked up in PATH. None makes starting fail.
+        executable: a path (str, bytes or path object), or a whole command line in one str, such as "python3 -X dev". A
+        command line is split as a shell does, and its program is looked up in PATH. After None, no process can be
+        started by these methods.
 
-        Raises ValueError for a command line that cannot be split. It takes effect for the next process; a running fork
-        server stays.
+        Takes effect for the next process; a running fork server is not replaced. Raises ValueError for a command line
+        that cannot be split. Source: multiprocessing.set_executable.
         """
         from .spawn import set_executable
 
         set_executable(executable)
 
     def set_forkserver_preload(self, module_names, *, on_error="ignore"):
-        """Set the modules that the fork server imports before it forks; ["__main__"] unless set.
+        """Set the modules that the fork server imports before it forks. The default is ["__main__"].
 
-        on_error: what the server does when one cannot be imported: "ignore" it, "warn" (ImportWarning), or "fail": then
-        it prints the traceback and ends, and starting processes raises EOFError. All versions of Python accept it.
+        module_names: a list of str. on_error: what the server does when a module cannot be imported. "ignore": it goes
+        on. "warn": it issues an ImportWarning. "fail": it prints the traceback and exits, and starting a process raises
+        EOFError. goproc accepts on_error in all versions of Python.
 
-        Raises TypeError unless module_names is a list of str, ValueError for another on_error. A running server stays
-        as it is. Source: multiprocessing.set_forkserver_preload of Python 3.15.
+        A running server is not changed. Raises TypeError unless module_names is a list of str, ValueError for another
+        on_error. Source: multiprocessing.set_forkserver_preload of Python 3.15.
         """
         from .forkserver import set_forkserver_preload
 
         set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method=None):
-        """Return the context for a start method, or this one for None. Raises ValueError for an unknown name.
+        """Return the context for a start method; for None, this context. Raises ValueError for an unknown name.
 
-        Contexts that others have added to multiprocessing's, such as joblib's "loky", are found, too.
+        Contexts that a library has added to multiprocessing's, such as joblib's "loky", are found, too.
+        Source: multiprocessing.get_context.
         """
         if method is None:
             return self
@@ -143,7 +146,7 @@ class ForkProcess(_standard.ForkProcess):
 
 
 class SpawnProcess(_standard.SpawnProcess):
-    """A process started as a fresh interpreter."""
+    """A process started as a new interpreter."""
 
     @staticmethod
     def _Popen(process_obj):
@@ -196,9 +199,9 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
     def _default_context(self):
         return _concrete_contexts[default_start_method()]
 
-    # By name: BaseContext comes first among the bases.
+    # DefaultContext's methods are named here again, because BaseContext comes first in the method resolution order.
     def get_context(self, method=None):
-        """Return the context for a start method; for None the current one, which is settled by that."""
+        """Return the context for a start method; for None the current one, whose start method is then fixed."""
         if method is None:
             if self._actual_context is None:
                 self._actual_context = self._default_context
@@ -219,7 +222,7 @@ _default_override: "str | None" = None  # from the command line's --start-method
 def default_start_method() -> str:
     """Return the start method of a program that sets none.
 
-    Raises ValueError if the environment variable GOPROC_START_METHOD names none.
+    Raises ValueError if the environment variable GOPROC_START_METHOD has an unknown name.
     """
     if _default_override is not None:
         return _default_override

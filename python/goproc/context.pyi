@@ -1,4 +1,4 @@
-# The public types of context.py. What is not here is as in the contexts of multiprocessing.
+# The public types of context.py. Everything else has the types of multiprocessing's contexts.
 
 import os
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ class BaseContext(_standard.BaseContext):
     def set_forkserver_preload(
         self, module_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "ignore"
     ) -> None: ...
-    @overload  # type: ignore[override]  # goproc's contexts, which derive from the standard library's
+    @overload  # type: ignore[override]  # returns goproc's contexts, which derive from the standard library's
     def get_context(self, method: None = None) -> Self: ...
     @overload
     def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
@@ -56,7 +56,7 @@ class ForkServerContext(BaseContext, _standard.ForkServerContext):
 class DefaultContext(BaseContext, _standard.DefaultContext):
     Process: ClassVar[type[Process]]
     def __init__(self) -> None: ...
-    @overload  # type: ignore[override]  # the standard library's stubs say that it is never None
+    @overload  # type: ignore[override]  # typeshed says that it never returns None
     def get_start_method(self, allow_none: Literal[False] = False) -> str: ...
     @overload
     def get_start_method(self, allow_none: bool) -> str | None: ...

@@ -4,13 +4,13 @@
     └── multiprocessing.ProcessError
         ├── BufferTooShort, AuthenticationError   (the standard library's own)
         ├── TimeoutError                 (the standard library's own)
-        │   └── TaskTimeoutError         the task ran longer than it was allowed
+        │   └── TaskTimeoutError         the task ran longer than its limit
         ├── EngineError                  the engine cannot go on, or is closed
         ├── WorkerLostError              a pool's worker ended while it ran the task
-        └── CancelledError               the task was withdrawn, or its pool terminated
+        └── CancelledError               the task was withdrawn, or its pool was terminated
 
-Where the standard library has an exception, that one is raised: OSError when the kernel refuses, ValueError, TypeError
-and AssertionError for wrong use, with multiprocessing's own texts.
+For all other errors goproc raises the standard library's exceptions: OSError when the kernel refuses a system call;
+ValueError, TypeError and AssertionError for wrong use, with multiprocessing's own texts.
 """
 
 import signal as _signal
@@ -22,20 +22,20 @@ __all__ = ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError
 class EngineError(ProcessError):
     """The engine refuses the call: it was poisoned by an internal error, which the message names, or it is closed.
 
-    The interpreter lives on. What ran before goes on running and can still be terminated and joined; new processes
-    cannot be started.
+    The interpreter goes on. Running processes go on, and can be terminated and joined. New processes cannot be started.
     """
 
 
 class WorkerLostError(ProcessError):
-    """A pool's worker ended while it ran the task: it was killed, crashed, or left by os._exit().
+    """A pool's worker ended while it ran the task: it was killed, crashed, or called os._exit().
 
-    pid: of the worker. exitcode: how it ended, as Process.exitcode. signal: the signal that ended it, None if none did.
-    function: the name of what it ran, None if it is not known. index: the item's place in the input of a map, from 0.
-    If the task was a chunk, index is the place of the first of its count items. None for apply. argument: a short str
-    of the arguments, None if they cannot be told, as when they take more than 16 KiB.
+    pid: the worker's process id. exitcode: the worker's exit code, as Process.exitcode. signal: the signal that ended
+    the worker, None if it exited. function: the name of the task's function, None if it is not known. index: the
+    position of the task's first item in the input of a map, from 0; None for apply. count: the number of the task's
+    items. argument: a short text of the arguments, None if they cannot be shown, for instance because they take more
+    than 16 KiB.
 
-    If no worker can begin, `__cause__` is what the last worker's initializer or imports raised.
+    If no worker can begin, `__cause__` is the exception of the last worker's initializer or imports.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class WorkerLostError(ProcessError):
         count: int = 1,
         argument: "str | None" = None,
     ) -> None:
-        # All arguments are kept in args, by which exceptions are pickled.
+        # All arguments must be in args, because pickle makes an exception from its args.
         super().__init__(pid, exitcode, function, births, reason, index, count, argument)
         self.pid: int = pid
         self.exitcode: int = exitcode
@@ -77,10 +77,10 @@ class WorkerLostError(ProcessError):
 
 
 class TaskTimeoutError(TimeoutError):
-    """The task ran longer than the timeout or task_timeout that it was given. The worker that ran it has been ended.
+    """The task ran longer than its timeout or task_timeout. Its worker has been ended.
 
-    pid: of that worker. limit: how long the task was allowed to run, in seconds. function, index, count, argument:
-    which task it was, as of WorkerLostError.
+    pid: the worker's process id. limit: how long the task was allowed to run, in seconds. function, index, count,
+    argument: which task it was, as in WorkerLostError.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class CancelledError(ProcessError):
 
 
 def task_named(function: "str | None", index: "int | None", count: int, argument: "str | None") -> str:
-    """Return words for a task, to stand in a sentence; the arguments are those of WorkerLostError."""
+    """Return the name of a task for use in a sentence. The arguments are attributes of WorkerLostError."""
     if count > 1 and index is not None:
         text = f"{function or 'a chunk'}{'()' if function else ''} on items {index} to {index + count - 1} of the input"
         return text if argument is None else f"{text}, {argument},"

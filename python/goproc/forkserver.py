@@ -1,4 +1,4 @@
-"""The fork server: its client, and the server's own main loop. Mirrors multiprocessing/forkserver.py.
+"""The fork server: its client, and its main function. Mirrors multiprocessing/forkserver.py.
 
     this process                                   the server: a Python process with one thread and no Go
     ────────────                                   ────────────────────────────────────────────────────
@@ -7,10 +7,10 @@
     connect_to_new_process()                                                              │
       └▶ engine (Go): ── descriptors ────────────────────────────────────────────────────▶ spawn.main()
 
-Each engine has a server of its own, and talks to it over a private socket pair (SOCK_SEQPACKET): there is no address
-that another process could connect to. The server ends when the other end of its socket is closed, so it cannot outlive
-the process that started it. A child is sent descriptors: first the process object's memfd, then the resource tracker's
-pipe, then those that belong to the pickled objects.
+Each engine has its own server, and talks to it over a private socket pair (SOCK_SEQPACKET). So there is no address that
+another process could connect to. The server exits when the other end of its socket is closed, so it cannot outlive the
+process that started it. A child is sent descriptors: first the process object's memfd, then the resource tracker's
+pipe, then the descriptors in the pickled objects.
 """
 
 import gc
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
-#: What one message can carry: SCM_MAX_FD.
+#: The most descriptors in one message: SCM_MAX_FD of the kernel.
 MAXFDS_TO_SEND = 253
 
 
 class ForkServer:
-    """The client's side. Source: multiprocessing.forkserver.ForkServer."""
+    """The client of the fork server. Source: multiprocessing.forkserver.ForkServer."""
 
     def __init__(self) -> None:
         self._inherited_fds: list[int] | None = None
@@ -45,20 +45,19 @@ class ForkServer:
 
     @property
     def _forkserver_pid(self) -> "int | None":
-        """The server's pid, None if this process has none running."""
+        """The pid of this process's server, None if no server runs."""
         return calls.server_pid("forkserver")
 
     def _stop(self) -> None:
-        """Stop the server, if one runs, and wait for its end. The next process starts another."""
+        """Stop the server, if it runs, and wait for its end. The next process that is started starts a new server."""
         calls.stop_server("forkserver")
 
     def set_forkserver_preload(
         self, modules_names: "list[str]", *, on_error: "Literal['ignore', 'warn', 'fail']" = "ignore"
     ) -> None:
-        """Set the names of the modules that a server started from now on imports first; `__main__` is the program's.
+        """Set the modules that the next server imports before it forks; see context.BaseContext.set_forkserver_preload.
 
-        on_error: what it does when one cannot be imported: "ignore", "warn" or "fail". Raises TypeError unless all
-        names are str, ValueError for another on_error.
+        Raises TypeError unless all names are str, ValueError for an unknown on_error.
         """
         if on_error not in ("ignore", "warn", "fail"):
             raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
@@ -68,11 +67,11 @@ class ForkServer:
         self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> "list[int] | None":
-        """Return the descriptors that this process was sent by its parent; None if no fork server started it."""
+        """Return the descriptors that the parent sent to this process; None if no fork server started it."""
         return self._inherited_fds
 
     def ensure_running(self) -> None:
-        """Start this process's server unless it runs. Raises OSError if that fails."""
+        """Start this process's server, unless it runs. Raises OSError if that fails."""
         tracker_fd = spawn.tracker_fd()
         if calls.server_pid("forkserver"):
             return
@@ -113,7 +112,7 @@ class ForkServer:
         data = {}
         if self._preload_modules:
             data = spawn.get_preparation_data("ForkServer")
-            # These belong to the children, who are sent them themselves.
+            # Each child is sent its own values of these.
             for key in ("name", "authkey", "log_to_stderr", "log_level"):
                 data.pop(key, None)
             if "__main__" not in self._preload_modules:
@@ -125,9 +124,9 @@ class ForkServer:
 
 
 def _parts_in_use():
-    """The parts of multiprocessing and goproc that this program has imported: its children will need them, too.
+    """Return the modules of multiprocessing and goproc that this program has imported: its children need them, too.
 
-    Not those of a pool's own side: its workers need the module worker, and what that imports.
+    The modules of the parent's side of a pool are left out: a worker needs only _pool.worker and what that imports.
     """
     return [
         name
@@ -139,8 +138,8 @@ def _parts_in_use():
 
 
 def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> None:
-    """Run the fork server: its interpreter's main function. All four descriptors are inherited. Does not return."""
-    # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
+    """The main function of the fork server's interpreter. All four descriptors are inherited. Does not return."""
+    # Ctrl-C must not end the server; the server exits when its client does.
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     _native.take_title(f"goproc: fork server of {os.getppid()}")
@@ -153,14 +152,14 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         from ._common.log import teller
 
         tell = teller("fork server")
-    # From 3.13 on a child runs exit functions: until 3.13.1 those of `__main__`, too, which multiprocessing failed to
-    # preload, so that a child imported it; then none of what has been preloaded.
+    # From 3.13 on a child runs exit functions. Until 3.13.1 also those of `__main__`: multiprocessing failed to preload
+    # it, so that the child imported it. From 3.13.2 on, none of preloaded modules.
     if (3, 13) <= sys.version_info < (3, 13, 2):
         stdlib.forget_exit_functions()
     _preload(data, *modules)
     if sys.version_info >= (3, 13, 2):
         stdlib.forget_exit_functions()
-    # Each child is sent this pipe. The tracker ends with its last writer, and the server would be one for ever.
+    # Each child is sent this pipe. The server must close it: the tracker ends when no process has the pipe open.
     os.close(tracker_fd)
     tracker._fd = None
     stdlib.close_stdin()
@@ -169,11 +168,12 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     set_by_preload = signal.signal(signal.SIGINT, signal.SIG_IGN)
     if set_by_preload not in (signal.SIG_IGN, None):
         interrupt_handler = set_by_preload
-    # Ignored, as by the program, the kernel would tell nobody how children have ended. They get back what was set.
+    # If SIGCHLD were ignored, as a program may set it, the kernel would drop the children's exit statuses. The children
+    # get back the handler that was set.
     child_handler = signal.getsignal(signal.SIGCHLD)
     if child_handler is not None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # What is imported stays: the children need not look through it, which would copy its pages.
+    # Freeze all objects: otherwise the garbage collector of each child would visit them, and so copy their pages.
     gc.collect()
     gc.freeze()
     server_pid, code = os.getpid(), 1
@@ -192,16 +192,17 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     finally:
         if os.getpid() != server_pid:
             popen_fork.leave(code)
-        # Not through the interpreter's exit: preloaded threads and exit functions are the program's business.
+        # os._exit(), because the server must not run the program's exit functions, nor wait for its threads.
         stdlib.run_finalizers()
         stdlib.flush_streams()
         os._exit(0)
 
 
 def _preload(data, modules, on_error, parts):
-    """Import what the children need, `__main__` first.
+    """Import the modules that the children need, `__main__` first. parts: modules whose errors are always ignored.
 
-    What fails to import is left to them, unless on_error says otherwise: they raise the error.
+    on_error: "ignore": a module that fails is imported again by the children, which raise the error. "warn": also warn.
+    "fail": raise the error here.
     """
     stdlib.is_inheriting(True)
     try:
@@ -222,7 +223,10 @@ def _preload(data, modules, on_error, parts):
 
 
 def _handle_preload(preload, main_path=None, sys_path=None, sys_argv=None, on_error="ignore"):
-    """Import the modules of preload. Source: multiprocessing.forkserver._handle_preload of Python 3.15."""
+    """Import the modules of preload. goproc does not call this; it is here because multiprocessing's module has it.
+
+    Source: multiprocessing.forkserver._handle_preload of Python 3.15.
+    """
     data = {"init_main_from_path": main_path, "sys_path": sys_path, "sys_argv": sys_argv}
     if "__main__" not in preload:
         del data["init_main_from_path"]

@@ -1,19 +1,20 @@
-"""Makes `import multiprocessing` mean goproc, in this process and in the children it starts.
+"""Makes `import multiprocessing` mean goproc, in this process and in its children.
 
-The package `multiprocessing` is changed in place, and in four ways, so that the order of imports does not matter:
+The package `multiprocessing` is changed in place, in four ways, so that the order of imports does not matter:
 
     its public names           become goproc's, for `multiprocessing.Pool` and `from multiprocessing import Pool`
     its default context        shares its state with goproc's, for bound methods of it that were imported before
-    its concrete contexts      become goproc's, for get_context("spawn") by whatever way
-    its modules pool, popen_*  become goproc's, for `import multiprocessing.pool` and for its own Process classes, which
-    and forkserver             import the module that starts them when they start
+    its concrete contexts      become goproc's, for every get_context("spawn")
+    its modules pool, popen_*  become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
+    and forkserver             classes, which import popen_* when they start a process
 
-Classes that were imported before keep their identity, so instances of them can still be pickled.
+Classes that were imported before keep their identity, so that their instances can still be pickled.
+docs/design/install.md says why.
 """
 
 import multiprocessing
 import sys
-from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _frozen_importlib_external import PathFinder
 
 from . import context
@@ -33,9 +34,9 @@ _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 def install() -> None:
     """Make the module multiprocessing mean goproc, for the rest of this program and in all its children.
 
-    Calling it again does nothing. Best called before other modules are imported: a `Pool` class that somebody has
-    imported from multiprocessing.pool before stays the standard library's (its processes are goproc's all the same). A
-    start method that has been set with multiprocessing stays set.
+    A second call does nothing. Call it before other modules are imported: a Pool that was imported from
+    multiprocessing.pool before stays the standard library's class, though its processes are goproc's. A start method
+    that has been set with multiprocessing stays set.
     """
     if stdlib.installed:
         return
@@ -72,10 +73,11 @@ def _put_in_place(theirs, module) -> None:
 
 
 class _ModuleReplacer:
-    """A finder on sys.meta_path: importing one of multiprocessing's modules gives goproc's own, when it is imported.
+    """A finder on sys.meta_path: importing one of multiprocessing's modules imports goproc's module instead.
 
-    Not before: a spawned child that needs no pool should not pay for one. While goproc's module is being imported the
-    name still means the standard library's, for goproc.pool takes from multiprocessing.pool what it does not replace.
+    It does so only when the module is imported: a spawned child that uses no pool should not import one. While goproc's
+    module is being imported, the name still means the standard library's module, because goproc.pool takes from
+    multiprocessing.pool everything that it does not replace.
     """
 
     @classmethod
@@ -96,7 +98,7 @@ class _ModuleReplacer:
 
 
 class _AliasLoader:
-    """Loads one of multiprocessing's modules by giving goproc's, which is complete, that name too."""
+    """Loads one of multiprocessing's modules by returning goproc's module, which is imported completely before."""
 
     @staticmethod
     def create_module(spec):
@@ -106,11 +108,11 @@ class _AliasLoader:
 
     @staticmethod
     def exec_module(module):
-        module.__spec__ = module.__spec__.loader_state  # the import system has put the alias's in its place
+        module.__spec__ = module.__spec__.loader_state  # the import system has replaced it by the alias's spec
 
 
 class _ReplacingLoader:
-    """Loads one of goproc's modules, and then lets it take the place of multiprocessing's."""
+    """Loads one of goproc's modules, and then replaces multiprocessing's module by it."""
 
     def __init__(self, loader, theirs):
         self._loader = loader

@@ -1,6 +1,6 @@
-"""Pool, its results, and the other names of multiprocessing.pool. What is behind them is in the folder _pool.
+"""Pool, its results, and the other names of multiprocessing.pool. The implementation is in the folder _pool.
 
-Programs replace names of this module, and parts of Pool, by their own: _pool/parts.py.
+Programs may replace names of this module, and parts of Pool, by their own; _pool/parts.py handles that.
 """
 
 from ._pool import parts
@@ -16,14 +16,14 @@ from ._pool.results import (  # noqa: F401  (names of multiprocessing.pool)
 
 __all__ = ["Pool", "ThreadPool"]  # noqa: F822  (see __getattr__)
 
-# Other names of the standard library's module, which pickles and users' code look for here.
+# Other names of the standard library's module: pickles refer to them, and programs import them from here.
 INIT, RUN, CLOSE, TERMINATE = _standard.INIT, _standard.RUN, _standard.CLOSE, _standard.TERMINATE
 mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
 ExceptionWithTraceback, RemoteTraceback = _standard.ExceptionWithTraceback, _standard.RemoteTraceback
 rebuild_exc = _standard.rebuild_exc
 MaybeEncodingError = _standard.MaybeEncodingError
 TimeoutError = _standard.TimeoutError
-worker = _standard.worker  # for programs' own workers, with queues; the engine's is in _pool/worker.py
+worker = _standard.worker  # for workers of a program's own, with queues; the engine's worker is in _pool/worker.py
 AsyncResult = ApplyResult
 
 
@@ -40,11 +40,11 @@ def _inside():
 
 
 parts.queue_pool, parts.inside = _queue_pool, _inside
-parts.watch(globals(), Pool, _standard.Pool)
+parts.record_originals(globals(), Pool, _standard.Pool)
 
 
 def __getattr__(name):
-    """Return other names of multiprocessing's module: programs that derive from Pool use its imports, too."""
+    """Return any other name of multiprocessing.pool: programs that derive from Pool also use what it imports."""
     if name == "ThreadPool":
         return _queue_pool().ThreadPool
     if name.startswith("__"):

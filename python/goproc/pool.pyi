@@ -1,5 +1,5 @@
-# The public types of pool.py. They are not in pool.py: for generic classes it would have to import typing, which takes
-# longer than loading the engine. `make lint` compares the two files (stubtest).
+# The public types of pool.py. They are not in pool.py: generic classes need `import typing`, which takes longer than
+# loading the engine. `make lint` compares the two files (stubtest).
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
@@ -67,7 +67,7 @@ AsyncResult = ApplyResult
 
 class MapResult(ApplyResult[list[_T]], _MapResult[_T]): ...
 
-# With a chunksize above 1, imap's iterator is of another class, which has the same methods.
+# With a chunksize above 1, imap returns an object of another class, which has the same methods.
 class IMapIterator(_IMapIterator[_T]):
     def next(self, timeout: float | None = None) -> _T: ...
     def __next__(self, timeout: float | None = None) -> _T: ...
@@ -217,7 +217,7 @@ class Pool(_Pool):
     def terminate(self) -> None: ...
     def join(self) -> None: ...
 
-# Its methods are the standard library's, so they take no limits.
+# ThreadPool's methods are the standard library's, so they have no argument timeout or task_timeout.
 class ThreadPool(_ThreadPool, Pool):
     def __init__(
         self,
@@ -258,7 +258,7 @@ class ThreadPool(_ThreadPool, Pool):
         callback: Callable[[list[_T]], object] | None = None,
         error_callback: _ErrorCallback = None,
     ) -> MapResult[_T]: ...
-    # Without cancel() for a chunksize above 1.
+    # With a chunksize above 1, the iterator has no cancel().
     def imap(  # type: ignore[override]
         self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
     ) -> _IMapIterator[_T]: ...

@@ -1,8 +1,8 @@
-"""Starts a process by fork, and watches processes however they were started. Mirrors multiprocessing/popen_fork.py.
+"""Starts a process by fork, and watches processes of all start methods. Mirrors multiprocessing/popen_fork.py.
 
     Popen._launch:  _native.start() (C): fork() ─┬─ parent ──▶ the sentinel is the child's pidfd, in a seat that the
-                                                    │             engine's reaper watches, when there is an engine
-                                                    └─ child ───▶ process_obj._bootstrap()
+                                                 │             engine's reaper watches, when there is an engine
+                                                 └─ child ───▶ process_obj._bootstrap()
 
     When no seat is left:  ForkPrepare (Go) ──▶ _native.fork() (C) ──▶ ForkCommit (Go)
 
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
 
-#: From 3.13 on a child runs the exit functions that it registers itself.
+#: Whether a child runs the exit functions that it has registered, as with multiprocessing from Python 3.13 on.
 _RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
 
 
 class _KeepingTracker:
-    """A with statement around a fork, after which the child goes on to use the resource tracker of its parent.
+    """A context manager around a fork: the child goes on to use the resource tracker of its parent.
 
-    Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. It would get a tracker of its
-    own, which unlinks at the child's end what the parent still uses. Source: multiprocessing.popen_fork.Popen._launch.
+    Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. Then the child would start a
+    tracker of its own, which unlinks resources at the child's end though the parent still uses them.
+    Source: multiprocessing.popen_fork.Popen._launch.
     """
 
     def __enter__(self) -> None:
@@ -47,7 +48,7 @@ class _KeepingTracker:
 
     @staticmethod
     def _set(keep: bool) -> None:
-        # Where the module has not been imported, or a spawned child has put it off, there is no handler that closes.
+        # If the module has not been imported, or is deferred (deferred_imports.py), no fork handler closes the pipe.
         module = sys.modules.get("multiprocessing.resource_tracker")
         if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
             intent.preserve_fd = keep
@@ -56,7 +57,8 @@ class _KeepingTracker:
 keeping_tracker: _KeepingTracker = _KeepingTracker()
 
 
-# The defaults of the arguments, here and in Popen.__del__, are for the end of the program, when this module is cleared.
+# Default arguments hold the names that are needed, here and in Popen.__del__: at the end of the program, this module's
+# globals are cleared.
 def _forget(process_id, native=_native, engine=engine, refused=EngineError):
     if (process_id < 0 and native.forget(process_id)) or not engine.is_loaded():
         return
@@ -67,10 +69,10 @@ def _forget(process_id, native=_native, engine=engine, refused=EngineError):
 
 
 class _Child(list):
-    """What _native.start() notes of a child, or in it, before a signal handler can run: so the child is never lost.
+    """A record of a forked child. _native.start() fills it in before a signal handler can run, so no child is lost.
 
-    id: of its seat; pid: its process id. Both are 0 in the child itself. descriptor: the child's sentinel; in the
-    child, its end of the lifeline. All are None before there is a child.
+    id: the id of its seat. pid: its process id. Both are 0 in the child itself. descriptor: in the parent, the child's
+    sentinel; in the child, its end of the lifeline. All three are None until the fork.
     """
 
     def __init__(self) -> None:
@@ -92,8 +94,8 @@ class _Child(list):
 class Popen:
     """A child process.
 
-    Attributes: pid; sentinel (a pidfd, readable once the process has ended); returncode (None until poll() or wait()
-    has seen the end, then the exit status, or minus the number of the signal that ended it).
+    pid: its process id. sentinel: a pidfd, which is readable once the process has ended. returncode: None until poll()
+    or wait() has seen the end; then the exit status, or minus the number of the signal that ended it.
     Source: multiprocessing.popen_fork.Popen.
     """
 
@@ -101,8 +103,8 @@ class Popen:
     sentinel: int
     returncode: "int | None"
     method: str = "fork"
-    _id = 0  # of the seat, if it is negative, or of the engine's entry; 0 when there is neither
-    _registered = False  # with the event loop of gevent
+    _id = 0  # negative: the id of a seat; positive: the id of an entry of the engine; 0: neither
+    _registered = False  # whether gevent's event loop watches the process
 
     def __init__(self, process_obj: "BaseProcess") -> None:
         stdlib.flush_streams()
@@ -114,13 +116,13 @@ class Popen:
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Return the number under which the child will find fd: a forked child has it already."""
+        """Return fd: a forked child has all descriptors of its parent, under the same numbers."""
         return fd
 
     def poll(self, flag: int = os.WNOHANG) -> "int | None":
         """Return the return code, or None while the process runs. With flag 0, wait for its end first.
 
-        In a process other than the one that started it the answer is None, as with multiprocessing.
+        Returns None in any process but its parent, as with multiprocessing.
         """
         if self.returncode is None and self._owner == os.getpid():
             if flag != os.WNOHANG:
@@ -133,7 +135,10 @@ class Popen:
         return self.returncode
 
     def wait(self, timeout: "float | None" = None) -> "int | None":
-        """Wait for the end of the process, for at most timeout seconds; return the return code, or None if it runs."""
+        """Wait for the end of the process, for at most timeout seconds; None for no limit.
+
+        Returns the return code, or None if the process still runs.
+        """
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -144,14 +149,14 @@ class Popen:
                 if code is not None:
                     self.returncode = code
                 return code
-            # The engine has adopted it, or another thread, which has joined it, has given it up.
+            # The engine has adopted the process, or another thread has joined it and released the seat.
             if self.returncode is not None:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
         if self._has_sentinel() and not (cooperative if patched else _native).wait_readable(self.sentinel, timeout):
             return None
-        # A fork server's child has two messengers: its pidfd, and the server that reaps it. The second may be later.
+        # The sentinel of a fork server's child may be readable before the server, which reaps it, has sent its status.
         pause = 0.00005
         while Popen.poll(self) is None:
             if deadline is not None and time.monotonic() >= deadline:
@@ -161,7 +166,7 @@ class Popen:
         return self.returncode
 
     def _has_sentinel(self):
-        """Whether the sentinel is still there: the program may have closed it, and have its own file at the number."""
+        """Whether the sentinel is still open: the program may have closed it, and opened a file with its number."""
         return _native.mark(self.sentinel) == self._mark
 
     def terminate(self) -> None:
@@ -177,21 +182,21 @@ class Popen:
         self._send_or_wait(signal.SIGINT)
 
     def close(self) -> None:
-        """Give back the sentinel, and the seat or the engine's entry. The process must have ended."""
+        """Release the sentinel, and the seat or the engine's entry. The process must have ended."""
         if self._id and self._owner == os.getpid():
             _forget(self._id)
             self._id = 0
 
-    # Not multiprocessing.util.Finalize: what making one writes to must be copied, as a child has just been forked.
+    # Not multiprocessing.util.Finalize: making one writes to pages, which are copy-on-write just after a fork.
     def __del__(self, forget: "Callable[[int], None]" = _forget, getpid: "Callable[[], int]" = os.getpid) -> None:
         if self._id and self._owner == getpid():
             forget(self._id)
 
     def _send_or_wait(self, sig):
-        """Send a signal. That it may not is no error if the process ends now, as with multiprocessing."""
+        """Send a signal. Raises PermissionError only if the process goes on running, as with multiprocessing."""
         try:
             self._send_signal(sig)
-        except PermissionError:  # this process has changed its user
+        except PermissionError:  # this process has changed its user id
             if self.wait(timeout=0.1) is None:
                 raise
 
@@ -212,10 +217,10 @@ class Popen:
         try:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 os.kill(self.pid, sig)
-        except ChildProcessError:  # it has been reaped, or is the fork server's child
+        except ChildProcessError:  # the process has been reaped, or is a child of the fork server
             if self.method == "forkserver" and not _native.wait_readable(self.sentinel, 0):
                 os.kill(self.pid, sig)
-        except OSError:  # waitid is refused
+        except OSError:  # a sandbox refuses waitid
             os.kill(self.pid, sig)
 
     def _ended_with(self):
@@ -229,16 +234,16 @@ class Popen:
             return self._ended_without_engine()
 
     def _ended_without_engine(self):
-        """A poisoned engine reaps nothing any more; what it left behind must still come to an end."""
+        """Reap the process here, and return its exit code or None: a poisoned engine reaps no processes."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            # Reaped before the engine was poisoned, or the fork server's child.
+            # The process was reaped before the engine was poisoned, or it is a child of the fork server.
             return 255 if _native.wait_readable(self.sentinel, 0) else None
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _watch(self, process_id, pid, sentinel):
-        """Take over the seat or the engine's entry process_id."""
+        """Note the started process. process_id: the id of its seat, or of the engine's entry."""
         util.debug("process %d was started (%s)", pid, self.method)
         self._id = process_id
         self.pid = pid
@@ -262,7 +267,7 @@ class Popen:
         except BaseException:
             if child.pid is not None:
                 if child.pid == 0:
-                    os._exit(1)  # Ctrl-C in the child: it must not go on as its parent
+                    os._exit(1)  # Ctrl-C in the child, which must not go on with its parent's code
                 _end_unknown(child)
             raise
 
@@ -271,7 +276,8 @@ class Popen:
         process_id = calls.fork_prepare()
         lifeline = pid = None
         try:
-            # What a child must not have of its parent's is closed before the child could use this one.
+            # A duplicate: the child closes its parent's lifeline, with all else that is not for a child, before it can
+            # use it.
             lifeline = _native.duplicate_lifeline()
             with keeping_tracker:
                 pid = _native.fork()
@@ -295,16 +301,16 @@ def _is_executors(process_obj):
 def run_child(
     process_obj: "BaseProcess", parent_sentinel: "int | None", inherited_lifeline: "int | None" = None
 ) -> "NoReturn":
-    """Be the process, a forked child, to its end. Does not return.
+    """Run the process object in a forked child, and end the child. Does not return.
 
-    parent_sentinel: the descriptor by which it notices its parent's death. If that is None, it is made from
-    inherited_lifeline, the descriptor that the child has from its parent.
+    parent_sentinel: the descriptor that is readable when the parent has ended. If it is None, it is made from
+    inherited_lifeline, which is the lifeline's descriptor that the child has inherited.
     """
     code = 1
     try:
         cooperative.after_fork()
         if parent_sentinel is None:
-            assert inherited_lifeline is not None  # the one or the other is given
+            assert inherited_lifeline is not None  # one of the two is given
             parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
@@ -315,10 +321,10 @@ def run_child(
 
 
 def leave(code: int) -> "NoReturn":
-    """End this process, a forked child, with an exit status. One that is too large is an error, and the status 1."""
+    """End this process, a forked child, with the exit status code. If code is too large, print the error and use 1."""
     if _RUNS_EXIT_FUNCTIONS:
         stdlib.run_exit_functions()
-    engine.close()  # this process's own, if it has loaded one
+    engine.close()  # the child's own engine, if it has loaded one
     try:
         os._exit(code)
     except OverflowError:
@@ -328,16 +334,16 @@ def leave(code: int) -> "NoReturn":
 
 
 def _end_unknown(child):
-    """End a child whose Popen could not be completed: Ctrl-C in between."""
+    """End a child whose Popen could not be completed, because of Ctrl-C."""
     _native.send_signal(child.id, signal.SIGKILL)
     _native.join(child.id, None)
     _forget(child.id)
 
 
 def _end_unwatched(process_id, pid):
-    """End a child that could not be handed to the engine: no descriptor for its pidfd, or Ctrl-C in between."""
+    """End a child that the engine could not take: there is no descriptor for its pidfd, or Ctrl-C came in between."""
     try:
-        # The engine ends a child itself when it cannot take it: then the pid is no longer ours to signal.
+        # If the engine cannot take a child, it ends the child itself. Then the pid must not be signalled here.
         if pid and os.waitpid(pid, os.WNOHANG)[0] == 0:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -347,4 +353,4 @@ def _end_unwatched(process_id, pid):
         try:
             function(process_id)
         except (EngineError, ValueError, OSError):
-            pass  # what made the start fail is being raised
+            pass  # the caller raises the error that made the start fail

@@ -1,6 +1,8 @@
 """Starts a process by asking the fork server. Mirrors multiprocessing/popen_forkserver.py.
 
 Popen._launch:  spawn.dump() ─▶ memfd ─▶ forkserver.connect_to_new_process() ─▶ the server forks ─▶ pid and pidfd
+
+Called by context.py.
 """
 
 import os
@@ -14,12 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-#: How many seconds the server has to tell how a process has ended.
+#: Seconds that the server has to send the exit status of a process that has ended.
 _PATIENCE = 1
 
 
 class _DupFd:
-    """Stands for a descriptor in the pickled process object: the child's is at the same place in what it was sent."""
+    """Stands for a descriptor in the pickled process object. ind: its index in the list of sent descriptors."""
 
     def __init__(self, ind: int) -> None:
         self.ind = ind
@@ -37,7 +39,7 @@ class Popen(popen_fork.Popen):
     DupFd = _DupFd
 
     def __new__(cls, process_obj: "BaseProcess") -> "popen_fork.Popen":  # type: ignore[misc]
-        """Return one that executes an interpreter instead, where there is no engine, and so no server."""
+        """Return a Popen. If there can be no engine, and so no server, it executes an interpreter instead."""
         if engine.refusal() is not None:
             from .popen_spawn_posix import Popen as Executing
 
@@ -49,15 +51,16 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Send the child a duplicate of fd; return its place among those sent."""
+        """Send the child a duplicate of fd; return its index in the list of descriptors that are sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
     def poll(self, flag: int = os.WNOHANG) -> "int | None":
         """Return the return code, or None while the process runs. With flag 0, wait for its end first.
 
-        The sentinel is the kernel's, and readable at once. How the process ended is told by the server, which reaps it,
-        a moment later: so this waits for that. It gives up after a second, when the server has been stopped.
+        The sentinel is readable as soon as the process ends. The exit status comes a moment later, from the server,
+        which reaps the process. If the sentinel is readable, poll() waits for the status: at most a second, because the
+        server may have been stopped.
         """
         code = super().poll(flag)
         if code is None and self._owner == os.getpid() and self._has_sentinel():

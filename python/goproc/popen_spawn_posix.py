@@ -1,9 +1,9 @@
-"""Starts a process as a fresh interpreter. Mirrors multiprocessing/popen_spawn_posix.py.
+"""Starts a process as a new interpreter. Mirrors multiprocessing/popen_spawn_posix.py.
 
 Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawn_server.py) forks the child ──┐
                                  └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
 
-Where there can be no engine, multiprocessing's util.spawnv_passfds() executes the interpreter.
+If there can be no engine, multiprocessing's util.spawnv_passfds() executes the interpreter. Called by context.py.
 """
 
 import errno
@@ -32,18 +32,18 @@ class _DupFd:
 
 
 class Popen(popen_fork.Popen):
-    """A child that is a fresh interpreter. Source: multiprocessing.popen_spawn_posix.Popen."""
+    """A child that is a new interpreter. Source: multiprocessing.popen_spawn_posix.Popen."""
 
     method: str = "spawn"
     DupFd = _DupFd
 
     def __init__(self, process_obj: "BaseProcess", method: str = "spawn") -> None:
         self._fds: list[int] = []
-        self.method = method  # forkserver, if there can be none
+        self.method = method  # "forkserver" when this is used because there can be no fork server
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Let the child inherit fd; return its number there."""
+        """Let the child inherit fd under the same number; return fd."""
         self._fds.append(fd)
         return fd
 
@@ -66,35 +66,35 @@ class Popen(popen_fork.Popen):
         self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
 
 
-_pays = False  # whether a process has been spawned: only with the second is a server quicker
-_server_refuses = False
+_spawned_before = False  # whether a process has been spawned: starting the server pays off from the second process on
+_server_refuses = False  # whether the server has answered that its interpreter cannot be cloned
 
 
 def stop_server() -> None:
-    """Stop the spawn server, if one runs, and wait for its end. The next process starts another."""
+    """Stop the spawn server, if it runs, and wait for its end. The next process that is spawned starts a new server."""
     calls.stop_server("spawn")
 
 
 def _ask_server(fds):
     """Return the engine's id of a process that the spawn server has forked, None if an interpreter must be executed.
 
-    What is in the way of the one is in the way of the other, too, and raises there.
+    Raises nothing when the server fails: if the cause also prevents the execution, the execution raises the error.
     """
-    global _pays, _server_refuses
+    global _spawned_before, _server_refuses
     if "spawn-server" in disabled:
         return None
-    if not _pays:
-        _pays = True
+    if not _spawned_before:
+        _spawned_before = True
         return None
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
-        return None  # a command line of the program's own is there to be executed each time
+        return None  # the program has set a command line of its own: it must be executed for each process
     command = spawn.get_command_line("goproc._start.spawn_server:main", stdlib.is_tracing())
     for _ in range(2):
         try:
             return calls.ask_spawn_server(command, fds)
         except ProcessLookupError:
-            pass  # it has ended: another one takes its place
+            pass  # the server has ended: the next attempt starts a new one
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) == errno.ENOSYS:
                 _server_refuses = True
@@ -105,7 +105,7 @@ def _ask_server(fds):
 
 
 def _execute(fds):
-    """Execute an interpreter for a child without an engine; return the id of its seat, its pid and its pidfd."""
+    """Execute an interpreter without the engine; return the id of the child's seat, its pid and its pidfd."""
     command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
     pid = util.spawnv_passfds(os.fsencode(command[0]), command, fds)
     return _native.take_on(pid)

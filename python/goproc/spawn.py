@@ -1,10 +1,11 @@
-"""What the spawn start method and the servers share: the child's command line, the data it gets, its main function.
+"""Shared by the spawn start method and the servers: a child's command line, its data, and its main function.
 
     parent: get_preparation_data() ─▶ pickled with the process object into a memfd ─▶ get_command_line() ─▶ the engine
     child:  python -c "...; from goproc.spawn import spawn_main ..." ─▶ main() ─▶ process_obj._bootstrap()
 
-The rules of what a child is given and how its `__main__` is made are multiprocessing.spawn's, which does that work here
-too. A memfd instead of its pipe: nothing can fill up, so a child that dies early cannot block its parent.
+multiprocessing.spawn decides which data a child is sent, and how its `__main__` is made; its functions are called here.
+multiprocessing sends the data through a pipe. goproc uses a memfd, which cannot fill up, so a child that dies early
+cannot block its parent.
 """
 
 import errno
@@ -12,7 +13,7 @@ import gc
 import os
 import signal
 import sys
-from _pickle import load  # package pickle's, without the parts in Python that a child does not need
+from _pickle import load  # pickle's load, without importing the parts in Python that a child does not need
 from io import BytesIO, open_code
 
 from . import _native
@@ -45,11 +46,12 @@ _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _VARIABLE = "GOPROC_PYTHON"
 
-# Not multiprocessing's own flag, whose arguments are others: a frozen program may use both.
+# A flag of goproc's own, because multiprocessing's flag has other arguments, and a frozen program may use both.
 _FROZEN_FLAG = "--goproc-fork"
 
-# The interpreter's command line set by set_executable(), and the value that multiprocessing.spawn was given with it:
-# when that is another one, somebody has since called multiprocessing's own function, and the later call counts.
+# The interpreter's command line set by set_executable(), and the executable that was then set in multiprocessing.spawn.
+# If multiprocessing.spawn has another executable now, the program has called multiprocessing's own function later, and
+# the later call counts.
 _command: "list[str | bytes] | None" = None
 _command_executable: object = _standard.get_executable()
 
@@ -61,14 +63,14 @@ def set_executable(executable: "str | bytes | os.PathLike[str] | None") -> None:
     if isinstance(executable, str) and len(executable.split()) > 1 and not os.path.exists(executable):
         command = _split_command(executable, "set_executable()")
         executable = command[0]
-    # The resource tracker is started by the standard library, with the interpreter that is set there.
-    _standard.set_executable(executable)  # type: ignore[arg-type]  # for the standard library's stubs, it is a str
+    # The standard library starts the resource tracker with this executable.
+    _standard.set_executable(executable)  # type: ignore[arg-type]  # typeshed allows a str only
     _command = command
     _command_executable = _standard.get_executable()
 
 
 def get_executable() -> "str | bytes":
-    """Return the path of the interpreter for children; of a command line, the program.
+    """Return the path of the interpreter for children. If a command line is set, return its program.
 
     Raises TypeError if set_executable() was called with None. Source: multiprocessing.spawn.get_executable.
     """
@@ -77,7 +79,7 @@ def get_executable() -> "str | bytes":
 
 
 def interpreter_command() -> "list[str | bytes]":
-    """Return a child's interpreter: a program, and what of its command line precedes the interpreter's options."""
+    """Return the first words of a child's command line: the interpreter, and arguments that precede its options."""
     current = _standard.get_executable()
     if current is _command_executable:
         if _command is not None:
@@ -107,17 +109,17 @@ def _split_command(line, source):
 
 
 def get_command_line(function: str, *numbers: int, flag: str = "--multiprocessing-fork") -> "list[str | bytes]":
-    """Return the command line of a child interpreter that calls function, as "module:name", with the given ints.
+    """Return the command line of a child interpreter that calls function(*numbers).
 
-    Each number is an argument of its own, and the engine may add another. flag stands before them: the child's
-    sys.argv[1], as multiprocessing has it.
+    function: "module:name". numbers: ints, each of which becomes one argument; the engine may add another. flag: the
+    child's sys.argv[1], which precedes the numbers, as with multiprocessing.
     """
     words = [str(int(number)) for number in numbers]
     if getattr(sys, "frozen", False):
         return [sys.executable, _FROZEN_FLAG, function, *words]
     module, _, name = function.partition(":")
-    # The child must find this very goproc, which may be on this program's sys.path alone. The names are not to stay in
-    # the child's `__main__`: a function of the program's that the child cannot import might have one of them.
+    # The child must import this goproc, which may be only on this program's sys.path. exec() with a dict of its own
+    # keeps the names p and f out of the child's `__main__`: a function of the program might have one of these names.
     program = (
         f"import sys; p = {_PACKAGE_PARENT!r}; p in sys.path or sys.path.insert(0, p); "
         f"from {module} import {name} as f; f(*map(int, sys.argv[2:]))"
@@ -127,7 +129,7 @@ def get_command_line(function: str, *numbers: int, flag: str = "--multiprocessin
 
 
 def freeze_support() -> None:
-    """In a frozen executable started to be a child or the fork server: be it, then exit. Else return."""
+    """In a frozen executable that was started as a child or as the fork server: run it, then exit. Else return."""
     if len(sys.argv) < 3 or sys.argv[1] != _FROZEN_FLAG:
         return _standard.freeze_support()
     module, _, function = sys.argv[2].partition(":")
@@ -136,14 +138,16 @@ def freeze_support() -> None:
 
 
 def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
-    """Return what a child needs before it can unpickle its process object: multiprocessing's dict, and goproc's part.
+    """Return the data that a child needs before it can unpickle its process object.
 
-    Raises RuntimeError when called while `__main__` is being imported in a child (no `if __name__ == "__main__"`).
+    This is multiprocessing's dict, with goproc's part under "goproc". name: the process's name. daemon: whether it is
+    daemonic. Raises RuntimeError when called while a child imports `__main__` (no `if __name__ == "__main__"`).
+    Source: multiprocessing.spawn.get_preparation_data.
     """
     standard_default = stdlib.default_context()
     settled = standard_default._actual_context
     data = _standard.get_preparation_data(name)
-    # Until Python 3.13.12 and 3.14.3 this settles the default start method. The program may not have chosen it yet.
+    # Until Python 3.13.12 and 3.14.3 this call fixes the default start method; the program may not have chosen it yet.
     standard_default._actual_context = settled
     data["goproc"] = {
         "installed": stdlib.is_installed(),
@@ -155,17 +159,20 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
 
 _MAIN_GUARD = (
     "goproc: this was raised while a child process imported the program's main module, as spawn and forkserver do. "
-    'What starts processes must stand below `if __name__ == "__main__":`.'
+    'Code that starts processes must stand below `if __name__ == "__main__":`.'
 )
 
 
 def lacks_guard(error: BaseException) -> bool:
-    """Whether the error is multiprocessing's own of a main module that starts processes while it is imported."""
+    """Whether the error is multiprocessing's RuntimeError for a main module that starts processes when imported."""
     return isinstance(error, RuntimeError) and "bootstrapping phase" in str(error)
 
 
 def prepare(data: "dict[str, Any]") -> None:
-    """Make this process one that can unpickle the process object: sys.path, start method, `__main__` and the like."""
+    """Prepare this process for unpickling the process object: sys.path, start method, `__main__` and the like.
+
+    data: from get_preparation_data(). Source: multiprocessing.spawn.prepare.
+    """
     own = data.get("goproc")
     if own is not None:
         if own["installed"]:
@@ -179,7 +186,7 @@ def prepare(data: "dict[str, Any]") -> None:
         try:
             import_main_path(main_path)
         except RuntimeError as error:
-            # Of a pool's workers: what other processes raise is printed as multiprocessing prints it.
+            # Only for a pool's worker: the error of any other process is printed as with multiprocessing.
             if own is not None and own.get("worker") is not None and not lacks_guard(error):
                 from ._pool.failures import add_note
 
@@ -188,22 +195,22 @@ def prepare(data: "dict[str, Any]") -> None:
 
 
 def _announce_to_linecache(main_path):
-    """Let a traceback through the program's script be made without a warning, which `-W error` would have raised.
+    """Avoid a warning of linecache when a traceback through the program's script is made; `-W error` would raise it.
 
-    From Python 3.15 on linecache warns of modules that have no `__spec__`, unless their `__name__` is `__main__`: here
-    it is `__mp_main__`. It does not look at the module of a file that it has an entry for. This one stands for "not
-    read".
+    From Python 3.15 on, linecache warns about a module without `__spec__`, unless its `__name__` is `__main__`; here it
+    is `__mp_main__`. linecache does not look at the module if it has an entry for the file. The entry that is added
+    here means "not read yet".
     """
-    import linecache  # has been imported by the interpreter's start
+    import linecache  # the interpreter's start has imported it already
 
     linecache.cache.setdefault(main_path, (lambda: None,))
 
 
 def import_main_path(main_path: str) -> None:
-    """Make the program's script this process's `__main__`, run under the name `__mp_main__`, unless it is that already.
+    """Run the program's script under the name `__mp_main__`, and make it this process's `__main__`, unless it is.
 
-    Source: multiprocessing.spawn.import_main_path, which is left everything but an ordinary file: package runpy, which
-    it uses, imports pkgutil and with it typing, longer than all the rest takes.
+    Source: multiprocessing.spawn.import_main_path, which handles everything but an ordinary file. It is not used for
+    ordinary files, because it imports runpy, and with it pkgutil and typing, which takes longer than all the rest.
     """
     current = sys.modules["__main__"]
     is_file = main_path.endswith(".py") and os.path.isfile(main_path)
@@ -233,11 +240,10 @@ def import_main_path(main_path: str) -> None:
 
 
 def dump(process_obj: "BaseProcess", popen: object) -> int:
-    """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return the descriptor.
+    """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return its descriptor.
 
-    Where a file may not be as large as that is (RLIMIT_FSIZE), it is a pipe's.
-
-    While that is done, popen is the spawning Popen, to which descriptors are handed by duplicate_for_child().
+    If the data is larger than a file may be (RLIMIT_FSIZE), return the read end of a pipe instead. popen: the Popen
+    whose duplicate_for_child() is called for each descriptor in the pickled objects.
     """
     data = get_preparation_data(process_obj._name, process_obj.daemon)
     data["goproc"]["worker"] = start_methods.worker_end(process_obj)
@@ -266,7 +272,7 @@ def _dump_to(file, data, process_obj, popen):
 
 
 def put(name: str, buffer: BytesIO) -> int:
-    """Return a descriptor from which the contents of a BytesIO can be read: of a memfd of that name, or of a pipe."""
+    """Return a descriptor from which the contents of buffer can be read: a memfd with that name, or a pipe's."""
     if len(buffer.getbuffer()) > _native.file_size_limit():
         return _fed_pipe(buffer)
     fd = open_unnamed(name)
@@ -281,9 +287,9 @@ def put(name: str, buffer: BytesIO) -> int:
 
 
 def open_unnamed(name: str) -> int:
-    """Return a descriptor of an empty file without a name: a memfd, or where that is refused, a temporary file.
+    """Return the descriptor of a new, empty, unnamed file: a memfd, or if the kernel refuses that, a temporary file.
 
-    name: for those who look at the process's descriptors. Raises OSError, which says that memfd_create failed.
+    name: shown in /proc/<pid>/fd. Raises OSError if neither can be made.
     """
     try:
         return os.memfd_create(name)
@@ -301,13 +307,13 @@ def open_unnamed(name: str) -> int:
             pass
     raise OSError(
         refusal.errno,
-        f"memfd_create: {refusal.strerror}, and there is no folder for a temporary file either: goproc needs one to "
-        "hand a new process what it is to do",
+        f"memfd_create: {refusal.strerror}, and no temporary file can be made in any folder either: goproc needs one "
+        "of the two to send a new process its data",
     )
 
 
 def _fed_pipe(buffer):
-    """Return the read end of a pipe into which a thread writes what a file may not hold (RLIMIT_FSIZE)."""
+    """Return the read end of a pipe into which a thread writes buffer, which is too large for a file (RLIMIT_FSIZE)."""
     from ._common.threads import OwnThread
 
     def feed():
@@ -328,15 +334,17 @@ def _fed_pipe(buffer):
     return read_fd
 
 
-#: The resource tracker as it was last seen: its pipe's descriptor and mark, and its pid, None if it is an ancestor's.
+#: The resource tracker as tracker_fd() last saw it: its pipe's descriptor and mark, and its pid, which is None if an
+#: ancestor has started it.
 _tracker: "tuple[int | None, int, int | None] | None" = None
 
 
 def tracker_fd() -> int:
-    """Return resource_tracker.getfd(), which starts the tracker if need be.
+    """Return the descriptor of the resource tracker's pipe; start the tracker if necessary.
 
-    That function writes to whatever has the number of its pipe, and raises if it is closed. A program may have closed
-    descriptors that are not its own: then another tracker is started.
+    A program may close descriptors that it has not opened. If it has closed the tracker's pipe, getfd() of the standard
+    library fails, or writes to another file that has got the same number. So the pipe is checked first, and if it has
+    been closed, another tracker is started.
     """
     global _tracker
     from multiprocessing import resource_tracker
@@ -345,9 +353,10 @@ def tracker_fd() -> int:
     fd = tracker._fd
     if fd is not None:
         seen = fd, _native.mark(fd), tracker._pid
-        # multiprocessing, too, may have started another one since, whose pipe has the same number.
+        # Another mark with the same pid: the descriptor is now another file. With another pid, multiprocessing has
+        # started another tracker since, whose pipe happens to have the same number.
         if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
-            tracker._fd = tracker._pid = None  # the old one ends when nobody has its pipe
+            tracker._fd = tracker._pid = None  # the old tracker ends when no process has its pipe any more
     fd = resource_tracker.getfd()
     assert fd is not None  # it has been started
     _tracker = fd, _native.mark(fd), tracker._pid
@@ -355,25 +364,24 @@ def tracker_fd() -> int:
 
 
 class Rehearsal:
-    """What a process that stands by does: what it will do with what it is sent, as far as that leaves no trace.
+    """The rehearsal of a process that stands by: it runs a process object that does nothing, and leaves no trace.
 
-    What it writes to is copied then: reference counts are everywhere, so those are some hundred pages.
+    It takes the same steps as with the real process object. So the kernel copies the copy-on-write pages that these
+    steps write to, some hundred because of reference counts, before the order comes.
     """
 
     def __init__(self, process_type: "type[BaseProcess]") -> None:
         try:
             self._data_fd = dump(process_type(target=_nothing), self)
-        except Exception:  # the working folder is gone, say: then there is none
+        except Exception:  # for instance, the working folder is gone: then the rehearsal reads an empty file, and fails
             self._data_fd = open_unnamed("goproc-rehearsal")
 
     def __call__(self) -> None:
         try:
             with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
                 data = load(file)
-                del (
-                    data["dir"],
-                    data["log_to_stderr"],
-                )  # the folder may be gone by now; one handler more would be a trace
+                del data["dir"]  # the folder may be gone by now
+                del data["log_to_stderr"]  # a further log handler would be a trace
                 prepare(data)
                 load(file).run()
         except Exception:
@@ -385,24 +393,25 @@ class Rehearsal:
 
 
 def _nothing():
-    """Do nothing."""
+    """Do nothing: the target of the rehearsed process."""
 
 
 def spawn_main(data_fd: int, tracker_fd: int, lifeline_fd: int) -> "NoReturn":
-    """Be a spawned child: the interpreter's main function in it. Does not return."""
+    """The main function of a spawned child's interpreter. Does not return. All three descriptors are inherited."""
     if deferred_imports is not None:
         deferred_imports.use_tracker(tracker_fd)
     else:
         stdlib.tracker()._fd = tracker_fd
     code = main(data_fd, lifeline_fd)
-    gc.unfreeze()  # what the spawn server has frozen is to be taken down with all the rest, in the same order
+    gc.unfreeze()  # at exit, objects that the spawn server has frozen are to be collected with all others, in order
     sys.exit(code)
 
 
 def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int:
     """Run the process object that data_fd holds and return its exit status. Both descriptors are inherited.
 
-    interrupt_handler: what SIGINT shall do, if it is ignored so far; a pool's worker sees to that itself.
+    interrupt_handler: the handler to set for SIGINT; None to leave it as it is. A pool's worker gets ignore_interrupt
+    instead of the default handler.
     """
     with os.fdopen(data_fd, "rb") as file:
         stdlib.is_inheriting(True)
@@ -410,7 +419,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
             data = load(file)
             if interrupt_handler is not None:
                 _handle_interrupts(interrupt_handler, data["goproc"].get("worker"))
-            # Before anything that may take long: from here on a daemon ends with its parent.
+            # Before any step that may take long: from here on the kernel kills a daemon when its parent ends.
             parent_sentinel = _native.open_lifeline(lifeline_fd, data["goproc"]["daemon"])
             try:
                 if deferred_imports is not None:
@@ -422,7 +431,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                     from ._pool import worker
 
                     worker.could_not_begin(end.open(), error, not lacks_guard(error))
-                    return 1  # the pool says what it was: once, and not for each worker
+                    return 1  # the pool prints the error once, instead of each worker
                 raise
         finally:
             stdlib.is_inheriting(False)
@@ -432,7 +441,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
 
 def _handle_interrupts(handler, worker_end):
     if worker_end is not None and handler is signal.default_int_handler:
-        from ._pool.worker import leave_interrupts
+        from ._pool.worker import ignore_interrupt
 
-        handler = leave_interrupts
+        handler = ignore_interrupt
     signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""A program with annotations, of what users of multiprocessing write most. test_types.py checks it, and runs it."""
+"""An annotated program that uses what programs use most of multiprocessing. test_types.py checks it, and runs it."""
 
 import goproc as multiprocessing
 from goproc import CancelledError, TaskTimeoutError, WorkerLostError

@@ -1,4 +1,4 @@
-"""What the stub of the extension in C declares is what it has, and the other way round."""
+"""The stub _native.pyi declares exactly the names that the C extension has."""
 
 import ast
 import inspect

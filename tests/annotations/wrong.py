@@ -1,4 +1,4 @@
-"""A program that is wrong in each line below "Wrong": a checker that knows our types says so for each."""
+"""A program with a type error in each line below "Wrong": a checker that uses goproc's types reports each of them."""
 
 import goproc
 import goproc.pool

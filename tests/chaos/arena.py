@@ -2,8 +2,8 @@
 
     arena.py SEED SECONDS FOLDER [METHOD ...]
 
-Each method has a thread that makes one pool after another; each pool has threads that give it tasks and take what
-becomes of them. Prints a line of JSON with counts and with all that is wrong, and ends with status 1 if anything is.
+Each method has a thread that makes one pool after another. Each pool has threads that submit tasks and take their
+results. Prints a line of JSON with counts and with all errors. The exit status is 1 if there is any error.
 """
 
 import faulthandler

@@ -1,7 +1,7 @@
-"""Kills, stops and lets go of the processes that the program which starts it has started: killer.py SEED LOG
+"""Kills, stops and continues processes that its parent program has started: killer.py SEED LOG
 
-It ends, and lets go of all, when its standard input is closed. Before it does anything to a process it says so in the
-log: a line "<moment> kill|stop <pid> <role>".
+When its standard input is closed, it continues all stopped processes, and exits. Before it kills or stops a process, it
+writes a line to the log: "<moment> kill|stop <pid> <role>".
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The accounting: each task ends in exactly one way, one of those that it may end in, and ran at most once."""
+"""The account of the tasks: each task has exactly one outcome, which is allowed, and has run at most once."""
 
 import collections
 import threading

@@ -1,10 +1,10 @@
-"""Chaos: rounds of pools by all start methods under a random killer, with an account of each task.
+"""Chaos: rounds in which pools of all start methods lose workers at random, with an account of each task.
 
     run.py [--minutes N] [--seed SEED] [--round N] [--methods METHOD ...]
 
-Everything that is drawn by lot is drawn from the seed, which is printed: with the same seed a run does the same, as far
-as the system lets it. Each round is a program of its own (arena.py). One that does not come to its end is ended, after
-all its processes have printed where they stand. The status is 0 only if nothing was wrong in any round.
+All random choices come from the seed, which is printed: a run with the same seed makes the same choices, though the
+scheduling of the system differs. Each round is a program of its own (arena.py). If a round hangs, all its processes
+print their stacks, and are killed. The exit status is 0 only if no round had an error.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""What the pools' workers run, and how a task says that it has begun.
+"""The functions that the pools' workers run, and the record of the tasks that have begun.
 
-Each task appends its number and its worker's pid to one file, in one write: the system appends whole records, and they
-stay when the worker is killed.
+When a task begins, it appends its number and its worker's pid to a file, in one write. The kernel appends a record as a
+whole, and keeps it when the worker is killed.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The account of tasks finds what is wrong, and a short round finds nothing."""
+"""The account of the tasks finds errors that a test makes, and finds none in a short round of chaos."""
 
 import itertools
 import subprocess

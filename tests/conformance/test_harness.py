@@ -1,7 +1,7 @@
 """Tests of the conformance harness itself: it must see every way in which a run can go wrong.
 
-Test modules are written to a temporary folder and run by run.py as a user would run it; a goproc whose install() does
-nothing stands for an engine that does not do the work.
+Test modules are written to a temporary folder, and run by run.py, as a user runs it. A goproc whose install() does
+nothing simulates an engine that is not used.
 """
 
 import importlib.util

@@ -1,6 +1,7 @@
-"""The scripts of examples/: each prints its docstring, under python and under goproc; and the runner of `make demo`.
+"""The scripts of examples/, and the runner of `make demo`: each script prints its docstring, under python and goproc.
 
-The running, comparing and clearing up is the runner's own, examples/demo.py, so that pytest and `make demo` agree.
+The runner, examples/demo.py, runs the scripts, compares their output and cleans up. pytest uses the runner, too, so
+that pytest and `make demo` agree.
 """
 
 import importlib.util

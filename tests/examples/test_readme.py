@@ -1,4 +1,4 @@
-"""README.md: its programs print what it says they print, and what it points to exists."""
+"""README.md: its programs print the output that it shows, and its links point to files that exist."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tasks do: each fault is one function. A module of its own, so that every library's workers can import it."""
+"""The functions of the tasks: one for each fault. In a module of its own, which every library's workers can import."""
 
 import os
 import signal

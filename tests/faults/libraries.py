@@ -1,4 +1,4 @@
-"""The libraries that are compared, each behind the same operations: a pool of two workers, and tasks for it."""
+"""The libraries that are compared, each as a class with the same operations: a pool of two workers, and its tasks."""
 
 import importlib
 

@@ -1,11 +1,11 @@
-"""The table of faults: what becomes of a task, and of its pool, when something goes wrong, with each library.
+"""The table of faults: how a task ends, and whether its pool goes on, after each fault, with each library.
 
     run.py [--library NAME ...] [--fault NAME ...] [--write FILE]
 
-Each cell is from a program of its own (subject.py), with a limit of time. --write puts the table between the markers in
-the file. A library that is not installed has no column.
+Each cell comes from a program of its own (subject.py), with a time limit. --write replaces the table between the
+markers in the file. A library that is not installed has no column.
 
-The exit status is 1 if goproc does not do in a cell what docs/reliability.md promises, else 0.
+The exit status is 1 if a cell of goproc differs from what docs/reliability.md promises, else 0.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""One fault in one library: subject.py LIBRARY FAULT. Prints what has happened, each step as a line of JSON.
+"""One fault in one library: subject.py LIBRARY FAULT. Prints a line of JSON after each step.
 
-    {"pids": [...]}                                       the workers, before anything is wrong
-    {"outcome": "<class of the exception>", "ms": 12}     of the faulty task, "result" if it returned
-    {"others": 4}                                         how many of the four tasks submitted with it came to be right
-    {"usable": true}                                      whether the pool then does another task
+    {"pids": [...]}                                       the workers, before the fault
+    {"outcome": "<class of the exception>", "ms": 12}     of the faulty task; "result" if it returned
+    {"others": 4}                                         how many of the four other tasks returned the right result
+    {"usable": true}                                      whether the pool then runs another task
 
-Whoever runs it gives it a limit: what hangs, hangs here. In the end it does not clean up, for that may hang as well.
+The caller must limit its time, because the library may hang. It exits without cleaning up, which may hang as well.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""goproc's column of the table: each fault is one task's exception, and nothing is left of a killed program."""
+"""goproc's column of the table: each fault is the exception of one task, and a killed program leaves no process."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""The wheel that a user's `pip install .` would build: in an isolated build, from a folder with a space in its name.
+"""Builds the wheel as a user's `pip install .` does: isolated, from a folder with a space in its name.
 
-This folder must not become a package (no __init__.py): it would hide the `packaging` that pytest imports.
+This folder must not become a package (no __init__.py): it would hide the package `packaging` that pytest imports.
 """
 
 import shutil

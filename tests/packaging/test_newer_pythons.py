@@ -1,6 +1,6 @@
-"""Interpreters from Debian unstable: where they cannot be had, the script says so in one line, and leaves nothing.
+"""Interpreters from Debian unstable: if they cannot be installed, the script prints one line, and leaves no files.
 
-The commands that it calls are stood in for by scripts of a few words.
+Short scripts take the place of the commands that it calls.
 """
 
 import os

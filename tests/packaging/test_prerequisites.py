@@ -1,4 +1,4 @@
-"""build_support/check_prerequisites.sh: what is missing is said by name, all of it at once."""
+"""build_support/check_prerequisites.sh: it names everything that is missing, at once."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The files around the code agree with it: what they link to and call exists, and nothing is stated twice."""
+"""The documents and build files agree with the code: their links and calls exist, and no fact is stated twice."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is in the wheel, and that it needs nothing of the machine that built it."""
+"""The contents of the wheel, and that it does not depend on the machine that built it."""
 
 import re
 import subprocess

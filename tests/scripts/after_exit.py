@@ -1,4 +1,4 @@
-"""Uses goproc in an exit function that runs after multiprocessing's own: after_exit.py METHOD"""
+"""Uses goproc in an exit function that runs after multiprocessing's exit function: after_exit.py METHOD"""
 
 import atexit
 import os

@@ -1,6 +1,6 @@
-"""Blocks in the call that it is told; a Ctrl-C raises one KeyboardInterrupt there, and the program ends.
+"""Blocks in the given call; a Ctrl-C raises one KeyboardInterrupt there, and the program ends.
 
-Arguments: the start method, the call, how the workers are busy, how the program deals with the exception.
+Arguments: the start method, the call, how the workers are busy, how the program handles the exception.
 """
 
 import sys

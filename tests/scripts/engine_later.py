@@ -1,6 +1,6 @@
-"""A program that has started processes by fork when the engine is loaded: engine_later.py SCENARIO
+"""A program that loads the engine after it has started processes by fork: engine_later.py SCENARIO
 
-What loads it is a pool, or a process that is started by another method.
+A pool loads the engine, or a process that is started by another method.
 """
 
 import os

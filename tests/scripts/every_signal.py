@@ -1,6 +1,6 @@
-"""Checks that each signal does what the program has asked for, whatever the engine does: every_signal.py METHOD WHERE
+"""Checks that each signal has the effect that the program has set, with an engine loaded: every_signal.py METHOD WHERE
 
-WHERE is "main", or "child": then a child checks it, and loads an engine of its own. Prints what goes wrong, and "end".
+WHERE is "main", or "child": then a child checks it, and loads an engine of its own. Prints each error, and "end".
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""An ordinary multiprocessing program: it prints the same with goproc in the place of multiprocessing."""
+"""An ordinary multiprocessing program: it prints the same with goproc instead of multiprocessing."""
 
 import multiprocessing
 import sys

@@ -1,7 +1,7 @@
-"""Shows in which order the functions run that are to run at the end of a program and of its child.
+"""Prints the order in which exit functions run at the end of a program, and of its child.
 
-exit_order.py LIBRARY METHOD FIRST: what the program does FIRST with the library decides where multiprocessing's own
-exit function stands among the program's.
+exit_order.py LIBRARY METHOD FIRST. FIRST: the first call of the library. It decides when multiprocessing's exit
+function is registered, and so its place in the order.
 """
 
 import atexit

@@ -1,7 +1,8 @@
-"""Ends, or does not, by a signal: fault.py METHOD SIGNAL WHAT WHEN HOW [child]
+"""Receives a signal, and ends by it, or not: fault.py METHOD SIGNAL WHAT WHEN HOW [child]
 
-WHAT the program does about the signal (nothing, handler, ignore, faulthandler), WHEN it does that (before or after the
-engine is loaded), and HOW the signal comes: sent, or by a fault; to the main program, or to a child.
+WHAT: the program's reaction to the signal (nothing, handler, ignore, faulthandler). WHEN: whether the program sets it
+before or after the engine is loaded. HOW: whether the signal is sent, or raised by a fault. child: a child receives the
+signal, instead of the main program.
 """
 
 import ctypes

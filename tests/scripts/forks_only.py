@@ -1,4 +1,4 @@
-"""A program that starts processes by fork alone, and so needs no engine: forks_only.py SCENARIO"""
+"""A program that starts processes only by fork, and so needs no engine: forks_only.py SCENARIO"""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Blocks in the call that it is told; a signal handler terminates the pool. Prints what the call returns or raises."""
+"""Blocks in the given call; a signal handler terminates the pool. Prints what the call returns or raises."""
 
 import signal
 import sys

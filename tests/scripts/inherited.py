@@ -1,4 +1,4 @@
-"""Prints what a spawned child has inherited, after each change that it makes to itself: inherited.py LIBRARY."""
+"""Changes itself step by step, and prints after each step what a spawned child inherits: inherited.py LIBRARY"""
 
 import importlib
 import json

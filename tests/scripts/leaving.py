@@ -1,4 +1,4 @@
-"""Leaves in the way that it is told, with a pool, or in the middle of something. Nothing may be printed to stderr."""
+"""Exits in the given way, with an open pool, or during a call. Nothing may be printed to stderr."""
 
 import atexit
 import gc

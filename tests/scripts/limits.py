@@ -1,4 +1,4 @@
-"""limits.py CASE METHOD: a program, or a worker of its pool, under limits of the system. Prints "fine" at the end."""
+"""A program, or a worker of its pool, under limits of the system: limits.py CASE METHOD. Prints "fine" at the end."""
 
 import ctypes
 import errno

@@ -1,6 +1,6 @@
-"""Starts very many processes and pools: many.py METHOD PROCESSES POOLS. Prints as JSON what it had before and after.
+"""Starts very many processes and pools: many.py METHOD PROCESSES POOLS. Prints its resources before and after, as JSON.
 
-Before is after a twentieth of it: what is made once, and kept, is there then.
+"Before" means after the first twentieth: by then, resources that are made once and kept have been made.
 """
 
 import collections

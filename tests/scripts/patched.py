@@ -1,6 +1,6 @@
-"""Waits in a program whose functions that wait have been replaced, as gevent and eventlet do: patched.py METHOD
+"""Waits in a program whose blocking functions have been replaced, as by gevent and eventlet: patched.py METHOD
 
-The replacements let another task run, which stands for a greenlet. Prints what waits without them.
+The replacements let another task run, which simulates a greenlet. Prints the calls that block without the replacements.
 """
 
 import select

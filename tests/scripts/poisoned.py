@@ -1,4 +1,4 @@
-"""Poisons the engine while processes run: starting is refused, what runs can be ended, and the program ends."""
+"""Poisons the engine while processes run: no process can be started, running ones can be ended, the program ends."""
 
 import sys
 import time

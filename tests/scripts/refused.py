@@ -1,7 +1,7 @@
 """A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD [killed]
 
-CALL: a name of NUMBERS, or "none". ERROR: ENOSYS or EPERM. The filter (seccomp(2)) is this program's, and its
-children's. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
+CALL: a name of NUMBERS, or "none". ERROR: ENOSYS or EPERM. This program sets a filter (seccomp(2)), which its children
+inherit. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
 """
 
 import ctypes

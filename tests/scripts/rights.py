@@ -1,9 +1,9 @@
 """Starts processes after each change of this thread's rights: rights.py LIBRARY METHOD HOW.
 
-Each line says what was changed, and in what the children differ from the thread that started them.
-HOW: "stepwise" starts children after each change, "once" after all. "thread" makes all changes in a
-thread, and starts one child there, and one in the main thread. "refused" starts a child after each
-of the system calls has been refused that starting one takes.
+Each line names the change, and how the children's rights differ from those of the thread that started them. HOW:
+"stepwise" starts children after each change; "once" after all changes. "thread" makes all changes in a thread, and
+starts one child there, and one in the main thread. "refused" refuses, one after the other, each system call that
+starting a child needs, and starts a child each time.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Prints what a program can see of how it was started. Its arguments say how it is to end."""
+"""Prints what a program can find out about how it was started. The arguments say how it ends."""
 
 import sys
 

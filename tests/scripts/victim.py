@@ -1,7 +1,7 @@
 """A program for others to kill: victim.py METHOD SCENARIO FOLDER
 
-It starts what the scenario says, then prints a line with the pids of what must end with it and one with the pids of
-what must live on, and waits. What it starts says that it is at work by making a file in FOLDER.
+It starts the processes of the scenario. Then it prints two lines, the pids of the processes that must end with it, and
+the pids of those that must go on; and waits. Each started process makes a file in FOLDER when it is running.
 """
 
 import os

@@ -3,11 +3,11 @@
     python tests/thirdparty/run.py [--start-method METHOD] [--time-limit SECONDS] [NAME ...]
 
 The interpreter must have goproc and requirements.txt installed. Each program is run unchanged: once on the standard
-library's multiprocessing, then for each start method as `python -m goproc --stats --start-method METHOD ...`. It passes
-when its exit status is 0, its output and its warnings are what they are on multiprocessing (those of a tool: what they
-must contain), the line of --stats says that the engine started processes, and no process is left.
+library's multiprocessing, then for each start method as `python -m goproc --stats --start-method METHOD ...`. A run
+passes if the exit status is 0, the output and the warnings are the same as on multiprocessing (for a tool: they contain
+the expected texts), the line of --stats says that the engine started processes, and no process is left.
 
-Prints a line for each run. The exit status is 0 when everything passed, 1 when something failed, 2 for a wrong name.
+Prints a line for each run. The exit status is 0 when all runs passed, 1 when one failed, 2 for an unknown name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pools with parts of their own, as programs make them by deriving from multiprocessing's Pool."""
+"""Classes derived from Pool that override private parts, as programs do with multiprocessing's Pool."""
 
 import functools
 import os

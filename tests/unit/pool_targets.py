@@ -1,4 +1,4 @@
-"""What the tests' pools run. A module of its own, for spawned workers import it by its name."""
+"""The functions that the tests' pools run. In a module of its own, because spawned workers import it by its name."""
 
 import array
 import copyreg

@@ -1,4 +1,4 @@
-"""What the tests' processes run. A module of its own, for spawned children import it by its name."""
+"""The functions that the tests' processes run. In a module of its own, because spawned children import it by name."""
 
 import faulthandler
 import gc

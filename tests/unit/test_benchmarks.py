@@ -1,4 +1,4 @@
-"""The benchmarks: that they measure, and that their figures are put together as they say."""
+"""The benchmarks: they measure, and compute their figures as documented."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A child's `__main__`: what multiprocessing's child has there, and no name of goproc's own."""
+"""A child's `__main__`: it has the same names as in multiprocessing's child, and none of goproc."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""python -m goproc: what a program can see is what it sees under plain python, and its children are goproc's."""
+"""python -m goproc: a program finds the same as under plain python, and its children are goproc's."""
 
 import re
 import signal

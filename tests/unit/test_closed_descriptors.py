@@ -1,4 +1,4 @@
-"""A program that closes descriptors that are not its own: tests/scripts/closed_descriptors.py."""
+"""A program that closes descriptors that it has not opened: tests/scripts/closed_descriptors.py."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The contexts: the names that goproc exports, the default start method, interpreters, and who accepts the contexts."""
+"""The contexts: the names that goproc exports, the default start method, interpreters, code that takes a context."""
 
 import concurrent.futures
 import importlib

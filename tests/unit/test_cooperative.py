@@ -1,4 +1,4 @@
-"""Waiting where the standard library's functions that wait have been replaced, as by gevent and eventlet."""
+"""Waiting in programs whose blocking functions have been replaced, as by gevent and eventlet."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The engine's loader, its errors, and what becomes of processes when the engine or the program dies."""
+"""The engine's loader, its errors, and how processes go on when the engine or the program dies."""
 
 import os
 import signal

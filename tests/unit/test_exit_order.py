@@ -1,4 +1,4 @@
-"""The end of a program: in which order its exit functions run, and what those that run last can still do."""
+"""The end of a program: the order of its exit functions, and what the last exit functions can still do."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""The fork server: what it preloads, and how its children are known to have ended."""
+"""The fork server: its preloaded modules, and the exit statuses of its children."""
 
 import os
 import signal

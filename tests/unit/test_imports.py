@@ -1,4 +1,4 @@
-"""What `import goproc` imports and settles: no more than `import multiprocessing` does."""
+"""`import goproc` imports no more than `import multiprocessing` does, and fixes no start method."""
 
 import sys
 

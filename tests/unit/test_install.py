@@ -1,4 +1,4 @@
-"""install(): `import multiprocessing` means goproc, whatever was imported before it, here and in all children."""
+"""install(): `import multiprocessing` means goproc, whatever was imported before, here and in all children."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Ctrl-C in every call that blocks, signal handlers that raise at any moment, programs that leave with pools open."""
+"""Ctrl-C in every blocking call, signal handlers that raise at any moment, programs that exit with open pools."""
 
 import ctypes
 import dis

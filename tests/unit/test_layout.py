@@ -1,4 +1,4 @@
-"""The files of the product: no circle among the imports of the package, and none too long to be read in one go."""
+"""The files of the product: there is no import cycle in the package, and no file is too long."""
 
 import ast
 from pathlib import Path

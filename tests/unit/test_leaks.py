@@ -1,4 +1,4 @@
-"""Very many processes and pools in one program: it has as much afterwards as before."""
+"""Very many processes and pools in one program: it has the same resources afterwards as before."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Programs and workers under limits of the system: they go on, or raise what can be caught."""
+"""Programs and workers under limits of the system: they go on, or raise exceptions that can be caught."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What goproc tells in the log and on standard error, and the titles that ps and top show of its processes."""
+"""goproc's messages in the log and on standard error, and the titles of its processes in ps and top."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The main program is killed by SIGKILL: what it has started is gone, but for what is no daemon."""
+"""The main program is killed by SIGKILL: all processes that it has started end, except non-daemonic ones."""
 
 import os
 import random

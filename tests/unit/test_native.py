@@ -1,4 +1,4 @@
-"""A worker's end of a pool, on memory that the test lays out as the engine does (capi/native/layout.h)."""
+"""A worker's end of a pool, _native.Channel, on memory that the test fills like the engine (capi/native/layout.h)."""
 
 import errno
 import mmap

@@ -1,4 +1,4 @@
-"""Workers cloned from one fork of the main program: they are what forked ones are, and nothing else is left."""
+"""Workers cloned from one fork of the main program: they behave like forked workers, and leave nothing behind."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Pool's methods, with each start method: what they return, in which order, and how a pool ends."""
+"""Pool's methods, with each start method: their results, the order of the results, and how a pool ends."""
 
 import copyreg
 import gc

@@ -1,4 +1,4 @@
-"""numpy's arrays arrive as with multiprocessing: writable, resizable, in the same order and of the same type."""
+"""numpy arrays arrive as with multiprocessing: writable, resizable, in the same memory order and of the same type."""
 
 import copyreg
 import pickle

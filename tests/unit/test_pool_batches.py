@@ -1,4 +1,4 @@
-"""Short tasks of a map or an imap travel in batches: nobody but the clock may notice."""
+"""Short tasks of a map or an imap travel in batches: a program can notice this only by the time."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Pools whose workers cannot begin for a while, and then can: what their initializer needs comes up later."""
+"""Pools whose workers cannot begin at first, and can later, when a service that their initializer needs is there."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Callbacks: in which thread and order they run, what they may do, and what becomes of one that raises."""
+"""Callbacks: their thread and order, what they may do, and the exceptions that they raise."""
 
 import sys
 import threading

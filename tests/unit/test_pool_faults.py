@@ -1,4 +1,4 @@
-"""Faults: each is an exception on the one result that it belongs to; all others are right and the pool goes on."""
+"""Faults: each is the exception of one result; all other results are right, and the pool goes on."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""imap reads its input as its results are taken: endless inputs, inputs fed later, and iterators left alone."""
+"""imap reads its input as its results are taken: endless inputs, inputs fed later, and iterators that are dropped."""
 
 import itertools
 import queue
@@ -503,7 +503,7 @@ def test_results_of_a_dropped_iterator_are_not_kept():
         del results
         assert pool.map(targets.double, range(100)) == [2 * i for i in range(100)]
         deadline = time.monotonic() + WAIT
-        while iteration._come < 500:
+        while iteration._received < 500:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         assert not iteration._ready

@@ -1,4 +1,4 @@
-"""What programs use of a Pool's inside: they look at it, hand in tasks by it, and replace parts of it."""
+"""Programs that use private parts of a Pool: they read them, submit tasks through them, and replace them."""
 
 import collections
 import contextlib

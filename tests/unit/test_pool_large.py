@@ -1,4 +1,4 @@
-"""Large arguments and results: they travel in shared memory, and nobody but the clock may notice."""
+"""Large arguments and results travel in shared memory: a program can notice this only by the time."""
 
 import mmap
 import os

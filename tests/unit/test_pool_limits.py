@@ -1,4 +1,4 @@
-"""What a pool can limit and take back: time, memory, tries; cancelling. Nothing else is affected by any of it."""
+"""The limits of tasks and workers (time, memory, retries), and cancelling: no other task is affected."""
 
 import itertools
 import os

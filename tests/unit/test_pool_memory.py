@@ -1,4 +1,4 @@
-"""What a pool's large arguments and results leave behind: their memory is given back, whoever is idle or has ended."""
+"""The memory of a pool's large arguments and results is released, even if processes are idle or have ended."""
 
 import contextlib
 import os

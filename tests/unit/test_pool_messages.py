@@ -1,4 +1,4 @@
-"""What a user reads when something goes wrong in a pool: which item it was, why, and what to do."""
+"""The messages of errors in a pool: they name the item and the cause, and say what to do."""
 
 import logging
 import os
@@ -333,7 +333,7 @@ def test_function_that_a_worker_does_not_find(method):
     )
     done = run(program)
     assert "AttributeError: Can't get attribute 'at_the_prompt' on <module '__main__'" in done.stderr
-    assert ("What is defined at a prompt, in a notebook's cell" in done.stderr) == NOTES
+    assert ("A function that is defined at a prompt, in a notebook's cell" in done.stderr) == NOTES
 
 
 def test_faults_are_warnings_in_the_log(pool, log):

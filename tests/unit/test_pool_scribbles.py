@@ -1,4 +1,4 @@
-"""A worker that overwrites the memory that it shares with its pool: no task waits for ever, and the pool goes on."""
+"""A worker overwrites the memory that it shares with its pool: no task waits for ever, and the pool goes on."""
 
 from pickle import UnpicklingError
 

@@ -1,4 +1,4 @@
-"""Results that nobody waits for: programs that only ask now and then, or never, and pools that nobody holds."""
+"""Results that no thread waits for: programs that poll rarely or never, and pools that are garbage."""
 
 import gc
 import os

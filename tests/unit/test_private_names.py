@@ -1,4 +1,4 @@
-"""The names of the standard library that begin with an underscore: goproc uses them in one file, and all are there."""
+"""The private names of the standard library: goproc uses them in one file only, and this Python has all of them."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Process, with each start method: its life, its attributes, how it ends, and what is refused."""
+"""Process, with each start method: its life, its attributes, its end, and the calls that are refused."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Pool classes that bring queues of their own: what these do to a task must happen, and all else be as in any pool."""
+"""Pool classes with queues of their own: the queues handle every task, and the rest works as in any pool."""
 
 import operator
 import os

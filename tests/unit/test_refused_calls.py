@@ -1,4 +1,4 @@
-"""System calls that goproc makes and multiprocessing does not, refused: tests/scripts/refused.py."""
+"""The kernel refuses system calls that goproc makes and multiprocessing does not: tests/scripts/refused.py."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A child has the rights, and whatever else programs inherit, of the thread that starts it."""
+"""A child has the rights, and all other inherited properties, of the thread that starts it."""
 
 import json
 import platform

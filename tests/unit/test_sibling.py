@@ -1,6 +1,7 @@
-"""Where the C library keeps a thread's id is found whatever its layout; where it is not, all goes the other way.
+"""sibling.c finds where the C library keeps a thread's id, in any layout; if it does not, goproc forks no siblings.
 
-A library that is loaded before the C library gives other answers than it to what capi/native/clone/sibling.c asks.
+To simulate other layouts, a preloaded library replaces functions of the C library that sibling.c calls
+(capi/native/clone/sibling.c).
 """
 
 import os

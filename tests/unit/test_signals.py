@@ -1,4 +1,4 @@
-"""Signals do what the program has asked for, although the engine's Go runtime takes some of them when it is loaded."""
+"""Signals have the effect that the program has set, although the Go runtime installs handlers when it is loaded."""
 
 import signal
 

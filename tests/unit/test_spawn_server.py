@@ -1,4 +1,4 @@
-"""Spawned children come from the spawn server, and are as if an interpreter had been executed for each."""
+"""Spawned children come from the spawn server, and find the same state as in an interpreter executed for each."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ from goproc._start.prefork import STANDBYS
 
 @pytest.fixture
 def context():
-    popen_spawn_posix._pays = True  # as after a first process
+    popen_spawn_posix._spawned_before = True  # as after a first process
     popen_spawn_posix.stop_server()
     return goproc.get_context("spawn")
 

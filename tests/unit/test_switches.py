@@ -1,4 +1,4 @@
-"""GOPROC_DISABLE: each part that can be switched off, on and off. What programs see is the same, but for speed."""
+"""GOPROC_DISABLE: each part is switched off, and on. Programs behave the same, except for their speed."""
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_a_part_that_there_is_not(run_script):
 
 def test_the_log_says_what_is_disabled(run_script):
     done = run_script("-c", "import goproc", GOPROC_LOG="info", GOPROC_DISABLE="standby,clones")
-    assert "GOPROC_DISABLE takes out: clones, standby\n" in done.stderr
+    assert "GOPROC_DISABLE switches off: clones, standby\n" in done.stderr
 
 
 def test_the_engine_is_not_loaded_for_it(run_script):

@@ -1,4 +1,4 @@
-"""What programs take for granted, beyond the calls: how they are started, what children inherit, what is imported."""
+"""Properties that programs rely on, besides the calls: how they are started, inherited state, imported modules."""
 
 import os
 import shlex

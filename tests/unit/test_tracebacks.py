@@ -1,4 +1,4 @@
-"""The traceback of an error in a child, when warnings are errors: it says the error, and no warning."""
+"""The traceback of an error in a child, when warnings are errors: it shows the error, and no warning."""
 
 import pytest
 

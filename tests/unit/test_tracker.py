@@ -1,4 +1,4 @@
-"""One resource tracker for a program and all its children, however they are started."""
+"""A program and all its children share one resource tracker, with every start method."""
 
 import os
 from multiprocessing import resource_tracker, shared_memory

@@ -1,4 +1,4 @@
-"""What PyInstaller does not see in the sources: modules imported by name, and the engine, which is loaded by path."""
+"""Names what PyInstaller does not find in the sources: modules imported by name, and the engine, loaded by path."""
 
 from PyInstaller.utils.hooks import collect_submodules
 

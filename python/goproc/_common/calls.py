@@ -1,7 +1,8 @@
-"""The engine's functions (pybind/*.go): one for each, with its types. engine.py loads the engine, and calls it.
+"""The engine's functions (pybind/*.go): one typed Python function for each. engine.py loads the engine, and calls it.
 
-Each raises what engine.call() raises. An entry is the number of a process in the engine's table; a pool is the number
-of one of the engine's pools. Lists and environments travel as JSON, since gopy has numbers and texts only.
+Each function raises what engine.call() raises. `entry` is the id of a process in the engine's process table. `pool` is
+the number of one of the engine's pools. Lists and environments are passed as JSON, since gopy passes only numbers and
+texts.
 """
 
 import os
@@ -13,7 +14,7 @@ from .engine import PoolGoneError, call, is_loaded
 
 __all__ = ["PoolGoneError", "RUNNING"]  # and all functions
 
-#: What ExitCode answers while the process runs.
+#: What the engine's ExitCode returns while the process runs.
 RUNNING = 1 << 20
 
 _REPLY_SLICE_MS = 50  # how long one call waits; signal handlers run between calls
@@ -28,22 +29,22 @@ def fork_prepare() -> int:
 
 
 def fork_commit(entry: int, pid: int) -> int:
-    """Give the entry its forked child; return the sentinel. After an error there is no child: it has been ended."""
+    """Give the entry its forked child; return the sentinel. If this raises, the engine has ended the child."""
     return call("ForkCommit", entry, pid)
 
 
 def fork_abort(entry: int) -> None:
-    """Give up an entry, as the fork failed."""
+    """Give up an entry whose fork failed."""
     call("ForkAbort", entry)
 
 
 def spawn(command: "list[str | bytes]", fds: Iterable[int]) -> int:
-    """Execute a program, which inherits the descriptors under their numbers; return its entry."""
+    """Execute a program, which inherits the descriptors fds under the same numbers; return its entry."""
     return call("Spawn", _texts(command), _environment(), _numbers(fds))
 
 
 def pid(entry: int) -> int:
-    """Return the number of the entry's process."""
+    """Return the process id of the entry's process."""
     return call("Pid", entry)
 
 
@@ -53,23 +54,23 @@ def sentinel(entry: int) -> int:
 
 
 def exit_code(entry: int) -> "int | None":
-    """Return the exit code of the entry's process, minus a signal's number if that ended it; None while it runs."""
+    """Return the exit code of the entry's process; if a signal ended it, minus its number. None while it runs."""
     code = call("ExitCode", entry)
     return None if code == RUNNING else code
 
 
 def signal(entry: int, number: int) -> None:
-    """Send the entry's process a signal. One that has ended is no error."""
+    """Send a signal to the entry's process. Do nothing if the process has ended."""
     call("Signal", entry, number)
 
 
 def forget(entry: int) -> None:
-    """Give back an entry about which nobody will ask any more."""
+    """Release an entry that will not be used any more."""
     call("Forget", entry)
 
 
 def split_command(line: str) -> "list[str]":
-    """Split a command line as a shell would. Raises ValueError for one that cannot be split, or has operators."""
+    """Split a command line as a shell does. Raises ValueError if it cannot be split, or has shell operators."""
     import json
 
     return json.loads(call("SplitCommand", line))
@@ -79,12 +80,12 @@ def split_command(line: str) -> "list[str]":
 
 
 def start_forkserver(command: "list[str | bytes]", fds: Iterable[int]) -> None:
-    """Start the fork server, unless it runs: a program that inherits the descriptors under their numbers."""
+    """Start the fork server, unless it runs. It inherits the descriptors fds under the same numbers."""
     call("ForkserverEnsure", _texts(command), _environment(), _numbers(fds))
 
 
 def ask_forkserver(fds: Iterable[int]) -> int:
-    """Have the fork server fork a process that is given duplicates of the descriptors; return its entry.
+    """Let the fork server fork a process that receives duplicates of the descriptors fds; return its entry.
 
     Signal handlers run meanwhile. Raises ProcessLookupError if the server has ended before there was a process, OSError
     if it could not fork.
@@ -93,9 +94,9 @@ def ask_forkserver(fds: Iterable[int]) -> int:
 
 
 def ask_spawn_server(command: "list[str | bytes]", fds: Iterable[int]) -> int:
-    """Have the spawn server, whose command line is given, fork a process that inherits the descriptors.
+    """Let the spawn server fork a process that inherits the descriptors fds; return its entry.
 
-    Returns and raises as ask_forkserver().
+    command: the command line of the server. Raises what ask_forkserver() raises.
     """
     return _answer("spawn", call("SpawnRequest", _texts(command), _environment(), _numbers(fds)))
 
@@ -117,12 +118,12 @@ def _answer(method: str, request: int) -> int:
 
 
 def server_pid(method: str) -> "int | None":
-    """Return the server's process id, None if none runs."""
+    """Return the server's process id, None if no server runs."""
     return (call("ServerPid", method) or None) if is_loaded() else None
 
 
 def stop_server(method: str) -> None:
-    """Stop the server, if one runs, and wait for its end."""
+    """Stop the server, if it runs, and wait for its end."""
     if is_loaded():
         call("ServerStop", method)
 
@@ -131,37 +132,40 @@ def stop_server(method: str) -> None:
 
 
 def pool_new(retries: int) -> int:
-    """Make a pool without workers. retries: how often a task is run again that is lost with its worker."""
+    """Make a pool without workers; return its number. retries: how often a task is run again whose worker was lost."""
     return call("PoolNew", retries)
 
 
 def pool_memory_fd(pool: int) -> int:
-    """Return the descriptor of the memory that the pool shares with its workers. It stays the engine's."""
+    """Return the descriptor of the memory that the pool shares with its workers. The engine owns it."""
     return call("PoolMemoryFD", pool)
 
 
 def pool_slots(pool: int, count: int) -> "list[int]":
-    """Prepare slots for workers about to be started. pool_add() or pool_drop() must follow for each."""
+    """Reserve slots for workers; return their numbers. pool_add() or pool_drop() must follow for each slot."""
     return [int(slot) for slot in call("PoolSlots", pool, count).split()]
 
 
 def pool_add(pool: int, slot: int, entry: int, maxtasks: "int | None") -> None:
-    """Put the worker in the slot to work; it ends by itself after maxtasks tasks."""
+    """Give tasks to the worker in the slot. maxtasks: the number of tasks after which it exits; None for no limit."""
     call("PoolAdd", pool, slot, entry, maxtasks or 0)
 
 
 def pool_drop(pool: int, slot: int) -> None:
-    """Give back a slot whose worker could not be started."""
+    """Release a slot whose worker could not be started."""
     call("PoolDrop", pool, slot)
 
 
 def pool_limit(pool: int, job: int, index: int, microseconds: int) -> None:
-    """Limit how long a task that is about to be submitted may run; 0 takes the limit back."""
+    """Limit how long a task that is about to be submitted may run; 0 microseconds removes the limit."""
     call("PoolLimit", pool, job, index, microseconds)
 
 
 def pool_cancel(pool: int, job: int) -> int:
-    """Withdraw a job's tasks, and end the workers that run one. Return how many will not complete by themselves."""
+    """Withdraw a job's tasks, and end the workers that run one.
+
+    Returns how many of the tasks are not done: no worker will complete them.
+    """
     return call("PoolCancel", pool, job)
 
 
@@ -171,17 +175,17 @@ def pool_cancel_all(pool: int) -> None:
 
 
 def pool_up(pool: int) -> int:
-    """Return how many workers have come up: have waited for a task, or taken one."""
+    """Return how many workers can take tasks: they have waited for a task, or taken one."""
     return call("PoolUp", pool)
 
 
 def pool_idle(pool: int) -> "set[int]":
-    """Return the process ids of the workers without a task: pool_terminate() tells these to end by themselves."""
+    """Return the process ids of the workers without a task: pool_terminate() tells these to exit by themselves."""
     return {int(pid) for pid in call("PoolIdle", pool).split()}
 
 
 def pool_close(pool: int) -> None:
-    """Take no further tasks. Workers end when all has been done."""
+    """Refuse further tasks. The workers exit when all tasks are done."""
     call("PoolClose", pool)
 
 
@@ -191,21 +195,21 @@ def pool_terminate(pool: int) -> None:
 
 
 def pool_backlog(pool: int, since: int, most: int) -> "tuple[int, int]":
-    """Return how many tasks workers yet to be added will take, at most most, and how many have been submitted so far.
+    """Return (queued, submitted): how many tasks are left for workers yet to be added, and how many were submitted.
 
-    Of these only the first since count, unless that is negative.
+    queued is at most `most`. It counts only the first `since` submitted tasks, unless since is negative.
     """
     queued, submitted = call("PoolBacklog", pool, since, most).split()
     return int(queued), int(submitted)
 
 
 def pool_pending(pool: int) -> int:
-    """Return how many tasks are queued, or with workers."""
+    """Return how many tasks are queued, or in the rings of workers, or running."""
     return call("PoolPending", pool)
 
 
 def pool_destroy(pool: int) -> None:
-    """Give back all that the pool holds. Destroying again does nothing."""
+    """Release everything that the pool holds. Does nothing if the pool has been destroyed."""
     call("PoolDestroy", pool)
 
 
@@ -213,7 +217,7 @@ def pool_destroy(pool: int) -> None:
 
 
 def stats() -> "dict[str, object]":
-    """Return the counters: started (by start method), tasks, lost, timeouts, retries, running. They need no engine."""
+    """Return the counters: started (by start method), tasks, lost, timeouts, retries, running. Loads no engine."""
     if is_loaded():
         import json
 
@@ -223,12 +227,12 @@ def stats() -> "dict[str, object]":
 
 
 def _texts(texts) -> str:
-    """Return a JSON array of texts (str, bytes or path) that may hold any bytes: each byte becomes one character.
+    """Return a JSON array of texts (str, bytes or path), in which each byte of a text is one character.
 
-    The bindings take UTF-8 only, while arguments, paths and the environment are bytes.
+    The bindings accept only UTF-8, but arguments, paths and the environment may have any bytes.
     """
     try:
-        from _json import encode_basestring_ascii as quoted  # what package json uses, without importing all of it
+        from _json import encode_basestring_ascii as quoted  # json's own encoder, without importing package json
     except ImportError:
         from json.encoder import py_encode_basestring_ascii as quoted
 
@@ -236,13 +240,14 @@ def _texts(texts) -> str:
 
 
 def _environment() -> str:
-    """Return the environment that a program would inherit now, as _texts() does: the C library's, not os.environ.
+    """Return the environment that an executed program would inherit now, as a JSON array.
 
-    They differ when the program has called os.putenv(), or one of its libraries setenv().
+    It is the C library's environment, not os.environ. They differ when the program has called os.putenv(), or when one
+    of its libraries has called setenv().
     """
     return _texts(_native.environment())
 
 
 def _numbers(numbers) -> str:
-    """Return a JSON array of ints. Raises TypeError or ValueError for what is no int."""
+    """Return a JSON array of ints. Raises TypeError or ValueError for an element that is not an int."""
     return "[" + ",".join([str(int(number)) for number in numbers]) + "]"

@@ -1,18 +1,18 @@
-"""Waiting where gevent or eventlet has replaced the standard library's functions that wait.
+"""Waits in programs in which gevent or eventlet has replaced the standard library's functions that wait.
 
 The problem: monkey-patching replaces `time.sleep`, `select.select`, locks and the like by functions that let other
-greenlets run meanwhile. goproc waits in C, of which these libraries know nothing: in join(), for a pool's results, for
-a server's answer. All greenlets of the thread would stand still meanwhile. And gevent's event loop may reap every child
-of the program, and drop the status of those that it was not told of.
+greenlets run while one waits. goproc waits in C, where these libraries cannot switch greenlets: in join(), for a pool's
+results, for a server's answer. All greenlets of the thread would be blocked. And gevent's event loop may reap every
+child of the program, and drops the exit statuses of children that it does not watch.
 
-The solution: where both `time.sleep` and `select.select` have been replaced, poll, and sleep in between. Under gevent,
-multiprocessing.connection.wait() waits for a process's sentinel, without polling. gevent is told of each child, and
-then asked for the exit status if it has reaped the child.
+The solution: if both `time.sleep` and `select.select` have been replaced, goproc polls, and sleeps in between. Under
+gevent, multiprocessing.connection.wait() waits for a process's sentinel, without polling. goproc lets gevent watch each
+child, and asks gevent for the exit status if gevent has reaped the child.
 
-Its limits: what is polled for is noticed up to five milliseconds late. A wait that has begun before the patching goes
-on in C. Where only one of the two has been replaced, as tests do, goproc waits in C.
+The limits: an event that is polled for is noticed up to five milliseconds late. A wait that began before the patching
+goes on in C. If only one of the two functions has been replaced, as tests do, goproc waits in C.
 
-Used by popen_fork.py, _pool/dispatch.py, calls.py and _start/prefork.py.
+docs/design/cooperative.md. Used by popen_fork.py, _pool/dispatch.py, calls.py and _start/prefork.py.
 """
 
 import os
@@ -26,11 +26,11 @@ __all__ = ["Pauses", "after_fork", "exit_code", "is_patched", "register_child", 
 _BUILTIN = type(len)
 _LONGEST = 0.005  # seconds
 
-_told = False  # whether the extension has been told how to tell greenlets apart
+_told = False  # whether the extension has been given threading.get_ident, which distinguishes greenlets
 
 
 def is_patched():
-    """Return whether goproc must wait by the functions that have replaced the standard library's."""
+    """Return whether goproc must poll, and wait by the functions that have replaced the standard library's."""
     global _told
     if type(time.sleep) is _BUILTIN:
         return False
@@ -46,9 +46,9 @@ def is_patched():
 
 
 class Pauses:
-    """Pauses between polls, in which other greenlets run: none at first, then ever longer ones.
+    """Pauses between polls, in which other greenlets run. The first pause is 0 seconds; later ones are longer.
 
-    deadline: the time.monotonic() after which pause() returns False; None for never.
+    deadline: the time.monotonic() from which on pause() returns False; None for never.
     """
 
     def __init__(self, deadline=None):
@@ -56,7 +56,7 @@ class Pauses:
         self._next = 0.0
 
     def pause(self):
-        """Pause. Return False, without a pause, when the deadline is over."""
+        """Pause, and return True. Return False, without a pause, when the deadline is over."""
         pause = self._next
         if self._deadline is not None:
             left = self._deadline - time.monotonic()
@@ -69,7 +69,7 @@ class Pauses:
 
 
 def wait_readable(fd, timeout):
-    """Wait until fd is readable, for at most timeout seconds; None is for ever. Return whether it is."""
+    """Wait until fd is readable, for at most timeout seconds; None for no limit. Return whether it is."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("select"):
         from multiprocessing.connection import wait
@@ -83,7 +83,7 @@ def wait_readable(fd, timeout):
 
 
 def after_fork():
-    """In a forked child: have gevent's event loop begin anew, as its own os.fork() does."""
+    """In a forked child: reinitialize gevent's event loop, as gevent's own os.fork() does."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("os"):
         from gevent import reinit
@@ -92,7 +92,10 @@ def after_fork():
 
 
 def register_child(pid):
-    """Have gevent's event loop keep the child's status if it reaps it, as after its own os.fork(). Return whether."""
+    """Let gevent's event loop watch the child, so that it keeps the exit status if it reaps the child.
+
+    gevent's own os.fork() does the same. Returns whether gevent watches the child.
+    """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_object_patched("os", "waitpid"):
         return False
@@ -100,13 +103,16 @@ def register_child(pid):
 
     try:
         fork_and_watch(fork=lambda: pid)
-    except TypeError:  # in a thread whose event loop waits for no children
+    except TypeError:  # this thread's event loop does not reap children
         return False
     return True
 
 
 def exit_code(pid, seen):
-    """Return the exit code of a registered child that has ended. seen: what goproc knows; 255 if others reaped it."""
+    """Return the exit code of a child that gevent watches and that has ended.
+
+    seen: the exit code as goproc knows it, which is 255 if gevent has reaped the child.
+    """
     from gevent.os import _watched_children as children
 
     watcher = children.pop(pid, None)

@@ -1,4 +1,4 @@
-"""The one line about the engine's work that --stats and GOPROC_STATS=1 print to stderr when the program ends."""
+"""Prints one line of counters to stderr when the program ends, for --stats and GOPROC_STATS=1."""
 
 import atexit
 import os
@@ -10,22 +10,23 @@ from . import stdlib
 __all__ = ["print_at_exit", "print_if_wanted"]
 
 _printing_pid = None
-_LAST = -sys.maxsize  # the lowest of priorities
+_LAST = -sys.maxsize  # the lowest priority of a finalizer
 
-#: The faults, and their names in what calls.stats() returns. The first is always shown, the others if there are any.
+#: The faults: the name in the line, and the key in the result of calls.stats(). The first is always shown, the others
+#: only if their count is not 0.
 _FAULTS = (("workers lost", "lost"), ("tasks over their limit", "timeouts"), ("tasks run again", "retries"))
 
-#: How many results executors of concurrent.futures have had from processes of goproc.
+#: How many results executors of concurrent.futures have received from processes of goproc.
 executed = 0
 
 
 def is_counting() -> bool:
-    """Return whether this process prints the counters at its end."""
+    """Return whether this process prints the counters when it ends."""
     return _printing_pid == os.getpid()
 
 
 def count_executors() -> None:
-    """Count what executors of concurrent.futures do from now on. Their processes are goproc's, their tasks are not."""
+    """Count the results of concurrent.futures' executors from now on. The engine counts their processes only."""
     Manager = stdlib.executors_manager()
     take = Manager.process_result_item
     if getattr(take, "counted", False):
@@ -33,7 +34,7 @@ def count_executors() -> None:
 
     def process_result_item(self, result_item):
         global executed
-        if not isinstance(result_item, int):  # the pid of a process that ends by itself
+        if not isinstance(result_item, int):  # an int is the pid of a process that exits by itself
             executed += 1
         return take(self, result_item)
 
@@ -42,9 +43,9 @@ def count_executors() -> None:
 
 
 def print_at_exit() -> None:
-    """Print the counters when this process ends, once, after everything else that runs at exit.
+    """Print the counters once, when this process ends, after everything else that runs at exit.
 
-    Children print nothing, however they were started: the counts of their own engines are their own.
+    Children never print them, because each process counts only its own work.
     """
     global _printing_pid
     if _printing_pid is not None or getattr(sys, "argv", [])[1:2] in (
@@ -53,8 +54,8 @@ def print_at_exit() -> None:
     ):
         return
     _printing_pid = os.getpid()
-    # Exit functions run last first. If multiprocessing has registered its own already, which ends the pools, the line
-    # is printed by the last of the finalizers that this one runs.
+    # The exit function that was registered last runs first. multiprocessing's exit function ends the pools. If it has
+    # been registered already, the line is printed by a finalizer of the lowest priority, which that function runs last.
     util = sys.modules.get("multiprocessing.util")
     if util is None:
         atexit.register(_print)
@@ -63,7 +64,7 @@ def print_at_exit() -> None:
 
 
 def print_if_wanted(value: str) -> None:
-    """Do what the environment variable GOPROC_STATS says: 1 prints the counters, 0 does not. Warn of anything else."""
+    """Apply the environment variable GOPROC_STATS: 1 prints the counters, 0 does not. Warn about any other value."""
     if value == "1":
         print_at_exit()
     elif value != "0":
@@ -73,7 +74,7 @@ def print_if_wanted(value: str) -> None:
 
 
 def line(stats) -> str:
-    """Return the line for what calls.stats() returned."""
+    """Return the line to print. stats: the result of calls.stats()."""
     started = ", ".join(f"{method} {stats['started'][method]}" for method in ("fork", "spawn", "forkserver"))
     tasks = f"tasks done: {stats['tasks']}" + (f", by executors: {executed}" if executed else "")
     faults = "; ".join(f"{name}: {stats[key]}" for name, key in _FAULTS if stats.get(key) or key == "lost")
@@ -88,4 +89,4 @@ def _print() -> None:
     try:
         print(line(calls.stats()), file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
-        pass  # stderr is closed: there is nobody to tell
+        pass  # stderr is closed

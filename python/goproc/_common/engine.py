@@ -1,21 +1,22 @@
-"""The Go engine: loads it when it is first needed, calls it, and turns its errors into Python's.
+"""Loads the Go engine when it is first needed, calls it, and translates its errors to Python's exceptions.
 
     calls.spawn(...) ──▶ engine.call("Spawn", ...) ──▶ _engine.pybind_Spawn (Go, through gopy)
                                                   └──▶ RuntimeError("goproc:OS:11:...") ──▶ OSError(11)
 
-Neither `import goproc` nor starting processes by fork loads the engine: a program that does no more has only its own
-threads. Only gopy's extension module is used, loaded by its path: gopy's generated Python modules change the working
-directory while they are imported.
+`import goproc` and starting processes by fork do not load the engine: a program that does no more has only its own
+threads. Of gopy's output only the extension module is used, and it is loaded by its path: gopy's Python modules change
+the working directory while they are imported.
 
-An engine belongs to one process. A forked child inherits one whose threads are gone: every call into it would block
-for ever. So the child forgets it. If it needs an engine itself, it loads a private copy of the library from a memfd:
-the dynamic loader identifies a file by its inode, and would return the dead engine for the same file.
+An engine belongs to one process. A forked child inherits its parent's engine without the threads: every call into it
+would block for ever. So the child forgets the inherited engine. If it needs an engine, it loads a private copy of the
+library from a memfd: the dynamic loader identifies a file by its inode, and would return the dead engine for the same
+file. docs/design/engine.md says more.
 """
 
 import os
 import sys
 import threading
-from _frozen_importlib import ModuleSpec  # importlib.machinery's, without what that imports
+from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _frozen_importlib_external import ExtensionFileLoader
 from _imp import extension_suffixes
 
@@ -37,18 +38,18 @@ _DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the 
 
 _lock = threading.RLock()
 _module = None
-_forgotten_in_children = False  # whether forked children are told that they have no engine
-_tracing = False  # whether the engine tells what it does
-_warned = False  # whether the program has been told that it goes on without an engine
+_forgotten_in_children = False  # whether a fork handler is registered that makes children forget this engine
+_tracing = False  # whether the engine logs to standard error
+_warned = False  # whether the warning has been issued that the program goes on without an engine
 _copies = 0  # how many private copies this process and its ancestors have loaded
 
 
 class PoolGoneError(ValueError):
-    """The engine's pool has been destroyed, or never was."""
+    """The engine has no pool with that number: it has been destroyed, or has never existed."""
 
 
 def is_loaded() -> bool:
-    """Return whether this process has an engine; inherited ones do not count."""
+    """Return whether this process has an engine of its own; an inherited engine does not count."""
     return _module is not None
 
 
@@ -70,10 +71,10 @@ def load():
 
 
 def refusal() -> "OSError | MemoryError | None":
-    """Load the engine if need be. Return None, or the reason why this process can have none now.
+    """Load the engine if necessary. Return None, or the error for which this process can have no engine now.
 
-    The first time that it can have none, there is a RuntimeWarning: the program goes on without it. If there is one, it
-    traces if, and only if, the program's log does.
+    In that case the first call issues a RuntimeWarning, because the program goes on without an engine. A loaded engine
+    traces if, and only if, the program's log goes to standard error at level DEBUG.
     """
     global _tracing
     if _module is None:
@@ -90,9 +91,9 @@ def refusal() -> "OSError | MemoryError | None":
 
 
 def warn_once(what: str) -> None:
-    """Warn, the first time, that this program goes on with multiprocessing's own pools; log it each time.
+    """Warn once, and log each time, that something is multiprocessing's own because there is no engine.
 
-    what: the reason. The text goes on with "are multiprocessing's own".
+    what: the reason, and the subject of the sentence that goes on with "are multiprocessing's own".
     """
     global _warned
     from multiprocessing import util
@@ -111,7 +112,7 @@ def call(function: str, *args):
 
     Only calls.py and tests use this. Raises OSError with the kernel's errno, ValueError for a refused argument,
     PoolGoneError when there is no such pool, ProcessLookupError when the process is no longer known, and EngineError
-    when the engine is poisoned or closed, or for an error that nobody expected.
+    when the engine is poisoned or closed, or for an unexpected error.
     """
     module = _module or load()
     _native.mend_runtime()
@@ -122,17 +123,17 @@ def call(function: str, *args):
 
 
 def close() -> None:
-    """Stop the servers and give back everything the engine holds.
+    """Stop the servers and release everything that the engine holds.
 
-    The end of the interpreter does so by itself (capi/native/link.c), after all exit functions. The counters can
-    still be read; other calls are refused, and load no second engine.
+    At the end of the interpreter this is done automatically (capi/native/link.c), after all exit functions. Later calls
+    are refused, and load no second engine; only the counters can still be read.
     """
     if _module is None:
         return
     try:
         call("Close")
     except EngineError:
-        pass  # poisoned: the kernel takes back what it holds
+        pass  # the engine is poisoned: the kernel releases everything when the process ends
 
 
 def _load_module():
@@ -177,8 +178,8 @@ def _load_copy(path: str):
                 left -= sent
         if name is not None:
             return _load_path(name)
-        # The loader compares names before inodes, and an ancestor may have loaded its copy from the same number. So the
-        # name must be one that no ancestor has used.
+        # The dynamic loader compares names before inodes, and an ancestor may have loaded its copy from a memfd with
+        # the same number. So the name must differ from all names that ancestors have used.
         return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
     finally:
         os.close(fd)
@@ -230,6 +231,6 @@ def _forget_inherited() -> None:
     _module, _tracing = None, False
 
 
-# No fork may happen while another thread loads the engine: the child would inherit half of one. The lock's own methods
-# are registered, for a Python function would write to more copy-on-write pages.
+# No fork may happen while another thread loads the engine: the child would inherit a half-loaded engine. The lock's own
+# methods are registered, because a Python function would write to more copy-on-write pages.
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,8 +1,8 @@
-"""What goproc tells in multiprocessing's log, and on standard error.
+"""Writes to multiprocessing's log, and to standard error.
 
-The log is silent unless the program asks for it (log_to_stderr(), get_logger()), or the environment variable GOPROC_LOG
-does. The servers have no log of their own, since it would cost each process that they fork: they write lines that look
-like those of the log.
+The log is silent unless the program enables it (log_to_stderr(), get_logger()), or the environment variable GOPROC_LOG
+does. The servers do not use package logging, because importing it would cost each process that they fork. They write
+lines in the log's format themselves.
 """
 
 import os
@@ -15,14 +15,17 @@ __all__ = ["start", "teller", "warn"]
 
 
 def warn(text: str) -> None:
-    """Log a text as WARNING: something has gone wrong that the program may want to know of, and that was dealt with."""
-    logger = stdlib.logger()  # as util.debug() does: nothing is made for nobody
+    """Log a text at level WARNING. For a fault that goproc has handled, and that the program may want to know of."""
+    logger = stdlib.logger()  # as util.debug() does: make no logger if the program has not asked for one
     if logger is not None:
         logger.warning(text)
 
 
 def start(level: str) -> None:
-    """Do what GOPROC_LOG says: log_to_stderr() with a level of package logging, in any case. Warn of anything else."""
+    """Apply the environment variable GOPROC_LOG: call log_to_stderr() with its level. Warn about an unknown level.
+
+    level: a level's name of package logging, in upper or lower case.
+    """
     import logging
     from multiprocessing import util
 
@@ -30,7 +33,7 @@ def start(level: str) -> None:
     if isinstance(number, int):
         util.log_to_stderr(number)
         if disabled:
-            util.info("GOPROC_DISABLE takes out: %s", ", ".join(sorted(disabled)))
+            util.info("GOPROC_DISABLE switches off: %s", ", ".join(sorted(disabled)))
     else:
         import warnings
 
@@ -39,9 +42,9 @@ def start(level: str) -> None:
 
 
 def teller(name: str) -> "Callable[..., None]":
-    """Return a function that tells on standard error what a server does. It takes a text and its % arguments.
+    """Return a function that logs to standard error, for a server. It takes a text and its % arguments.
 
-    name: of the server.
+    name: the server's name in each line.
     """
     prefix = f"[DEBUG/{name} {os.getpid()} of {os.getppid()}] "
     stream = sys.__stderr__
@@ -51,6 +54,6 @@ def teller(name: str) -> "Callable[..., None]":
             if stream is not None:
                 os.write(stream.fileno(), f"{prefix}{text % arguments}\n".encode(errors="replace"))
         except (OSError, ValueError):
-            pass  # standard error is closed: there is nobody to tell
+            pass  # standard error is closed
 
     return tell

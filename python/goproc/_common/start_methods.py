@@ -1,6 +1,6 @@
-"""What the modules that start processes have to know: the contexts, by start method, and what a pool adds to a process.
+"""Shared by the modules that start processes: the contexts by start method, and the attributes of a pool's workers.
 
-context.py fills in the contexts when it is imported, before it imports any of those modules.
+context.py fills in the contexts when it is imported, before it imports any module that starts processes.
 """
 
 from multiprocessing.context import BaseContext
@@ -22,11 +22,15 @@ __all__ = [
 
 concrete: "dict[str, Any]" = {}
 default: "Any" = None  # the DefaultContext
-base_class: "type[BaseContext]" = BaseContext  # goproc's own
+base_class: "type[BaseContext]" = BaseContext  # goproc's BaseContext
 
 
 def engines_context(context):
-    """Return the goproc context that starts a pool's workers: the default, or the namesake of multiprocessing's."""
+    """Return the context that starts a pool's workers.
+
+    For None: goproc's default context. For a context of multiprocessing: goproc's context for the same start method.
+    Any other context is returned as it is.
+    """
     if context is None:
         return default.get_context()
     if isinstance(context, BaseContext) and not isinstance(context, base_class):
@@ -35,21 +39,21 @@ def engines_context(context):
 
 
 def begin_child(process_obj) -> None:
-    """Do in a child what precedes process_obj._bootstrap(): let it go on with the start method that it was started by.
+    """Prepare a child for process_obj._bootstrap(): its default start method is the one by which it was started.
 
-    multiprocessing does that itself, with its own default context, which is not goproc's unless goproc is installed.
+    _bootstrap() sets that in multiprocessing's default context, which is not goproc's unless install() was called.
     """
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
 
 
-# A pool's worker is an ordinary Process object, of a class that the program may have chosen. What else belongs to it is
-# in two attributes, which only these functions touch.
+# A pool's worker is an ordinary Process object, of a class that the program may have chosen. Its further data is in two
+# attributes, which only the following functions use.
 
 
 def be_worker(process_obj, end) -> None:
-    """Make the process, which has not been started, a pool's worker. end: its worker.ChannelEnd."""
+    """Make a process that has not been started a pool's worker. end: its worker.ChannelEnd."""
     process_obj._goproc_worker = end
 
 
@@ -59,10 +63,10 @@ def worker_end(process_obj):
 
 
 def clone_from(process_obj, nursery) -> None:
-    """Have the process's start() take on a clone. nursery: the nursery.Nursery that has it."""
+    """Let the process's start() take a clone instead of forking. nursery: the nursery.Nursery that has the clone."""
     process_obj._goproc_nursery = nursery
 
 
 def take_nursery(process_obj):
-    """Return the nursery.Nursery from which start() is to take a clone, and forget it; None to fork."""
+    """Return the nursery.Nursery from which start() takes a clone, None if it forks. A second call returns None."""
     return vars(process_obj).pop("_goproc_nursery", None)

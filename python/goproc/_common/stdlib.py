@@ -1,14 +1,14 @@
-"""What goproc has to know of the standard library's inside.
+"""The standard library's modules, and its private names that goproc uses.
 
-First, the modules of multiprocessing itself, also where install() has put goproc's in their place. Then, all names that
-goproc uses and that begin with an underscore: no other file touches such a name. Python may change them at any time:
-tests/unit/test_private_names.py says which is gone. The functions import what they need when they are called, for a
-child imports this module first of all.
+First, the modules of multiprocessing itself, which can be found here even if install() has replaced them by goproc's.
+Then, all private names that goproc uses, that is, names that begin with an underscore. No other file uses such a name.
+Python may change them at any time; tests/unit/test_private_names.py finds out which names are gone. The functions
+import modules only when they are called, because each child imports this module before any other.
 """
 
 import multiprocessing
 import sys
-from _frozen_importlib_external import PathFinder  # importlib.machinery's, without what that imports
+from _frozen_importlib_external import PathFinder  # as importlib.machinery has it, without the imports of that module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 __all__ = ["import_module", "install_again", "is_installed", "standard_module", "submodule_finder"]
 
-#: The modules of multiprocessing that it imports itself when they are needed.
+#: The submodules of multiprocessing that multiprocessing itself imports when it needs them.
 _SUBMODULES = frozenset({"connection", "forkserver", "heap", "managers", "pool", "popen_fork", "popen_forkserver"})
 _SUBMODULES |= {"popen_spawn_posix", "process", "queues", "reduction", "resource_sharer", "resource_tracker"}
 _SUBMODULES |= {"shared_memory", "sharedctypes", "spawn", "synchronize", "util"}
 
-#: Those that have been replaced, or are used by the replacement.
+#: By name: the standard library's modules that goproc's have replaced, or that goproc's use.
 replaced: dict = {}
 
-#: Whether install() has been called, here or in an ancestor that handed it on.
+#: Whether install() has been called, in this process or in an ancestor.
 installed = False
 
-#: install(), for a child whose parent has called it. It changes what the modules are that this one finds.
+#: install.install, for a child whose parent has called it. install.py sets it, because it imports this module.
 install_again: "Callable[[], None]"
 
 
 def import_module(name):
-    """Import a module, and return it, also if it is in a package."""
+    """Import a module and return it. name: the full name, such as "multiprocessing.pool"."""
     __import__(name)
     return sys.modules[name]
 
 
 def submodule_finder(package: str):
-    """Return the __getattr__ of a package for which multiprocessing's submodules are imported when they are asked for.
+    """Return a module's __getattr__ for a package, which imports multiprocessing's submodules at the first access.
 
-    Programs use `multiprocessing.connection`, say, without importing it, after a call that has always imported it.
-    goproc does without some of these imports.
+    A program may use `multiprocessing.connection` without importing it, because a call of multiprocessing has imported
+    it. goproc's call may not import it.
     """
 
     def __getattr__(name):
@@ -54,14 +54,14 @@ def submodule_finder(package: str):
 
 
 def is_installed() -> bool:
-    """Return whether install() has been called, here or in an ancestor that handed it on."""
+    """Return whether install() has been called, in this process or in an ancestor."""
     return installed
 
 
 def standard_module(name: str):
-    """Return the standard library's own module multiprocessing.<name>, also where goproc's has taken its place.
+    """Return the standard library's own module multiprocessing.<name>, even if goproc's has replaced it.
 
-    It is the same one each time, and the one that the program has imported before install(), if it has.
+    Each call returns the same module object. If the program imported the module before install(), it is that object.
     """
     name = "multiprocessing." + name
     module = sys.modules.get(name) if installed else import_module(name)
@@ -78,7 +78,7 @@ def standard_module(name: str):
     return module
 
 
-#: The names, by module. After a colon: from which version on, or before which one, there is such a name.
+#: The private names, by module. After a colon: the first version that has the name; with "<", the first that has not.
 NAMES = {
     "atexit": ("_clear", "_ncallbacks", "_run_exitfuncs"),
     "concurrent.futures.process": ("_ExecutorManagerThread",),
@@ -111,18 +111,18 @@ NAMES = {
 }
 
 
-# ---- util: the streams, the log, and what is done at the end
+# ---- util: the streams, the log, finalizers and exit functions
 
 
 def flush_streams():
-    """Write out what is buffered in stdout and stderr, which a child must not write as well."""
+    """Flush stdout and stderr: a forked child would write the buffered text a second time."""
     from multiprocessing import util
 
     util._flush_std_streams()
 
 
 def close_stdin():
-    """Have standard input read from the null device."""
+    """Redirect standard input to the null device."""
     from multiprocessing import util
 
     util._close_stdin()
@@ -136,7 +136,7 @@ def logger():
 
 
 def is_tracing():
-    """Whether all that is logged goes to standard error, as after log_to_stderr(DEBUG)."""
+    """Return whether the log goes to standard error at level DEBUG, as after log_to_stderr(DEBUG)."""
     util = sys.modules.get("multiprocessing.util")
     if util is None or not util._log_to_stderr or sys.__stderr__ is None:
         return False
@@ -144,14 +144,14 @@ def is_tracing():
 
 
 def interpreter_flags():
-    """Return the options of this interpreter's command line that children must have, too."""
+    """Return the options of this interpreter's command line that its children must have, too."""
     from multiprocessing import util
 
     return util._args_from_interpreter_flags()
 
 
 def flags_without_subprocess():
-    """Return a function like subprocess's of that name, which imports subprocess when it is called."""
+    """Return a stand-in for subprocess._args_from_interpreter_flags, which imports subprocess when it is called."""
 
     def _args_from_interpreter_flags():
         import subprocess
@@ -162,14 +162,14 @@ def flags_without_subprocess():
 
 
 def run_finalizers():
-    """Call the finalizers of multiprocessing.util.Finalize objects."""
+    """Call all finalizers of multiprocessing.util.Finalize objects."""
     from multiprocessing import util
 
     util._run_finalizers()
 
 
 def forget_exit_functions():
-    """Forget all exit functions but multiprocessing's own."""
+    """Unregister all exit functions except multiprocessing's own."""
     import atexit
     from multiprocessing import util
 
@@ -195,14 +195,14 @@ def count_exit_functions():
 
 
 def tracker():
-    """Return the resource tracker. _fd is this process's end of its pipe, _pid None if it is an ancestor's."""
+    """Return the resource tracker object. _fd: the write end of its pipe. _pid: None if an ancestor has started it."""
     from multiprocessing import resource_tracker
 
     return resource_tracker._resource_tracker
 
 
 def is_inheriting(yes):
-    """Say whether this process is unpickling what its parent has sent it."""
+    """Set whether this process is unpickling the data that its parent has sent."""
     from multiprocessing import process
 
     if yes:
@@ -212,14 +212,14 @@ def is_inheriting(yes):
 
 
 def fix_main(main_path):
-    """Make the program's main module this process's, as multiprocessing.spawn does."""
+    """Import the program's main module as this process's `__main__`, as multiprocessing.spawn does."""
     from multiprocessing import spawn
 
     spawn._fixup_main_from_path(main_path)
 
 
 def module_runner():
-    """Return what `python -m` itself calls: it runs a module, given its name, in the present `__main__`."""
+    """Return the function that `python -m` calls: it takes a module's name, and runs the module as `__main__`."""
     import runpy
 
     return runpy._run_module_as_main
@@ -229,14 +229,14 @@ def module_runner():
 
 
 def has_thread_hooks():
-    """Whether threads are to be traced or profiled."""
+    """Return whether new threads are traced or profiled."""
     import threading
 
     return threading._trace_hook is not None or threading._profile_hook is not None
 
 
 def are_threads_real():
-    """Whether a thread can wait in C while others run. gevent makes all later threads greenlets, which cannot."""
+    """Return whether new threads are threads of the system, which can wait in C. With gevent they are greenlets."""
     import threading
 
     start = getattr(threading, "_start_joinable_thread", None) or getattr(threading, "_start_new_thread", None)
@@ -247,17 +247,17 @@ def are_threads_real():
 
 
 def default_context():
-    """Return multiprocessing's default context; its _actual_context is None while no start method is settled."""
+    """Return multiprocessing's default context. Its _actual_context is None until a start method is set or used."""
     from multiprocessing import context
 
     return context._default_context
 
 
 def replace_contexts(default, concrete, kind):
-    """Put contexts in the place of multiprocessing's.
+    """Replace multiprocessing's contexts.
 
-    default: the default one. What others hold as multiprocessing's shares its state from now on, and is one of kind.
-    concrete: the others, by start method.
+    default: the new default context. The old default context object, to which programs may hold references, shares its
+    state from now on, and gets the class kind. concrete: the other contexts, by start method.
     """
     from multiprocessing import context
 
@@ -269,7 +269,7 @@ def replace_contexts(default, concrete, kind):
 
 
 def interpreters_default():
-    """Return the start method of a program that sets none, with multiprocessing; None if finding out takes long."""
+    """Return multiprocessing's start method for a program that sets none; None if finding it out takes long."""
     from multiprocessing import context
 
     if hasattr(context, "_get_platform_default_context"):
@@ -278,7 +278,10 @@ def interpreters_default():
 
 
 def find_interpreters_default():
-    """Return the same, whatever it takes: from Python 3.14.10 on it makes a temporary file to find out."""
+    """Return multiprocessing's start method for a program that sets none.
+
+    From Python 3.14.10 on this makes a temporary file to find it out.
+    """
     from multiprocessing import context
 
     return context._get_platform_default_context()._name
@@ -288,25 +291,25 @@ def find_interpreters_default():
 
 
 def reducers_of(pickler):
-    """Return the registered reducers for a ForkingPickler, by class: a new dict."""
+    """Return a new dict of the reducers that are registered for a ForkingPickler, by class."""
     return pickler._copyreg_dispatch_table | pickler._extra_reducers
 
 
 def python_unpickler() -> "Any":
-    """Return the class Unpickler that is written in Python."""
+    """Return pickle's Unpickler class that is written in Python."""
     import pickle
 
     return pickle._Unpickler
 
 
 def executors_manager() -> "Any":
-    """Return the class of the thread that takes the results of a ProcessPoolExecutor's workers."""
+    """Return the class of the thread that receives the results of a ProcessPoolExecutor's workers."""
     from concurrent.futures.process import _ExecutorManagerThread
 
     return _ExecutorManagerThread
 
 
 def reraises(function):
-    """Whether it is what multiprocessing's Pool has called to raise what reading an iterable has raised."""
+    """Return whether function is the one by which multiprocessing's Pool reports an error in reading an iterable."""
     module = sys.modules.get("multiprocessing.pool")
     return function is getattr(module, "_helper_reraises_exception", None)

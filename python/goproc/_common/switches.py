@@ -1,31 +1,31 @@
-"""The environment variable GOPROC_DISABLE: parts that make goproc fast, and that a program can do without.
+"""The environment variable GOPROC_DISABLE, which switches off parts that only make goproc faster.
 
     GOPROC_DISABLE=clones,placed-bytes python program.py
 
-Each part has a plain way in its place, with the same results. A program that behaves better with a part disabled has
-found a fault of that part. Imported by __init__.py if the variable is set. Children inherit the variable, and so do the
-servers.
+Without a part, goproc does the same in a simpler way, with the same results. If a program behaves better with a part
+switched off, the part has a fault. Imported by __init__.py if the variable is set. Children and servers inherit the
+variable.
 """
 
 from . import disabled, role
 
 __all__ = ["PARTS", "read"]
 
-#: Each part, and what is done without it.
+#: By part: what happens when it is switched off.
 PARTS = {
     "batches": "each task of a map has a message of its own",
     "clones": "each worker is forked by itself from the main program, when it is needed",
-    "deferred-imports": "a spawned child imports all that multiprocessing imports at once",
+    "deferred-imports": "a spawned child imports at its start all that multiprocessing imports",
     "divided-chunks": "a chunk of a map is run by one worker",
-    "placed-bytes": "bytes that arrive are copied to memory of the receiver's own",
+    "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
     "spawn-server": "an interpreter is executed for each spawned process",
     "process-titles": "ps and top show helper processes with the command line of the program",
-    "standby": "the servers fork a process only when one is asked for",
+    "standby": "the servers fork a process only when a process is requested",
 }
 
 
 def read(value: str) -> None:
-    """Disable the parts that are named in value, with commas between them; all for "all". Warn of unknown names."""
+    """Switch off the parts named in value, separated by commas; "all" for all parts. Warn about unknown names."""
     names = {name.strip() for name in value.split(",")} - {""}
     if "all" in names:
         names = names - {"all"} | PARTS.keys()

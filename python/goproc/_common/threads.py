@@ -1,4 +1,4 @@
-"""Threads of goproc's own, which a program does not know of."""
+"""Threads of goproc's own, which the program has not started."""
 
 import threading
 
@@ -6,9 +6,9 @@ __all__ = ["OwnThread"]
 
 
 class OwnThread(threading.Thread):
-    """A daemonic thread of goproc's own. It runs no code of the program's while it holds a lock.
+    """A daemonic thread of goproc's own. It runs no code of the program while it holds a lock.
 
-    So a fork is as safe with it as without it, and the warning about forks in programs with threads does not count it.
+    So it does not make a fork less safe, and the warning about forks in multi-threaded programs does not count it.
     """
 
     _goproc = True  # capi/native/fork.c looks for this

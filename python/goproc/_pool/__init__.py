@@ -1,27 +1,27 @@
-"""What is behind goproc.pool.
+"""The implementation of goproc.pool.
 
-In the main program, a call on its way to the workers:
+From a call in the main program to the engine:
 
     engine_pool.py   Pool
-    maps.py          how the input of a map becomes tasks
+    maps.py          map and starmap: divides the input into tasks
     iteration.py     imap: reads the input as results are taken
-    inputs.py        checks of the arguments, and how iterables are read
-    submitter.py     how tasks go to the engine
-    codec.py         calls and results as pickles
+    inputs.py        checks arguments, and reads iterables
+    submitter.py     submits tasks to the engine
+    codec.py         pickles calls and results
 
-Its workers, and the way back:
+Workers and results:
 
-    crew.py          the workers: started, replaced, ended
-    nursery.py       many workers from one fork
-    worker.py        what runs in a worker
-    failures.py      how an exception travels
-    dispatch.py      who waits for results, and how they reach the objects that the user holds
-    results.py       these objects
-    describe.py      how a lost task is named in exceptions and in the log
+    crew.py          starts, replaces and ends the workers
+    nursery.py       starts many workers from one fork
+    worker.py        the main function of a worker
+    failures.py      how an exception travels from a worker to the main program
+    dispatch.py      collects results, and delivers them to the objects that the user holds
+    results.py       these objects: AsyncResult, MapResult, IMapIterator
+    describe.py      names a lost task in exceptions and in the log
 
-For programs that look inside, or bring parts of their own:
+For programs that use or replace private parts of multiprocessing's Pool:
 
     parts.py         which parts these are
-    inside.py        the parts that the engine's pool does not have, made when asked for
-    queue_pool.py    multiprocessing's own Pool, whole; and ThreadPool
+    inside.py        stand-ins for the parts that the engine's pool does not have
+    queue_pool.py    the queue-driven pool: multiprocessing's own Pool, whole; and ThreadPool
 """

@@ -1,4 +1,4 @@
-"""How calls and results travel between a pool and its workers: as pickles, with large buffers left out of the stream.
+"""Pickles the calls and results that travel between a pool and its workers, with large buffers out of band (PEP 574).
 
 A task is one of these tuples:
 
@@ -6,7 +6,7 @@ A task is one of these tuples:
     (ITEM, func, item)              func(item)
     (MAP, func, items)              [func(item) for item in items]
     (STARMAP, func, items)          [func(*item) for item in items]
-    (how, func, items, together)    a batch of short tasks: number n is (how, func, items[n]), of the three kinds above
+    (how, func, items, together)    a batch of short tasks: task n is (how, func, items[n]); how: ITEM, MAP or STARMAP
 
 If together is False, each task of a batch is begun and answered by itself. If it is True, the batch is a chunk of a map
 that was given no chunksize: as many tasks as take about a millisecond are begun and answered together.
@@ -27,22 +27,22 @@ from . import failures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any  # importing it takes longer than all the rest of a worker
+    from typing import Any  # importing typing takes longer than all other imports of a worker
 
 __all__ = ["NO_JOB", "OUT_OF_BAND", "by_name", "decode", "encode", "function_named", "outlined", "returning"]
 
-#: Buffers of fewer bytes are copied into the pickle: a place of their own would cost more.
+#: Buffers of fewer bytes are copied into the stream, which costs less than sending them out of band.
 OUT_OF_BAND = 32 << 10
 
-#: A pickler is not kept after a pickle of more bytes: its memo may have grown, and is cleared in full each time.
+#: A pickler that wrote more bytes than this is not used again: its memo may have grown, and clearing it takes long.
 _KEPT = 4096
 _loads = ForkingPickler.loads
 
 
 class _Pickler(ForkingPickler):
-    """A pickler that keeps what it writes, and the buffers that it leaves out.
+    """A pickler that keeps the stream in `written`, and the out-of-band buffers in `buffers`.
 
-    It can be used again once these have been taken out of it and reset() has been called.
+    It can be used again after both have been taken out of it, and reset() has been called.
     """
 
     def __init__(self):
@@ -57,15 +57,16 @@ class _Pickler(ForkingPickler):
 
     def _keep(self, buffer):
         if memoryview(buffer).nbytes < OUT_OF_BAND:
-            return True  # in the stream
+            return True  # pickle it in the stream
         self.buffers.append(buffer)
         return False
 
 
 class _Undecided(dict):
-    """A pickler's table of reducers until an object needs one: only then the registered ones are copied.
+    """A pickler's table of reducers until an object needs a reducer. Only then the registered reducers are copied.
 
-    Simple objects need none, and are pickled in less time than the copy takes. A kept pickler copies for each pickle.
+    Simple objects need no reducer, and pickling them takes less time than the copy. After reset(), a pickler copies the
+    reducers again when it needs them.
     """
 
     def __init__(self, pickler):
@@ -80,39 +81,40 @@ class _Undecided(dict):
         return reducers[kind]
 
 
-#: numpy's type characters of booleans and numbers: these describe the type completely.
+#: numpy's type characters of booleans and numbers. Such a character describes the type completely.
 _NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
 
 
 def _reduced_array(array):
-    """Reduce an array of numpy's so that it arrives as with multiprocessing, which pickles by the default protocol.
+    """Reduce a numpy array so that it arrives as with multiprocessing, which pickles by the default protocol.
 
-    Below protocol 5 that means: it is writable, even if it is read-only here; in C order, unless it is contiguous in
-    Fortran order; in this machine's byte order; and a small one owns its data. Protocol 5 is still used, so that large
-    data is left out of the stream. Where 5 is the default, a read-only array stays read-only with multiprocessing, too.
+    If the default protocol is below 5, this means four things. The array arrives writable, even if it is read-only
+    here. It is in C order, unless it is contiguous in Fortran order. It has this machine's byte order. A small array
+    owns its data. goproc always uses protocol 5, so that large data is sent out of band. If the default protocol is 5,
+    this function is not used: then a read-only array stays read-only with multiprocessing, too.
     """
     kind = array.dtype
     if array.nbytes < OUT_OF_BAND and kind.char in _NUMBERS and kind.isnative and kind.metadata is None:
         order = "F" if array.flags.fnc else "C"
         content = array.tobytes(order)
         return _small_array, (array.shape, kind.char, order, content if len(content) <= 1000 else bytearray(content))
-    if array.nbytes < OUT_OF_BAND or kind.hasobject or kind.byteorder in "<>":  # as numpy writes the other order
+    if array.nbytes < OUT_OF_BAND or kind.hasobject or kind.byteorder in "<>":  # numpy converts the byte order
         return array.__reduce__()
     flags = array.flags
     if not flags.forc:
         array = array.copy()
         flags = array.flags
     reduced = array.__reduce_ex__(5)
-    if not flags.writeable and type(reduced[1][0]) is PickleBuffer:  # numpy cannot export buffers of some types
+    if not flags.writeable and type(reduced[1][0]) is PickleBuffer:  # some types have no buffer: numpy copies them
         function, (buffer, *others) = reduced
         reduced = function, (PickleBuffer(_native.Writable(buffer)), *others)
     return reduced
 
 
 def _small_array(shape, char, order, content):
-    """Return the array that _reduced_array took apart. numpy's own way takes twice as long.
+    """Return the array that _reduced_array reduced. numpy's own function takes twice as long.
 
-    Up to 1,000 bytes, content is bytes, and the array owns its data, as with numpy.
+    content: bytes up to 1,000 bytes, and then the array owns its data, as with numpy's function; else a bytearray.
     """
     import numpy
 
@@ -121,7 +123,7 @@ def _small_array(shape, char, order, content):
 
 
 class _Sink:
-    """A file to write to: the pickler writes a small pickle in one piece."""
+    """A file object for a pickler, which calls write() once for a small pickle."""
 
     __slots__ = ("write",)
 
@@ -129,39 +131,39 @@ class _Sink:
         self.write = write
 
 
-#: The picklers that are not in use: one, unless several threads pickle, or pickling runs code that pickles. The first
-#: is made before workers are forked, so that they need not make their own.
+#: The picklers that are not in use. There is more than one only if several threads pickle, or if pickling an object
+#: runs code that pickles. The first pickler is made before workers are forked, so that no worker needs to make one.
 _idle = [_Pickler()]
 
 
 def encode(obj):
-    """Pickle a call or a result, with large buffers left out of the stream (PEP 574).
+    """Pickle a call or a result, with large buffers out of band (PEP 574).
 
-    Returns (stream, buffers). stream: bytes, or a list of bytes to be joined. buffers: None, or a list. It is faster
-    than ForkingPickler.dumps because it keeps its pickler.
+    Returns (stream, buffers). stream: bytes, or a list of bytes to be joined. buffers: None, or a list. encode() is
+    faster than ForkingPickler.dumps because it reuses its pickler.
     """
-    if _context.reduction is not _reduction:  # a program's own, set by `context.reducer = ...`
+    if _context.reduction is not _reduction:  # the program has set its own, by `context.reducer = ...`
         return bytes(_context.reduction.ForkingPickler.dumps(obj)), None
     try:
         pickler = _idle.pop()
     except IndexError:
         pickler = _Pickler()
-    pickler.dump(obj)  # one that raises is not used again
+    pickler.dump(obj)  # after an exception the pickler is not used again
     pickler.reset()
     written = pickler.written
     if len(written) == 1 and not pickler.buffers:
         stream = written.pop()
-        # Only now that it is empty, as a signal handler may raise anywhere here. reset() does not shrink its memo.
+        # Keep it only now that it is empty: a signal handler may raise anywhere here. reset() does not shrink its memo.
         _idle.append(pickler if len(stream) <= _KEPT else _Pickler())
         return stream, None
     buffers = pickler.buffers
-    pickler.written, pickler.buffers = [], []  # the pickler is part of a cycle, which may live for long
-    _idle.append(_Pickler())  # it may have grown large
+    pickler.written, pickler.buffers = [], []  # the pickler is in a reference cycle, so it may live for long
+    _idle.append(_Pickler())  # a new one: the memo of the used one may have grown
     return written, buffers
 
 
 def decode(payload):
-    """Return the object of a payload: bytes, or (stream, buffers) as a channel delivers it."""
+    """Unpickle a payload, which is bytes, or the tuple (stream, buffers)."""
     if _context.reduction is not _reduction:
         stream = payload[0] if type(payload) is tuple else payload
         return _context.reduction.ForkingPickler.loads(stream)
@@ -171,10 +173,10 @@ def decode(payload):
 
 
 def outlined(values):
-    """Return the tuple or list values, with its large bytes objects wrapped so that they are left out of the stream.
+    """Return a tuple or list, with each large bytes object in it wrapped in a PickleBuffer: so it is sent out of band.
 
-    Copying such an object through the stream costs more than unpickling it from a buffer. Only short values are
-    searched, for that costs time, too. Anything else is returned as it is.
+    Copying a large object through the stream costs more than unpickling it from a buffer. The search costs time, too,
+    so only values of at most 64 objects are searched. Anything else is returned as it is.
     """
     kind = type(values)
     if kind is tuple and len(values) == 1 and type(values[0]) is not bytes:
@@ -186,20 +188,22 @@ def outlined(values):
     return values
 
 
-#: Not a job's number: under it a worker tells why it cannot take tasks (core/ring/layout.go, capi/native/layout.h).
+#: The number in the place of a job under which a worker sends why it cannot take tasks (core/ring/layout.go,
+#: capi/native/layout.h).
 NO_JOB = (1 << 64) - 1
 
-#: The text of a function begins with this if its exceptions are to be returned. No module's name does.
+#: The text of a function begins with this if its exceptions are to be returned. No module's name begins with it.
 _RETURNING = "\1"
 
-#: What a task is.
+#: The kinds of tasks.
 CALL, ITEM, MAP, STARMAP = range(4)
 
 
 def by_name(func):
-    """Return func; or, if it is a function that is pickled by its name, the text by which function_named finds it.
+    """If func is a function that is pickled by its name, return the text by which function_named finds it; else func.
 
-    A text costs a tenth of what pickling the name costs. What the pickler would refuse is left to it.
+    Pickling the text takes a tenth of the time of pickling the function. A function that the pickler would refuse is
+    returned as it is, so that the pickler raises its error.
     """
     if type(func) is FunctionType and _context.reduction is _reduction:
         module, name = func.__module__, func.__qualname__
@@ -209,15 +213,16 @@ def by_name(func):
 
 
 def returning(func):
-    """Return what stands for func in a map that returns exceptions: by_name's text, marked, or a Returning."""
+    """Return the function of a map with return_exceptions: by_name's text after _RETURNING, or else a Returning."""
     name = by_name(func)
     return _RETURNING + name if name is not func else Returning(func)
 
 
 def function_named(text):
-    """Return the function that by_name gave the text for. Raises what unpickling its name would.
+    """Return the function for a text of by_name. Raises the error that unpickling the function would raise.
 
-    Any other text is returned as it is: somebody has submitted it as a function, and calling it raises TypeError.
+    Any other text is returned as it is: the program has submitted a str as the function, and calling it raises
+    TypeError.
     """
     module, separator, name = text.partition("\0")
     if not separator:
@@ -233,7 +238,7 @@ def function_named(text):
 
 
 class Returning:
-    """A function that returns what func raises, in a form that is unpickled as the exception."""
+    """A function that calls func, and returns its exception as a Returned, instead of raising it."""
 
     def __init__(self, func):
         self.func = func
@@ -246,7 +251,7 @@ class Returning:
 
 
 class Returned:
-    """An exception on its way to the main program, as a result."""
+    """An exception that travels as a result; the main program unpickles it as the exception itself."""
 
     def __init__(self, failure):
         self.failure = failure

@@ -1,7 +1,7 @@
-"""A pool's workers: starts them, replaces those that end, and ends them all. Used by engine_pool.py and dispatch.py.
+"""Starts a pool's workers, replaces workers that end, and ends them all. Used by engine_pool.py and dispatch.py.
 
-Workers are ordinary daemonic processes, started by the pool's context on whatever Python thread is in a call of the
-pool. The engine decides what they do; see core/pool.
+Workers are ordinary daemonic processes. The pool's context starts them, on any Python thread that is in a call of the
+pool. The engine decides which worker runs which task; see core/pool.
 """
 
 import itertools
@@ -26,20 +26,20 @@ __all__ = ["Crew"]
 #: Seconds that a terminated worker has to end by itself before it is killed.
 GRACE = 5.0
 
-#: Seconds that workers without a task have for their exit functions when the pool is terminated.
+#: Seconds that workers without a task have to run their exit functions when the pool is terminated.
 _LEAVING = 0.2
 
-#: Seconds to wait before another worker is started when none can begin: the first pause, and the longest, as each is
-#: twice as long as the one before. The third is when what is pending fails.
+#: Seconds, for workers that cannot begin: the first pause before another worker is started; the longest pause, as each
+#: pause is twice as long as the one before; and the time after which all pending tasks fail.
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.05, 0.5, 5.0
 
 
 class Crew:
     """The workers of one pool.
 
-    context, make_process: what starts them. number: the engine's pool. processes: how many there shall be. pool: the
-    list of their Process objects, which this object keeps up to date. cache: the results that are not complete. plan:
-    the Plan of each worker.
+    context: starts the workers. make_process: Pool.Process, which makes a Process object of that context. number: the
+    engine's pool. processes: the number of workers. pool: the list of the workers' Process objects, which this class
+    updates. cache: the results that are not complete, by job. plan: the Plan of each worker.
     """
 
     def __init__(self, context, make_process, number, processes, pool, cache, plan):
@@ -50,36 +50,37 @@ class Crew:
         self._pool = pool
         self._cache = cache
         self._plan = plan
-        self._by_pid = {}  # a slot may be used again before its former worker's end has been noted
+        self._by_pid = {}  # by pid, not by slot: a slot may be reused before the end of its former worker is noted
         self._populating = threading.RLock()
         self._serials = itertools.count(1)
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
-        self._reason = None  # what kept the last of them from it, as far as it could tell
+        self._reason = None  # the exception of the last worker that could not begin, if it has sent one
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
-        self.broken = None  # why no worker can begin: what is pending has failed with it
-        self.due = None  # when to see to workers that could not begin, by time.monotonic(); None when all is well
-        self._pause = 0.0  # the last one before a worker was started, 0 when all is well
-        self._since = 0.0  # since when no worker could begin
-        self._attempting = False  # whether a single worker has been started, which may begin
-        self._next_attempt = 0.0  # when a task that is submitted has another one started, if no worker could begin
+        self.broken = None  # the exception that all pending tasks have failed with, as no worker can begin
+        # The attempts to start a worker when workers cannot begin. All times are by time.monotonic().
+        self.retry_at = None  # the time of the next attempt; None when no attempt is scheduled
+        self._pause = 0.0  # the seconds before the last attempt; 0 when workers begin
+        self._failing_since = 0.0  # the time since which no worker could begin
+        self._attempting = False  # whether a single worker has been started, and it is not known whether it can begin
+        self._next_attempt = 0.0  # once broken: the time from which a submitted task causes an attempt
 
     @property
     def done(self):
-        """Whether no worker is left, and none is to be started."""
-        return not self._by_pid and self.due is None
+        """Whether no worker is left, and none will be started."""
+        return not self._by_pid and self.retry_at is None
 
     def grow(self, processes):
-        """Have that many workers from now on, if that is more than before."""
+        """Raise the number of workers to processes, if it is lower."""
         self._processes = max(self._processes, processes)
         self.repopulate()
 
     def repopulate(self, all_or_none=False, most=None):
-        """Start the missing workers, at most that many if most is given. Signal handlers are called afterwards.
+        """Start the missing workers, at most `most` if given. Signal handlers are called afterwards.
 
-        all_or_none: if one cannot be started, give the others no work; the caller is to terminate() them.
+        all_or_none: if a worker cannot be started, give the others no work; the caller must then call terminate().
         """
         with self._populating, _native.held_signals:
             started = []
@@ -89,10 +90,10 @@ class Crew:
             slots: list[int] = []
             try:
                 if len(self._pool) < self._processes:
-                    # The engine's own descriptor is closed in a forked child.
+                    # A duplicate, because the engine's own descriptor is closed in a forked child.
                     fds.append(os.dup(calls.pool_memory_fd(self.number)))
-                    # All at once: a call between two forks would wake threads of the engine, which then write to pages
-                    # that the first fork has made copy-on-write.
+                    # All slots at once. A call of the engine between two forks would wake threads of the engine, which
+                    # would write to copy-on-write pages.
                     missing = self._processes - len(self._pool)
                     missing = missing if most is None else min(missing, most)
                     slots += calls.pool_slots(self.number, missing)
@@ -101,10 +102,10 @@ class Crew:
                     else:
                         from ..spawn import tracker_fd
 
-                        tracker_fd()  # starting the tracker would unblock the signal
-                    # Before the first fork, too: after it, memory is copy-on-write.
+                        tracker_fd()  # start the tracker now: its start unblocks SIGINT
+                    # Before the first fork: after it, memory is copy-on-write.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
-                    # A worker that is coming up must not die of Ctrl-C. It inherits this thread's signal mask.
+                    # Ctrl-C must not kill a worker before it can handle SIGINT. A worker inherits this signal mask.
                     blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
                     interruptible = SIGINT not in blocked
                 while slots and not self.terminated:
@@ -123,7 +124,7 @@ class Crew:
                 for slot in slots:
                     _ignoring_poison(calls.pool_drop, self.number, slot)
                 if self.terminated:
-                    self.terminate()  # meanwhile, by another thread or by a signal handler in this one
+                    self.terminate()  # another thread, or a signal handler, terminated the pool meanwhile
                 elif complete or not all_or_none:
                     for slot, process in started:
                         self._by_pid[process.pid] = process
@@ -132,12 +133,12 @@ class Crew:
                     self._nurseries.settle(nursery)
 
     def serial(self, pid):
-        """Return the serial of the worker, None if its end has been noted."""
+        """Return the serial of the worker with that pid; None if its end has been noted."""
         process = self._by_pid.get(pid)
         return None if process is None else worker_end(process).serial
 
     def exited(self, pid, exitcode, served):
-        """Note that a worker has ended, and replace it if there may be work for another.
+        """Note that a worker has ended, and replace it, unless the pool is closed and all tasks are done.
 
         served: whether it had taken a task. Returns None, or the exception that all pending tasks must fail with. May
         be called again for the same worker, if a signal handler raised in the first call.
@@ -148,7 +149,9 @@ class Crew:
         process.join()
         self._nurseries.note_life(time.monotonic() - worker_end(process).started)
         if process in self._pool:
-            if not self.closing or self._cache:  # else it stays, as with multiprocessing: programs look at exit codes
+            # A worker that ends after the last task of a closed pool stays in the list, as with multiprocessing:
+            # programs look at exit codes.
+            if not self.closing or self._cache:
                 self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
             if exitcode:
@@ -166,50 +169,51 @@ class Crew:
             shown = None if reason is None else in_one_line(reason)
             error = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
             error.__cause__ = reason
-            self._put_off(error, _is_lasting(reason))
+            self._retry_later(error, _is_lasting(reason))
         elif not self.replacing:
-            if not self._pool:  # nobody is left for what is pending
+            if not self._pool:  # no worker is left for the pending tasks
                 self.broken = WorkerLostError(pid, exitcode)
         elif not self.closing or self._cache:
             try:
                 self.repopulate()
             except Exception as error:
-                if not self._pool and not self.terminated:  # else the engine refuses to prepare any
-                    self._put_off(error, not isinstance(error, OSError))
+                if not self._pool and not self.terminated:  # else ignore it: workers are left, or none is needed
+                    self._retry_later(error, not isinstance(error, OSError))
         else:
             self.replace_by_forks()
-        # Now that it has been replaced, it is not the last one. No signal handler is called between these two.
+        # Remove the worker only after it has been replaced: `done` must not be true in between. No signal handler is
+        # called between these two statements.
         mine = self._by_pid.get(pid) is process
         self._stillborn = stillborn
         if mine:
             del self._by_pid[pid]
         return self.broken
 
-    # When worker after worker ends before it has taken a task, the next ones are started one by one, after growing
-    # pauses: what their initializer needs may be there a moment later. After a while all pending tasks fail, and no
-    # more workers are started. A task that is submitted later has one tried again, unless one was tried just now.
-    # As soon as one worker has come up, all others are started.
+    # docs/design/births.md describes what follows: when workers cannot begin, they are tried one by one, after pauses.
 
-    def _put_off(self, error, lasting):
-        """No worker can begin: start the next one later, or, after too long, fail what is pending."""
+    def _retry_later(self, error, lasting):
+        """No worker can begin: schedule the next attempt, or, after _PATIENCE seconds, fail all pending tasks.
+
+        error: what the tasks fail with. lasting: whether the cause does not pass with time; then they fail now.
+        """
         now = time.monotonic()
         self.replace_by_forks()
         if not self._pause:
-            self._since = now
-        elif not self._attempting and self.due is not None and now < self.due and not lasting:
-            return  # several have ended together
+            self._failing_since = now
+        elif not self._attempting and self.retry_at is not None and now < self.retry_at and not lasting:
+            return  # several workers have ended together: the attempt is scheduled already
         self._attempting = False
         self._pause = min(2 * self._pause or _FIRST_PAUSE, _LONGEST_PAUSE)
-        if (lasting or now - self._since >= _PATIENCE) and not self._up():
+        if (lasting or now - self._failing_since >= _PATIENCE) and not self._workers_up():
             self.broken = error
-            self._since = now - _PATIENCE  # the next attempt is one
-            self._next_attempt, self.due = now + self._pause, None
+            self._failing_since = now - _PATIENCE  # so one failed attempt is enough the next time
+            self._next_attempt, self.retry_at = now + self._pause, None
         elif self.closing and not self._cache:
-            self.due = None
+            self.retry_at = None
         else:
-            self.due = now + self._pause
+            self.retry_at = now + self._pause
 
-    def _up(self):
+    def _workers_up(self):
         try:
             return calls.pool_up(self.number)
         except (EngineError, calls.PoolGoneError):
@@ -217,18 +221,18 @@ class Crew:
 
     def _recovered(self):
         self._stillborn, self._pause, self._attempting = 0, 0.0, False
-        self.broken = self.due = self._reason = None
+        self.broken = self.retry_at = self._reason = None
 
-    def attend(self):
-        """Do what is due. Returns None, or the exception that all pending tasks must fail with."""
+    def retry_if_due(self):
+        """Try a worker if the time has come. Returns None, or the exception that all pending tasks must fail with."""
         with self._populating, _native.held_signals:
-            if self.terminated or self.due is None or time.monotonic() < self.due:
+            if self.terminated or self.retry_at is None or time.monotonic() < self.retry_at:
                 return None
             if self.closing and not self._cache:
-                self.due = None
+                self.retry_at = None
                 return None
-            if self._attempting and self._up() < len(self._pool):
-                self.due = time.monotonic() + self._pause  # it is coming up
+            if self._attempting and self._workers_up() < len(self._pool):
+                self.retry_at = time.monotonic() + self._pause  # the worker is still starting
                 return None
             recovered = self._attempting
             if recovered:
@@ -237,34 +241,34 @@ class Crew:
                 self._attempting = not recovered
                 self.repopulate(most=None if recovered else 1)
                 if not recovered:
-                    self.due = time.monotonic() + self._pause
+                    self.retry_at = time.monotonic() + self._pause
             except Exception as error:
-                self._put_off(error, not isinstance(error, OSError))
+                self._retry_later(error, not isinstance(error, OSError))
             return self.broken
 
     def try_again(self):
-        """Have a worker tried for a task that is to be submitted; return None, or what the task must fail with."""
+        """Try a worker for a task that is to be submitted; return None, or what the task must fail with."""
         with self._populating, _native.held_signals:
             error = self.broken
             if error is None or self.terminated:
                 return error
-            if self._up():  # one that came up slowly
+            if self._workers_up():  # a worker that started slowly
                 self._attempting = True
             elif time.monotonic() < self._next_attempt:
                 return error
-            self.broken, self.due = None, time.monotonic()
-            return self.attend()
+            self.broken, self.retry_at = None, time.monotonic()
+            return self.retry_if_due()
 
     def withdraw(self):
         """Withdraw all tasks that have been submitted so far."""
         _ignoring_poison(calls.pool_cancel_all, self.number)
 
     def could_not_begin(self, error):
-        """Note what a worker has raised before it could take a task."""
+        """Note the exception of a worker that could not begin."""
         if self._reason is None:
             from .describe import in_one_line
 
-            # The exception of the tasks comes later, and has the traceback. Until then there is this line.
+            # The traceback comes later, with the exception of the tasks. This line tells the user now.
             print(f"goproc: a worker of a pool could not begin: {in_one_line(error)}", file=sys.stderr, flush=True)
         self._reason = error
         from .._common.log import warn
@@ -272,20 +276,20 @@ class Crew:
         warn(f"pool: a worker could not begin: {error!r}")
 
     def replace_by_forks(self):
-        """Give up workers that were forked ahead, if there are any: the tasks that they were for may be gone."""
+        """Give up the workers that were forked ahead: the tasks that they were forked for may be withdrawn."""
         if self._nurseries.has_ahead:
             with self._populating:
                 self._nurseries.close_ahead()
 
     def terminate(self, idle=()):
-        """End all workers: SIGTERM, and SIGKILL for those that have not ended after a grace period.
+        """End all workers: send SIGTERM, and SIGKILL to those that have not ended after GRACE seconds.
 
-        idle: the process ids of workers without a task, which have been told to end. They do so by themselves within a
-        few milliseconds, and call their exit functions; multiprocessing mostly gives them the time for that, too.
+        idle: the process ids of workers without a task, which the engine tells to exit. They exit by themselves within
+        a few milliseconds, and run their exit functions; with multiprocessing they mostly have the time for that, too.
 
         If a signal handler interrupts it, it can be called again.
         """
-        self.terminated = True  # whoever starts workers stops when it sees that
+        self.terminated = True  # repopulate() stops when it sees this
         util.debug("terminating workers")
         with self._populating, _native.held_signals:
             self._nurseries.close()
@@ -304,7 +308,7 @@ class Crew:
             self._by_pid.clear()
 
     def _make(self, fds, slot):
-        """Return the Process of a worker, which has not been started."""
+        """Return the Process object of a worker for the slot, not started yet."""
         (memory_fd,) = fds
         end = ChannelEnd(memory_fd, slot, next(self._serials))
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
@@ -314,7 +318,7 @@ class Crew:
         return process
 
     def _start(self, process, fds, slot, interruptible):
-        """Start the worker in the slot. interruptible: whether SIGINT is blocked only until it has come up."""
+        """Start the worker in the slot. interruptible: whether the worker unblocks SIGINT once it can handle it."""
         end = worker_end(process)
         (end.memory_fd,) = fds
         end.slot = slot
@@ -326,9 +330,10 @@ class Crew:
 
 
 def _wait_for(processes, seconds):
-    """Wait until the processes have ended, at most that long; return those that have not.
+    """Wait until the processes have ended, for at most that many seconds; return those that still run.
 
-    Processes of a user's own context may lack a sentinel: multiprocessing's pool does not ask for one.
+    A process without a sentinel is left out. A user's own context may make such processes, because multiprocessing's
+    pool needs no sentinel.
     """
     deadline = time.monotonic() + seconds
     while running := [p for p in processes if p.exitcode is None and hasattr(p, "sentinel")]:
@@ -336,15 +341,15 @@ def _wait_for(processes, seconds):
             break
         try:
             connection.wait([process.sentinel for process in running], left)
-        except OSError:  # the program has closed one
+        except OSError:  # the program has closed a sentinel
             running[0].join(min(left, 0.01))
     return running
 
 
 def _is_lasting(reason):
-    """Whether what keeps workers from beginning does not pass with time.
+    """Whether the cause that keeps workers from beginning cannot pass with time.
 
-    Any error of an initializer may: what it needs may be missing, or incomplete, for a moment.
+    An error of an initializer may pass: a service or a file that it needs may be there a moment later.
     """
     from ..spawn import lacks_guard
 
@@ -352,12 +357,12 @@ def _is_lasting(reason):
 
 
 def _start(process, end):
-    """Start the process. If the fork server dies meanwhile, ask the next one."""
+    """Start the process. If the fork server dies meanwhile, try again with a new server, at most twice."""
     for _ in range(2):
         try:
             return process.start()
         except EOFError:
-            end.sent = False  # not to a worker
+            end.sent = False  # no worker has received it
     process.start()
 
 
@@ -365,4 +370,4 @@ def _ignoring_poison(call, *arguments):
     try:
         call(*arguments)
     except EngineError:
-        pass  # its state no longer matters
+        pass  # the state of a poisoned engine no longer matters

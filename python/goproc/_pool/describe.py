@@ -1,9 +1,9 @@
-"""How a lost task is named in exceptions and in the log: its place in the input, and its arguments in short.
+"""Names a lost task in exceptions and in the log, by its place in the input and a short text of its arguments.
 
-The problem: when a task is lost, its arguments are not at hand, for they were pickled and sent to a worker. What does
-not work: keeping them in the main program, which would keep them alive and cost time for each task; or unpickling them
-there, which would run the program's code. The solution: the engine hands back the pickle, and it is read here with
-placeholders for classes and functions. Limits: large arguments, which lie outside the rings, cannot be told.
+The problem: when a task is lost, the main program no longer has its arguments: they were pickled and sent to a worker.
+What does not work: keeping the arguments would keep objects alive, and cost time for each task; unpickling them would
+run the program's code. The solution: the engine gives back the pickle, and an unpickler reads it that has placeholders
+for classes and functions. The limits: large arguments are not in the rings but in extents, and are not shown.
 
 Used by dispatch.py, when a worker has ended.
 """
@@ -26,18 +26,18 @@ _LONGEST = 80
 
 
 class Lost:
-    """What the engine says of a task whose worker has ended (KindLost, core/ring/layout.go).
+    """The engine's report on a task whose worker has ended (KindLost, core/ring/layout.go).
 
-    pid, exitcode: of the worker. seconds: for how long the task ran, 0.0 if that is not known.
+    pid, exitcode: of the worker. seconds: how long the task ran, 0.0 if that is not known.
     """
 
-    def __init__(self, told: bytes) -> None:
-        line, _, self._payload = told.partition(b"\n")
+    def __init__(self, report: bytes) -> None:
+        line, _, self._payload = report.partition(b"\n")
         self.pid, self.exitcode, self._number, microseconds = map(int, line.split())
         self.seconds = microseconds / 1e6
 
     def arguments(self) -> "str | None":
-        """Return the arguments of the call in short, None if they cannot be told."""
+        """Return a short text of the arguments of the call, None if they cannot be shown."""
         return arguments_in_short(self._payload, self._number)
 
 
@@ -59,9 +59,9 @@ def ended(kind, payload, result, index):
 
 
 def item_of(result, index, offset=None):
-    """Return which items of a map's input a task has: the first one, and how many; (None, 1) if it is no map's.
+    """Return which items of a map's input a task has: (index of the first item, number of items).
 
-    offset: which one of the task's items is meant, None for all of them.
+    (None, 1) if the task is not of a map. offset: return only the item at this offset in the task; None for all items.
     """
     size = getattr(result, "_chunksize", None)
     if size is None:
@@ -75,7 +75,7 @@ def item_of(result, index, offset=None):
 
 
 def note_item(error, result, index, offset):
-    """Let an exception say which item of a map's input it is of. Python 3.10 has no notes."""
+    """Add a note to an exception that says which item of a map's input raised it. Python 3.10 has no notes."""
     first, count = item_of(result, index, offset)
     if first is not None:
         add_note(
@@ -87,7 +87,7 @@ def note_item(error, result, index, offset):
 
 
 def _name_of(func):
-    """Return a name for what a task calls, which may be any object, even one whose attributes raise."""
+    """Return a name for the function of a task. func may be any object, even an object whose attributes raise."""
     try:
         name = func.__qualname__
     except BaseException as error:
@@ -98,9 +98,9 @@ def _name_of(func):
 
 
 def arguments_in_short(payload: bytes, number: int) -> "str | None":
-    """Return the arguments of call number of a task (codec.py), as they stand in the brackets of the call.
+    """Return a short text of a call's arguments, as between the parentheses of the call; None if they cannot be shown.
 
-    Of a chunk with several calls: the list of its items. None if they cannot be told.
+    payload: a pickled task (codec.py). number: which task of a batch. For a chunk of several items: the list of items.
     """
     try:
         task = _Reader(io.BytesIO(payload)).load()
@@ -115,23 +115,23 @@ def arguments_in_short(payload: bytes, number: int) -> "str | None":
         else:
             texts = [_short.repr(value) for value in args]
             text = ", ".join(texts + [f"{name}={_short.repr(value)}" for name, value in rest[0].items()])
-    except Exception:  # it is gone, a worker has scribbled into it, or its pickle is of a kind that is not known here
+    except Exception:  # the payload is gone, a worker has overwritten it, or a program's own reducer has pickled it
         return None
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an exception as one line, as a traceback ends: its type, and the first line of its text."""
+    """Return an exception as one line, like the last line of a traceback: its type, and the first line of its text."""
     try:
         text = str(error).strip().partition("\n")[0]
     except Exception:
-        text = "<it cannot be shown>"
+        text = "<its text cannot be shown>"
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name
 
 
 def explain_pickling(error: BaseException) -> None:
-    """Add a note to an error from pickling a call, if its cause is the commonest one: a function without a name."""
+    """Add a note to an error in pickling a call if its cause is the most common one: a lambda, or a local function."""
     text = str(error)
     if isinstance(error, (pickle.PicklingError, AttributeError)) and ("lambda" in text or "local object" in text):
         add_note(
@@ -142,18 +142,21 @@ def explain_pickling(error: BaseException) -> None:
 
 
 class _Reader(python_unpickler()):  # type: ignore[misc]
-    """An unpickler that imports and calls nothing. It derives from the one in Python: reading nonsense, that takes no
-    more memory than there are bytes."""
+    """An unpickler that imports and calls nothing.
+
+    It derives from pickle's unpickler in Python, because that takes no more memory than it has bytes to read, even if
+    the bytes are no pickle.
+    """
 
     def find_class(self, module: str, name: str) -> "_Named":
         return _Named(name.rpartition(".")[2])
 
 
 class _Named:
-    """Stands for a class or a function."""
+    """A placeholder for a class or a function."""
 
     def __new__(cls, *args):
-        if isinstance(cls, _Named):  # as an unpickler makes an object of the class that this stands for
+        if isinstance(cls, _Named):  # the unpickler makes an object of the class that cls stands for
             return _Made(cls.name, args)
         return object.__new__(cls)
 
@@ -167,12 +170,12 @@ class _Named:
         return self.name
 
 
-#: Functions that make an array of numpy's from its contents: goproc's (codec.py), and numpy's.
+#: Functions that make a numpy array from its contents: goproc's (codec.py), and numpy's.
 _MAKERS_OF_ARRAYS = ("_small_array", "_frombuffer")
 
 
 class _Made:
-    """Stands for an object that a class or a function makes."""
+    """A placeholder for an object that a class or a function makes."""
 
     def __init__(self, name: str, args: tuple) -> None:
         if args and isinstance(args[0], _Named):  # as numpy's _reconstruct(ndarray, ...)

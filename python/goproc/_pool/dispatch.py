@@ -1,20 +1,22 @@
-"""The parent's side of a pool's results: who waits for them, and how they reach the objects that the user holds.
+"""Collects a pool's results in the parent, and delivers them to the objects that the user holds.
 
     threads in get(), next(), join()
-         │ the first becomes the collector                       the others sleep until it has their result, or leaves
+         │ the first becomes the collector           the others sleep until it has their result, or stops collecting
          ▼
     port.collect()  ──▶  (job, index, kind, payload) ...  ──▶  cache[job]._set(index, (success, value))
 
-Whoever wants a result collects everybody's. Results that nobody waits for are collected by the pool's own thread. The
-first call that returns before its tasks are done starts it. It has two modes:
+A thread that waits for its own result collects the results of all threads. Results that no thread waits for are
+collected by the pool's own thread. The first call that returns before its tasks are done starts this thread, which has
+two modes:
 
-watching   It sleeps, and collects what no thread has collected within 10 ms (port.watch). It costs nothing while others
-           take the results: it is there for programs that look rarely, or never.
-serving    It is the only one to collect. This begins with the first callback, for multiprocessing calls callbacks while
-           the main program does something else. Pools that replace their workers after a number of tasks are served
-           from the start, since a fork needs a Python thread.
+watching   The thread sleeps, and collects what no other thread has collected within 10 ms (port.watch). It takes no
+           time while others collect. It is for programs that look for results rarely, or never.
+serving    The thread is the only collector. This begins with the first callback, because multiprocessing calls
+           callbacks while the main program does something else. A pool that replaces its workers after a number of
+           tasks, or by their memory, is served from the start: a worker must be replaced at once, and a fork needs a
+           Python thread.
 
-Used by engine_pool.py.
+docs/design/results.md says why. Used by engine_pool.py.
 """
 
 import threading
@@ -32,17 +34,17 @@ from .failures import raised_by_handler, undecodable, unpacked
 
 __all__ = ["Dispatch"]
 
-#: Seconds after which a thread that waits for the collector checks by itself.
+#: Seconds after which a thread that waits for the collector checks again by itself.
 _PATIENCE = 0.5
 
 _RESULT, _FAILURE = _native.RESULT, _native.FAILURE
 
-#: In the place of the kind of a frame: the payload is a function of run()'s, which is to be called.
+#: A kind besides those of frames: the payload is a function given to run(), which is to be called.
 _TO_CALL = None
 
 
 class Dispatch:
-    """Collects what a pool's workers deliver.
+    """Collects what a pool's workers send.
 
     port: the _native.Port. cache: the pool's results that are not complete, by job. crew: the Crew, which is told of
     each worker that has ended, or could not begin.
@@ -52,21 +54,21 @@ class Dispatch:
         self._port = port
         self._cache = cache
         self._crew = crew
-        self._turn = _native.Turn()  # the collector's, who alone completes results
-        self._pending: deque = deque()  # collected, or given to run(), not yet handed on
-        self._handing = 0  # how many of these are being handed on, by nested calls
-        self._interrupted = None  # the one whose unpickling a signal handler has interrupted
+        self._turn = _native.Turn()  # the thread that holds it is the collector; only the collector completes results
+        self._pending: deque = deque()  # items that were collected, or given to run(), and are not delivered yet
+        self._delivering = 0  # how many items of _pending are being delivered, by nested calls
+        self._interrupted = None  # the item whose unpickling was interrupted by KeyboardInterrupt
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
-        self._thread = None  # the pool's own, while it runs
-        self._serving = False  # whether it, and nobody else, collects
+        self._thread = None  # the pool's own thread, while it runs
+        self._serving = False  # whether the pool's own thread is the only collector
         self._starting = threading.Lock()
-        self._closing = False  # only finish() collects any more
+        self._closing = False  # from now on only finish() collects
         self.closed = False
         #: The text of the CancelledError of those who wait for results when the pool is terminated.
         self.why_terminated = "the pool was terminated before the task was done"
 
     def poll(self):
-        """Hand on all that has completed, without waiting. Does nothing when another thread is the collector."""
+        """Deliver all that has completed, without waiting. Does nothing when another thread is the collector."""
         if self._may_collect():
             with self._turn as depth:
                 if depth and self._may_collect():
@@ -75,14 +77,14 @@ class Dispatch:
                 self._wake(1)
 
     def _collect_by_turns(self, waiter, deadline, depth):
-        """Collect until something has come, and let other greenlets run meanwhile. This one keeps the turn."""
+        """Collect until something has come, and let other greenlets run meanwhile. The caller keeps the turn."""
         pauses = cooperative.Pauses(deadline)
         while not self._collect(0, depth) and not waiter.done and self._may_collect():
             if not pauses.pause():
                 return
 
     def _collect_all(self, depth):
-        """Collect and hand on what has completed by now, but not what completes meanwhile, which may never end."""
+        """Collect and deliver what has completed before this call: a pool may complete tasks for ever meanwhile."""
         port, end = self._port, None
         while self._collect(0, depth) and port.full and not self.closed:
             if end is None:
@@ -91,22 +93,22 @@ class Dispatch:
                 break
 
     def wait(self, waiter, timeout=None):
-        """Collect until waiter.done is true, or timeout seconds have passed; None is for ever.
+        """Collect until waiter.done is true, for at most timeout seconds; None for no limit.
 
-        Signal handlers run meanwhile, and what they raise is raised.
+        Signal handlers run meanwhile; an exception that one raises ends the wait.
         """
         deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
         try:
             while not waiter.done:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0)
-                pause = left if self._crew.due is None else self._attend(left)
+                pause = left if self._crew.retry_at is None else self._retry_if_due(left)
                 if self.closed:
                     if waiter is _Never:
                         return
                     if self._cache.get(getattr(waiter, "_job", None)) is waiter:
                         self._cancel(waiter)  # a signal handler ended the pool before the waiter was in its cache
                     if not waiter.done:
-                        time.sleep(0.001)  # its callback, in another thread, has ended the pool, and goes on
+                        time.sleep(0.001)  # its callback runs in another thread: it has terminated the pool
                 elif self._may_collect():
                     with self._turn as depth:
                         if depth and not waiter.done and self._may_collect():
@@ -119,51 +121,51 @@ class Dispatch:
                     if not depth:
                         self._follow(waiter, pause)
                     elif not self._may_collect():
-                        self._wake(len(self._followers))  # the pool's thread, which collects from now on, is among them
+                        self._wake(len(self._followers))  # one of them is the pool's thread, the collector from now on
                 else:
                     self._follow(waiter, pause)
                 if left == 0:
                     return
         finally:
             if self._followers:
-                self._wake(1)  # one of them is the collector from now on, if this thread was, or was to be
+                self._wake(1)  # the woken thread is the next collector, if this thread was it, or was woken to be it
         if self._crew.terminated and util.is_exiting() and threading.current_thread() is not threading.main_thread():
-            # A daemonic thread, at the end of the program, which has terminated the pool. What it raised would be
-            # printed last, and is nobody's error.
+            # The program is exiting, and has terminated the pool. This thread is daemonic: its CancelledError would be
+            # printed at the very end, though nothing has gone wrong.
             while True:
                 time.sleep(3600)
 
     def watch(self):
-        """Start the pool's thread, so that results are collected even if nobody asks for them.
+        """Start the pool's thread, so that results are collected even if no thread asks for them.
 
-        Where that is impossible, they are collected when a call of the pool or of a result is made.
+        If no thread can be started, results are collected only in calls of the pool or of a result.
         """
         if self._thread is None and stdlib.are_threads_real():
             try:
                 self._start()
             except RuntimeError as error:
-                util.info("nobody but the pool's callers collects its results: %s", error)
+                util.info("the pool has no thread; its results are collected only in calls of the pool: %s", error)
 
-    def _attend(self, left):
-        """Have a worker tried again, if workers could not begin and the pause is over.
+    def _retry_if_due(self, left):
+        """Try a worker again, if workers could not begin and the pause before the next attempt is over.
 
-        Returns how many seconds to wait next: until the end of the pause, at most left if that is not None.
+        Returns how many seconds to wait next: until the end of the pause, but at most left; None for no limit.
         """
-        if reason := self._crew.attend():
+        if reason := self._crew.retry_if_due():
             self.run(lambda: self._give_up(reason))
-        if (due := self._crew.due) is None:
+        if (retry_at := self._crew.retry_at) is None:
             return left
-        pause = max(due - time.monotonic(), 0.001)
+        pause = max(retry_at - time.monotonic(), 0.001)
         return pause if left is None else min(pause, left)
 
     def _give_up(self, reason):
-        """Fail all pending tasks, and have none of them run later."""
+        """Fail all pending tasks with reason, and withdraw them, so that none runs later."""
         self._crew.withdraw()
         self.fail_all(reason)
 
-    def see_to_workers(self):
-        """If workers are to be tried again later, have the pool's thread do that, as nobody may wait for a result."""
-        if self._crew.due is not None:
+    def schedule_retry(self):
+        """If a worker is to be tried again later, let the pool's thread do it: no thread may wait for a result then."""
+        if self._crew.retry_at is not None:
             if self._serving:
                 self._port.wake()
             else:
@@ -171,15 +173,15 @@ class Dispatch:
                 self._port.rouse()
 
     def serve(self):
-        """Have the pool's thread, and nobody else, collect from now on."""
+        """Make the pool's thread the only collector from now on."""
         self._start()
         if not self._serving:
             self._serving = True
-            self._port.wake()  # the present collector leaves that to it
+            self._port.wake()  # the present collector stops
             self._port.rouse()
 
     def _start(self):
-        with _native.held_signals, self._starting:  # in this order: a handler may use the pool
+        with _native.held_signals, self._starting:  # in this order: a signal handler may need the lock
             if self._thread is None and not self._closing:
                 thread = OwnThread("goproc-pool", self._run)
                 thread.start()
@@ -188,17 +190,17 @@ class Dispatch:
     def _run(self):
         try:
             with self._starting:
-                pass  # wait until _start() has noted it as the pool's thread
+                pass  # wait until _start() has set self._thread
             while not self._serving:
                 if self._closing:
                     return
-                self._port.watch(None if self._crew.due is None else self._attend(None))
+                self._port.watch(None if self._crew.retry_at is None else self._retry_if_due(None))
                 self.poll()
             self.wait(_Never)
         except EngineError:
-            pass  # threads that wait for a result get the same error
+            pass  # threads that wait for a result raise the same error
         except ValueError:
-            if not self._closing:  # else the port has been closed just now
+            if not self._closing:  # if closing, the port has just been closed
                 raise
         finally:
             self._thread = None
@@ -206,11 +208,11 @@ class Dispatch:
             self._wake(len(self._followers))
 
     def _may_collect(self):
-        """Whether this thread may be the collector. While the pool's thread serves, only that one may."""
+        """Whether this thread may be the collector. While the pool's thread serves, no other thread may."""
         return not self._closing and (not self._serving or self._thread is threading.current_thread())
 
     def finish(self):
-        """Hand on what the engine completed when the pool was terminated, and cancel all other results."""
+        """Deliver what the engine completed when the pool was terminated, and cancel all other results."""
         thread = self._thread
         self._closing = True
         while True:
@@ -219,16 +221,16 @@ class Dispatch:
                     self._finish(depth)
                     break
             self._port.wake()
-            time.sleep(0.0005)  # another thread is the collector, and leaves
+            time.sleep(0.0005)  # another thread is the collector, and is about to stop
         self._port.rouse()
         self._wake(len(self._followers))
         if thread not in (None, threading.current_thread()):
             thread.join()
 
     def _finish(self, depth):
-        """If a signal handler interrupts this, the next call, or one by the handler, does it again."""
+        """Do finish()'s work. If a signal handler interrupts it, the next call (it may be the handler's) repeats it."""
         if not self.closed:
-            self._collect(0, depth)  # this may only take up an earlier wake()
+            self._collect(0, depth)  # this first call may return early because of a wake()
         while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
@@ -240,9 +242,9 @@ class Dispatch:
         result._fail(CancelledError(self.why_terminated))
 
     def run(self, function):
-        """Have the collector call function, which completes a result by other means than collecting."""
+        """Let the collector call function, which completes a result that no worker completes."""
         if self.closed:
-            function()  # nobody collects any more
+            function()  # there is no collector any more
             return
         self._pending.append((None, None, _TO_CALL, function))
         self._port.wake()
@@ -251,7 +253,7 @@ class Dispatch:
             function()  # a signal handler has terminated the pool meanwhile
 
     def wake(self):
-        """Have the waiting threads check whether they have what they wait for: it has come by other means."""
+        """Let the waiting threads check waiter.done again: no worker has made it true, but the program itself."""
         if not self.closed:
             self._port.wake()
         self._wake(0)
@@ -267,23 +269,23 @@ class Dispatch:
         follower = (waiter, gate)
         try:
             self._followers.append(follower)
-            # The collector looks for followers when it has let go of the turn: either it sees this one, or the turn is
-            # free.
+            # The collector looks for followers after it has released the turn. So either it sees this follower, or the
+            # turn is free now.
             free = False
             if self._may_collect():
                 with self._turn as depth:
                     free = depth > 0
             if not free and not self.closed:
-                # The wake may be lost, when a signal handler raises in the collector.
+                # At most _PATIENCE: the wake is lost if a signal handler raises in the collector.
                 gate.acquire(timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE))
         finally:
             try:
                 self._followers.remove(follower)
             except ValueError:
-                pass  # it was woken
+                pass  # _wake() has removed it
 
     def _wake(self, others):
-        """Wake the threads whose results have come, and that many others, of which one becomes the collector."""
+        """Wake the threads whose results have come, and `others` more; one of these becomes the collector."""
         for follower in list(self._followers):
             if not follower[0].done:
                 if not others:
@@ -292,32 +294,32 @@ class Dispatch:
             try:
                 self._followers.remove(follower)
             except ValueError:
-                continue  # it has left by itself
+                continue  # its thread has removed it
             follower[1].release()
 
     def _collect(self, timeout, depth):
-        """Collect and hand on. depth: how often this thread has the turn. Return whether anything was collected."""
+        """Collect and deliver. depth: how often this thread holds the turn. Return whether anything was collected."""
         pending = self._pending
-        # A callback, or what is unpickled, may wait for another result, and so come here again: what it needs may be
-        # behind the one that is being handed on.
-        at = self._handing if depth > 1 else 0
-        # pending may hold items whose handing on a signal handler has interrupted.
+        # A callback, or an object's unpickling, may wait for another result, and call this again. Then deliver only the
+        # items behind those that are being delivered.
+        at = self._delivering if depth > 1 else 0
+        # pending may hold items whose delivery a signal handler interrupted.
         frames = self._port.collect(timeout if len(pending) <= at else 0, pending.extend)
         if pending:
-            self._handing = at + 1
+            self._delivering = at + 1
             try:
-                self._hand_on(pending, at)
+                self._deliver(pending, at)
             finally:
-                self._handing = at
+                self._delivering = at
         if self._followers:
             self._wake(0)
         return bool(frames)
 
-    def _hand_on(self, pending, at):
-        """Hand on what is pending, from index at on.
+    def _deliver(self, pending, at):
+        """Deliver the pending items, from index at on.
 
-        A signal handler may raise anywhere in here. So each item stays where it is until it has been handed on. Handing
-        it on again, from the beginning, changes nothing.
+        A signal handler may raise anywhere in here. So an item stays in pending until it has been delivered, and
+        delivering an item twice has the same effect as once.
         """
         cache, loads = self._cache, ForkingPickler.loads
         plain = context.reduction is reduction  # the program has set no reducer of its own
@@ -345,7 +347,7 @@ class Dispatch:
                     if raised_by_handler(error):
                         raise
                     if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
-                        self._interrupted = item  # if it raises that again, the payload itself does
+                        self._interrupted = item  # if it is raised again, it comes from the payload, not from Ctrl-C
                         raise
                     success, value = False, undecodable(error, payload)
             elif kind == _native.EXITED:
@@ -353,7 +355,7 @@ class Dispatch:
                 serial = self._crew.serial(pid)
                 if reason := self._crew.exited(pid, exitcode, bool(served)):
                     self._give_up(reason)
-                self.see_to_workers()
+                self.schedule_retry()
                 if serial is not None:
                     self._port.forget(serial)
                 del pending[at]
@@ -380,6 +382,6 @@ class Dispatch:
 
 
 class _Never:
-    """What the pool's own thread waits for."""
+    """The waiter of the pool's own thread: never done."""
 
     done = False

@@ -3,8 +3,8 @@
     Pool.apply_async(f, args) ──▶ pickle ──▶ port.submit ──▶ the engine: a worker's ring, or its queue
     AsyncResult.get()         ──▶ dispatch.wait ──▶ port.collect ──▶ unpickle ──▶ result._set
 
-Neither a thread nor a lock shared between processes stands between the two. The results' classes are the standard
-library's, with another way to wait; ThreadPool is the standard library's own.
+No helper thread and no lock between processes takes part. The classes of results derive from the standard library's,
+and wait in another way. ThreadPool is the standard library's own.
 """
 
 import errno
@@ -42,19 +42,20 @@ _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 class Pool(Parts, _standard.Pool):
     """A pool of worker processes.
 
-    processes: how many, the number of usable CPUs if None. initializer, initargs: called in each worker when it
-    starts. maxtasksperchild: after how many tasks a worker is replaced, never if None. context: what starts the
-    processes, the current default context if None. Beyond multiprocessing: retries: how often a task that is lost with
-    its worker is run again. max_memory_per_child: a worker that has more memory of its own than this, in bytes,
-    after a task is replaced; never if None.
+    processes: the number of workers; None for the number of usable CPUs. initializer, initargs: each worker calls
+    initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
+    for never. context: the context that starts the workers; None for the current default context.
+
+    Two arguments are goproc's own. retries: how often a task is run again whose worker was lost. max_memory_per_child:
+    a number of bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
 
     Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
     is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
     may not have children. Source: multiprocessing.pool.Pool.
     """
 
-    _state = INIT  # until __init__ sets it; __del__ looks at it
-    Process = _standard.Pool.__dict__["Process"]  # programs put one of their own here, and this one back
+    _state = INIT  # for __del__, if __init__ fails early
+    Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class Pool(Parts, _standard.Pool):
         self._pool: list = []
         self._state = INIT
         self._ctx = engines_context(context)
-        self._results: dict = {}  # those that are not complete, by job
+        self._results: dict = {}  # job: the result object, for all jobs that are not complete
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -98,10 +99,10 @@ class Pool(Parts, _standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._feeders = set()  # imap iterators that have not read all of their input
+        self._feeders = set()  # the objects that still read the input of an imap or a map
 
         try:
-            with _native.held_signals:  # so that something ends what is made here
+            with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
                 refusal = self._start(retries, max_memory_per_child)
         except BaseException:
             if self._state == RUN:
@@ -109,13 +110,13 @@ class Pool(Parts, _standard.Pool):
             raise
         if refusal is not None:
             if retries or max_memory_per_child is not None:
-                raise refusal  # only a pool of the engine has that
+                raise refusal  # a queue-driven pool does not have these arguments
             queue_pool = parts.queue_pool()
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
     def _start(self, retries, max_memory_per_child):
-        """Make the engine's pool, and start the workers. Return None, or an exception: why there can be no pool."""
+        """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool."""
         refusal = engine.refusal()
         if refusal is not None:
             return refusal
@@ -123,9 +124,9 @@ class Pool(Parts, _standard.Pool):
             number = calls.pool_new(min(retries, FOR_EVER))
         except OSError as reason:
             if reason.errno == errno.EFBIG:
-                why = f"RLIMIT_FSIZE, the limit of the size of files, leaves pools no shared memory: {reason}"
+                why = f"RLIMIT_FSIZE, the limit of the size of files, is too low for a pool's shared memory: {reason}"
             elif reason.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
-                why = f"this system refuses what a pool needs: {reason}"
+                why = f"this system refuses a system call that pools need: {reason}"
             else:
                 raise
             engine.warn_once(f"{why}. Pools")
@@ -174,24 +175,26 @@ class Pool(Parts, _standard.Pool):
         super().__del__(*args, **kwargs)
 
     def apply(self, func, args=(), kwds={}, *, timeout=None, **unknown):
-        """Call func(*args, **kwds) in a worker; return its result, or raise what it raised.
+        """Call func(*args, **kwds) in a worker; return its result, or raise the exception that it raised.
 
-        timeout: how long it may run, in seconds; see apply_async.
+        timeout: how long the call may run, in seconds; None for no limit. Raises what apply_async raises, and
+        TaskTimeoutError after timeout. Source: multiprocessing.pool.Pool.apply.
         """
         if type(self).apply_async is Pool.apply_async and not unknown:
             return self._apply(func, args, kwds, None, None, timeout).get()
         if timeout is not None:
             unknown["timeout"] = timeout
-        return self.apply_async(func, args, kwds, **unknown).get()  # also what takes its place, and has no timeout
+        return self.apply_async(func, args, kwds, **unknown).get()  # a subclass's own apply_async may have no timeout
 
     def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
-        """Have func(*args, **kwds) called in a worker; return an AsyncResult at once.
+        """Submit func(*args, **kwds) to the workers; return an AsyncResult at once.
 
-        callback is called with the result, error_callback with the exception, in a thread of the pool's own. If the
-        call cannot be pickled, get() raises that error. timeout: how many seconds the call may run. The time in which
-        it waits for a worker does not count. After that its worker is ended, and get() raises TaskTimeoutError.
+        callback is called with the result, error_callback with the exception; both in the pool's own thread. If the
+        call cannot be pickled, get() raises that error. timeout: how long the call may run, in seconds; the time before
+        a worker begins it does not count. After timeout seconds the worker is ended, and get() raises TaskTimeoutError.
 
-        Raises ValueError when the pool is closed or timeout is not above 0, TypeError when it is no number.
+        Raises ValueError when the pool is closed or timeout is not above 0, TypeError when timeout is not a number.
+        Source: multiprocessing.pool.Pool.apply_async.
         """
         self._check_running()
         if unknown:
@@ -210,29 +213,33 @@ class Pool(Parts, _standard.Pool):
             self._submitter.submit(result, 0, (CALL, by_name(func), outlined(args), kwds))
         except BaseException as error:
             if self._crew.terminated and result.done and isinstance(error, ValueError):
-                return result  # a signal handler has terminated the pool meanwhile, and cancelled it
+                return result  # a signal handler has terminated the pool meanwhile, which cancelled this result
             self._submitter.forget(result)
             raise
         return result
 
     def map(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
-        """Return the list of func(item) for each item of iterable, or raise what the first failing task raised.
+        """Return the list of func(item) for each item of iterable, or raise the exception of the first failing task.
 
-        task_timeout: how long each task may run, in seconds. A task is a chunk of chunksize items; with a task_timeout,
-        chunksize is 1 unless it is given. See apply_async for what happens when the time is over.
+        chunksize: the number of items in one task; None to let the pool choose it, and with a task_timeout, 1.
+        task_timeout: how long each task may run, in seconds. After that the worker is ended, and the task fails with
+        TaskTimeoutError.
 
-        return_exceptions: raise nothing for an item that fails, but put the exception in its place in the list. What
-        ends a whole chunk, such as the loss of its worker, is in the place of each of its items.
+        return_exceptions: if true, an item that fails raises nothing; its exception takes its place in the list. An
+        exception that ends a whole chunk, such as the loss of its worker, takes the place of each item of the chunk.
 
         Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
-        task_timeout is no number. Source: multiprocessing.pool.Pool.map.
+        task_timeout is not a number. Source: multiprocessing.pool.Pool.map.
         """
         if unknown:
             refuse_unknown("map", unknown, "task_timeout", "return_exceptions")
         return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions).get()
 
     def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
-        """Like map, with items that are iterables themselves and hold the arguments of one call."""
+        """Like map, but call func(*item): each item is an iterable of arguments.
+
+        Source: multiprocessing.pool.Pool.starmap.
+        """
         if unknown:
             refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions")
         return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions).get()
@@ -249,7 +256,10 @@ class Pool(Parts, _standard.Pool):
         return_exceptions=False,
         **unknown,
     ):
-        """Like map, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        """Like map, but return a MapResult at once. callback and error_callback are as for apply_async.
+
+        Source: multiprocessing.pool.Pool.map_async.
+        """
         arguments = (func, iterable, mapstar, chunksize, callback, error_callback)
         return self._mapped_async("map_async", arguments, task_timeout, return_exceptions, unknown)
 
@@ -265,7 +275,10 @@ class Pool(Parts, _standard.Pool):
         return_exceptions=False,
         **unknown,
     ):
-        """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async."""
+        """Like starmap, but return a MapResult at once. callback and error_callback are as for apply_async.
+
+        Source: multiprocessing.pool.Pool.starmap_async.
+        """
         arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
         return self._mapped_async("starmap_async", arguments, task_timeout, return_exceptions, unknown)
 
@@ -276,15 +289,15 @@ class Pool(Parts, _standard.Pool):
             refuse_unknown(method, unknown, "task_timeout", "return_exceptions")
         return self._mapped(arguments, task_timeout, return_exceptions, True)
 
-    def _mapped(self, arguments, task_timeout, return_exceptions, apart=False):
-        """Call _map_async. A program's own has multiprocessing's arguments: so others are given only if need be."""
+    def _mapped(self, arguments, task_timeout, return_exceptions, in_thread=False):
+        """Call _map_async. A subclass's own takes multiprocessing's arguments only: pass goproc's only when needed."""
         others = {}
         if task_timeout is not None:
             others["task_timeout"] = task_timeout
         if return_exceptions:
             others["return_exceptions"] = True
-        if apart and getattr(self._map_async, "__func__", None) is Pool._map_async:
-            others["apart"] = True
+        if in_thread and getattr(self._map_async, "__func__", None) is Pool._map_async:
+            others["in_thread"] = True
         return self._map_async(*arguments, **others)
 
     def _map_async(
@@ -297,29 +310,30 @@ class Pool(Parts, _standard.Pool):
         error_callback=None,
         task_timeout=None,
         return_exceptions=False,
-        apart=False,
+        in_thread=False,
     ):
-        """apart: if the iterable may block, have a thread read it."""
+        """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
         if mapper is not mapstar and mapper is not starmapstar:
             return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
         self._check_running()
         limit = checked_limit("task_timeout", task_timeout)
         kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions)
-        return maps.submit(self, kind, iterable, callback, error_callback, apart)
+        return maps.submit(self, kind, iterable, callback, error_callback, in_thread)
 
     def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
         """Return an iterator over func(item) for each item of iterable, in order.
 
-        The iterable is read at most prefetch tasks ahead of what next() has returned, so an endless one runs in
-        constant memory. The default keeps the workers busy, and is smaller for large arguments. A thread reads the
-        iterable, unless it is a list or another built-in collection. When nobody holds the iterator any more, the rest
-        of the iterable is run, as with multiprocessing, and no results are kept. chunksize: how many items make a task.
-        task_timeout: how long each task may run, in seconds; see apply_async. buffersize: Python 3.16's name of
-        prefetch.
+        chunksize: the number of items in one task. prefetch: how many tasks the iterable is read ahead of the results
+        that next() has returned; so an endless iterable needs constant memory. None for as many as keep the workers
+        busy, and fewer for large arguments. buffersize: Python 3.16's name of prefetch. task_timeout: how long each
+        task may run, in seconds; see map.
 
-        What a task raises is raised at its turn, and the iteration can go on after it. Raises ValueError when the pool
-        is closed, chunksize < 1, or prefetch or buffersize < 1; TypeError when both are given, or when buffersize is
-        no int. Source: multiprocessing.pool.Pool.imap.
+        A thread reads the iterable, unless it is a list or another built-in collection. When the program drops the
+        iterator, the rest of the iterable is run, as with multiprocessing, and its results are dropped.
+
+        next() raises the exception of a task at the task's turn, and the iteration can go on after it. imap itself
+        raises ValueError when the pool is closed, or when chunksize, prefetch or buffersize is below 1; TypeError when
+        prefetch and buffersize are both given, or are not ints. Source: multiprocessing.pool.Pool.imap.
         """
         if unknown:
             refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout")
@@ -329,7 +343,10 @@ class Pool(Parts, _standard.Pool):
     def imap_unordered(
         self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown
     ):
-        """Like imap, but with the results in the order in which they come."""
+        """Like imap, but return the results in the order in which they arrive.
+
+        Source: multiprocessing.pool.Pool.imap_unordered.
+        """
         if unknown:
             refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
         prefetch = one_prefetch(prefetch, buffersize)
@@ -343,14 +360,14 @@ class Pool(Parts, _standard.Pool):
         if prefetch is not None and prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
         size = batch_size(iterable, chunksize) if limit is None else 1
-        waits = type(iterable) not in COLLECTIONS
+        may_block = type(iterable) not in COLLECTIONS
         self._dispatch.watch()
         if chunksize == 1:
-            return kind(self, func, iterable, prefetch, ITEM, size, limit, waits)
-        return Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, waits, chunksize))
+            return kind(self, func, iterable, prefetch, ITEM, size, limit, may_block)
+        return Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, may_block, chunksize))
 
     def close(self):
-        """Refuse further tasks. Workers end when all that was submitted is done."""
+        """Refuse further tasks. The workers exit when all submitted tasks are done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -362,7 +379,7 @@ class Pool(Parts, _standard.Pool):
         super().__exit__(exc_type, exc_val, exc_tb)
 
     def terminate(self):
-        """End the workers at once. Results that have not come raise CancelledError."""
+        """End the workers at once. get() of a result that is not complete raises CancelledError."""
         util.debug("terminating pool")
         self._state = TERMINATE
         self._end()
@@ -381,10 +398,10 @@ class Pool(Parts, _standard.Pool):
                 self._dispatch.wait(self._crew)
             self._end()
         for process in self._pool:
-            process.join()  # returns at once; in a forked child, raises that the pool is not its own
+            process.join()  # returns at once; raises AssertionError in a forked child: the workers are not its own
 
     def _end(self):
-        """Do what the finalizer does. It stays active until all is done: so the next call ends what is interrupted."""
+        """Do what the finalizer does. It stays active until this is done, so an interrupted call can be repeated."""
         finalizer = self._terminate
         if finalizer.still_active() and finalizer._pid == os.getpid():
             _terminate_pool(self._crew, self._dispatch)
@@ -397,8 +414,8 @@ class Pool(Parts, _standard.Pool):
 
 
 def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
-    """Initialize a Pool that is to be a queue-driven one."""
-    self._pool, self._state = [], INIT  # for __del__
+    """Initialize a Pool as a queue-driven pool."""
+    self._pool, self._state = [], INIT  # for __del__, if this fails
     if retries or max_memory is not None:
         names = ", ".join(replaced(type(self)))
         raise TypeError(f"retries and max_memory_per_child are not for pools with parts of their own: {names}")
@@ -408,7 +425,7 @@ def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, c
 
 
 def _terminate_pool(crew, dispatch):
-    """End the workers, and then the pool. It may be called again if it was interrupted."""
+    """End the workers, and then the engine's pool. If a signal handler interrupts it, it can be called again."""
     util.debug("finalizing pool")
     crew.terminated = True
     idle = _quietly(calls.pool_idle, crew.number) or ()
@@ -419,11 +436,11 @@ def _terminate_pool(crew, dispatch):
 
 
 def _quietly(call, number):
-    """Return calls.call(number); None if the engine is poisoned or closed, or the pool is gone."""
+    """Return call(number); None if the engine is poisoned or closed, or the pool has been destroyed."""
     try:
         return call(number)
     except (EngineError, calls.PoolGoneError):
         return None
 
 
-Pool.__module__ = "goproc.pool"  # where programs find it
+Pool.__module__ = "goproc.pool"  # its public module

@@ -1,10 +1,10 @@
 """How an exception travels from a worker to the main program, where it is raised again.
 
-packed() makes it a tuple, in the worker. unpacked() makes that an exception again: the one that was raised, or, if it
-cannot be pickled or unpickled, a MaybeEncodingError that says what was raised.
+packed() turns the exception into a tuple, in the worker. unpacked() turns the tuple into an exception again. It is the
+exception that was raised; or, if that cannot be pickled or unpickled, a MaybeEncodingError that describes it.
 
-What the program's functions raise becomes a task's result. What its signal handlers raise, Ctrl-C above all, is for
-whoever waits: interrupts() tells the two apart.
+An exception from one of the program's functions becomes a task's result. An exception from one of its signal handlers,
+such as Ctrl-C, is raised in the thread that waits. interrupts() distinguishes them.
 
 A spawned worker imports this module, so it imports little.
 """
@@ -13,39 +13,40 @@ from multiprocessing.reduction import ForkingPickler
 
 __all__ = ["add_note", "cannot_be_sent", "interrupts", "packed", "raised_by_handler", "undecodable", "unpacked"]
 
-#: The note of an error when a worker does not find a function.
+#: The note that is added to an error when a worker does not find a function.
 NOT_FOUND = (
     "goproc: a function travels to a worker by its name. A process that is started by spawn or forkserver imports the "
-    "program's main module anew, and finds only what that defines at its top level. What is defined at a prompt, in a "
-    'notebook\'s cell, or below `if __name__ == "__main__":` is not there: move it into a module, or use fork.'
+    "program's main module again, and finds only what the module defines at its top level. A function that is defined "
+    'at a prompt, in a notebook\'s cell, or below `if __name__ == "__main__":` is not there: move it into a module, or '
+    "use fork."
 )
 
 
 class Text(str):
-    """A text whose repr is itself."""
+    """A str whose repr is the str itself, without quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note to an exception, which is printed below it. Python 3.10 has none: then nothing is done."""
+    """Add a note to an exception, which is printed below its traceback. Python 3.10 has no notes: then do nothing."""
     if hasattr(error, "add_note"):
         try:
             error.add_note(text)
         except Exception:
-            pass  # its class has no room for one
+            pass  # its class refuses the note
 
 
 def packed(error, wrap, offset=None, unread=False):
-    """Return what to send for an exception; unpacked() makes it an exception again. A tuple of
+    """Return the tuple to send for an exception, which unpacked() turns into an exception again:
 
-    offset      which item of a chunk raised it, None if that is not known
+    offset      the offset of the item in its chunk that raised the exception, None if that is not known
     unread      whether the task itself could not be unpickled
-    shown       its repr, in case it cannot be unpickled
-    traceback   the text that is its cause in the main program, None if wrap is false
-    pickled     the exception, or None
-    reason      why it could not be pickled
+    shown       the repr of the exception, in case it cannot be unpickled
+    traceback   its traceback as a text, which is its __cause__ in the main program; None if wrap is false
+    pickled     the pickled exception, None if it cannot be pickled
+    reason      the repr of the error in pickling it, or None
     """
     text = pickled = reason = None
     if wrap:
@@ -54,7 +55,7 @@ def packed(error, wrap, offset=None, unread=False):
         try:
             text = ExceptionWithTraceback(error, error.__traceback__).tb
         except BaseException:
-            pass  # it cannot even be shown
+            pass  # its traceback cannot be formatted, as its __str__ raises
     error.__traceback__ = None
     try:
         pickled = bytes(ForkingPickler.dumps(error, 5))
@@ -64,14 +65,14 @@ def packed(error, wrap, offset=None, unread=False):
 
 
 def unpacked(failure):
-    """Return the exception of packed()'s tuple: the one that was raised, or one that describes it."""
+    """Return the exception for packed()'s tuple: the exception that was raised, or one that describes it."""
     from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 
     _, unread, shown, text, pickled, reason = failure
     try:
         error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else ForkingPickler.loads(pickled)
         if not issubclass(type(error), BaseException):
-            error = TypeError(f"a task failed with {_shown_here(error)}, which is no exception")
+            error = TypeError(f"a task failed with {_shown_here(error)}, which is not an exception")
     except BaseException as why:
         if _is_interrupt(why):
             raise
@@ -84,16 +85,17 @@ def unpacked(failure):
 
 
 def cannot_be_sent(error, value):
-    """Return what to send for a value that could not be pickled because of error."""
+    """Return the exception to send for a value that could not be pickled because of error."""
     from multiprocessing.pool import MaybeEncodingError
 
     try:
         return MaybeEncodingError(error, value)
-    except BaseException:  # one of the two cannot even be shown
+    except BaseException:  # the repr of error or value raises
         return MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
 
 
 def undecodable(error, payload):
+    """Return the exception for a payload whose unpickling raised error. An exception as payload is returned itself."""
     from multiprocessing.pool import MaybeEncodingError
 
     if isinstance(payload, BaseException):
@@ -101,7 +103,7 @@ def undecodable(error, payload):
     size = len(payload[0]) if type(payload) is tuple else len(payload)
     try:
         wrapped = MaybeEncodingError(error, f"a pickle of {size} bytes")
-    except BaseException as reason:  # it cannot even be shown
+    except BaseException as reason:  # the repr of error raises
         if _is_interrupt(reason):
             raise
         wrapped = MaybeEncodingError(type(error).__name__, f"a pickle of {size} bytes")
@@ -110,6 +112,7 @@ def undecodable(error, payload):
 
 
 def _shown(value):
+    """Return repr(value), or a text in its place if that raises. For a worker, where any exception is the task's."""
     try:
         return repr(value)
     except BaseException:
@@ -117,7 +120,7 @@ def _shown(value):
 
 
 def _shown_here(value):
-    """Return repr(value), or a text in its place if that raises."""
+    """Do what _shown() does, in the main program: an exception of a signal handler is raised."""
     try:
         return repr(value)
     except BaseException as error:
@@ -132,12 +135,15 @@ def _is_interrupt(error):
 
 
 def interrupts(error):
-    """Whether an exception from a caller's code is Ctrl-C or the like, and no error of that code."""
+    """Whether an exception that passed through the program's code is an interrupt, and not an error of that code.
+
+    Interrupts are KeyboardInterrupt and the like, and any exception that a signal handler has raised.
+    """
     return not isinstance(error, Exception) or raised_by_handler(error)
 
 
 def raised_by_handler(error):
-    """Whether a signal handler written in Python has raised the exception, not the code that it interrupted."""
+    """Whether a signal handler written in Python has raised the exception, and not the code that was interrupted."""
     import signal
     import threading
 

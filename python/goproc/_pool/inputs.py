@@ -1,7 +1,4 @@
-"""What Pool's methods are given: checks of their arguments, and how their iterables are read.
-
-An iterable may be a collection, may block, or may raise.
-"""
+"""Checks the arguments of Pool's methods, and reads their iterables, which may block or raise."""
 
 import itertools
 import operator
@@ -24,14 +21,14 @@ __all__ = [
     "whole",
 ]
 
-#: Iterables whose iterators neither wait nor run anybody's code: items can be read by the thread that submits them, and
-#: collected before they are submitted.
+#: Collections whose iterators neither block nor run the program's code. So the thread that submits tasks can read the
+#: items, and may read several before it submits them. MUTABLE: those that may change while they are read.
 MUTABLE = frozenset({list, bytearray, dict, set, deque, type({}.keys()), type({}.values()), type({}.items())})
 COLLECTIONS = MUTABLE | {tuple, range, str, bytes, frozenset}
 
 
 def refuse_unknown(method, unknown, *known):
-    """Raise the TypeError for keyword arguments that a method does not take, and suggest what may be meant."""
+    """Raise TypeError for keyword arguments that a method does not take, and suggest the argument that may be meant."""
     from difflib import get_close_matches
 
     name = next(iter(unknown))
@@ -44,7 +41,7 @@ def refuse_unknown(method, unknown, *known):
 
 
 def whole(name, value):
-    """Return value as an int. Raises TypeError, as multiprocessing does, but says what is wrong."""
+    """Return value as an int. Raises TypeError, as multiprocessing does, with a text that names the argument."""
     try:
         return operator.index(value)
     except TypeError:
@@ -52,7 +49,7 @@ def whole(name, value):
 
 
 def one_prefetch(prefetch, buffersize):
-    """Return prefetch, which multiprocessing calls buffersize."""
+    """Return the prefetch of imap, which multiprocessing calls buffersize; None if neither is given."""
     if buffersize is None:
         return None if prefetch is None else whole("prefetch", prefetch)
     if prefetch is not None:
@@ -65,7 +62,7 @@ def one_prefetch(prefetch, buffersize):
 
 
 def checked_limit(name, seconds):
-    """Return a time limit in seconds as a float, None for none."""
+    """Return a time limit in seconds as a float, None for no limit. Raises TypeError or ValueError."""
     if seconds is None:
         return None
     try:
@@ -78,7 +75,10 @@ def checked_limit(name, seconds):
 
 
 class MapReader(OwnThread):
-    """Reads the input of an asynchronous map, which may block. submit: reads and submits all; raises nothing."""
+    """A thread that reads the input of map_async or starmap_async, which may block.
+
+    submit: a function that reads the input and submits all tasks; it raises nothing.
+    """
 
     def __init__(self, pool, submit):
         super().__init__("goproc-map", self._read)
@@ -86,7 +86,7 @@ class MapReader(OwnThread):
         pool._feeders.add(self)
 
     def start(self):
-        """Start. Raises RuntimeError when there can be no further thread."""
+        """Start the thread. Raises RuntimeError when no further thread can be started."""
         try:
             super().start()
         except BaseException:
@@ -107,7 +107,7 @@ class MapReader(OwnThread):
 
 
 class Chunks:
-    """An iterable's items in tuples of a given size."""
+    """The items of an iterable, in tuples of a given size."""
 
     def __init__(self, iterable, size):
         self._items, self._size = iterable, size
@@ -118,12 +118,15 @@ class Chunks:
 
 
 def call(func, items, how):
-    """Return the task, ITEM, MAP or STARMAP: the last two with a chunk of items, the first with one."""
+    """Return a task (codec.py) of a map. how: MAP or STARMAP, and items is a chunk; or ITEM, and items is one item."""
     return how, func, outlined((items,))[0] if how == ITEM else outlined(items)
 
 
 def iterator_of(iterable):
-    """Return iter(iterable). What that raises is raised at the first result's turn, as by multiprocessing."""
+    """Return iter(iterable). If that raises an error, reading the iterator raises it, as with multiprocessing.
+
+    So the error is raised at the turn of the first result.
+    """
     try:
         return iter(iterable)
     except Exception as error:

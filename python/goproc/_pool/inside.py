@@ -1,13 +1,14 @@
-"""Stand-ins for the private parts of multiprocessing's Pool, which the engine's Pool does not have.
+"""Stand-ins for private parts of multiprocessing's Pool that the engine's Pool does not have.
 
-Some programs look at these parts: how many tasks wait (`_taskqueue.qsize()`), whether a thread is alive
-(`_result_handler.is_alive()`). Others submit tasks through them: for an `istarmap` they make a result themselves,
-IMapIterator(pool), and put (task generator, result._set_length) into `_taskqueue`. Both work here.
+Some programs read these parts: how many tasks wait (`_taskqueue.qsize()`), or whether a thread is alive
+(`_result_handler.is_alive()`). Some programs submit tasks through them. An `istarmap`, for instance, makes a result
+itself, IMapIterator(pool), and puts (task generator, result._set_length) into `_taskqueue`. Both work here.
 
-To read from a pool's queues, or to hand them to another process, raises NotImplementedError: nothing is in them. A
-class that overrides such parts gets the pool of queue_pool.py, which has them.
+Reading from a pool's queues, or handing them to another process, raises NotImplementedError: nothing is in them. A
+class that overrides such a part gets the queue-driven pool (queue_pool.py), which has these queues.
 
-Imported at the first access. Each access makes a new stand-in, so that a pool is in no reference cycle.
+Used by parts.py, which imports this module at the first access. Each access makes a new stand-in, so that a pool is in
+no reference cycle.
 """
 
 import threading
@@ -27,17 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["make_result", "stand_in"]
 
-#: How far ahead of the workers a generator is read: by that many tasks and bytes for each worker, but by two at least.
+#: How far ahead of the workers a generator is read: at most that many tasks and bytes for each worker, but always two
+#: tasks.
 _AHEAD, _BYTES_AHEAD = 128, 64 << 10
 
 
 def stand_in(owner, name):
-    """Return what stands for the attribute of that name of a pool that the engine drives."""
+    """Return the stand-in for the attribute `name` of owner, a pool of the engine."""
     return _STAND_INS[name](owner)
 
 
 def of_engine(part):
-    """Return the pool that the stand-in belongs to, None if it is no stand-in."""
+    """Return the pool that a stand-in belongs to, None if part is not a stand-in."""
     return part.owner if isinstance(part, _Part) else None
 
 
@@ -51,17 +53,18 @@ class _Part:
 
 _NO_QUEUES = (
     "goproc's pool has no queues between its processes, so there is nothing to read from them or to hand to a process; "
-    "a class derived from Pool that overrides _setup_queues gets a pool that has"
+    "a class derived from Pool that overrides _setup_queues gets a pool that has queues"
 )
 
 
 class _TaskQueue(_Part):
-    """For the queue of what apply_async and the like have submitted."""
+    """Stands for the queue of the tasks that apply_async and the like have submitted."""
 
     def put(self, work, block=True, timeout=None):
-        """Submit (tasks, set_length): tasks are (job, index, func, args, kwds), set_length is told how many.
+        """Submit work, a tuple (tasks, set_length). Do nothing if work is None.
 
-        A generator is read in a thread, as in multiprocessing; a list or a tuple at once. None is ignored.
+        tasks: an iterable of (job, index, func, args, kwds). A list or a tuple is submitted at once; another iterable
+        is read in a thread, as in multiprocessing. set_length: called with the number of tasks, unless it is None.
         """
         if work is None:
             return
@@ -75,7 +78,7 @@ class _TaskQueue(_Part):
     put_nowait = put
 
     def qsize(self):
-        """Return how many tasks no worker has begun."""
+        """Return about how many tasks no worker has begun."""
         owner = self.owner
         owner._dispatch.poll()
         return max(0, _pending(owner) - len(owner._pool))
@@ -92,7 +95,7 @@ class _TaskQueue(_Part):
 
 
 class _Queue(_Part):
-    """For the queues to and from the workers."""
+    """The base of the stand-ins for the queues to and from the workers."""
 
     def get(self):
         """Raise NotImplementedError."""
@@ -106,16 +109,16 @@ class _Queue(_Part):
 
     @property
     def _rlock(self):
-        """A lock that nobody else has: no process reads or writes here."""
+        """A new lock, which is free: no process reads or writes here."""
         return threading.Lock()
 
     _wlock = _rlock
 
     def close(self):
-        """Do nothing: there is nothing to close."""
+        """Do nothing."""
 
     def poll(self, timeout=0.0):
-        """Return whether there is something in it."""
+        """Return whether the queue has an item."""
         return not self.empty()
 
     @property
@@ -140,7 +143,7 @@ class _InQueue(_Queue):
 
 class _OutQueue(_Queue):
     def put(self, answer):
-        """Complete the task of (job, index, (success, value))."""
+        """Complete the task index of a job. answer: a tuple (job, index, (success, value))."""
         if answer is not None:
             job, index, value = answer
             _complete(self.owner, job, index, value)
@@ -148,24 +151,24 @@ class _OutQueue(_Queue):
     send = put
 
     def empty(self):
-        """Return True: what workers send is handed on at once."""
+        """Return True: what workers send is delivered at once."""
         self.owner._dispatch.poll()
         return True
 
 
 class _Notifier(_OutQueue):
     def put(self, value):
-        """Have the pool collect what has come."""
+        """Collect the results that have come."""
         self.owner._dispatch.poll()
 
     send = put
 
 
 class _Handler(_Part):
-    """For one of the threads that multiprocessing's pool has."""
+    """Stands for a thread of multiprocessing's pool."""
 
     daemon = True
-    ident = native_id = None  # there is no such thread
+    ident = native_id = None  # as of a thread that has not been started
 
     def __init__(self, owner, name):
         super().__init__(owner)
@@ -178,16 +181,16 @@ class _Handler(_Part):
     @_state.setter
     def _state(self, state):
         if self.name == "_worker_handler" and state == _standard.TERMINATE:
-            self.owner._crew.replacing = False  # programs that kill the workers themselves want no others
+            self.owner._crew.replacing = False  # programs do this before they kill the workers: start no new ones
 
     def is_alive(self):
-        """Return whether the pool can still do something."""
+        """Return whether the pool still has workers, and has not been terminated."""
         crew = self.owner._crew
         self.owner._dispatch.poll()
         return not crew.terminated and not crew.done
 
     def join(self, timeout=None):
-        """Wait until all workers have ended, at most timeout seconds."""
+        """Wait until all workers have ended, for at most timeout seconds."""
         owner = self.owner
         if owner._terminate.still_active():
             owner._dispatch.wait(owner._crew, timeout)
@@ -213,15 +216,15 @@ _STAND_INS = {
 
 
 def _pending(owner):
-    """Return how many tasks are queued, or with workers."""
+    """Return how many tasks are submitted and not done."""
     try:
         return calls.pool_pending(owner._crew.number)
     except (calls.PoolGoneError, EngineError):
-        return 0  # it has ended
+        return 0  # the pool has ended
 
 
 def _complete(owner, job, index, value):
-    """Complete a task by other means than a worker."""
+    """Complete a task that no worker has run. value: (success, result or exception)."""
 
     def complete():
         result = owner._results.get(job)
@@ -232,16 +235,16 @@ def _complete(owner, job, index, value):
 
 
 class _Feeder:
-    """Submits what a program has put into `_taskqueue`, as multiprocessing's thread for that does."""
+    """Submits the tasks that a program has put into `_taskqueue`, as multiprocessing's task handler thread does."""
 
     def __init__(self, owner, tasks, set_length):
         self._owner, self._tasks, self._set_length = owner, tasks, set_length
-        self._count = self._bytes = 0  # what has been handed in
-        self._waits = False
+        self._count = self._bytes = 0  # the number and the size of the submitted tasks
+        self._in_thread = False
 
     def start(self):
-        """Feed from a thread; the pool does not close before that is done."""
-        self._waits = True
+        """Call feed() in a thread. The pool does not close before that is done."""
+        self._in_thread = True
         self._thread = OwnThread("goproc-tasks", self._run)
         self._owner._feeders.add(self)
         self._thread.start()
@@ -254,7 +257,7 @@ class _Feeder:
             self._owner._close_when_fed()
 
     def _read_all(self):
-        """The pool is being joined."""
+        """Wait until all tasks are submitted: the pool is being joined."""
         self._thread.join()
 
     def feed(self):
@@ -263,7 +266,7 @@ class _Feeder:
         try:
             for task in self._tasks:
                 self._hand_in(*task)
-                if self._waits:
+                if self._in_thread:
                     if not self.done:
                         owner._dispatch.wait(self)
                     if owner._crew.terminated:
@@ -271,7 +274,7 @@ class _Feeder:
         except Exception as error:
             if owner._crew.terminated:
                 return
-            if not self._waits:
+            if not self._in_thread:
                 raise
             self._fail(task, error)
         else:
@@ -279,7 +282,7 @@ class _Feeder:
                 self._set_length(task[1] + 1 if task else 0)
 
     def _fail(self, task, error):
-        """Fail the result of the tasks: no more of them can be read or submitted."""
+        """Fail the result that the tasks belong to: no more tasks can be read or submitted."""
         result = getattr(self._set_length, "__self__", None) or self._owner._results.get(task and task[0])
         if result is None:
             raise error
@@ -287,7 +290,7 @@ class _Feeder:
 
     def _hand_in(self, job, index, func, args, kwds):
         owner = self._owner
-        if stdlib.reraises(func):  # the iterable has raised that
+        if stdlib.reraises(func):  # reading the iterable has raised args[0]
             return _complete(owner, job, index, (False, *args))
         error = owner._crew.broken and owner._submitter.try_again()
         if error is None:
@@ -306,7 +309,7 @@ class _Feeder:
 
     @property
     def done(self):
-        """Whether there is room for another task."""
+        """Whether another task may be submitted now."""
         owner = self._owner
         if owner._crew.terminated:
             return True
@@ -315,7 +318,7 @@ class _Feeder:
 
 
 def map_by(owner, func, iterable, mapper, chunksize, callback, error_callback):
-    """Do what Pool._map_async does, with the program's own mapper, which is called with (func, items) in a worker."""
+    """Do what Pool._map_async does, with a mapper of the program's own, which a worker calls with (func, items)."""
     owner._check_running()
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)
@@ -330,11 +333,11 @@ def map_by(owner, func, iterable, mapper, chunksize, callback, error_callback):
 
 
 def make_result(result, base, owner, *arguments):
-    """Initialize a result that the program makes itself. base: the class in queue_pool that it behaves like."""
+    """Initialize a result that the program itself makes. base: the class of queue_pool.py that it behaves like."""
     queue_pool.make_by_hand(result, base, owner, *arguments)
     dispatch = getattr(owner, "_dispatch", None)
     if dispatch is None:
-        return  # of a pool with queues
+        return  # the pool is queue-driven
     dispatch.watch()
     if hasattr(result, "_cond"):
         result._cond = _Condition(dispatch)
@@ -345,7 +348,7 @@ def make_result(result, base, owner, *arguments):
 
 
 class _Event(threading.Event):
-    """An event. A thread that waits for it collects results."""
+    """An event; a thread that waits for it collects results meanwhile."""
 
     def __init__(self, dispatch, is_set):
         super().__init__()
@@ -372,7 +375,7 @@ class _Event(threading.Event):
 
 
 class _Condition(threading.Condition):
-    """A condition. A thread that waits for it collects results."""
+    """A condition; a thread that waits for it collects results meanwhile."""
 
     def __init__(self, dispatch):
         super().__init__(threading.Lock())
@@ -394,6 +397,8 @@ class _Condition(threading.Condition):
 
 
 class _Notified:
+    """A waiter for Dispatch.wait(): done once the condition has been notified."""
+
     def __init__(self, condition):
         self._condition, self._before = condition, condition._notified
 

@@ -1,10 +1,10 @@
-"""One call of imap: what has been read of its input, which results have come, and which have been taken.
+"""One call of imap: reads the input, submits the tasks, and keeps results until they are taken.
 
-    the user ──▶ IMapIterator (results.py) ──▶ Iteration ◀── the pool's results, by job; the thread that reads
+    the program ──▶ IMapIterator (results.py) ──▶ Iteration ◀── the pool's results, by job; the reading thread
 
-The pool holds an Iteration until all of its results have come. Only the user holds the IMapIterator. When it is gone
-nobody will take results any more. Then the rest of the input is read and run, as with multiprocessing, and the results
-are dropped. Used by results.py.
+The pool holds an Iteration until all its results have come. Only the program holds the IMapIterator. When the program
+has dropped it, no result can be taken any more. Then the rest of the input is read and run, as with multiprocessing,
+and the results are dropped. docs/design/imap.md says why. Used by results.py.
 """
 
 import itertools
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Iteration", "UnorderedIteration"]
 
 
-#: The bounds on tasks that are on their way, unless prefetch is given: how many bytes their arguments may have, and how
-#: many tasks of any size each worker may have all the same: one that runs, and one that waits.
+#: _MOST_BYTES: the most bytes that the arguments of submitted tasks may have until the tasks are done, unless prefetch
+#: is given. _LEAST_TASKS: how many tasks each worker may always have, of any size: one that runs, and one that waits.
 _MOST_BYTES, _LEAST_TASKS = 1 << 20, 2
 
 #: Tasks with arguments of fewer bytes are bounded by their number alone.
@@ -36,97 +36,98 @@ _NOTED_BYTES = 1024
 
 
 class Iteration:
-    """One call of imap. Making it does nothing; start() begins, and ends it again if a signal handler interrupts that.
+    """One call of imap. start() begins it; if a signal handler interrupts start(), the iteration is withdrawn.
 
-    It reads its input as its results are taken. The thread that takes them reads an input that is a collection, which
-    cannot block. Any other input may block, or wait for a result itself. So a thread reads it, as in multiprocessing.
+    The input is read as results are taken. A collection cannot block, so the thread that takes the results reads it.
+    Any other input may block, or may itself wait for a result. So a separate thread reads it, as in multiprocessing.
     """
 
     _owner: "Any" = None  # the pool, until all results have come
-    _hold: "Any" = None  # the weak reference to the IMapIterator, until then
-    _chunksize = 1  # how many items make a task
+    _iterator_ref: "Any" = None  # the weak reference to the IMapIterator, until all results have come
+    _chunksize = 1  # the number of items in one task
     _cancelling = False
-    _special = False  # whether something is to be done with each result besides keeping it
-    _dropped = False  # whether nobody will take results any more
-    _error_at = None  # which result is what reading the input has raised
-    _starved = False  # whether it reads no more until tasks with large arguments are done
+    _special = False  # whether _set() must do more with a result than keep it: see _set_special()
+    _dropped = False  # whether the program has dropped the IMapIterator
+    _error_at = None  # the index of the result that is the exception of reading the input
+    _starved = False  # whether reading has stopped until tasks with large arguments are done
 
-    def start(self, iterator, pool, job, func, iterable, waits, prefetch, how, batch, limit):
-        """Begin. iterator: the IMapIterator. waits: whether reading the iterable may block. how: ITEM or MAP.
+    def start(self, iterator, pool, job, func, iterable, may_block, prefetch, how, batch, limit):
+        """Begin. iterator: the IMapIterator. may_block: whether reading the iterable may block. how: ITEM or MAP.
 
-        prefetch: at most how many tasks are on their way or not taken, None for as many as keep the workers busy.
-        batch: how many items are read before they are submitted.
+        prefetch: the most tasks that are submitted and whose results are not taken; None for as many as keep the
+        workers busy. batch: how many items are read before they are submitted. limit: how long each task may run, in
+        seconds; None for no limit.
         """
         self._dispatch = pool._dispatch
-        # Later changes of the collection need not show: multiprocessing has mostly read all by then.
-        self._iterator = iterator_of(list(iterable) if not waits and type(iterable) in MUTABLE else iterable)
+        # A mutable collection is copied, so that later changes do not show: multiprocessing has mostly read it by then.
+        self._iterator = iterator_of(list(iterable) if not may_block and type(iterable) in MUTABLE else iterable)
         self._job = job
         self._func = func
         self._how = how
         self._batch = batch
         self._cache = pool._results
-        self._ready: dict = {}  # results that have come, and have not been taken
-        self._come = 0  # how many have come
-        self._last = None  # which one has come last
-        self._length = None  # how many there will be, when that is known
+        self._ready: dict = {}  # by index: results that have come, and have not been taken
+        self._received = 0  # how many results have come
+        self._last = None  # the index of the result that has come last
+        self._length = None  # how many results there will be; None until that is known
         self._prefetch = 128 * pool._processes if prefetch is None else prefetch
         self._half = self._prefetch // 2
         self._most_bytes = _MOST_BYTES if prefetch is None else float("inf")
         self._least = _LEAST_TASKS * pool._processes
-        self._sizes: dict = {}  # of the arguments of tasks that are on their way, if they are large
-        self._bytes = 0  # their sum
+        self._sizes: dict = {}  # by index: the bytes of the arguments of tasks that are not done, if they are large
+        self._bytes = 0  # the sum of _sizes
         self._limit = limit
         self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
         self._feeding = _native.Turn()
-        self._read_ahead: list = []  # items that have been read, and are to be submitted
-        self._room: Any = None  # a lock, released when there may be room for what the reader reads
+        self._read_ahead: list = []  # items that have been read, and not submitted
+        self._room: Any = None  # a lock that the reading thread waits for; released when it may read more
         try:
             with _native.held_signals:
                 self._owner = pool
-                self._hold = _Hold(iterator, pool._port.post)
-                self._hold.iteration = self
+                self._iterator_ref = _IteratorRef(iterator, pool._port.post)
+                self._iterator_ref.iteration = self
                 self._cache[job] = self
                 pool._feeders.add(self)
-                if waits:
+                if may_block:
                     self._room = threading.Lock()
                     self._reader = OwnThread("goproc-imap", self._read)
                     self._reader.start()
-            if not waits:
+            if not may_block:
                 self._feed()
         except BaseException:
             self._withdraw()
             raise
 
     def _withdraw(self):
-        """End this iteration, which nobody gets: start() has failed, or a signal handler has interrupted it."""
+        """End this iteration, which no caller will get: start() has failed, or a signal handler has interrupted it."""
         pool = self._owner
         self._cancelling = True
-        self._iterator = self._hold = None
+        self._iterator = self._iterator_ref = None
         self._make_room()
         if pool is not None:
             pool._submitter.forget(self)
-            self._fed_all(pool)
+            self._stop_feeding(pool)
 
     def _drop(self):
-        """Run what is left, and keep no results: nobody holds the IMapIterator any more. Called by the collector."""
+        """Read and run the rest, and drop all results: the IMapIterator is gone. Called by the collector."""
         if self._owner is not None:
             self._dropped = self._special = True
             self._ready.clear()
-            self._taken = self._come
+            self._taken = self._received
             self._feed_soon()
 
     @property
     def done(self):
-        """Whether next() has something to return or to raise."""
+        """Whether next() can return or raise something at once."""
         return self._next_index() is not None or self._taken == self._length
 
     def _next_index(self):
-        """Return which result can be taken next, None if it has not come."""
+        """Return the index of the result to take next, None if it has not come."""
         return self._taken if self._taken in self._ready else None
 
     @property
     def _index(self):
-        """How many results have come that can be taken one after the other; programs look at it."""
+        """How many results have come in a row, from the first on. Programs read it."""
         self._dispatch.poll()
         index = self._taken
         while index in self._ready:
@@ -135,12 +136,12 @@ class Iteration:
 
     @property
     def _cond(self):
-        """For programs that look at the results under the iterator's condition. Nobody notifies it."""
+        """A condition for programs that read the results under the iterator's condition. It is never notified."""
         return threading.Condition()
 
     @property
     def _items(self):
-        """The results that can be taken one after the other; programs look at how many there are."""
+        """The results that can be taken one after the other. Programs read how many there are."""
         index = self._index
         return deque(self._ready[i] for i in range(self._taken, index))
 
@@ -151,7 +152,7 @@ class Iteration:
         return {i: result for i, result in self._ready.items() if i >= index}
 
     def next(self, timeout=None):
-        """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
+        """See IMapIterator.next."""
         index = self._next_index()
         if index is None:
             if self._taken != self._length:
@@ -180,9 +181,9 @@ class Iteration:
         self._dispatch.poll()
         pool = self._owner
         read = self._length is not None
-        if pool is None or self._come == self._length:
+        if pool is None or self._received == self._length:
             return False
-        self._cancelling = True  # what another thread submits just now is withdrawn by it
+        self._cancelling = True  # another thread that is submitting tasks now withdraws them itself
         if not read:
             self._iterator = None
         if not pool._submitter.cancel(self) and read:
@@ -190,7 +191,7 @@ class Iteration:
         self._dispatch.run(lambda: self._fail(CancelledError("the iteration was cancelled")))
         return True
 
-    # As in ApplyResult: what a signal handler interrupts is done again.
+    # As in ApplyResult: if a signal handler raises in one of these methods, Dispatch repeats the call.
 
     def _take(self, index):
         result = self._ready[index]
@@ -203,19 +204,19 @@ class Iteration:
             self._set_special(i, obj)
         elif i >= self._taken and i not in self._ready:
             self._ready[i] = obj
-            self._come += 1
-        if self._come == self._length:
+            self._received += 1
+        if self._received == self._length:
             self._complete()
 
     def _set_special(self, i, obj):
-        """As _set, when results are dropped, or the size of arguments is known."""
+        """Do what _set() does, when results are dropped, or when sizes of arguments are noted."""
         if self._sizes:
             self._bytes -= self._sizes.pop(i, 0)
         if self._dropped:
             if i != self._last:
                 self._last = i
-                self._come += 1
-                self._taken = self._come
+                self._received += 1
+                self._taken = self._received
         else:
             self._keep(i, obj)
         if (self._dropped or self._starved) and self._iterator is not None and self._is_hungry():
@@ -224,22 +225,22 @@ class Iteration:
     def _keep(self, i, obj):
         if i >= self._taken and i not in self._ready:
             self._ready[i] = obj
-            self._come += 1
+            self._received += 1
 
     def _complete(self):
-        if self._come == self._length:
+        if self._received == self._length:
             self._cache.pop(self._job, None)
-            self._hold = self._owner = None
+            self._iterator_ref = self._owner = None
 
     def _fail(self, error):
         pool = self._owner
         self._iterator = None
-        if self._come != self._length:
+        if self._received != self._length:
             self._fail_next(error)
         self._make_room()
         if pool is not None:
-            self._fed_all(pool)
-        self._complete()  # last: what is complete is not failed again
+            self._stop_feeding(pool)
+        self._complete()  # last, so that an interrupted _fail() can be repeated
 
     def _fail_next(self, error):
         last = self._taken
@@ -248,21 +249,21 @@ class Iteration:
         self._fail_at(last, last + 1, error)
 
     def _fail_at(self, index, length, error):
-        """End with an exception, as the result of that index; length: how many results there are then."""
+        """End with an exception as the result at index. length: the number of results, with the exception."""
         self._error_at = None
         self._ready[index] = (False, error)
-        self._length = self._come = length
+        self._length = self._received = length
 
     def _is_hungry(self):
-        """Whether more is to be read: when at most half of what is allowed is on its way."""
+        """Whether to read more: at most half of the allowed tasks and bytes are submitted and not done."""
         return self._fed - self._taken <= self._half and not self._is_full(self._most_bytes // 2)
 
     def _is_full(self, most):
-        """Whether arguments of `most` bytes are on their way, in no fewer tasks than the workers need."""
-        return self._bytes >= most and self._fed - self._come >= self._least
+        """Whether arguments of `most` bytes are submitted and not done, in at least as many tasks as workers need."""
+        return self._bytes >= most and self._fed - self._received >= self._least
 
     def _feed(self):
-        """Read and submit until enough is on its way."""
+        """Read and submit until enough tasks are submitted and not done."""
         with self._feeding as depth:
             if depth != 1:
                 return
@@ -270,7 +271,7 @@ class Iteration:
                 self._feed_in_turn()
             except ValueError:
                 pool = self._owner
-                if pool is not None and not pool._crew.terminated:  # else it is being cancelled
+                if pool is not None and not pool._crew.terminated:  # a terminated pool raises it, and cancels all tasks
                     raise
 
     def _feed_in_turn(self):
@@ -280,19 +281,19 @@ class Iteration:
         while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
             if self._is_full(self._most_bytes):
                 self._starved = True
-                if self._is_full(self._most_bytes):  # else a result has come meanwhile, which may not have seen that
+                if self._is_full(self._most_bytes):  # again: a result that came in between may not have seen _starved
                     break
-            # The first item, and all after a large one, are read one by one.
+            # The first item is read alone, and so is each item while tasks with large arguments are not done.
             size = min(self._batch, room) if self._fed and not self._sizes else 1
             error = None
             try:
                 items.extend(itertools.islice(iterator, max(0, size - len(items))))
             except BaseException as reason:
                 if self._room is None and interrupts(reason):
-                    raise  # in the thread that takes the results
+                    raise  # this is the thread that takes the results: next() raises it
                 error = reason
             ended = error is not None or len(items) < size
-            with _native.held_signals:  # what is submitted is noted
+            with _native.held_signals:  # a signal handler must not raise between submitting and counting
                 if self._batch > 1:
                     pool._submitter.submit_batch(self, self._fed, func, items[:], how)
                 elif items:
@@ -318,29 +319,29 @@ class Iteration:
             self._bytes += size
 
     def _feed_soon(self):
-        """As _feed(); by the reader, if there is one."""
+        """Let the reading thread call _feed(); call it here if there is no such thread."""
         if self._room is None:
             self._feed()
         else:
             self._make_room()
 
     def _make_room(self):
-        """Have the reader look whether there is room. The garbage collector may call this at any point."""
+        """Let the reading thread check whether it may read more. The garbage collector may call this at any point."""
         if self._room is not None:
             try:
                 self._room.release()
             except RuntimeError:
-                pass  # it is going to look
+                pass  # it is going to check already
 
     def _end(self, error):
-        """Note that there is no more input: it has come to its end, or reading it has raised an error."""
+        """Note that there is no more input. error: what reading it has raised, None at its regular end."""
         self._iterator = None
         self._dispatch.run(lambda: self._ended(error))
 
     def _ended(self, error):
         pool = self._owner
         if pool is None:
-            return  # it has failed
+            return  # the iteration has failed
         if self in pool._feeders:
             if error is None:
                 self._length = self._fed
@@ -349,14 +350,14 @@ class Iteration:
                 self._error_at = self._fed
                 self._set(self._fed, (False, error))
             self._complete()
-        self._fed_all(pool)
+        self._stop_feeding(pool)
 
-    def _fed_all(self, pool):
+    def _stop_feeding(self, pool):
         pool._feeders.discard(self)
         pool._close_when_fed()
 
     def _read(self):
-        """Feed from a thread of its own."""
+        """Call _feed() whenever there is room: the main function of the reading thread."""
         self._room.acquire()
         while self._iterator is not None:
             self._feed()
@@ -364,7 +365,7 @@ class Iteration:
                 self._room.acquire()
 
     def _read_all(self):
-        """Read all of the input, however much that is: the pool is being joined."""
+        """Read all the input, whatever prefetch says: the pool is being joined."""
         self._prefetch = self._half = float("inf")
         if self._room is None:
             self._feed()
@@ -378,7 +379,7 @@ class UnorderedIteration(Iteration):
 
     def _next_index(self):
         for index in self._ready:
-            # What reading the input has raised comes after the results of what had been read.
+            # The exception of reading the input comes after the results of all items that had been read.
             if index != self._error_at or self._taken == self._error_at:
                 return index
         return None
@@ -386,7 +387,7 @@ class UnorderedIteration(Iteration):
     @property
     def _index(self):
         self._dispatch.poll()
-        return self._come
+        return self._received
 
     @property
     def _items(self):
@@ -403,26 +404,26 @@ class UnorderedIteration(Iteration):
         elif i != self._last:
             self._ready[i] = obj
             self._last = i
-            self._come += 1
-        if self._come == self._length:
+            self._received += 1
+        if self._received == self._length:
             self._complete()
 
     def _keep(self, i, obj):
         if i != self._last:
             self._ready[i] = obj
             self._last = i
-            self._come += 1
+            self._received += 1
 
     def _fail_next(self, error):
         self._fail_at(-1, self._taken + len(self._ready) + 1, error)
 
 
-class _Hold(weakref.ref):
+class _IteratorRef(weakref.ref):
     """An Iteration's weak reference to its IMapIterator.
 
-    When that is gone the port posts this object to the collector, which hands it on like a completion (dispatch.py).
-    All of that is in C. A __del__ would have to take locks at any point of a program, and an exception from a signal
-    handler in it would be lost.
+    Its callback is the port's post(), in C: when the IMapIterator is gone, the port gives this object to the collector,
+    which treats it like a collected item (dispatch.py), and so calls _drop(). A __del__ cannot do that: it would take
+    locks at any point of a program, and an exception from a signal handler in it would be lost.
     """
 
     __slots__ = ("iteration",)

@@ -1,4 +1,4 @@
-"""One call of map or starmap: how its input becomes tasks."""
+"""One call of map or starmap: divides its input into tasks, and submits them. Used by engine_pool.py."""
 
 import itertools
 import operator
@@ -20,10 +20,10 @@ __all__ = ["Kind", "submit"]
 
 
 class Kind:
-    """What kind of map it is.
+    """The arguments of a map, besides its iterable and its callbacks.
 
     star: whether it is starmap. chunksize: as given by the caller. limit: how long each task may run, in seconds; None
-    for ever. returning: whether exceptions stand in the list of results.
+    for no limit. returning: return_exceptions, whether exceptions are put into the list of results.
     """
 
     __slots__ = ("func", "star", "chunksize", "limit", "returning")
@@ -36,8 +36,8 @@ class Kind:
         self.returning = returning
 
 
-def submit(pool, kind, iterable, callback, error_callback, apart):
-    """Submit the tasks of a map, and return its MapResult. apart: if the iterable may block, have a thread read it."""
+def submit(pool, kind, iterable, callback, error_callback, in_thread):
+    """Submit the tasks of a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
     func, chunksize, limit = kind.func, kind.chunksize, kind.limit
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)
@@ -56,37 +56,38 @@ def submit(pool, kind, iterable, callback, error_callback, apart):
     result = MapResult(pool, chunksize if items is None else 1, length, callback, error_callback, func)
     result._returning = kind.returning
     chunks: Any = (chunk for _, chunk in pool._get_tasks(func, iterable, chunksize)) if chunksize else ()
-    chunks = itertools.islice(chunks, result._chunks)  # its iterator may give more than its length
+    chunks = itertools.islice(chunks, result._chunks)  # the iterable may yield more items than its len() says
     size = batch_size(iterable, chunksize) if limit is None else 1
     if result.done:
         return result
-    apart = apart and type(iterable) not in COLLECTIONS
+    in_thread = in_thread and type(iterable) not in COLLECTIONS
     tasks = _Tasks(pool, result, kind, items, chunks, chunksize, size)
-    if apart:
+    if in_thread:
         with _native.held_signals:
             pool._results[result._job] = result
             result._reading = True
             try:
                 MapReader(pool, lambda: tasks.submit(True)).start()
             except RuntimeError as error:
-                util.info("the input of a map is read by its caller: %s", error)
-                apart = result._reading = False
-    if not apart:
+                util.info("no thread can be started, so the caller reads the input of this map: %s", error)
+                in_thread = result._reading = False
+    if not in_thread:
         tasks.submit(False)
     return result
 
 
 def _divisible(pool, func, iterable, chunksize):
-    """Return the items of a map as a list if its chunks, whose size nobody has given, may be divided; else None.
+    """Return the items of a map as a list if its chunks may be divided; else None.
 
-    Then idle workers take over a part of what a slow one has not begun.
+    Chunks may be divided if the caller gave no chunksize. Then idle workers take items that a slow worker has not
+    begun.
     """
     if type(iterable) not in COLLECTIONS or not 1 < chunksize <= CHUNK_ITEMS or "divided-chunks" in disabled:
         return None
     if pool._maxtasksperchild is not None or type(by_name(func)) is not str:
-        return None  # the number of tasks, or how often func is pickled, would show
+        return None  # a program could notice: it counts tasks for maxtasksperchild, or func is pickled more often
     items = list(iterable)
-    for some in items[:8], items:  # most inputs are refused by the first few
+    for some in items[:8], items:  # the first few items are enough to refuse most inputs
         size = plain_size(some, len(some))
         if size is None or size * chunksize > CHUNK_BYTES * len(some):
             return None
@@ -94,7 +95,11 @@ def _divisible(pool, func, iterable, chunksize):
 
 
 class _Tasks:
-    """The tasks of a map: either items, whose chunks may be divided, or chunks, of which size travel together."""
+    """The tasks of a map, either items or chunks.
+
+    items: the list of all items, if the chunks of chunksize items may be divided; else None. chunks: an iterator of
+    chunks, for the other case. size: how many chunks are submitted in one batch.
+    """
 
     def __init__(self, pool, result, kind, items, chunks, chunksize, size):
         self._pool = pool
@@ -106,29 +111,29 @@ class _Tasks:
         self._chunks = chunks
         self._chunksize = chunksize
         self._size = size
-        self._index = 0  # how many have been submitted
+        self._index = 0  # how many tasks have been submitted
 
-    def submit(self, apart):
-        """Submit all. apart: in a thread of its own, which raises nothing."""
+    def submit(self, in_thread):
+        """Submit all tasks. in_thread: whether this runs in a thread of goproc's own, which must raise nothing."""
         pool, result = self._pool, self._result
         try:
             pool._results[result._job] = result
             if self._items is not None:
                 self._submit_items()
             elif self._size == 1:
-                self._submit_chunks(apart)
+                self._submit_chunks(in_thread)
             else:
                 self._submit_batches()
         except BaseException as reason:
-            if interrupts(reason) and not apart:
+            if interrupts(reason) and not in_thread:
                 pool._submitter.forget(result)
                 raise
             error = reason
-            pool._dispatch.run(lambda: result._cut(self._index, error))
+            pool._dispatch.run(lambda: result._fail_from(self._index, error))
         else:
             if self._index < result._chunks and not result.done:
                 error = ValueError(f"the iterable gave fewer than the {result._input_length} items of its length")
-                pool._dispatch.run(lambda: result._cut(self._index, error))
+                pool._dispatch.run(lambda: result._fail_from(self._index, error))
         result._reading = False
 
     def _submit_items(self):
@@ -138,10 +143,10 @@ class _Tasks:
             submitter.submit_batch(self._result, self._index, self._name, chunk, self._how, True)
             self._index += len(chunk)
 
-    def _submit_chunks(self, apart):
+    def _submit_chunks(self, in_thread):
         submitter, result = self._pool._submitter, self._result
         for chunk in self._chunks:
-            if apart and result.done:  # it has been cancelled
+            if in_thread and result.done:  # the map has been cancelled
                 submitter.cancel(result)
                 return
             if self._limit is not None:

@@ -1,9 +1,9 @@
-"""Many of a pool's workers from one fork of the main program. Used by crew.py.
+"""Starts many of a pool's workers from one fork of the main program. Used by crew.py.
 
     Nursery.fork() ──fork──▶ template (C, no Python) ──clone──▶ worker 0, worker 1, ...: run_child(processes[number])
-    process.start() ──▶ popen_fork.Popen ──▶ Nursery.take(): the clone that is this process
+    process.start() ──▶ popen_fork.Popen ──▶ Nursery.take(): the clone for this Process object
 
-The C part, capi/native/clone/nursery.c, says how; docs/design/clones.md, when, and what follows for a program.
+capi/native/clone/nursery.c says how. docs/design/clones.md says when, and what a program can notice.
 """
 
 import os
@@ -17,46 +17,47 @@ from ..popen_fork import keeping_tracker, run_child
 
 __all__ = ["Nurseries"]
 
-#: From how many missing workers on cloning them from one fork is faster than forking each; and how many are cloned at
-#: most, for a clone needs a seat.
+#: The least number of missing workers for which clones are faster than a fork for each; and the most clones of one
+#: fork, because each clone needs a seat.
 TOGETHER, _MOST_TOGETHER = 4, 1000
 
-#: The time of a fork matters where a worker lasts for fewer seconds, and runs no more tasks, than these.
+#: Workers are forked ahead only if a worker lives for less than _BRISK seconds and runs at most _FEW_TASKS tasks: only
+#: then does the time of a fork matter.
 _BRISK, _FEW_TASKS = 0.1, 1000
 
-#: How many replacements make cloning from one fork pay, and how many are prepared at most.
+#: The least number of replacements for which clones are faster, and the most that are forked ahead.
 _LEAST_AHEAD, _MOST_AHEAD = 3, 32
 
 
 def _can_clone(process):
-    """Whether the process is an ordinary one: what is not is started in its own way."""
+    """Whether the process is of goproc's own class. A program's own class may start its processes in another way."""
     return type(process) is start_methods.concrete["fork"].Process
 
 
-_said = False
+_logged = False
 
 
-def _say_once():
-    global _said
-    if not _said:
-        _said = True
+def _log_once():
+    global _logged
+    if not _logged:
+        _logged = True
         util.info("workers are forked one by one: a forked process cannot be cloned here (sibling.c)")
 
 
-def _width():
-    """Return how many clones can come up at a time without being in each other's way."""
+def _usable_cpus():
+    """Return the number of usable CPUs, which is how many clones can start at a time without slowing each other."""
     try:
         return len(os.sched_getaffinity(0))
-    except OSError:  # a sandbox refuses it
+    except OSError:  # a sandbox refuses the system call
         return os.cpu_count() or 1
 
 
 class Nursery:
-    """A fork of this process, and its clones.
+    """A fork of this process, the template, and its clones.
 
-    processes: Process objects of workers that have not been started. Starting one that next() has given takes its clone
-    on, or forks it if there is none; it must follow at once. since: how many tasks had been submitted before the fork.
-    rights: _native.rights() before the fork.
+    processes: Process objects of workers that have not been started. The caller gets them from next(), and must start
+    each at once: start() takes its clone, or forks if there is none. since: how many tasks had been submitted before
+    the fork. rights: _native.rights() before the fork.
     """
 
     def __init__(self, processes, since=0, rights=None):
@@ -68,24 +69,27 @@ class Nursery:
         self.rights = rights
 
     def fork_all(self):
-        """Fork, and clone all processes. They come up one after the other: see settle()."""
+        """Fork the template, and clone all processes. The clones start running Python one after the other: settle().
+
+        Returns whether this process could be forked.
+        """
         return self._fork(len(self._processes), 0)
 
     def fork_ahead(self, most):
-        """Fork, and clone a few processes ahead, at most that many at a time.
+        """Fork the template, and clone a few processes ahead, at most `most` at a time.
 
-        They come up, and stand by until they are taken, for any slot.
+        The clones stand by until they are taken, each for any slot. Returns whether this process could be forked.
         """
         self._standing_by = True
-        return self._fork(min(_width(), most, len(self._processes)), len(self._processes))
+        return self._fork(min(_usable_cpus(), most, len(self._processes)), len(self._processes))
 
     @property
     def left(self):
-        """How many of the processes next() has not given."""
+        """How many processes next() has not returned."""
         return len(self._left)
 
     def next(self):
-        """Return the next of the processes, which is to be started; None if there is none left."""
+        """Return the next process to be started; None if none is left."""
         if not self._left:
             return None
         process = self._left.popleft()
@@ -93,35 +97,36 @@ class Nursery:
         return process
 
     def take(self, process, record):
-        """Take on the clone that is the process; return whether there is one. record: as of _native.start()."""
+        """Give the process its clone; return whether there is one. record: filled in as by _native.start()."""
         taken = self._clones.take(record, start_methods.worker_end(process).slot if self._standing_by else None)
         if not taken:
-            self._left.clear()  # the template has ended, or there is no room for processes that it makes
-            util.debug("no clone of a forked worker is to be had: workers are forked one by one")
+            self._left.clear()  # the template or the clone has ended, or no seat is left
+            util.debug("there is no clone for this worker: workers are forked one by one")
         elif self._standing_by:
             self._clones.order()
         return taken
 
     def settle(self):
-        """No more of the processes will be started: end the template. Clones that were taken go on to come up.
+        """End the template: no more processes will be started. Clones that were taken go on.
 
-        Those of fork_all() do so one after the other: all at once, none would be ready to work before nearly all are.
-        Until now the template and this thread have needed a processor, too.
+        The clones of fork_all() wait for their turn: if all started at once, none would be ready for a task before
+        nearly all are. Now one turn for each further CPU is passed on, since the template and this thread no longer
+        need a CPU.
         """
         self._clones.retire()
         self._processes = ()
         if not self._standing_by:
-            for _ in range(max(_width() - 1, 1)):
+            for _ in range(max(_usable_cpus() - 1, 1)):
                 self._clones.pass_on()
 
     def close(self):
-        """End the template, and all clones that have not begun to come up, or have not been taken."""
+        """End the template, and all clones that have not begun to run Python, or have not been taken."""
         self._clones.close()
 
     def _fork(self, count, turns):
-        """Return whether this process could be forked for clones. Does not return in a clone. Raises what fork does."""
+        """Fork the template; return whether that is possible here. Does not return in a clone. Raises OSError."""
         stdlib.flush_streams()
-        # As in crew.py: Ctrl-C is not for workers that are about to come up.
+        # As in crew.py: Ctrl-C must not kill a worker before it can handle SIGINT.
         blocked = pthread_sigmask(SIG_BLOCK, (SIGINT,))
         for process in self._processes:
             start_methods.worker_end(process).interruptible = SIGINT not in blocked
@@ -130,16 +135,16 @@ class Nursery:
             with keeping_tracker:
                 number = self._clones.fork(count, turns)
             if number is None:
-                _say_once()
+                _log_once()
             if number is not None and number >= 0:
-                self._be(self._processes[number])
+                self._run_clone(self._processes[number])
             return number is not None
         finally:
             if number is not None and number >= 0:
-                os._exit(1)  # it must not go on as its parent
+                os._exit(1)  # a clone must not go on as its parent
             pthread_sigmask(SIG_SETMASK, blocked)
 
-    def _be(self, process):
+    def _run_clone(self, process):
         end = start_methods.worker_end(process)
         end.clones = self._clones
         if self._standing_by:
@@ -148,17 +153,17 @@ class Nursery:
 
 
 class Nurseries:
-    """A pool's nurseries: the one from which its workers were last started, and the one from which they are replaced.
+    """A pool's nurseries: one for starting workers together, and one for replacing workers.
 
-    number: the engine's pool. maxtasks: after how many tasks a worker is replaced, None for never.
+    number: the engine's pool. maxtasks: the number of tasks after which a worker is replaced, None for never.
     """
 
     def __init__(self, number, maxtasks):
         self._number = number
         self._maxtasks = maxtasks
-        self._starting: Nursery | None = None  # from which workers were last started together
-        self._ahead: Nursery | None = None  # the one from which workers are replaced, while there is one
-        self._brisk = False  # whether the worker that has ended last had done its tasks fast
+        self._starting: Nursery | None = None  # the nursery from which workers were last started together
+        self._ahead: Nursery | None = None  # the nursery whose clones stand by to replace workers
+        self._brisk = False  # whether the worker that has ended last had lived for less than _BRISK seconds
 
     @property
     def has_ahead(self):
@@ -166,14 +171,14 @@ class Nurseries:
         return self._ahead is not None
 
     def note_life(self, seconds):
-        """Note for how long the worker that has ended last had lived."""
+        """Note for how many seconds the worker that has ended last had lived."""
         self._brisk = seconds < _BRISK
 
     def to_start(self, make, slots, processes):
-        """Return a Nursery from which the workers of the slots are cloned, None if each is to be forked by itself.
+        """Return a Nursery with clones for the slots, None if each worker is to be forked by itself.
 
-        make: returns the Process of a worker for a slot, which has not been started. processes: how many workers the
-        pool has when all have been started.
+        make: returns the Process object of a worker for a slot, not started yet. processes: how many workers the pool
+        has when all have been started.
         """
         if "clones" in disabled:
             return None
@@ -192,10 +197,11 @@ class Nurseries:
         return nursery
 
     def _replacing(self, make, slots, processes):
-        """Return a Nursery with workers that were forked ahead to replace those that end, None if there are none.
+        """Return a Nursery with workers that were forked ahead to replace workers, None if there is none.
 
-        All that they will run must have been submitted before the fork. So they see all that the program had done
-        before it submitted that, as if they were forked now. They must also have this thread's rights.
+        A worker that is forked now would see all that the program has done until now. A worker that was forked ahead
+        must see the same as far as its tasks are concerned: all its tasks must have been submitted before the fork. It
+        must also have this thread's rights (docs/design/rights.md).
         """
         maxtasks = self._maxtasks
         if maxtasks is None or maxtasks > _FEW_TASKS:
@@ -225,7 +231,7 @@ class Nurseries:
         return nursery
 
     def settle(self, nursery):
-        """No more workers will be started from the nursery."""
+        """Call nursery.settle(): no more workers will be started from it."""
         nursery.settle()
         if nursery is self._ahead:
             self._ahead = None
@@ -237,7 +243,7 @@ class Nurseries:
             self._ahead = None
 
     def close(self):
-        """Give up all workers that have not been taken."""
+        """Give up all clones that have not been taken."""
         self.close_ahead()
         if self._starting is not None:
             self._starting.close()

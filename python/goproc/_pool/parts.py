@@ -1,24 +1,26 @@
-"""The private parts of multiprocessing's Pool: those that programs look at, and those that they replace.
+"""The private parts of multiprocessing's Pool that programs use, and those that programs replace.
 
-Programs look at parts that the engine's pool does not have: inside.py makes these when they are asked for. Programs
-replace parts that multiprocessing's pool calls and the engine's does not: a class that overrides one of METHODS, and a
-program that puts its own into Pool, or replaces one of NAMES in the module, get the pool of queue_pool.py, whole.
+Some programs use parts that the engine's pool does not have, such as its queues: inside.py makes stand-ins for them.
+
+Some programs replace parts that multiprocessing's pool calls and the engine's does not. They get the queue-driven pool
+(queue_pool.py) if a class overrides one of METHODS, if one of METHODS is replaced in Pool itself, or if one of NAMES is
+replaced in the module goproc.pool.
 """
 
 import itertools
 from collections.abc import Callable
 from types import ModuleType
 
-from .. import connection  # noqa: F401  (first: it keeps multiprocessing.connection, which the next one imports, small)
+from .. import connection  # noqa: F401  (first: it imports multiprocessing.connection without tempfile)
 from .._common.stdlib import standard_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than loading the engine
 
-__all__ = ["METHODS", "NAMES", "Parts", "own_classes", "replaced", "standard_pool", "watch"]
+__all__ = ["METHODS", "NAMES", "Parts", "own_classes", "record_originals", "replaced", "standard_pool"]
 
-#: multiprocessing's own module, from which everything is taken that the engine does not replace.
+#: multiprocessing's own module pool. goproc takes from it everything that the engine does not replace.
 standard_pool: "Any" = standard_module("pool")
 
 
@@ -26,7 +28,7 @@ def _missing() -> ModuleType:
     raise RuntimeError("goproc.pool has not been imported")
 
 
-#: Return the module of that name, which imports this one. goproc.pool says how.
+#: Functions that return the modules queue_pool and inside. goproc.pool sets them: these modules import this one.
 queue_pool: Callable[[], ModuleType] = _missing
 inside: Callable[[], ModuleType] = _missing
 
@@ -50,7 +52,7 @@ METHODS = (
     "_terminate_pool",
 )
 
-#: The names of the module that its code looks up.
+#: The names of the module multiprocessing.pool that its code looks up at run time.
 NAMES = (
     "worker",
     "mapstar",
@@ -61,15 +63,18 @@ NAMES = (
     "IMapUnorderedIterator",
 )
 
-own_classes: set = set()  # those of goproc and multiprocessing themselves, from which programs derive theirs
-original_methods: dict = {}
-original_names: dict = {}
-_namespace: dict = {}  # goproc.pool's
+own_classes: set = set()  # goproc's and multiprocessing's own pool classes, from which programs derive
+original_methods: dict = {}  # by name: the METHODS of goproc's Pool, before the program replaces any
+original_names: dict = {}  # by name: the NAMES of goproc.pool, before the program replaces any
+_namespace: dict = {}  # vars(goproc.pool)
 _pool: type = object  # goproc.pool.Pool, as it was defined
 
 
-def watch(namespace, pool, standard):
-    """Note what there is before the program replaces anything. namespace: goproc.pool's; standard: the other Pool."""
+def record_originals(namespace, pool, standard):
+    """Record METHODS and NAMES before the program can replace any.
+
+    namespace: vars(goproc.pool). pool: goproc's Pool. standard: multiprocessing's Pool.
+    """
     global _namespace, _pool
     _namespace, _pool = namespace, pool
     own_classes.update((pool, standard))
@@ -78,12 +83,12 @@ def watch(namespace, pool, standard):
 
 
 def current(name):
-    """Return what stands under one of NAMES now."""
+    """Return the present value of one of NAMES in goproc.pool."""
     return _namespace[name]
 
 
 def replaced(cls):
-    """Return the names of what a class, or the program, has replaced."""
+    """Return which of METHODS and NAMES a class, or the program, has replaced."""
     names = [name for name, original in original_names.items() if _namespace[name] is not original]
     own = vars(_pool)
     derived = list(itertools.takewhile(lambda base: base not in own_classes, cls.__mro__))
@@ -94,7 +99,10 @@ def replaced(cls):
 
 
 class _StandIn:
-    """A private attribute of multiprocessing's Pool, made by inside.py; an attribute of the instance hides it."""
+    """A descriptor for a private attribute of multiprocessing's Pool, which inside.py makes.
+
+    A pool's own instance attribute of the same name takes precedence.
+    """
 
     def __set_name__(self, owner, name):
         self._name = name
@@ -106,7 +114,7 @@ class _StandIn:
 
 
 class Parts:
-    """What of Pool programs look at and call, though its name begins with an underscore."""
+    """The private attributes and methods of Pool that programs use. The base class of engine_pool.Pool."""
 
     _crew: "Any"
     _dispatch: "Any"

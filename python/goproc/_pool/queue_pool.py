@@ -1,17 +1,18 @@
 """The queue-driven pool: multiprocessing's own Pool, whole, with its queues, threads and locks, on goproc's processes.
 
-The engine's pool has none of these, so a class that brings a part of its own needs this one:
+The engine's pool has no queues, threads and locks. So a class that overrides one of these parts needs this pool:
 
     class PicklingPool(multiprocessing.pool.Pool):
         def _setup_queues(self): ...              queues that pickle arrays as memory maps (joblib, torch)
         def _repopulate_pool(self): ...           workers of its own (green)
 
-Which names count is in parts.py. engine_pool.py uses this module when a class, or the program, has replaced one
-of them.
+parts.py lists the names of these parts. engine_pool.py uses this module when a class, or the program, has replaced one
+of them, and where there can be no engine.
 
-How: multiprocessing's functions are used with globals of their own, in which `Pool`, `worker` and the results' classes
-are those below. So a name that the program replaces in goproc.pool, or in its Pool, is replaced for them as well, as in
-multiprocessing; and the module that multiprocessing itself uses stays as it is.
+How it works: multiprocessing's functions are copied with a globals dict of goproc's own. In it, `Pool`, `worker` and
+the classes of results are those below. So a name that the program replaces in goproc.pool, or in its Pool, is replaced
+for these functions as well, as in multiprocessing. The module multiprocessing.pool itself is not changed.
+docs/design/queue-pool.md says why.
 """
 
 from multiprocessing import util
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["QueuePool", "ThreadPool", "take_over"]
 
-#: The globals of multiprocessing's functions here.
+#: The globals of the copies of multiprocessing's functions.
 _names: dict = dict(vars(_standard))
 
 
 def _rebound(member):
-    """Return a member of one of multiprocessing's classes; functions with the globals above."""
+    """Return a member of one of multiprocessing's classes; a function is copied, with _names as its globals."""
     if isinstance(member, (staticmethod, classmethod)):
         return type(member)(_rebound(member.__func__))
     if type(member) is not FunctionType or member.__globals__ is not vars(_standard):
@@ -45,7 +46,10 @@ def _rebound(member):
 
 
 def _members(*classes):
-    """Return what multiprocessing's classes say, the first one's first, except what makes them classes."""
+    """Return the members of multiprocessing's classes, by name; the first class takes precedence.
+
+    Left out are the attributes that Python gives to every class.
+    """
     made: dict = {}
     for cls in classes:
         for name, member in vars(cls).items():
@@ -83,10 +87,10 @@ class QueuePool(engine_pool.Pool):
     _change_notifier: "Any" = None
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
-        _follow_the_program()
+        _apply_replacements()
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"
         name = type(self).__qualname__
-        util.info("%s is driven by queues and threads, as by multiprocessing, for it replaces: %s", name, replaced)
+        util.info("%s is driven by queues and threads, as in multiprocessing; it replaces: %s", name, replaced)
         _own["__init__"](self, processes, initializer, initargs, maxtasksperchild, engines_context(context))
 
 
@@ -94,24 +98,24 @@ class ThreadPool(_standard.ThreadPool, QueuePool):  # type: ignore[name-defined]
     """A pool of threads. Source: multiprocessing.pool.ThreadPool."""
 
     def __init__(self, processes=None, initializer=None, initargs=()):
-        _follow_the_program()
+        _apply_replacements()
         _own["__init__"](self, processes, initializer, initargs)
 
 
 def take_over(instance):
-    """Make an instance whose class derives from Pool a queue-driven one; it has not been initialized."""
-    _follow_the_program()
+    """Make a Pool that has not been initialized a queue-driven one, by changing its class."""
+    _apply_replacements()
     instance.__class__ = _derived(type(instance), QueuePool)
 
 
 def original(name):
-    """Return multiprocessing's member of that name of Pool, as a function to be called with everything it takes."""
+    """Return the member `name` of multiprocessing's Pool as a plain function; a method takes self or cls first."""
     member = _own[name]
     return getattr(member, "__func__", member)
 
 
-def _follow_the_program():
-    """Take over what the program has replaced in goproc.pool since then, and in its Pool."""
+def _apply_replacements():
+    """Use the names that the program has replaced in goproc.pool, and in its Pool, until now."""
     for name in parts.METHODS:
         here = vars(engine_pool.Pool).get(name)
         setattr(QueuePool, name, _own[name] if here is parts.original_methods.get(name) else here)
@@ -124,7 +128,7 @@ _classes: dict = {}
 
 
 def _derived(cls, base):
-    """Return a class derived from both, which looks like the first."""
+    """Return a class derived from cls and base, with the name, module and docstring of cls."""
     made = _classes.get((cls, base))
     if made is None:
         from types import new_class
@@ -142,7 +146,7 @@ class ApplyResult(results.ApplyResult):
     _event: "Any" = None
 
     def cancel(self):
-        """Nothing is withdrawn from queues: return False."""
+        """Return False: a queue-driven pool cannot withdraw tasks."""
         return False
 
     def _fail(self, error):
@@ -167,7 +171,7 @@ class IMapIterator(results.IMapIterator):
     _index: "Any" = None
 
     def cancel(self):
-        """Nothing is withdrawn from queues: return False."""
+        """Return False: a queue-driven pool cannot withdraw tasks."""
         return False
 
     def _fail(self, error):
@@ -185,7 +189,7 @@ class IMapUnorderedIterator(IMapIterator, results.IMapUnorderedIterator):
     _index: "Any" = None
 
 
-#: What multiprocessing's code is given for classes of goproc.pool that the program has not replaced.
+#: The classes that multiprocessing's code uses, unless the program has replaced the one in goproc.pool.
 _results = {
     "ApplyResult": ApplyResult,
     "MapResult": MapResult,
@@ -198,10 +202,10 @@ parts.own_classes.update((QueuePool, _standard.ThreadPool, ThreadPool))
 
 
 def make_by_hand(result, base, *arguments):
-    """Initialize a result that the program makes itself, as multiprocessing's class of that name.
+    """Initialize a result that the program itself makes, as multiprocessing's class does.
 
-    result: an instance of one of results.py's classes, or of one derived from it. base: that class here. On the
-    engine's pool, waiting for it is collecting.
+    result: an instance of a class of results.py, or of a class derived from it. base: the class of the same name in
+    this module.
     """
     result.__class__ = _derived(type(result), base)
     base.__init__(result, *arguments)

@@ -1,4 +1,7 @@
-"""What Pool's methods return. The classes are the standard library's, with another way to wait: who waits, collects."""
+"""The objects that Pool's methods return. They derive from the standard library's classes, and wait in another way.
+
+A thread that waits for a result collects the pool's results itself (dispatch.py).
+"""
 
 import itertools
 import sys
@@ -18,17 +21,17 @@ __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "Items", "Map
 TimeoutError = _standard.TimeoutError
 
 job_counter = itertools.count()
-_BY_HAND: "Any" = object()  # marks a result that a program makes itself
+_BY_HAND: "Any" = object()  # in the place of func: the program itself makes the result object
 
 
 class ApplyResult(_standard.ApplyResult):
-    """What apply_async returns. Source: multiprocessing.pool.AsyncResult."""
+    """The result of apply_async. Source: multiprocessing.pool.AsyncResult."""
 
-    done = False  # whether the result is there; who waits for it collects
-    _completing = False  # its callback may terminate the pool, which fails all results that have not come
+    done = False  # whether the result has come
+    _completing = False  # whether its callback runs: the callback may terminate the pool, which calls _fail()
     _callback = _error_callback = None
-    _limit = None  # how long its tasks may run, in seconds
-    _note = None  # is told of each task before it is submitted
+    _limit = None  # how long each of its tasks may run, in seconds
+    _note = None  # called with each task before it is submitted
     _reading = False  # whether a thread still reads its input
 
     def __init__(self, pool, callback, error_callback, func=_BY_HAND):
@@ -44,18 +47,25 @@ class ApplyResult(_standard.ApplyResult):
             pool._dispatch.serve()
 
     def ready(self):
-        """Whether the result is there."""
+        """Return whether the result has come. Source: multiprocessing.pool.AsyncResult.ready."""
         if not self.done:
             self._dispatch.poll()
         return self.done
 
     def wait(self, timeout=None):
-        """Wait until the result is there, at most timeout seconds; for ever when it is None."""
+        """Wait until the result has come, for at most timeout seconds; None for no limit.
+
+        Source: multiprocessing.pool.AsyncResult.wait.
+        """
         if not self.done:
             self._dispatch.wait(self, timeout)
 
     def get(self, timeout=None):
-        """Return the result, or raise what the task raised; TimeoutError if it has not come in timeout seconds."""
+        """Return the result, or raise the exception of the task. timeout: in seconds; None for no limit.
+
+        Raises TimeoutError if the result has not come after timeout seconds. Source:
+        multiprocessing.pool.AsyncResult.get.
+        """
         if not self.done:
             self._dispatch.wait(self, timeout)
             if not self.done:
@@ -66,10 +76,10 @@ class ApplyResult(_standard.ApplyResult):
 
     @property
     def _event(self):
-        return _Arrival(self)
+        return _ResultEvent(self)
 
-    # A signal handler may raise anywhere in here. Then all is done again, from the beginning (dispatch.py). No handler
-    # is called between two stores that have no call or jump between them.
+    # A signal handler may raise anywhere in the next methods. Then Dispatch repeats the whole call. CPython calls no
+    # handler between two assignments without a call or a jump in between.
 
     def _set(self, i, obj):
         self._success, self._value = obj
@@ -77,7 +87,7 @@ class ApplyResult(_standard.ApplyResult):
 
     def _complete(self):
         callback = self._callback if self._success else self._error_callback
-        if callback is not None and not self._completing:  # in the pool's thread, where no signal handler is called
+        if callback is not None and not self._completing:  # runs in the pool's thread, which calls no signal handler
             self._completing = True
             callback(self._value)
         self.done = True
@@ -89,10 +99,11 @@ class ApplyResult(_standard.ApplyResult):
             self._set(0, (False, error))
 
     def cancel(self):
-        """Withdraw all that is not done, so that get() raises CancelledError.
+        """Withdraw all tasks that are not done, so that get() raises CancelledError.
 
-        Tasks that wait do not begin. A worker that runs one is ended, and replaced: it is sent SIGTERM, and SIGKILL if
-        it has not ended after two seconds. Returns True; False if the result was complete, which then stays.
+        Tasks that are not begun never begin. A worker that runs one of the tasks is ended, and replaced: it is sent
+        SIGTERM, and SIGKILL if it has not ended after two seconds. Returns True; or False if the result was complete,
+        which is then kept.
         """
         pool = self._pool
         if self.ready() or pool is None or not (pool._submitter.cancel(self) or self._reading):
@@ -101,8 +112,8 @@ class ApplyResult(_standard.ApplyResult):
         return True
 
 
-class _Arrival:
-    """Stands in for the threading.Event of the standard library's results."""
+class _ResultEvent:
+    """A stand-in for the threading.Event of multiprocessing's results."""
 
     def __init__(self, result):
         self._result = result
@@ -113,7 +124,7 @@ class _Arrival:
     def is_set(self):
         return self._result.ready()
 
-    _flag = property(is_set)  # programs look at it
+    _flag = property(is_set)  # programs read it
 
     def wait(self, timeout=None):
         self._result.wait(timeout)
@@ -121,9 +132,9 @@ class _Arrival:
 
 
 class MapResult(ApplyResult, _standard.MapResult):
-    """What map_async returns. Source: multiprocessing.pool.MapResult."""
+    """The result of map_async. Source: multiprocessing.pool.MapResult."""
 
-    _returning = False  # return_exceptions: whether exceptions stand in the list, in the place of their items
+    _returning = False  # return_exceptions: whether exceptions are put into the list, in the place of their items
 
     def __init__(self, pool, chunksize, length, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
@@ -134,18 +145,18 @@ class MapResult(ApplyResult, _standard.MapResult):
         self._value = [None] * length
         self._chunksize = chunksize
         self._left = self._chunks = -(-length // chunksize) if chunksize else 0
-        self._handed = bytearray(self._chunks)  # which of them have come
+        self._received = bytearray(self._chunks)  # 1 for each chunk whose result has come
         self.done = not self._chunks
 
     @property
     def _number_left(self):
-        """How many tasks are not complete: programs look at it to show progress."""
+        """How many tasks are not complete. Programs read it to show progress."""
         self.ready()
         return self._left
 
     def _set(self, i, success_result):
-        i, count = i if type(i) is tuple else (i, 1)  # of a divided chunk, several tasks are answered together
-        if not self._handed[i]:
+        i, count = i if type(i) is tuple else (i, 1)  # a tuple: several tasks of a divided chunk, answered together
+        if not self._received[i]:
             success, value = success_result
             if not success and self._returning:
                 first = i * self._chunksize
@@ -156,13 +167,13 @@ class MapResult(ApplyResult, _standard.MapResult):
                     self._success, self._value = False, value
             elif self._success:
                 self._value[i * self._chunksize : (i + count) * self._chunksize] = value
-            self._handed[i : i + count] = b"\1" * count
+            self._received[i : i + count] = b"\1" * count
             self._left -= count
         if not self._left:
             self._complete()
 
-    def _cut(self, chunks, error):
-        """Fail: the iterable gave no more than the first chunks."""
+    def _fail_from(self, chunks, error):
+        """Fail all chunks from number `chunks` on, which the iterable did not yield."""
         self._returning = False
         for i in range(chunks, self._chunks):
             self._set(i, (False, error))
@@ -178,24 +189,33 @@ class MapResult(ApplyResult, _standard.MapResult):
 
 
 class IMapIterator(_standard.IMapIterator):
-    """What imap returns. Source: multiprocessing.pool.IMapIterator.
+    """The iterator of imap. Source: multiprocessing.pool.IMapIterator.
 
-    Only the user holds it. All work is done by its Iteration (iteration.py).
+    Only the program holds a reference to it; its Iteration (iteration.py) does the work.
     """
 
     def __init__(
-        self, pool, func=_BY_HAND, iterable=None, prefetch=None, how=ITEM, batch=1, limit=None, waits=True, chunksize=1
+        self,
+        pool,
+        func=_BY_HAND,
+        iterable=None,
+        prefetch=None,
+        how=ITEM,
+        batch=1,
+        limit=None,
+        may_block=True,
+        chunksize=1,
     ):
         if func is _BY_HAND:
             kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
             return _make_by_hand(self, kind, pool)
         self._iteration = self._new_iteration()
         self._iteration._chunksize = chunksize
-        self._iteration.start(self, pool, next(job_counter), func, iterable, waits, prefetch, how, batch, limit)
+        self._iteration.start(self, pool, next(job_counter), func, iterable, may_block, prefetch, how, batch, limit)
 
     @staticmethod
     def _new_iteration():
-        from .iteration import Iteration  # most programs have no need of it
+        from .iteration import Iteration  # imported here, as most programs do not use imap
 
         return Iteration()
 
@@ -207,26 +227,30 @@ class IMapIterator(_standard.IMapIterator):
 
     @property
     def done(self):
-        """Whether next() has something to return or to raise."""
+        """Whether next() can return or raise something at once."""
         return self._iteration.done
 
     def next(self, timeout=None):
-        """Return the next result, or raise what its task raised; TimeoutError if it has not come in timeout seconds."""
+        """Return the next result, or raise the exception of its task. timeout: in seconds; None for no limit.
+
+        Raises TimeoutError if the result has not come after timeout seconds, StopIteration at the end.
+        """
         return self._iteration.next(timeout)
 
     __next__ = next
 
     def cancel(self):
-        """Read no more of the input, and withdraw what has not been done.
+        """Read no more of the input, and withdraw the tasks that are not done.
 
-        What has come can still be taken; then next() raises CancelledError, once, and the iteration is over. Workers
-        that run one of its tasks are ended, as by AsyncResult.cancel. Returns False if everything had come already.
+        next() still returns the results that have come; then it raises CancelledError once, and the iteration is over.
+        Workers that run one of the tasks are ended, as by AsyncResult.cancel. Returns True; or False if all results had
+        come already.
         """
         return self._iteration.cancel()
 
 
 class IMapUnorderedIterator(IMapIterator):
-    """What imap_unordered returns. Source: multiprocessing.pool.IMapUnorderedIterator."""
+    """The iterator of imap_unordered. Source: multiprocessing.pool.IMapUnorderedIterator."""
 
     @staticmethod
     def _new_iteration():
@@ -236,9 +260,9 @@ class IMapUnorderedIterator(IMapIterator):
 
 
 class Items(Generator):
-    """What imap returns for a chunksize above 1: the items of its chunks, one by one.
+    """The iterator of imap and imap_unordered with a chunksize above 1: it returns the items of the chunks one by one.
 
-    After an exception, which stands for a whole chunk, it goes on, unlike multiprocessing's generator.
+    An exception stands for a whole chunk. After it the iteration can go on, unlike multiprocessing's generator.
     """
 
     def __init__(self, chunks):
@@ -246,7 +270,10 @@ class Items(Generator):
         self._items: Iterator = iter(())
 
     def next(self, timeout=None):
-        """Return the next item, or raise what its chunk raised; TimeoutError if it has not come in timeout seconds."""
+        """Return the next item, or raise the exception of its chunk. timeout: in seconds; None for no limit.
+
+        Raises TimeoutError if the item has not come after timeout seconds, StopIteration at the end.
+        """
         for item in self._items:
             return item
         if self._chunks is None:
@@ -257,7 +284,7 @@ class Items(Generator):
     __next__ = next
 
     def send(self, value):
-        """Return the next item, as a generator does that makes no use of the value."""
+        """Return the next item; value is not used, as with multiprocessing's generator."""
         return self.next()
 
     def throw(self, kind, value=None, traceback=None):
@@ -266,23 +293,23 @@ class Items(Generator):
         return super().throw(kind, value, traceback)
 
     def close(self):
-        """Let go of what has not been taken; it is run all the same, as when nobody holds the iterator any more."""
+        """Drop the results that have not been taken. Their tasks still run, as when the program drops the iterator."""
         self._chunks, self._items = None, iter(())
 
     def cancel(self):
-        """Read no more of the input, and withdraw what has not been done; see IMapIterator.cancel."""
+        """Read no more of the input, and withdraw the tasks that are not done; see IMapIterator.cancel."""
         return self._chunks is not None and self._chunks.cancel()
 
 
 def _guarded(callback):
-    """Return a callback that reports what it raises, and does not keep other results from being delivered."""
+    """Wrap a callback: an exception that it raises is printed, and does not stop the delivery of other results."""
     if not callback:
         return None
 
     def call(value):
         try:
             callback(value)
-        except BaseException:  # SystemExit, too, would end the thread that delivers everybody's results
+        except BaseException:  # also SystemExit: it would end the thread that delivers all results
             sys.excepthook(*sys.exc_info())
 
     return call
@@ -293,4 +320,4 @@ def _make_by_hand(result, kind, pool, *arguments):
 
 
 for _class in ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator:
-    _class.__module__ = "goproc.pool"  # where programs find them
+    _class.__module__ = "goproc.pool"  # their public module

@@ -1,4 +1,4 @@
-"""How tasks go to the engine: pickled, in batches where they are small. One object for each pool."""
+"""Submits a pool's tasks to the engine: pickles them, and sends small tasks in batches. One object for each pool."""
 
 from .._common import calls, disabled
 from ..errors import EngineError
@@ -8,13 +8,14 @@ from .inputs import COLLECTIONS, call
 
 __all__ = ["CHUNK_BYTES", "CHUNK_ITEMS", "FOR_EVER", "Submitter", "batch_size", "plain_size"]
 
-#: Longer, or more, than anything lasts; in Go still far from an overflow.
+#: Used instead of infinity, for a number of retries and for microseconds: 35 years. It does not overflow in Go.
 FOR_EVER = 1 << 50
 
-#: After how many submissions the submitting thread looks for results, so that they do not pile up.
+#: The number of submissions after which the submitting thread collects results, so that they do not pile up.
 _LOOK_EVERY = 64
 
-#: How many items a batch has at most, and how many bytes its pickle. Several workers may copy and unpickle it.
+#: The most items, and the most bytes of pickle, of a batch. It is small because each worker that takes a task of the
+#: batch copies and unpickles the whole batch.
 _BATCH_ITEMS, _BATCH_BYTES = 32, 4096
 
 #: The same for a chunk of a map that may be divided.
@@ -26,7 +27,7 @@ _PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
 class Submitter:
     """Submits a pool's tasks, limits how long they may run, and withdraws them.
 
-    port: the _native.Port. number: the engine's pool. crew: the Crew. dispatch: the Dispatch. results: those that
+    port: the _native.Port. number: the engine's pool. crew: the Crew. dispatch: the Dispatch. results: the results that
     are not complete, by job.
     """
 
@@ -36,10 +37,10 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
-        self._unlooked = 0  # how many tasks have been submitted since this pool looked for results
+        self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
     def submit(self, result, index, call):
-        """Submit one task of a result. It fails if it cannot be pickled, or if no worker can begin."""
+        """Submit one task of a result. The task fails if it cannot be pickled, or if no worker can begin."""
         error = self._crew.broken
         if error is not None:
             error = self.try_again()
@@ -67,17 +68,17 @@ class Submitter:
             self._dispatch.poll()
 
     def try_again(self):
-        """Have a worker tried again, as none could begin. Return None, or why a task cannot be submitted."""
+        """Try a worker again, as none could begin. Return None, or the exception that a new task must fail with."""
         error = self._crew.try_again()
-        self._dispatch.see_to_workers()
+        self._dispatch.schedule_retry()
         return error
 
     def submit_batch(self, result, index, func, items, how, together=False):
-        """Submit the tasks (func, item, how) of a result: in one payload, if they are few bytes.
+        """Submit the tasks (func, item, how) of a result, from index on. Small tasks share one payload.
 
-        Their items must be of the simplest immutable types for that: the tasks of a payload may share objects, and
-        several workers may unpickle it. Each task is scheduled, and answered, by itself. If together is true, a worker
-        answers it together with the tasks that follow, for about a millisecond.
+        The tasks of one payload may share objects, and several workers may unpickle it; so all items must be of the
+        simplest immutable types (plain_size). If together is false, each task is scheduled and answered by itself. If
+        it is true, a worker answers as many tasks together as it runs in about a millisecond.
         """
         most = CHUNK_BYTES if together else _BATCH_BYTES
         size = None
@@ -101,12 +102,12 @@ class Submitter:
             self._dispatch.poll()
 
     def forget(self, result):
-        """Drop a result that nobody gets, since a signal handler, or the end of the pool, has interrupted making it."""
+        """Drop a result that no caller will get: a signal handler, or the end of the pool, interrupted its making."""
         self._results.pop(result._job, None)
         self.cancel(result)
 
     def limit(self, result, index, seconds):
-        """Limit how long a task that is about to be submitted may run."""
+        """Limit how long a task that is about to be submitted may run, in seconds."""
         result._limit = seconds
         microseconds = int(min(seconds * 1e6, FOR_EVER)) or 1
         calls.pool_limit(self._number, result._job, index, microseconds)
@@ -118,18 +119,19 @@ class Submitter:
             self._crew.replace_by_forks()
             return left
         except (calls.PoolGoneError, EngineError):
-            return 0  # the pool has been terminated, or the engine is closed, which cancels what is left
+            return 0  # the pool has been terminated, or the engine is closed: all tasks are cancelled
 
 
 def batch_size(iterable, chunksize):
-    """How many chunks of the iterable may be read before they are submitted."""
+    """Return how many chunks of the iterable may be read before they are submitted."""
     return max(1, _BATCH_ITEMS // chunksize) if chunksize and type(iterable) in COLLECTIONS else 1
 
 
 def plain_size(items, most):
-    """Return how many bytes and characters are in items. None if not all are numbers, texts, bytes, or tuples of these.
+    """Return the number of characters and bytes in items, or None if they cannot travel in one payload.
 
-    None, too, if there are more than 16 * most of them.
+    All items must be numbers, None, str, bytes, or tuples of these. There must be at most 16 * most of them, at each
+    level of nested tuples.
     """
     size = 0
     while len(items) <= 16 * most:

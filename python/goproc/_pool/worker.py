@@ -1,12 +1,13 @@
-"""What runs in a pool's worker process: it takes tasks from its channel, calls the user's function, sends the results.
+"""The main function of a pool's worker: take tasks from the channel, call the user's function, send the results.
 
     channel.recv() ──▶ unpickle ──▶ func(*args, **kwds) ──▶ pickle ──▶ channel.send()
 
-What a task looks like is in codec.py.
+codec.py describes the form of a task. Whatever a task does becomes its result: the worker goes on, even if the task
+raises SystemExit, or returns an object that cannot be pickled.
 
-Started by crew.py as the target of a Process. A spawned worker imports this module, so it imports little. The memory of
-a forked one is copy-on-write, so it uses _signal: the functions of module signal make enumerations. Whatever a task
-does becomes its result, even if it raises SystemExit or returns what cannot be pickled: the worker goes on.
+crew.py starts worker() as the target of a Process. A spawned worker imports this module, so it imports little. The
+memory of a forked worker is copy-on-write, so it uses _signal: the functions of module signal make enum members, which
+writes to memory.
 """
 
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
@@ -28,31 +29,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than all the rest of a worker
 
-__all__ = ["ChannelEnd", "Plan", "could_not_begin", "leave_interrupts", "worker"]
+__all__ = ["ChannelEnd", "Plan", "could_not_begin", "ignore_interrupt", "worker"]
 
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
 
 
 class ChannelEnd:
-    """The worker's end of a channel on its way to the worker: what to open, and in which slot.
+    """All that a worker needs to open its channel: the pool's memory and the worker's slot.
 
-    memory_fd is a descriptor of the sender; a spawned process receives its own. The end is sent twice: first ahead of
-    everything else, so that the worker can report what goes wrong with the rest, then with the worker's arguments. slot
-    is None in a worker that was forked ahead, and stands by for one.
+    memory_fd: the descriptor of the memory, in the sender; a spawned process receives a duplicate. slot: None in a
+    worker that was forked ahead, and stands by. serial: the number of this worker in its pool.
+
+    A spawned process is sent this object twice. The first time it comes before everything else, so that the worker can
+    report an error in unpickling the rest. The second time it is one of the worker's arguments.
     """
 
-    _arrived: "ChannelEnd | None" = None  # in a spawned process: the one that was sent first
+    _arrived: "ChannelEnd | None" = None  # in a spawned process: the object that was sent first
 
     def __init__(self, memory_fd, slot, serial):
         self.memory_fd, self.slot, self.serial = memory_fd, slot, serial
-        self.interruptible = True  # whether SIGINT is blocked only until the worker has come up
+        self.interruptible = True  # whether the worker unblocks SIGINT once it can handle it
         self.sent = False
-        self.started = 0.0  # when it was sent, by time.monotonic()
-        self.clones = None  # in a clone, what it was cloned from (nursery.py)
+        self.started = 0.0  # when the worker was started, by time.monotonic()
+        self.clones = None  # in a clone: the _native.Nursery that it belongs to (nursery.py)
 
     def open(self):
-        """Return the channel; the descriptor is its own from now on."""
+        """Return the channel, which owns the descriptor from now on."""
         return _native.Channel(self.memory_fd, self.slot, self.serial)
 
     def __reduce__(self):
@@ -63,10 +66,11 @@ class ChannelEnd:
 
 
 class Plan:
-    """What each worker of a pool is to be: the arguments of worker() that are the same for all.
+    """The arguments of worker() that are the same for all workers of a pool.
 
-    initializer, initargs: called first. maxtasks, max_memory: after how many tasks, or with how many bytes of its own,
-    a worker ends; None for never. wrap_exception: whether exceptions bring their tracebacks.
+    initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
+    max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
+    wrap_exception: whether exceptions are sent with their tracebacks.
     """
 
     __slots__ = ("maxtasks", "arguments")
@@ -86,15 +90,18 @@ def _arrived():
     return ChannelEnd._arrived
 
 
-def leave_interrupts(signum, frame):
-    """Do nothing: Ctrl-C reaches every process of the terminal, and the main program decides what it means.
+def ignore_interrupt(signum, frame):
+    """Handle SIGINT by doing nothing. Ctrl-C reaches every process of the terminal; the main program decides about it.
 
-    It is a handler, not SIG_IGN, so that programs that tasks start are interrupted as ever.
+    This is a handler, not SIG_IGN, because a program that a task executes would inherit SIG_IGN, but not a handler.
     """
 
 
 def could_not_begin(channel, error, wrap=True):
-    """Tell the pool what keeps this worker from taking tasks: the failure of no task. wrap: with its traceback."""
+    """Send the pool the exception that keeps this worker from taking tasks, as the failure of NO_JOB.
+
+    wrap: whether to send its traceback.
+    """
     traceback = error.__traceback__
     try:
         stream, buffers = encode(packed(error, wrap))
@@ -104,15 +111,14 @@ def could_not_begin(channel, error, wrap=True):
 
 
 def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None):
-    """Run tasks until the pool has no more, maxtasks have been run, or this process is too large.
+    """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
-    end is the ChannelEnd. max_memory: how many bytes of its own this process may have after a task. Source:
-    multiprocessing.pool.worker.
+    end: the ChannelEnd. The other arguments are those of Plan. Source: multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     if getsignal(SIGINT) is default_int_handler:
-        signal(SIGINT, leave_interrupts)
+        signal(SIGINT, ignore_interrupt)
     if end.slot is None:
         end.slot = end.clones.stand_by()
     if end.interruptible:
@@ -125,7 +131,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             initializer(*initargs)
         except BaseException as error:
             could_not_begin(channel, error)
-            raise SystemExit(1) from None  # the pool prints the error: once, not for each worker
+            raise SystemExit(1) from None  # the pool prints the error once, instead of each worker
     value: Any
     func: Any
     args: Any
@@ -144,7 +150,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             try:
                 task = recv()
             except KeyboardInterrupt:
-                continue  # from a SIGINT handler of the program's own
+                continue  # raised by the program's own SIGINT handler
             if task is None:
                 util.debug("worker got sentinel -- exiting")
                 break
@@ -164,7 +170,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             if items is not None:
                 args = items[number]
             if together:
-                value = outlined(_together(channel.more, func, items, number, map if how == MAP else starmap))
+                value = outlined(_run_together(channel.more, func, items, number, map if how == MAP else starmap))
             elif how == CALL:
                 value = func(*args, **kwds)
             elif how == ITEM:
@@ -174,7 +180,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
             failed = False
-        except _AtItem as at:
+        except _ItemError as at:
             value, failed = packed(at.error, wrap_exception, at.offset), True
             at.error = None
         except BaseException as error:
@@ -197,31 +203,34 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
     util.debug("worker exiting after %d tasks" % completed)
 
 
-class _AtItem(BaseException):
-    """What one of several calls has raised, and which one it was."""
+class _ItemError(BaseException):
+    """The exception of one of several calls, with the offset of the call's item."""
 
     def __init__(self, error, offset):
         self.error, self.offset = error, offset
 
 
 def _each(apply, func, items):
-    """Return the results of func for each of the items as a list. apply: map or starmap. Raises _AtItem."""
+    """Return the list of func's results for the items. apply: the builtin map, or starmap. Raises _ItemError."""
     left = iter(items)
     try:
         return list(apply(func, left))
     except BaseException as error:
-        raise _AtItem(error, len(items) - length_hint(left) - 1) from None
+        raise _ItemError(error, len(items) - length_hint(left) - 1) from None
 
 
-def _together(more, func, items, number, apply):
-    """Run tasks of a batch from the given number on, for a millisecond; return their results as a list."""
+def _run_together(more, func, items, number, apply):
+    """Run tasks of a batch, from task `number` on, for about a millisecond; return the list of their results.
+
+    more: Channel.more, which claims further tasks of the batch, and returns how many.
+    """
     results: list[object] = []
     until = perf_counter() + 1e-3
     count = 1
     while count:
         try:
             results += _each(apply, func, items[number : number + count])
-        except _AtItem as at:
+        except _ItemError as at:
             at.offset += len(results)
             raise
         number += count
@@ -230,7 +239,7 @@ def _together(more, func, items, number, apply):
 
 
 def own_memory():
-    """Return how many bytes of resident memory this process has, without files and shared memory.
+    """Return how many bytes of private resident memory this process has, without files and shared memory.
 
     Source: proc_pid_statm(5).
     """

@@ -1,11 +1,12 @@
-"""Keeps a spawned child from importing what it does not need; a third of its start would go into that.
+"""Defers imports in a spawned child; modules that it does not need would take a third of its start.
 
-`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors, and
-multiprocessing.spawn imports runpy; a child that runs a plain function uses none of them. Here they are put into
-sys.modules empty, and filled when the first of their names is asked for. Any import statement and any attribute works
-as ever, only later.
+`import multiprocessing` imports multiprocessing.reduction, and with it pickle, re, socket and selectors.
+multiprocessing.spawn imports runpy. A child that runs a plain function uses none of these modules. Here they are put
+into sys.modules as empty modules, and executed at the first access to one of their names. Import statements and
+attributes work as always; only the time of the execution changes.
 
-Imported by __init__.py in a spawned child, before multiprocessing; used by spawn.py and spawn_server.py.
+Imported by __init__.py in a spawned child, before multiprocessing; used by spawn.py and spawn_server.py. The switch
+GOPROC_DISABLE=deferred-imports disables it.
 """
 
 import gc
@@ -21,25 +22,25 @@ __all__ = ["collect_garbage_again", "import_all", "import_util", "use_tracker"]
 
 _tracker_fd: "int | None" = None  # the resource tracker's pipe that the child has inherited
 
-# What is imported stays: looking through it for garbage would be in vain.
+# Imported objects stay alive, so a garbage collection during the imports would find nothing.
 _collecting = gc.isenabled()
 gc.disable()
 
 
 def collect_garbage_again():
-    """Let the collector be as it was before goproc was imported; to be called before anything of the user's runs."""
+    """Restore the garbage collector's state from before the import of goproc. Call it before the user's code runs."""
     if _collecting:
         gc.enable()
 
 
 class _DeferredModule(ModuleType):
-    """A module that is executed when a name is asked for that it does not have yet."""
+    """A module that is executed at the first access to a name that it does not have yet."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # the import system looks for some that a module may lack
+        if name.startswith("__"):  # the import system reads dunder names that a module may lack
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         with _lock:
-            # Another thread may have executed it meanwhile, or this one is executing it.
+            # No loader is left if another thread has executed the module meanwhile, or if this thread is executing it.
             loader = self.__dict__.pop("_deferred_loader", None)
             if loader is not None:
                 loader.exec_module(self)
@@ -49,7 +50,7 @@ class _DeferredModule(ModuleType):
 
 
 class _DeferringFinder:
-    """On sys.meta_path; the loader as well."""
+    """A finder for sys.meta_path, and the loader of the modules that it finds."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
@@ -74,7 +75,7 @@ class _DeferringFinder:
 
 
 def use_tracker(fd):
-    """Let the resource tracker, now or when it is first used, be the one that has the pipe fd."""
+    """Use the resource tracker that reads from the pipe fd: now, or when module resource_tracker is executed."""
     global _tracker_fd
     _tracker_fd = fd
     module = sys.modules.get("multiprocessing.resource_tracker")
@@ -83,7 +84,7 @@ def use_tracker(fd):
 
 
 def import_all():
-    """Import all that has been put off."""
+    """Execute all deferred modules now."""
     for name in _MODULES:
         __import__(name)
         getattr(sys.modules[name], "a name that it has not", None)
@@ -106,7 +107,7 @@ sys.meta_path.insert(0, _DeferringFinder)
 
 
 def import_util():
-    """Import multiprocessing.util without subprocess, of which it takes one function that only a parent calls."""
+    """Import multiprocessing.util without subprocess: util imports one function from it, which only a parent calls."""
 
     from .._common import stdlib
 

@@ -1,13 +1,13 @@
-"""A server that forks: its main loop, and how a process that it has forked comes to what it is to do.
+"""The main loop of a server that forks, and how a forked process receives its order.
 
     the engine ──FORK──▶ Server.serve() ──fork──▶ a process, which stands by
     the engine ◀──STANDBY pid + pidfd, socket──────────┤
     the engine ──order + descriptors──────────────────▶ serve() returns them in the process
 
-core/prefork is the client, and describes the messages. What a process does before it gets its order does not depend
-on that. So some are forked ahead, and rehearse. Used by forkserver.py and spawn_server.py.
+core/prefork is the client, and describes the messages. The first steps of a process do not depend on its order. So some
+processes are forked ahead, and rehearse. docs/design/prefork.md says why. Used by forkserver.py and spawn_server.py.
 
-It imports little: the spawn server's children are to find what they would have imported themselves, no more.
+This module imports little: a child of the spawn server must find only the modules that it would have imported itself.
 """
 
 import array
@@ -26,11 +26,11 @@ from _socket import (
     socketpair,
 )
 from _socket import socket as Socket
-from os import waitpid  # here, for a preloaded module may replace it, as gevent's patching does
+from os import waitpid  # before a preloaded module can replace it, as gevent's monkey-patching does
 
 try:
     from select import EPOLLIN, epoll  # likewise
-except ImportError:  # such a module has been imported before this one, by a client
+except ImportError:  # in a client that has been monkey-patched before; the client does not use it
     epoll = None  # type: ignore[assignment, misc]
 
 from .. import _native
@@ -41,15 +41,15 @@ __all__ = ["STANDBYS", "Server"]
 #: How many processes stand by.
 STANDBYS = 0 if "standby" in disabled else 2
 
-#: Seconds without a request after which a process that was taken is replaced: whoever starts several shall not wait for
-#: the server's forks, which make its pages be copied.
+#: Seconds without a request after which a process that was taken is replaced. A client that starts several processes
+#: need not wait for the server's forks, which make the server's pages copy-on-write.
 _BETWEEN_STARTS = 0.002
 
-#: Much is imported for the rehearsal. So it is made after that many seconds without a request, or after more than that
-#: many requests: whoever starts one process, or a small pool, shall not wait for it.
+#: The rehearsal needs many imports. So it is made after that many seconds without a request, or after more than that
+#: many requests. A client that starts one process, or a small pool, need not wait for it.
 _BEFORE_REHEARSAL, _FEW_REQUESTS = 0.05, 2
 
-#: Seconds between looks at children of whose end nothing tells.
+#: Seconds between polls of children whose tether is closed, but which have not ended (_report_exit).
 _BETWEEN_LOOKS = 0.05
 
 _REQUEST = struct.Struct("<Iii")
@@ -65,10 +65,10 @@ _MAX_ORDER = 4 * (_MAX_PASSED + 3)
 class Server:
     """A server's state: its socket, and the processes that it has forked.
 
-    socket_fd: its end of the socket. siblings: whether the processes are children of this process's parent; else they
-    are its own, and it waits for them. make_rehearsal: called once, when there is time; returns what a process calls
-    while it stands by, and then close()s. unable: if not 0, the errno with which every request is refused. tell: is
-    called with a text and its arguments, to tell what the server does.
+    socket_fd: its end of the socket. siblings: whether the processes are siblings, that is, children of the server's
+    parent; else they are the server's children, and it waits for them. make_rehearsal: called once, when no request is
+    pending; returns an object that a process calls, and then close()s, before it stands by. unable: an errno with which
+    every request is refused; 0 for none. tell: a function that logs; it takes a text and its % arguments.
     """
 
     def __init__(self, socket_fd, siblings, make_rehearsal, unable=0, tell=None):
@@ -81,16 +81,16 @@ class Server:
         self._client = os.getppid()
         self._epoll = epoll()
         self._epoll.register(socket_fd, EPOLLIN)
-        self._children = {}  # pidfd: pid, of its own. Where there are no pidfds, a tether's read end takes their place
-        self._untold: set[int] = set()  # those of its tethers whose other ends running children have closed
-        self._ahead = 0  # how many have been forked ahead and not taken yet
+        self._children = {}  # pidfd: pid, of the server's own children. Without pidfds: the tether's read end: pid
+        self._untold: set[int] = set()  # the tethers that are closed, but whose children cannot be reaped yet
+        self._ahead = 0  # how many processes have been forked ahead and not taken yet
         self._forking_ahead = False
         self._requests = 0
 
     def serve(self):
-        """Serve until the client is gone or asks to stop: return None.
+        """Serve until the client is gone or asks to stop; then return None.
 
-        In a process that has been forked, return what it was sent: the words of its order, and the descriptors.
+        In a forked process, return its order: a list of ints, and the list of descriptors that it was sent.
         """
         socket_fd = self._socket.fileno()
         calm = True
@@ -144,7 +144,10 @@ class Server:
         return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
 
     def _fork(self, ahead):
-        """Fork a process and tell the client. In the process, wait for the order, and return it."""
+        """Fork a process, and tell the client. ahead: whether the process is forked ahead of a request.
+
+        Returns None in the server. In the process, waits for the order, and returns it.
+        """
         pid = pidfd = None
         pair: tuple = ()
         tether: tuple = ()
@@ -168,7 +171,7 @@ class Server:
             for end in pair:
                 end.close()
             if ahead:
-                self._forking_ahead = False  # who asks for one is told what is the matter
+                self._forking_ahead = False  # the next request is told the error
             else:
                 self._send(_FAILED, 0, getattr(error, "errno", None) or errno.EAGAIN)
             return None
@@ -176,7 +179,8 @@ class Server:
             if tether:
                 _native.keep_tether(tether[1])
             if self._siblings:
-                # Itself, for should the server be killed now, nobody else could: its parent must know whom to wait for.
+                # The process announces itself. If the server is killed now, the parent still learns of this child, and
+                # can wait for it.
                 self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
             else:
                 if tether:
@@ -214,14 +218,14 @@ class Server:
         pid = self._children[pidfd]
         try:
             reaped, status = waitpid(pid, os.WNOHANG)
-            if not reaped:  # a tether is closed before its process can be waited for, or by the process itself
+            if not reaped:  # a tether is closed a moment before its process can be reaped; or the process has closed it
                 if pidfd not in self._untold:
                     self._untold.add(pidfd)
                     self._epoll.unregister(pidfd)
                 return
             status = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
-            status = 255  # a preloaded module has reaped it
+            status = 255  # a preloaded module has reaped the process
         self._tell("process %d has ended with exit code %d", pid, status)
         del self._children[pidfd]
         if pidfd in self._untold:
@@ -232,13 +236,14 @@ class Server:
         self._send(_EXITED, pid, status)
 
     def _leave(self):
-        """Close what is the server's, in a process that has been forked, and at its end."""
+        """Close the server's descriptors: in a forked process, and at the end of the server."""
         self._socket.close()
         self._epoll.close()
         while self._children:
             os.close(self._children.popitem()[0])
 
     def _stand_by(self, own, ahead):
+        """Rehearse if forked ahead, and wait for the order on the socket own; return it. Exit if the client is gone."""
         _native.take_title(f"goproc: standby of {self._client}")
         if (rehearsal := self._rehearsal) is not None:
             if ahead:
@@ -251,7 +256,7 @@ class Server:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
                 fds.frombytes(content[: len(content) - len(content) % _INT])
         if not message:
-            os._exit(0)  # there is nobody any more who could send one
+            os._exit(0)  # the client is gone
         _native.give_title_back()
         if flags & MSG_CTRUNC:
             raise OSError(errno.EMFILE, "descriptors of the process were lost")

@@ -1,11 +1,11 @@
-"""The spawn server: a fresh interpreter that has done what every spawned child does first, and forks them from there.
+"""The spawn server: an interpreter that has done the first steps of every spawned child, and forks children after them.
 
-    main() ──▶ Server.serve() ──fork, as the main program's child──▶ spawn.spawn_main(), as in an interpreter of its own
+    main() ──▶ Server.serve() ──fork, as the main program's child──▶ spawn.spawn_main(), as in a new interpreter
 
-Nothing of the program's has ever run in it. Its children find what they would find in an interpreter executed for them.
-The engine starts another server when the environment, the command line or anything else that a program inherits has
-changed (RequestAlike in core/prefork). It sends each child the descriptors, the signal mask and the disposition of
-SIGINT. popen_spawn_posix.py asks for children.
+No code of the program has ever run in the server. So its children find the same state as in a new interpreter. The
+engine starts another server when the environment, the command line or anything else that a process inherits has changed
+(RequestAlike in core/prefork). The engine sends each child the descriptors, the signal mask and the disposition of
+SIGINT. docs/design/spawn.md says why. popen_spawn_posix.py asks for children.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ __all__ = ["main"]
 
 
 def main(traces, socket_fd):
-    """Run the spawn server, and in a child that it has forked, the child: the interpreter's main function in both.
+    """The main function of the spawn server's interpreter, and of each child that it forks. Does not return.
 
-    traces: whether the server tells on standard error what it does.
+    traces: whether the server logs to standard error. socket_fd: the server's end of its socket.
     """
     _native.take_title(f"goproc: spawn server of {os.getppid()}")
     tell = None
@@ -32,7 +32,7 @@ def main(traces, socket_fd):
         from .._common.log import teller
 
         tell = teller("spawn server")
-    # A Ctrl-C is for the programs in the foreground; the server ends when its client does.
+    # Ctrl-C must not end the server; the server exits when its client does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     sent = Server(socket_fd, True, _make_rehearsal, 0 if _is_pristine() else errno.ENOSYS, tell).serve()
@@ -40,7 +40,7 @@ def main(traces, socket_fd):
         os._exit(0)
     (interrupts_ignored, low, high, *numbers), fds = sent
     _renumber(fds, numbers)
-    # The mask first: a pool's worker that is coming up has SIGINT blocked, and must not be interrupted in between.
+    # The mask first: SIGINT is blocked in a pool's worker until it can handle it, and must stay blocked here.
     blocked = low & 0xFFFFFFFF | high << 32
     signal.pthread_sigmask(signal.SIG_SETMASK, {n for n in signal.valid_signals() if blocked >> (n - 1) & 1})
     if not interrupts_ignored:
@@ -49,7 +49,7 @@ def main(traces, socket_fd):
 
 
 def _is_pristine():
-    """Whether the interpreter's start has left nothing that would not survive a fork, or is for one process only."""
+    """Whether the interpreter can be forked: its start has left no thread, no tracer, profiler or exit function."""
     monitoring = getattr(sys, "monitoring", None)
     return (
         len(os.listdir("/proc/self/task")) == 1
@@ -60,7 +60,7 @@ def _is_pristine():
     )
 
 
-#: How many exit functions the modules imported here register: multiprocessing.util has one.
+#: How many exit functions the modules imported here register: one, in multiprocessing.util.
 _EXIT_FUNCTIONS = 1
 
 
@@ -71,7 +71,7 @@ def _make_rehearsal():
 
     if spawn.deferred_imports is not None:
         spawn.deferred_imports.import_all()
-    # What is imported stays: the children need not look through it, which would copy its pages.
+    # Freeze all objects: otherwise the garbage collector of each child would visit them, and so copy their pages.
     import gc
 
     gc.collect()
@@ -80,7 +80,7 @@ def _make_rehearsal():
 
 
 def _renumber(fds, numbers):
-    """Give the descriptors fds these numbers; close those standard streams that are not among them."""
+    """Give each descriptor of fds its number in numbers; close the standard streams whose number is not in numbers."""
     pending = {}
     for number, fd in zip(numbers, fds, strict=True):
         if number in pending:
@@ -98,5 +98,5 @@ def _renumber(fds, numbers):
             os.close(fd)
         os.set_inheritable(number, True)
     for stream in streams:
-        with contextlib.suppress(OSError):  # one that has been closed all the time
+        with contextlib.suppress(OSError):  # it has never been open
             os.close(stream)

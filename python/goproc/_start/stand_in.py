@@ -1,4 +1,4 @@
-"""A module in the place of one that another imports, but seldom or never uses.
+"""A stand-in for a module that another module imports, but rarely or never uses.
 
 Used by connection.py in the main program, and by deferred_imports.py in spawned children. It imports nothing.
 """
@@ -10,9 +10,10 @@ __all__ = ["StandIn", "import_with"]
 
 
 class StandIn(ModuleType):
-    """Stands for a module, which is imported when a name is asked for that this has not, or one is set or deleted.
+    """Stands for the module `name` in sys.modules.
 
-    names: what it has itself.
+    The module is imported when a program reads a name that the stand-in does not have, or sets or deletes one. names:
+    the names that the stand-in has.
     """
 
     def __init__(self, name, **names):
@@ -36,13 +37,16 @@ class StandIn(ModuleType):
         return __import__(self.__name__)
 
     def leave(self):
-        """Stand in sys.modules no longer."""
+        """Remove this stand-in from sys.modules."""
         if sys.modules.get(self.__name__) is self:
             sys.modules.pop(self.__name__, None)
 
 
 def import_with(stand_in, name):
-    """Import a module. If it has not been imported, and what the StandIn stands for has not, it gets that instead."""
+    """Import the module `name`, which imports the StandIn instead of the module that it stands for.
+
+    If either module has been imported before, the stand-in is not used.
+    """
     if sys.modules.keys().isdisjoint([name, stand_in.__name__]):
         sys.modules[stand_in.__name__] = stand_in
     try:

@@ -14,5 +14,5 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is th
     from multiprocessing.dummy import shutdown as shutdown
 
 sys.modules[__name__] = multiprocessing.dummy
-# Found through the package's folder, it would be loaded a second time.
+# Without this, goproc.dummy.connection would be found in the package's folder, and loaded a second time.
 sys.modules[__name__ + ".connection"] = multiprocessing.dummy.connection

@@ -2,15 +2,15 @@
 
 CONFIG is a JSON file (see launch.Plan). Events go to the run's events file, one JSON line each:
 
-    {"event": "suite", "tests": [ids], "left_out": [ids]} what is going to run, in order, and what is left out
+    {"event": "suite", "tests": [ids], "left_out": [ids]} the tests that will run, in order, and those left out
     {"event": "missing", "what": text}                    the interpreter lacks the suite
     {"event": "start", "id": id}
     {"event": "result", "id": id, "outcome": passed|failed|error|skipped, "text": text, "seconds": s}
     {"event": "altered", "after": id}                     test.support.environment_altered was set
     {"event": "end", "counters": {...} or null, "untrapped": [names]}
 
-It is a module named ``__main__`` of a package, as ``python -m test`` is, so multiprocessing does not import it again in
-the children.
+It is the module ``__main__`` of a package, like ``python -m test``; so multiprocessing does not import it again in the
+children.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""The command: options, the order of the runs, what is printed, the exit status."""
+"""The command: its options, the order of the runs, its output, its exit status."""
 
 import argparse
 import dataclasses

@@ -1,7 +1,8 @@
 """The venv in which a run's interpreters live.
 
-Its site-packages hold one .pth file and nothing else: the folder of the goproc under test, the folder of this package,
-and the import of startup.py. Only so does every interpreter that a test starts, also with ``-I``, get the run's hooks.
+Its site-packages contain only one .pth file, which names the folder of the goproc under test and the folder of this
+package, and imports startup.py. This is the only way to give the run's hooks to every interpreter that a test starts,
+also with ``-I``.
 """
 
 import contextlib

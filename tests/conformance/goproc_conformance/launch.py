@@ -1,7 +1,7 @@
-"""One run of one suite under one start method: start the test process, watch it, end it, read what it wrote.
+"""One run of one suite with one start method: start the test process, watch it, end it, read its events.
 
-A test that hangs or ends the test process must not hide the tests behind it: its tracebacks go to the log, it counts as
-an error, and a new test process goes on with the next test.
+A test that hangs, or that ends the test process, must not hide the tests after it. Its tracebacks go to the log, it
+counts as an error, and a new test process goes on with the next test.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""The processes of a run: who belongs to it, their tracebacks, their end, and the load beside it.
+"""The processes of a run: finds them, prints their tracebacks, ends them; and makes the load during a run.
 
-Whatever a test starts inherits the run's folder in its environment, also what leaves the session or loses its parent.
-That, not parentage, says who belongs to a run.
+A process belongs to a run if its environment names the run's folder. It inherits that from the test that starts it,
+even if it leaves the session, or loses its parent.
 """
 
 import contextlib

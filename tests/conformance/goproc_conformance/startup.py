@@ -1,14 +1,16 @@
-"""What every interpreter of a conformance run does first; a .pth file of the run's venv imports this module.
+"""The hooks of every interpreter of a conformance run; a .pth file of the run's venv imports this module.
 
-The tests start interpreters of their own, with ``-I`` or ``-E`` too, so neither an argument nor PYTHONPATH reaches them
-all: the venv does. Outside a run (no ``GOPROC_CONFORMANCE`` in the environment) nothing happens. In a run:
+The tests start interpreters of their own, also with ``-I`` or ``-E``. So an argument or PYTHONPATH does not reach all
+of them, but the venv does. Outside a run (no ``GOPROC_CONFORMANCE`` in the environment) this module does nothing.
+In a run:
 
-* ``test.test_multiprocessing_<method>`` can be imported where the installation lacks it (see standin.py);
-* with goproc, each launch path of the standard library's multiprocessing is trapped when its module is loaded: using it
-  raises and leaves a line in the run's folder, so that a test which swallows the exception cannot hide it;
-* with goproc, an interpreter that a test starts by itself (``python script.py``) gets ``goproc.install()`` as soon as
-  it imports multiprocessing, and reports the engine's counters when it ends. Children that goproc starts are left
-  alone: how they come to have goproc is what is being tested.
+* ``test.test_multiprocessing_<method>`` can be imported even if the installation lacks it (see standin.py);
+* with goproc, each function of the standard library's multiprocessing that starts processes is trapped when its module
+  is loaded: a call raises, and writes a line to the run's folder, so that a test cannot hide the call by catching the
+  exception;
+* with goproc, an interpreter that a test starts by itself (``python script.py``) calls ``goproc.install()`` when it
+  imports multiprocessing, and reports the engine's counters when it ends. Children that goproc starts are not changed:
+  the tests must show that they get goproc from their parent.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Which installed test modules make up a suite, and which of their tests count.
+"""Finds the installed test modules of a suite, and the tests in them that count.
 
-A suite is chosen by what the interpreter has installed: layouts differ between versions, and what is missing is skipped
-by name. Called by the test process (__main__.py) only.
+The layout of the test modules differs between versions of Python. Modules that are missing are skipped, and named.
+Called by the test process (__main__.py) only.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""The table of docs/compatibility.md, written from verdicts.
+"""Writes the table of docs/compatibility.md from verdicts.
 
-Rows of interpreters that were not part of the run are kept as they are, so that each can be run by itself.
+The rows of interpreters that were not part of the run are kept, so that each interpreter can be run by itself.
 """
 
 import re

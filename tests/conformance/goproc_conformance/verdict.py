@@ -1,7 +1,8 @@
-"""What a run amounts to: counts, excepted tests, warnings of our own, proof that the engine worked; and the one line.
+"""The verdict on a run: counts, excepted tests, goproc's warnings, proof that the engine was used; the summary line.
 
-exceptions.toml is read here. An entry names a test that cannot or should not hold; while it applies the test's failure
-is "excepted". An entry whose test passes (unless it only fails sometimes), or does not exist, is stale: an error too.
+exceptions.toml is read here. An entry names a test that cannot pass, or should not; while the entry applies, a failure
+of the test is "excepted". An entry is stale if its test does not exist, or passes (unless the test fails only
+sometimes). A stale entry is an error, too.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Run as a folder: what it prints is what show_main.py prints."""
+"""A program that is run as a folder. It prints the same as show_main.py."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Run as a package: what it prints is what show_main.py prints."""
+"""A program that is run as a package. It prints the same as show_main.py."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""aiomultiprocess: coroutines in a pool of processes, with several at a time in each, and single processes."""
+"""aiomultiprocess: a pool whose processes run several coroutines at a time each, and single processes."""
 
 import asyncio
 import multiprocessing

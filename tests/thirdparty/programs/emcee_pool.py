@@ -1,4 +1,4 @@
-"""emcee: an ensemble sampler whose walkers are evaluated by a Pool; its chain is the one without."""
+"""emcee: an ensemble sampler whose walkers are evaluated by a Pool. The chain is the same as without the Pool."""
 
 import multiprocessing
 

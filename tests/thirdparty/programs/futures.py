@@ -1,4 +1,4 @@
-"""concurrent.futures.ProcessPoolExecutor: what its documentation lists, and what a dead worker does to it."""
+"""concurrent.futures.ProcessPoolExecutor: everything that its documentation lists, and the loss of a worker."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed, wait

@@ -1,4 +1,4 @@
-"""gevent: exit codes, where its event loop reaps all children, as it does once subprocess has been used."""
+"""gevent: exit codes when its event loop reaps all children, as it does after the first use of subprocess."""
 
 from gevent import monkey
 

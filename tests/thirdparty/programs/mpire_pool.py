@@ -1,4 +1,4 @@
-"""mpire.WorkerPool: Processes, queues and locks of the context that it is told."""
+"""mpire.WorkerPool: it uses the processes, queues and locks of the context that it is given."""
 
 import multiprocessing
 

@@ -1,4 +1,4 @@
-"""What the tests of ray.util.multiprocessing ask of a Pool, asked of multiprocessing's: its public interface only."""
+"""The tests of ray.util.multiprocessing for a Pool's public interface, applied to multiprocessing's Pool."""
 
 import multiprocessing
 import os

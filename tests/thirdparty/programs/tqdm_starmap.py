@@ -1,4 +1,4 @@
-"""The progress of starmap: the method that many programs add to Pool, from its private parts."""
+"""istarmap, a method that many programs add to Pool by its private parts, to show the progress of starmap."""
 
 import io
 import multiprocessing.pool

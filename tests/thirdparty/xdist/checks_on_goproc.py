@@ -1,4 +1,4 @@
-"""Tests of somebody's program that use multiprocessing, in the workers of pytest-xdist."""
+"""Tests of a user's program that use multiprocessing, run in the workers of pytest-xdist."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""pytest-xdist starts its workers itself, as plain interpreters; this has the tests in them run on goproc."""
+"""Installs goproc in the workers of pytest-xdist, which pytest-xdist starts as plain interpreters."""
 
 import goproc
 
