@@ -1,9 +1,9 @@
 /* title.c - the title of a helper process: what ps and top show in the place of the program's command line.
  *
- * A server, a process that stands by and a pool's template are forks, so they have the command line of the program that
- * they were forked from. ps reads it from the process's own memory: the arguments, where the kernel has put them. So the
- * title is written there, and the rest is filled with null bytes. top shows the name of the main thread, of at most 15
- * bytes. Whoever becomes the user's process gets both back.
+ * A server has the command line with which its interpreter was executed. A standby is a fork of a server, a template a
+ * fork of the program, and each has the command line of that. ps reads it from the process's own memory, from where the
+ * kernel has put the arguments. So the title is written there, and the rest is filled with null bytes. top shows the
+ * name of the main thread, of at most 15 bytes. A process that becomes the user's gets both back.
  *
  * Limits: a title that is longer than the command line is cut. A command line above 64 KiB stays, as does any where
  * /proc cannot be read; the thread's name is set all the same.

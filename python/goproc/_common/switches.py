@@ -13,7 +13,7 @@ __all__ = ["PARTS", "read"]
 
 #: Each part, and what is done without it.
 PARTS = {
-    "batches": "each task of a map has a message of its own",
+    "batches": "each task of a map is pickled and sent by itself",
     "clones": "each worker is forked by itself from the main program, when it is needed",
     "deferred-imports": "a spawned child imports all that multiprocessing imports at once",
     "divided-chunks": "a chunk of a map is run by one worker",
