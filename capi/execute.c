@@ -2,12 +2,13 @@
  *
  * Problem: a thread has attributes of its own, which a program that it executes inherits: credentials, capabilities,
  * no_new_privs, seccomp filters, a Landlock domain, namespaces, scheduling. So the thread that wants the child must
- * make it. Go's syscall.ForkExec does that, but in the child it leaves open what is not close-on-exec. To mark
- * descriptors as close-on-exec in this process would change them under the program's other threads. A second thread
+ * make it. Go's syscall.ForkExec does that, but in the child it leaves descriptors open that are not close-on-exec. To
+ * mark them as close-on-exec in this process would change them under the program's other threads. A second thread
  * could have a descriptor table of its own, but not the calling thread's attributes.
  *
- * Solution: vfork(2). The child has a descriptor table of its own, and closes what it is not to keep before it executes
- * the program. It shares the memory with this process, whose other threads go on. So the child only makes system calls.
+ * Solution: vfork(2). The child has a descriptor table of its own, and closes the descriptors that it is not to keep
+ * before it executes the program. It shares the memory with this process, whose other threads go on. So the child only
+ * makes system calls.
  *
  * package capi calls this through execute.go. core/sys/exec.go decides what is executed.
  */
@@ -45,8 +46,8 @@ static int is_kept(const program *p, long fd) {
     return fd < 3;
 }
 
-/* Closes what is not kept with a few calls. Returns 0, or -1 where the kernel lacks close_range(2) (before Linux 5.9)
- * or refuses it. */
+/* Closes the descriptors that are not kept, with a few calls. Returns 0, or -1 where the kernel lacks close_range(2)
+ * (before Linux 5.9) or refuses it. */
 static int close_ranges(const program *p) {
     unsigned from = 3;
     for (int32_t i = 0; i < p->count; i++) {
@@ -68,7 +69,8 @@ typedef struct {
     char name[];
 } entry;
 
-/* Marks what is not kept as close-on-exec, one by one: what /proc lists, or without /proc every number. */
+/* Marks the descriptors that are not kept as close-on-exec, one by one: those that /proc lists, or without /proc every
+ * number. */
 static void mark_one_by_one(const program *p) {
     enum { HIGHEST = 1 << 20 }; /* what the kernel allows unless it is told otherwise (fs.nr_open) */
     union {

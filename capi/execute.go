@@ -17,7 +17,7 @@ func init() { sys.Executor = execute }
 
 // execute executes a program on the calling thread; see execute.h and sys.Execute. keep is sorted.
 //
-// All that C gets is in C's memory. Go's memory is left out of forked children, and the child may be a forked one.
+// All arguments are copied to C's memory. The child may be a forked one, and forked children do not have Go's memory.
 func execute(path string, argv, environ []string, keep []int) (pid int, err error) {
 	lists := [][]string{{path}, argv, environ}
 	pointers, bytes := 0, 0

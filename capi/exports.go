@@ -1,5 +1,4 @@
-// Package capi exports the engine's C ABI, which goproc.h describes. It is the one place with cgo in it, beside package
-// host.
+// Package capi exports the engine's C ABI, which goproc.h describes. Only this package and package host use cgo.
 //
 // Threads of the Python program make these calls inline, with the GIL held: a call costs some hundred nanoseconds and
 // no thread switch.
@@ -62,7 +61,7 @@ func goproc_close() (result C.int32_t) {
 	}()
 	defer guard.Recover("goproc_close", &err)
 	if err == nil {
-		_ = engine.Get().Close() // there is nobody left to tell
+		_ = engine.Get().Close() // at the end of the process nobody can be told of an error
 	}
 	return
 }
@@ -100,7 +99,7 @@ func goproc_pool_unseen(number C.int64_t) C.int64_t {
 	return bytesOf("goproc_pool_unseen", number, (*pool.Pool).Unseen)
 }
 
-// bytesOf is the call of a pool that returns a number of bytes.
+// bytesOf makes a call of a pool that returns a number of bytes.
 func bytesOf(name string, number C.int64_t, count func(*pool.Pool) int) (bytes C.int64_t) {
 	err := guard.Check()
 	defer func() {

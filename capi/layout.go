@@ -54,8 +54,8 @@ package capi
 // static uint64_t frame_space(uint64_t size) { return goproc_frame_space(size); }
 import "C"
 
-// layoutOfC is what native/layout.h and goproc.h say, for the tests that compare it with package ring and
-// package process: cgo cannot be used in tests.
+// layoutOfC has the numbers of native/layout.h and goproc.h, for the tests that compare them with package ring and
+// package process. It is here because cgo cannot be used in tests.
 func layoutOfC() map[string]int64 {
 	return map[string]int64{
 		"seat size":       C.size_of_seat,
@@ -138,5 +138,5 @@ func layoutOfC() map[string]int64 {
 	}
 }
 
-// frameSpaceOfC is what goproc_frame_space says.
+// frameSpaceOfC calls goproc_frame_space.
 func frameSpaceOfC(size int) uint64 { return uint64(C.frame_space(C.uint64_t(size))) }

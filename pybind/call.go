@@ -12,9 +12,9 @@ import (
 	"github.com/goproc/goproc/core/process"
 )
 
-// call is what every bound function is made of: it refuses a poisoned engine, turns a panic into an error, and gives
-// errors the form that Python reads. Bound functions return a value besides the error, since gopy leaks memory for one
-// that returns an error alone.
+// call calls f for a bound function. It refuses a poisoned engine, turns a panic into an error, and gives errors the
+// form that Python reads. Every bound function returns a value besides the error, because gopy leaks memory for
+// functions that return only an error.
 func call[T any](where string, f func(e *engine.Engine) (T, error)) (result T, err error) {
 	defer func() { err = encodeError(err) }()
 	defer guard.Recover(where, &err)
@@ -24,13 +24,13 @@ func call[T any](where string, f func(e *engine.Engine) (T, error)) (result T, e
 	return f(engine.Get())
 }
 
-// do is call for what has no result.
+// do is call for functions without a result.
 func do(where string, f func(e *engine.Engine) error) (int, error) {
 	return call(where, func(e *engine.Engine) (int, error) { return 0, f(e) })
 }
 
-// encodeError gives an error the form "goproc:CODE:ERRNO:TEXT", by which python/goproc/_common/engine.py finds the exception to
-// raise. gopy carries nothing but the text.
+// encodeError gives an error the form "goproc:CODE:ERRNO:TEXT". From that, python/goproc/_common/engine.py finds the
+// exception to raise. gopy passes only the text of an error on.
 func encodeError(err error) error {
 	var errno syscall.Errno
 	code := "INTERNAL"

@@ -8,8 +8,8 @@ import (
 	"github.com/goproc/goproc/core/process"
 )
 
-// DebugPanic panics on purpose, in the call itself ("call") or in a goroutine ("goroutine"), so that tests can see that
-// the interpreter survives it. A panic in a goroutine is over when the call returns; it is the next call that says so.
+// DebugPanic panics on purpose, in the call itself ("call") or in a goroutine ("goroutine"), so that tests can check
+// that the interpreter survives. With "goroutine", DebugPanic itself succeeds, and the next call reports the panic.
 func DebugPanic(where string) (int, error) {
 	return do("DebugPanic", func(*engine.Engine) error {
 		switch where {

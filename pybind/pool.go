@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PoolNew makes a pool without workers and returns its number. retries is how often a task is run again that is lost
-// with its worker.
+// PoolNew makes a pool without workers and returns its number. retries is how often a task that is lost with its worker
+// is run again.
 func PoolNew(retries int) (int, error) {
 	return call("PoolNew", func(e *engine.Engine) (int, error) {
 		p, err := pool.New(e)
@@ -50,8 +50,8 @@ func PoolSlots(number, count int) (string, error) {
 	})
 }
 
-// PoolAdd puts the worker in the slot to work: it is the process with entry id. maxTasks is after how many tasks it
-// ends by itself, 0 for never.
+// PoolAdd says that the worker in the slot has been started, and may be given tasks. id is the entry of its process.
+// maxTasks is after how many tasks the worker ends by itself, 0 for never.
 func PoolAdd(number, slot, id, maxTasks int) (int, error) {
 	return withPool("PoolAdd", number, func(p *pool.Pool) (int, error) {
 		table := engine.Get().Table
@@ -74,7 +74,7 @@ func PoolDrop(number, slot int) (int, error) {
 	})
 }
 
-// PoolLimit limits how long task (job, index), which is about to be submitted, may run; 0 takes the limit back.
+// PoolLimit limits how long task (job, index), which is about to be submitted, may run. 0 removes the limit.
 func PoolLimit(number, job, index, microseconds int) (int, error) {
 	return withPool("PoolLimit", number, func(p *pool.Pool) (int, error) {
 		p.Limit(uint64(job), uint64(index), time.Duration(microseconds)*time.Microsecond)
@@ -88,12 +88,13 @@ func PoolCancel(number, job int) (int, error) {
 	return withPool("PoolCancel", number, func(p *pool.Pool) (int, error) { return p.Cancel(uint64(job)), nil })
 }
 
-// PoolCancelAll does as PoolCancel for all jobs that there are.
+// PoolCancelAll is PoolCancel for all jobs.
 func PoolCancelAll(number int) (int, error) {
 	return withPool("PoolCancelAll", number, func(p *pool.Pool) (int, error) { return p.CancelAll(), nil })
 }
 
-// PoolUp is how many workers have come up: they have waited for a task, or taken one, and have not ended.
+// PoolUp is how many workers have come up, and have not ended. A worker has come up when it has waited for a task, or
+// claimed one.
 func PoolUp(number int) (int, error) {
 	return withPool("PoolUp", number, func(p *pool.Pool) (int, error) { return p.Up(), nil })
 }
@@ -109,7 +110,7 @@ func PoolIdle(number int) (string, error) {
 	})
 }
 
-// PoolClose refuses further tasks; workers end when nothing is left to do.
+// PoolClose has the pool refuse further tasks. Its workers end when no task is left.
 func PoolClose(number int) (int, error) {
 	return withPool("PoolClose", number, func(p *pool.Pool) (int, error) {
 		p.Close()
@@ -117,7 +118,7 @@ func PoolClose(number int) (int, error) {
 	})
 }
 
-// PoolTerminate refuses further tasks and completes all others as cancelled.
+// PoolTerminate has the pool refuse further tasks, and completes all others as cancelled.
 func PoolTerminate(number int) (int, error) {
 	return withPool("PoolTerminate", number, func(p *pool.Pool) (int, error) {
 		p.Terminate()
@@ -139,7 +140,7 @@ func PoolPending(number int) (int, error) {
 	return withPool("PoolPending", number, func(p *pool.Pool) (int, error) { return p.Pending(), nil })
 }
 
-// PoolDestroy gives back all that the pool holds. Destroying again does nothing.
+// PoolDestroy frees all that the pool has. Destroying again does nothing.
 func PoolDestroy(number int) (int, error) {
 	return do("PoolDestroy", func(e *engine.Engine) error {
 		e.Pools.Destroy(int64(number))

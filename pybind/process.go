@@ -25,13 +25,13 @@ func ForkCommit(id, pid int) (int, error) {
 	return call("ForkCommit", func(e *engine.Engine) (int, error) { return e.Table.Commit(id, pid) })
 }
 
-// ForkAbort gives up an entry, as the fork failed.
+// ForkAbort gives up an entry, because the fork failed.
 func ForkAbort(id int) (int, error) {
 	return do("ForkAbort", func(e *engine.Engine) error { return e.Table.Abort(id) })
 }
 
-// Spawn executes a program and returns its entry's id. argvJSON and envJSON are lists of strings, each of whose
-// characters stands for one byte; keepFDsJSON lists the descriptors that the program inherits under their numbers,
+// Spawn executes a program and returns its entry's id. argvJSON and envJSON are lists of strings, in which each
+// character stands for one byte. keepFDsJSON lists the descriptors that the program inherits, under their numbers,
 // besides 0, 1 and 2.
 func Spawn(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	return call("Spawn", func(e *engine.Engine) (int, error) {
@@ -43,7 +43,8 @@ func Spawn(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	})
 }
 
-// NoteOrigin is told, by the thread that has loaded the engine, what /proc/self/status said just before.
+// NoteOrigin notes what the process had before the engine was loaded: see sys.NoteOrigin. status is what
+// /proc/self/status said then. The thread that has loaded the engine calls it.
 func NoteOrigin(status string) (int, error) {
 	return do("NoteOrigin", func(*engine.Engine) error {
 		sys.NoteOrigin(status)
@@ -51,8 +52,8 @@ func NoteOrigin(status string) (int, error) {
 	})
 }
 
-// SplitCommand splits a command line as a shell would, and returns a JSON list of strings. Variables, substitutions and
-// operators are not for it: the former stay as they are, the latter are refused.
+// SplitCommand splits a command line as a shell would, and returns a JSON list of strings. Variables and substitutions
+// stay as they are. Operators are refused.
 func SplitCommand(line string) (string, error) {
 	return call("SplitCommand", func(*engine.Engine) (string, error) {
 		parser := shellwords.NewParser()
@@ -70,8 +71,8 @@ func SplitCommand(line string) (string, error) {
 }
 
 // ForkserverEnsure starts a fork server with the command, unless one runs, and returns its process number. The
-// arguments are as for Spawn; the number that the server's end of the socket has there becomes one more argument, the
-// last.
+// arguments are as for Spawn. The command gets one more argument, the last: the number that the server's end of the
+// socket has in it.
 func ForkserverEnsure(argvJSON, envJSON, keepFDsJSON string) (int, error) {
 	return call("ForkserverEnsure", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, keepFDsJSON)
@@ -94,10 +95,10 @@ func ForkserverRequest(fdsJSON string) (int, error) {
 	})
 }
 
-// SpawnRequest asks the spawn server for a process that inherits the descriptors in fdsJSON under their numbers,
-// besides 0, 1 and 2, and returns the request's number at once. The server is started by the command, and if it was by
-// another one, or something else that a program inherits has changed since, it is replaced. argvJSON and envJSON are as
-// for ForkserverEnsure.
+// SpawnRequest asks the spawn server for a process, and returns the request's number at once. The process inherits the
+// descriptors in fdsJSON, under their numbers, besides 0, 1 and 2. argvJSON and envJSON are the server's command, as
+// for Spawn. If no server runs, the command starts one. If the running server was started by another command, or if
+// something else that a program inherits has changed since, another server takes its place.
 func SpawnRequest(argvJSON, envJSON, fdsJSON string) (int, error) {
 	return call("SpawnRequest", func(e *engine.Engine) (int, error) {
 		command, err := decodeCommand(argvJSON, envJSON, "[]")
@@ -112,15 +113,16 @@ func SpawnRequest(argvJSON, envJSON, fdsJSON string) (int, error) {
 	})
 }
 
-// ServerReply waits up to timeoutMs milliseconds for the answer to a request to the server for the start method. It
-// returns the id of the process's entry, or 0 when there is no answer yet. After an error there is no process.
+// ServerReply waits for the answer to a request, at most timeoutMs milliseconds. method is the start method of the
+// server that was asked. It returns the id of the process's entry, or 0 when there is no answer yet. After an error
+// there is no process.
 func ServerReply(method string, request, timeoutMs int) (int, error) {
 	return withServer("ServerReply", method, func(c *prefork.Client) (int, error) {
 		return c.Reply(request, milliseconds(timeoutMs))
 	})
 }
 
-// ServerAbandon says that nobody will ask for the reply: the process is ended, should there be one.
+// ServerAbandon says that nobody will ask for the reply any more. If the request gets a process, that is ended.
 func ServerAbandon(method string, request int) (int, error) {
 	return withServer("ServerAbandon", method, func(c *prefork.Client) (int, error) {
 		c.Abandon(request)
@@ -128,7 +130,8 @@ func ServerAbandon(method string, request int) (int, error) {
 	})
 }
 
-// ServerPing returns 1 when the server for the start method has answered within timeoutMs milliseconds.
+// ServerPing waits, at most timeoutMs milliseconds, for a sign of life of the server for the start method. It returns
+// 1, or an error if none comes.
 func ServerPing(method string, timeoutMs int) (int, error) {
 	return withServer("ServerPing", method, func(c *prefork.Client) (int, error) {
 		return 1, c.Ping(milliseconds(timeoutMs))
@@ -140,8 +143,8 @@ func ServerPid(method string) (int, error) {
 	return withServer("ServerPid", method, func(c *prefork.Client) (int, error) { return c.Pid(), nil })
 }
 
-// ServerStop ends the server for the start method, if one runs, and waits until it is gone: some two seconds, then it
-// is killed.
+// ServerStop ends the server for the start method, if one runs, and waits until it is gone. After some two seconds it
+// kills the server.
 func ServerStop(method string) (int, error) {
 	return withServer("ServerStop", method, func(c *prefork.Client) (int, error) { return 0, c.Stop() })
 }
@@ -184,7 +187,7 @@ func Forget(id int) (int, error) {
 	})
 }
 
-// Trace has the engine tell on standard error what it does, or no longer.
+// Trace turns on, or off, that the engine writes on standard error what it does.
 func Trace(wanted bool) (int, error) {
 	return do("Trace", func(*engine.Engine) error {
 		trace.Set(wanted)
@@ -197,7 +200,7 @@ func Stats() (string, error) {
 	return call("Stats", func(e *engine.Engine) (string, error) { return encodeJSON(e.Stats()) })
 }
 
-// Close stops the engine. What still runs goes on without it; every later call is refused.
+// Close stops the engine. Processes that still run go on without it. Every later call is refused.
 func Close() (int, error) {
 	return do("Close", func(e *engine.Engine) error { return e.Close() })
 }

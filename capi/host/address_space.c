@@ -1,7 +1,7 @@
 /* address_space.c - the mappings of the Go runtime: where they lie, and a reserve for when the kernel refuses more.
  * host.c says why.
  *
- * The runtime calls mmap() below, for each of its mappings. host.c calls the rest, at the start.
+ * The runtime calls mmap() below, for each of its mappings. host.c calls the other functions, at the start.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -19,13 +19,13 @@
 
 enum {
     MEGABYTE = 1 << 20,
-    ARENA = 64 * MEGABYTE, /* the unit in which the runtime reserves its heap, and its alignment */
+    ARENA = 64 * MEGABYTE, /* the runtime reserves its heap in units of this size, with this alignment */
     RESERVE = 64 * MEGABYTE,
-    START = 32 * MEGABYTE, /* The runtime maps at most that at its start, beside the first arena. */
-    TASKS = 48 * MEGABYTE, /* This must be left for the first tasks to be queued (core/sys/room.go). */
+    START = 32 * MEGABYTE, /* besides the first arena, the runtime maps at most this much at its start */
+    TASKS = 48 * MEGABYTE, /* so much must be left, so that tasks can be queued (core/sys/room.go) */
 };
 
-/* Where large reservations are noted: far from where kernels, sanitizers and CUDA put anything. */
+/* Where large reservations are noted: far from where kernels, sanitizers and CUDA put their mappings. */
 static const uintptr_t places[] = {UINT64_C(0x133700000000), UINT64_C(0x353700000000), UINT64_C(0x1b3700000000)};
 #define PLACE_SIZE (UINT64_C(2) << 30)
 
@@ -42,7 +42,8 @@ static size_t pages(size_t size) {
     return (size + 4095) & ~(size_t)4095;
 }
 
-/* Whether nothing is mapped there. Tried in pieces, for the limit of address space may allow no larger ones. */
+/* Whether nothing is mapped from begin to end. It is tried in pieces, because the limit of address space may not allow
+ * larger ones. */
 static bool is_free(uintptr_t begin, uintptr_t end) {
     for (; begin < end; begin += START) {
         void *at = map_anonymous((void *)begin, START, PROT_NONE, MAP_FIXED_NOREPLACE | MAP_NORESERVE);
@@ -55,9 +56,9 @@ static bool is_free(uintptr_t begin, uintptr_t end) {
     return true;
 }
 
-/* Reserves size bytes by a note, without a mapping. Nobody else is at these addresses, and the kernel gives them to
- * nobody, since it places mappings elsewhere while there is room. What the runtime then maps there is mapped only if
- * they are free. */
+/* Reserves size bytes by a note, without a mapping. Nothing else is at these addresses, and while there is room
+ * elsewhere the kernel places no mapping there. When the runtime later maps a part of them, that succeeds only if it
+ * is still free. */
 static void *note(size_t size) {
     uintptr_t begin = (noted_next + ARENA - 1) & ~(uintptr_t)(ARENA - 1);
     if (noted_begin == 0 || size > noted_end - begin)
@@ -70,8 +71,8 @@ static bool is_noted(const void *at) {
     return noted_begin && (uintptr_t)at >= noted_begin && (uintptr_t)at < noted_end;
 }
 
-/* Takes size bytes from the end of the reserve. If at is not NULL they are moved there; at is free, or the runtime's
- * own. */
+/* Takes size bytes from the end of the reserve. If at is not NULL, they are moved there: nothing is mapped at that
+ * address, or something of the runtime's. */
 static void *take(void *at, size_t size) {
     size = pages(size);
     void *taken = NULL;
@@ -87,9 +88,9 @@ static void *take(void *at, size_t size) {
 static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
     void *got;
     if (protection == PROT_NONE && at != NULL && size >= ARENA && noted_begin) {
-        /* The runtime asks for its heap at one address after the other, and then anywhere. Its heap is to lie in one
-         * piece where note() has it: for a heap in two places it maps an index of all that is between them, up to
-         * 90 MB. */
+        /* The runtime first asks for its heap at one address after the other, and then at any address. It is refused
+         * the former, so that the whole heap lies where note() puts it. For a heap in two places, the runtime would
+         * map an index of all that is between them, up to 90 MB. */
         errno = ENOMEM;
         return MAP_FAILED;
     }
@@ -102,7 +103,7 @@ static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
         }
     } else if (protection == PROT_NONE && at == NULL && size >= ARENA && (got = note(size)) != NULL) {
         return got;
-    } else { /* at is a hint, if anything: it must not lead to where something is noted */
+    } else { /* at may be a hint: it must not lead to the noted addresses */
         if (noted_begin && (uintptr_t)at < noted_end && (uintptr_t)at + size > noted_begin)
             at = NULL;
         got = map_anonymous(at, size, protection, 0);
@@ -120,7 +121,7 @@ static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
     return got;
 }
 
-/* Called by the runtime only, for each of its mappings. */
+/* Only the runtime calls this, for each of its mappings. */
 HIDDEN void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
     if (!(flags & MAP_ANONYMOUS) || !(flags & MAP_PRIVATE))
         return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);

@@ -1,7 +1,8 @@
-// Package host bounds what the Go runtime takes from the process that it is loaded into: threads and address space. See
-// host.c.
+// Package host bounds the threads and the address space that the Go runtime takes from the process that it is loaded
+// into. See host.c.
 //
-// Only the engine's main package imports it: its C functions replace the C library's for the whole library.
+// Only the engine's main package imports it, because its C functions replace those of the C library in all of the
+// library.
 package host
 
 // #cgo LDFLAGS: -lpthread -ldl
@@ -16,9 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processors is PROCESSORS of threads.c: how many threads run Go code at a time. Each pool has a goroutine that sleeps
-// in a system call, and so keeps a processor until the runtime takes it away. The runtime looks for that every 20 us
-// unless there is an idle processor. With one for each core, small tasks took a fifth longer on two cores.
+// processors is how many threads run Go code at a time; PROCESSORS in threads.c is the same number. (A processor, in
+// the Go runtime, is the right to run Go code.) Each pool has a goroutine that sleeps in a system call, and keeps its
+// processor until the runtime takes that away. To do so, a thread of the runtime looks every 20 us, unless there is an
+// idle processor. So there are some more processors than are needed. With one for each core, small tasks took a fifth
+// longer on two cores.
 const processors = 4
 
 func init() {

@@ -9,10 +9,10 @@ enum { GOPROC_HOST_MEMORY = 1, GOPROC_HOST_THREADS = 2 };
 /* Starts the Go runtime of the library, which has been loaded. Does nothing if it has been started. To be called by one
  * thread at a time, before any function of goproc.h.
  *
- * lacking   Is set to what cannot be had, one of GOPROC_HOST_*, if the start fails.
+ * lacking   If the start fails, it is set to what could not be got: one of GOPROC_HOST_*.
  *
- * Thread    Without the GIL, since threads are made, and some end again.
- * Time      At most about 100 ms. It does not wait until the runtime runs: the first other call does.
+ * Thread    Without the GIL, because it waits for threads that it makes and ends.
+ * Time      At most about 100 ms. It does not wait until the runtime runs. The first call of another function does.
  * Child     Yes, unless the library was started in the parent process.
  * Returns   0 | a negative errno: then nothing runs, and of the library's functions only this one may be called */
 int32_t goproc_host_start(int32_t *lacking);

@@ -17,12 +17,13 @@ HIDDEN int goproc_host_get_threads(void);
 /* Whether goproc_host_run_first has been called. */
 HIDDEN bool goproc_host_runs(void);
 
-/* Has a parked thread run what the library's constructor has asked a thread for: the runtime begins. */
+/* Has a parked thread run the function for which the library's constructor wanted a thread: this starts the runtime. */
 HIDDEN void goproc_host_run_first(void);
 
 /* ---- signal_mask.c */
 
-/* Sees to the mask of the calling thread, which is about to become the runtime's. All signals are blocked in it. */
+/* Makes SIGSTKFLT pending in the calling thread, which is about to become the runtime's, so that its signal mask
+ * will be set. All signals are blocked in it. */
 HIDDEN void goproc_host_begin_masking(void);
 
 /* ---- address_space.c */

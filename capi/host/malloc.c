@@ -1,8 +1,8 @@
-/* malloc.c - malloc() and free() in the library of the engine. On the Go runtime's threads they give small blocks of
- * their own: in the C library's malloc(), each thread would reserve an arena of 64 MB. On all other threads they call
- * the C library's.
+/* malloc.c - malloc() and free() in the library of the engine. On the Go runtime's threads they hand out small blocks
+ * from an array here, because the C library's malloc() would reserve an arena of 64 MB for each thread. On all other
+ * threads they call the C library's functions.
  *
- * The runtime calls them, and the library's own C code does.
+ * The runtime calls them, and so does the C code of the library.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -19,7 +19,7 @@ static struct {
 } c_library;
 
 __attribute__((constructor(101))) static void find_c_library(void) {
-    /* What any other library gets: LD_PRELOAD may have replaced them. */
+    /* The functions that any other library gets: LD_PRELOAD may have replaced the C library's. */
     *(void **)&c_library.malloc = dlsym(RTLD_DEFAULT, "malloc");
     *(void **)&c_library.free = dlsym(RTLD_DEFAULT, "free");
 }
@@ -27,8 +27,8 @@ __attribute__((constructor(101))) static void find_c_library(void) {
 static _Alignas(16) uint8_t blocks[BLOCKS][BLOCK_SIZE];
 static _Atomic bool block_used[BLOCKS];
 
-/* What the runtime's threads have freed of what other threads have allocated: a list, in which each piece begins with
- * the address of the next. Other threads really free it, in malloc(). */
+/* Memory that other threads have allocated, and the runtime's threads have freed: a list, in which each piece begins
+ * with the address of the next. Another thread gives it to the C library, the next time that it calls malloc(). */
 static void *put_off;
 
 static void free_what_was_put_off(void) {

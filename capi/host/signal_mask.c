@@ -1,11 +1,12 @@
 /* signal_mask.c - which signals the threads of the Go runtime block: all but those of faults.
  *
- * The problem. A new thread of the runtime unblocks eleven signals by itself. Then the kernel gives it what the
- * program's threads block, in order to wait for it. And a signal interrupts it in epoll_wait(), after which it looks at
- * a descriptor that the program may have closed.
+ * The problem. A new thread of the runtime unblocks eleven signals by itself. Then the kernel may deliver a signal to
+ * it that the program's threads block, in order to wait for it. And when a signal interrupts its epoll_wait(), the
+ * thread uses a descriptor that the program may have closed.
  *
- * The solution. One of the eleven is SIGSTKFLT, which nothing uses. So it is pending in the thread beforehand, and is
- * delivered when the runtime unblocks it. The handler changes the mask that the thread goes on with.
+ * The solution. One of the eleven is SIGSTKFLT, which nothing uses. Each thread sends it to itself beforehand, while it
+ * is still blocked. When the runtime unblocks it, it is delivered. Its handler changes the signal mask with which the
+ * thread goes on.
  *
  * threads.c calls this, on each thread that it hands out.
  */
@@ -21,13 +22,14 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static __thread bool unmasked __attribute__((tls_model("initial-exec"))); /* SIGSTKFLT is pending for that */
-/* For the following two. Whoever holds it blocks all signals, so set_mask() interrupts no holder. */
+/* Whether SIGSTKFLT is pending in this thread, so that set_mask() will be called. */
+static __thread bool unmasked __attribute__((tls_model("initial-exec")));
+/* For the following two variables. Whoever holds it blocks all signals, so set_mask() interrupts no holder. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int masking;                       /* how many threads are to have the handler called */
+static int masking;                       /* in how many threads SIGSTKFLT is pending */
 static struct sigaction programs_handler; /* for SIGSTKFLT, while our handler is there */
 
-/* All but the faults that the runtime handles, and what the C library needs. */
+/* All signals but the faults that the runtime handles, and those that the C library needs. */
 static uint64_t blocked_signals(void) {
     uint64_t blocked = ~UINT64_C(0);
     for (int signal = 32; signal < SIGRTMIN; signal++)
@@ -43,7 +45,7 @@ static void end_masking(void) {
         sigaction(SIGSTKFLT, &programs_handler, NULL);
 }
 
-/* Somebody has sent SIGSTKFLT to the program just now. */
+/* Handles a SIGSTKFLT that somebody else has sent to the program: as the program's handler does. */
 static void pass_on(int signal, siginfo_t *info, void *context) {
     if (programs_handler.sa_handler == SIG_IGN)
         return;

@@ -16,14 +16,15 @@
 #include <unistd.h>
 
 enum {
-    STACK = 256 << 10,     /* Of a thread. Go code runs on other stacks, and calls C on the program's threads only. */
-    STACK_USED = 32 << 10, /* The C library uses at most that before the runtime's first function. */
-    SPARE_THREADS = 8,     /* There must be room for so many other threads or processes, for workers and servers. */
+    STACK = 256 << 10,     /* Of a thread. Go code runs on other stacks, and calls C only on the program's threads. */
+    STACK_USED = 32 << 10, /* The C library uses at most that much before the runtime's first function. */
+    /* So many threads are made and ended again, as a test: the limits must leave room for workers and servers. */
+    SPARE_THREADS = 8,
     MOST_THREADS = 24,
-    /* sysmon, the template thread, the reaper, two that read from servers, one that executes, the pump of one pool, and
-     * one to spare. Each pool after the first asks for one more. */
+    /* For sysmon, the runtime's template thread, the reaper, two readers of servers, one that executes, the pump of one
+     * pool, and one to spare. Each pool after the first asks for one more. */
     OTHER_THREADS = 8,
-    PROCESSORS = 4, /* processors in host.go */
+    PROCESSORS = 4, /* the same number as processors in host.go */
 };
 
 static struct {
@@ -36,7 +37,7 @@ __attribute__((constructor(101))) static void find_c_library(void) {
     *(void **)&c_library.pthread_getattr_np = dlsym(RTLD_DEFAULT, "pthread_getattr_np");
 }
 
-/* What a parked thread is to run as the runtime's thread. */
+/* A function that the runtime wants a thread for, and which a parked thread is to run. */
 typedef struct {
     void *(*start)(void *);
     void *argument;
@@ -46,12 +47,12 @@ typedef struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static errand errands[MOST_THREADS];
-static int errand_count;               /* handed out, and not yet taken by a parked thread */
-static int parked;                     /* threads that wait and that no errand is meant for */
-static int missing;                    /* threads that have ended and could not be replaced */
-static bool leave;                     /* parked threads are to end: the start has failed */
-static int spare;                      /* how many parked threads are to end: there is room for others */
-static pid_t thread_ids[MOST_THREADS]; /* of those that have begun since a start was tried */
+static int errand_count;               /* errands that no parked thread has taken yet */
+static int parked;                     /* waiting threads for which there is no errand */
+static int missing;                    /* threads that have ended and have not been replaced yet */
+static bool leave;                     /* all parked threads are to end: the start has failed */
+static int spare;                      /* how many parked threads are to end: the spare ones, a test */
+static pid_t thread_ids[MOST_THREADS]; /* of the threads that have begun since a start was tried last */
 static int begun;
 
 static errand first; /* for the runtime's first thread, which the library's constructor has asked for */
@@ -61,7 +62,7 @@ __thread bool goproc_host_runtimes;
 
 static void *park(void *unused);
 
-/* Makes a thread that waits. Returns 0 or an error's number. All signals are blocked in it. */
+/* Makes a parked thread, in which all signals are blocked. Returns 0 or an error's number. */
 static int make_parked(pthread_t *made) {
     pthread_attr_t attributes;
     int error = pthread_attr_init(&attributes);
@@ -78,7 +79,7 @@ static int make_parked(pthread_t *made) {
     return error;
 }
 
-/* Makes up for threads that have ended, as far as that is possible now. */
+/* Replaces threads that have ended, as many as is possible now. */
 static void replace_missing(void) {
     pthread_t made;
     while (missing > 0 && make_parked(&made) == 0) {
@@ -109,8 +110,9 @@ static void *park(void *unused) {
     pthread_sigmask(SIG_SETMASK, &mine.mask, NULL);
     mine.start(mine.argument);
 
-    /* The runtime has no further use for the thread: a goroutine was locked to it, and may have given it a descriptor
-     * table of its own. A thread that is made here would share that table. So another thread makes the replacement. */
+    /* The runtime ends a thread if a goroutine that was locked to it has ended. That goroutine may have given the
+     * thread a descriptor table of its own, and a thread that is made here would share it. So another thread makes
+     * the replacement. */
     pthread_mutex_lock(&lock);
     missing++;
     pthread_mutex_unlock(&lock);
@@ -130,8 +132,8 @@ static bool hand_out(const errand *wanted) {
     return possible;
 }
 
-/* Called by the runtime only: by the constructor of the library, whose argument is NULL, and later for each further
- * thread. The runtime uses nothing of this but whether it succeeds: so *thread is any thread's. */
+/* Only the runtime calls this: first in the constructor of the library, with NULL as the argument, and later for each
+ * further thread. It only looks whether the call succeeds, and does not use *thread. */
 HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     (void)attributes;
     errand wanted = {.start = start, .argument = argument};
@@ -143,20 +145,20 @@ HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     }
     struct timespec pause = {0, 1000 * 1000};
     while (!hand_out(&wanted))
-        /* These are more threads than were made ahead. The runtime would abort: so wait until there can be one. */
+        /* No parked thread is left. If this failed, the runtime would abort. So wait until a thread can be made. */
         if (goproc_host_add_thread() != 0)
             nanosleep(&pause, NULL);
     return 0;
 }
 
-/* The runtime takes this for the size of the stack below its first function on the thread, without checking it. */
+/* The runtime assumes, without a check, that so much stack is left when its first function runs on the thread. */
 HIDDEN int pthread_attr_getstacksize(const pthread_attr_t *attributes, size_t *size) {
     (void)attributes;
     *size = STACK - STACK_USED;
     return 0;
 }
 
-/* On the runtime's threads without the C library's function, which allocates memory. */
+/* On the runtime's threads this does not call the C library's function, which allocates memory. */
 HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
     if (!goproc_host_runtimes)
         return c_library.pthread_getattr_np(thread, attributes);
@@ -167,7 +169,7 @@ HIDDEN int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes) {
 
 /* ---- the start --------------------------------------------------------------------------------------------------- */
 
-/* Waits until the kernel counts no more than so many of the threads, whose others end: the program may need that room. */
+/* Waits until at most left of the threads are alive: the others end, and the program may need their room at once. */
 static void await_release(int left) {
     struct timespec pause = {0, 100 * 1000};
     for (int tries = 0; tries < 1000; tries++) {

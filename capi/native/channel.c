@@ -1,7 +1,7 @@
 /* channel.c - a worker's end of a pool: it takes tasks from its ring and delivers results.
  *
- * There is no Go here and no lock: the worker shares its two rings with the parent alone. It may be killed at any
- * instruction; what it has claimed and not delivered is then lost, nothing else.
+ * There is no Go here and no lock: the worker shares its two rings only with the parent. It may be killed at any
+ * instruction. Then only the tasks are lost that it has begun and not answered.
  */
 #define _GNU_SOURCE
 #include "payload/payload.h"
@@ -20,8 +20,8 @@ typedef struct {
     goproc_slot *slot;
     uint8_t *tasks, *results;
     uint64_t task_head, result_tail;
-    goproc_frame *frame; /* whose task runs, NULL when none does */
-    uint64_t after;      /* the position behind it */
+    goproc_frame *frame; /* the frame of the task that runs; NULL when none runs, or the frame has no other task left */
+    uint64_t after;      /* the position behind the frame */
     uint32_t begun;      /* how many tasks have been begun and not answered */
     goproc_spinner spinner;
     goproc_arena out, in;
@@ -56,8 +56,8 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     goproc_arena_init(&self->in, memory_fd, serial);
     goproc_arena_enlist(&self->in);
     goproc_placed_prepare();
-    self->in.most_placed = UINT64_MAX; /* what a function receives is mostly gone when it returns */
-    self->spinner.budget_ns = 0; /* at first: a pool's workers come up together, and need the processors for that */
+    self->in.most_placed = UINT64_MAX; /* no limit: what a function receives is mostly gone when it returns */
+    self->spinner.budget_ns = 0; /* at first no spin: a pool's workers come up together, and need the processors */
     self->memory_fd = memory_fd;
     self->memory_mark = goproc_mark(memory_fd);
     return (PyObject *)self;
@@ -89,16 +89,17 @@ static int check_owner(Channel *self) {
     return -1;
 }
 
-/* Wakes whoever in the parent has asked for it.
+/* Wakes the collector, or, if none sleeps, the pool's own thread and the pump, as far as they have asked for that.
  *
- * delivered: there is a result that the parent may not have seen. dry: this worker has nothing left to do. full: it may
- * have to wait for room. */
+ * delivered: there is a result that the parent may not have seen. dry: this worker has no task left. full: this
+ * worker may soon have to wait for room for a result. */
 static void poke(Channel *self, int delivered, int dry, int full) {
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
         if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR) {
-            /* It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change,
-             * now that nobody else will wake it. */
+            /* The collector may not sleep yet, but be about to, and the wake does not reach it then. So the word
+             * that it will sleep on must change: then it does not fall asleep. Nobody else will wake it, as its bit
+             * is cleared. */
             atomic_fetch_add(&self->control->doorbell, 1);
             goproc_futex_wake(&self->control->doorbell);
         }
@@ -116,9 +117,9 @@ static void poke(Channel *self, int delivered, int dry, int full) {
     }
 }
 
-/* Sleeps for the given reason until the parent rings. Returns 0, or -1 when a signal handler raised.
+/* Sleeps for the given reason until the parent rings the bell. Returns 0, or -1 when a signal handler raised.
  *
- * The parent is called after the sleep has been announced: who answers the call looks whether this worker sleeps. */
+ * It first writes that it sleeps, and then calls the parent: the parent wakes only workers that sleep. */
 static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
     goproc_slot *slot = self->slot;
     int64_t ns = self->out.count > 0 || self->in.count > 0 ? GOPROC_IDLE_NS : -1;
@@ -157,8 +158,8 @@ static int wait_for_task(Channel *self) {
     return 0;
 }
 
-/* Begins the next tasks of the frame, at most that many. Returns how many, which are none when all have been begun or
- * taken back, and sets *first to the number of the first. */
+/* Begins the next tasks of the frame, at most most of them. Returns how many; 0 when all have been begun or taken back.
+ * Sets *first to the number of the first. */
 static uint32_t claim_tasks(goproc_frame *frame, uint32_t most, uint32_t *first) {
     uint32_t claim = atomic_load(&frame->claim), count;
     do {
@@ -187,7 +188,7 @@ static int64_t begin(Channel *self) {
     return number;
 }
 
-/* Takes the frame out of the ring when none of its tasks is left, and forgets it. */
+/* If no task of the frame is left, removes it from the ring, and forgets it. */
 static void leave(Channel *self) {
     uint32_t claim = atomic_load(&self->frame->claim);
     if (goproc_claim_next(claim) < goproc_claim_end(claim))
@@ -197,14 +198,14 @@ static void leave(Channel *self) {
     atomic_store(&self->slot->task_head, self->after);
 }
 
-/* Raises the error that ends this worker: this one, or another one, has scribbled into the memory. Returns NULL. */
+/* Raises the error that ends this worker: this worker, or another one, has overwritten the memory. Returns NULL. */
 static void *nonsense(const char *where) {
     return PyErr_Format(PyExc_RuntimeError,
                         "the memory that this worker shares with its pool has been overwritten (%s): the worker ends",
                         where);
 }
 
-/* Whether the frame at the task ring's head is one that the parent can have pushed, all of it before the tail. */
+/* Whether the parent can have pushed the frame at the task ring's head, so that all of it lies before the tail. */
 static int is_possible(const Channel *self, const goproc_frame *frame, uint64_t tail) {
     uint64_t at = self->task_head % GOPROC_RING_SIZE, there = tail - self->task_head;
     if (there > GOPROC_RING_SIZE || there % 8 != 0)
@@ -218,9 +219,9 @@ static int is_possible(const Channel *self, const goproc_frame *frame, uint64_t 
 PyDoc_STRVAR(recv_doc,
              "recv()\n--\n\n"
              "Wait for the next task, and begin it.\n\n"
-             "Returns (number, payload), payload being bytes or (stream, buffers), and number that of the task\n"
-             "in it, if it is a batch; None when the pool has told the worker to end. Signal handlers run\n"
-             "while it waits. Raises RuntimeError when the memory holds what the pool cannot have written.");
+             "Returns (number, payload). payload is bytes or (stream, buffers). If it is a batch, number is that of\n"
+             "the task in it. Returns None when the pool has told the worker to end. Signal handlers run while it\n"
+             "waits. Raises RuntimeError when the memory holds something that the pool cannot have written.");
 
 static PyObject *channel_recv(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -259,8 +260,8 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
 }
 
 PyDoc_STRVAR(more_doc, "more(most)\n--\n\n"
-                       "Begin further tasks of the batch, those that follow, at most that many.\n\n"
-                       "Returns how many. The next send() answers all that have been begun, together.");
+                       "Begin the next tasks of the batch, at most most of them.\n\n"
+                       "Returns how many. The next send() answers all tasks that have been begun, together.");
 
 static PyObject *channel_more(PyObject *object, PyObject *argument) {
     Channel *self = (Channel *)object;
@@ -302,13 +303,13 @@ static goproc_frame *reserve(Channel *self, uint64_t space) {
 
 PyDoc_STRVAR(send_doc,
              "send(failed, stream, buffers=None, last=False)\n--\n\n"
-             "Deliver the result of the task that has been begun, or of all that have been, and begin the next\n"
-             "one of its batch.\n\n"
+             "Deliver the result of all tasks that have been begun, mostly one, and begin the next task of the\n"
+             "batch.\n\n"
              "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
              "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
-             "number of the next task in the batch, -1 when there is none: recv() comes next. When last is\n"
-             "true, none is begun: this worker is about to end. When no task has been begun yet, it is the\n"
-             "failure of no task: the worker says why it cannot begin any.");
+             "number of the next task in the batch, or -1 when there is none: then recv() comes next. When last\n"
+             "is true, no task is begun: this worker is about to end. If this worker has not begun any task yet,\n"
+             "the exception says why it cannot begin: it is the failure of no task.");
 
 static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     Channel *self = (Channel *)object;

@@ -1,12 +1,12 @@
 /* descriptors.c - descriptors that this process keeps, and that the program may close and use again.
  *
- * Problem: a program may close all descriptors above 2, its libraries' as well (os.closerange; hand-written daemons do
- * it). Its own files then get the numbers, and whoever goes on using these reads, writes or closes a stranger's file.
- * Solution: a mark of what a descriptor refers to is taken when it is opened, and compared before the number is used.
- * Besides, descriptors that stay open for long, such as the lifeline, have high numbers, which such loops often leave
- * out.
- * Limits: before Linux 6.9 all pidfds have the same inode, and eventfds and epolls always have: a mark cannot tell one
- * pidfd from another.
+ * Problem: a program may close all descriptors above 2, including those of its libraries (os.closerange; hand-written
+ * daemons do it). Its own files then get the numbers. If this process goes on using a number, it reads, writes or
+ * closes one of the program's files. Solution: when a descriptor is opened, a mark of the file that it refers to is
+ * taken. It is compared before the number is used. Besides, descriptors that stay open for long, such as the lifeline,
+ * have high numbers, which such loops often leave out. Limits: a mark is made of device and inode. Before Linux 6.9 all
+ * pidfds have the same inode, so a mark cannot tell one pidfd from another. The same holds for eventfds and for epolls,
+ * with every kernel.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -39,8 +39,8 @@ int goproc_move_above_streams(int fd) {
     return moved;
 }
 
-/* The first number that neither select() nor a loop up to the usual soft limit reaches. Far higher ones would make each
- * fork dearer: the kernel copies a table that is as long. */
+/* The first number that neither select() nor a loop up to the usual soft limit reaches. With far higher numbers each
+ * fork would take longer, because the kernel copies the table of descriptors up to the highest. */
 enum { HIGH = 1024 };
 
 int goproc_move_up(int fd) {
@@ -50,20 +50,22 @@ int goproc_move_up(int fd) {
     struct rlimit limit, raised;
     if (moved < 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= HIGH && limit.rlim_max > 2 * HIGH) {
         raised = limit;
-        raised.rlim_cur = 2 * HIGH; /* for a moment: descriptors stay valid when they are above the limit */
+        raised.rlim_cur = 2 * HIGH; /* only for a moment: a descriptor stays valid when it is above the limit */
         if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
             moved = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
             setrlimit(RLIMIT_NOFILE, &limit);
         }
     }
     if (moved < 0)
-        return goproc_move_above_streams(fd); /* it works there, too */
+        return goproc_move_above_streams(fd); /* with a low number it works, too */
     close(fd);
     return moved;
 }
 
 PyDoc_STRVAR(mark_doc,
-             "mark(fd) -> int\n\nWhat the descriptor refers to: equal numbers, the same file. 0 if it is not open.");
+             "mark(fd) -> int\n\n"
+             "A number for the file that the descriptor refers to. If it has changed, it is another file. 0 if the\n"
+             "descriptor is not open.");
 
 static PyObject *descriptors_mark(PyObject *Py_UNUSED(module), PyObject *arg) {
     long fd = PyLong_AsLong(arg);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* A mark of what the descriptor refers to, 0 if it is not open. errno stays as it is. */
+/* The mark of the file that the descriptor refers to, 0 if it is not open. errno stays as it is. */
 uint32_t goproc_mark(int fd);
 
 #endif

@@ -1,9 +1,9 @@
-/* faults.c - the signals that the Go runtime takes when the engine is loaded, and gives back here.
+/* faults.c - the signals that the Go runtime takes when the engine is loaded. Here the program gets them back.
  *
  * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It
  * calls the handler that was there before in some cases only: never for SIGPIPE and SIGURG, and for the other three not
- * if somebody has sent the signal. Then it may end the program in a way of its own. Also, the kernel may give one of
- * Go's threads any signal that is sent to the process. This includes one that all of the program's threads block, in
+ * if somebody has sent the signal. Then it may end the program in a way of its own. Also, the kernel may deliver any
+ * signal that is sent to the process to one of Go's threads, even a signal that all of the program's threads block, in
  * order to wait for it by sigwait().
  *
  * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and
@@ -11,10 +11,11 @@
  * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and
  *   the library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
  * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard
- *   recovers. All others are the program's. In a forked child, which has no Go, all are.
+ *   recovers. In all other cases they go to the program. In a forked child, which has no Go, they always do.
  *
- * Its limits: a handler that the program sets later gets the faults of Go's code, too. And if all of the program's
- * threads block SIGSEGV, SIGBUS or SIGFPE, and it is sent to the process, it is handled, and does not stay pending.
+ * Its limits: if the program later sets a handler for one of these three, that gets the faults of Go's code, too. And
+ * if all of the program's threads block one of the three, and it is sent to the process, it is handled, and does not
+ * stay pending.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -29,7 +30,7 @@
 static const int FAULTS[] = {SIGSEGV, SIGBUS, SIGFPE};
 enum { FAULT_COUNT = sizeof FAULTS / sizeof *FAULTS };
 
-static struct sigaction before[NSIG]; /* what was there before the engine was loaded */
+static struct sigaction before[NSIG]; /* the handlers before the engine was loaded */
 static sigset_t mask_before;
 static int loading;
 
@@ -103,7 +104,7 @@ static void call_programs(int i, int signum, siginfo_t *info, void *context) {
         struct sigaction standard = {.sa_handler = SIG_DFL};
         sigaction(signum, &standard, NULL);
         if (info->si_code <= 0)
-            raise(signum); /* it comes when this handler has returned. A fault comes again by itself */
+            raise(signum); /* it is delivered when this handler has returned. A fault happens again by itself */
         return;
     }
     struct sigaction action = *program;
@@ -169,7 +170,7 @@ static void give_back(void) {
             sigaction(FAULTS[i], &programs[i], NULL);
         sorted[i] = 0;
     }
-    loading = 0; /* another thread may be loading the engine; its mask is not this one's */
+    loading = 0; /* another thread of the parent may have been loading the engine: this one's mask stays as it is */
 }
 
 int goproc_init_faults(void) {

@@ -1,8 +1,8 @@
 /* fork.c - the fork itself, as os.fork() makes it.
  *
- * It is here because the system call must be made on the Python thread that called start(), outside Go: the child would
- * otherwise return into a Go runtime whose threads are gone. What must not be forked is refused, and what os.fork()
- * warns about is warned about. seats.c lists the children, and clone/ has the forks of another kind.
+ * It is in C because the Python thread that called start() must make the system call, outside Go. Otherwise the child
+ * would return into a Go runtime whose threads are gone. As os.fork() does, it refuses to fork in some situations, and
+ * warns of threads. seats.c lists the children. clone/ has siblings.
  */
 #include "process.h"
 
@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #if PY_VERSION_HEX >= 0x030C0000
-/* From 3.12 on os.fork() warns when the process has several threads. The engine's are not the user's and do not count:
- * their state is never used in the child. So only Python's own threads are looked at. A warning that is turned into an
- * exception is dropped until 3.14, and raised from 3.15 on, as by os.fork(): but before the fork, so no child is
- * lost. */
+/* From 3.12 on os.fork() warns when the process has several threads. This gives the same warning, but counts only the
+ * program's Python threads, not those of the engine and of pools: the child never uses the engine. If the program turns
+ * the warning into an exception, that is dropped up to 3.14, and raised from 3.15 on, as by os.fork(). Unlike there, it
+ * is raised before the fork, so no child is lost. */
 static int warn_about_threads(void) {
     PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
     if (!threading)
@@ -26,7 +26,7 @@ static int warn_about_threads(void) {
         PyObject *table = PyObject_GetAttrString(threading, tables[i]);
         PyObject *values = table ? PyMapping_Values(table) : NULL;
         for (Py_ssize_t j = 0; values && j < PyList_GET_SIZE(values); j++)
-            threads += !PyObject_HasAttrString(PyList_GET_ITEM(values, j), "_goproc"); /* a pool's own */
+            threads += !PyObject_HasAttrString(PyList_GET_ITEM(values, j), "_goproc"); /* "_goproc": a pool's own */
         Py_XDECREF(values);
         Py_XDECREF(table);
         if (!values)
@@ -39,7 +39,7 @@ static int warn_about_threads(void) {
                          "This process (pid=%ld) is multi-threaded, use of fork() may lead to deadlocks in the child.",
                          (long)getpid()) < 0) {
         if (PY_VERSION_HEX >= 0x030F0000 || !PyErr_ExceptionMatches(PyExc_DeprecationWarning))
-            return -1; /* also what a signal handler raises */
+            return -1; /* it may also be an exception of a signal handler */
         PyErr_Clear();
     }
     return 0;
@@ -83,8 +83,9 @@ pid_t goproc_fork(pid_t (*make)(void)) {
     PyOS_BeforeFork();
     pid_t pid = make();
     if (pid == 0) {
-        /* The kernel often puts a child on its parent's processor. The parent would wait for the rest of the time
-         * slice, a millisecond or two, while another processor is idle: to go on, and again to get the GIL back. */
+        /* The kernel often puts a child on its parent's processor. While another processor is idle, the parent would
+         * wait for the rest of the child's time slice, a millisecond or two: first to go on, then to get the GIL back.
+         * So the child yields twice. */
         sched_yield();
         PyOS_AfterFork_Child();
         sched_yield();
@@ -127,7 +128,7 @@ static PyObject *fork_sibling(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
     return pid < 0 ? NULL : PyLong_FromLong((long)pid);
 }
 
-static int collecting; /* whether garbage is to be collected again */
+static int collecting; /* whether collect_again() is to turn garbage collection on */
 
 void goproc_put_off_collecting(void) {
     collecting = PyGC_Disable();
@@ -136,7 +137,7 @@ void goproc_put_off_collecting(void) {
 PyDoc_STRVAR(put_off_collecting_doc,
              "put_off_collecting() -> None\n\n"
              "In a forked child: collect no garbage until collect_again(), that is, until the process's own code runs. "
-             "What\nwould be looked at, and copied by that, is old.");
+             "A\ncollection would write to the pages of old objects, and so copy them.");
 
 static PyObject *fork_put_off_collecting(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     goproc_put_off_collecting();
@@ -144,7 +145,7 @@ static PyObject *fork_put_off_collecting(PyObject *Py_UNUSED(module), PyObject *
 }
 
 PyDoc_STRVAR(collect_again_doc, "collect_again() -> None\n\n"
-                                "Let the collector be as it was before put_off_collecting().");
+                                "Collect garbage again, if it was collected before put_off_collecting().");
 
 static PyObject *fork_collect_again(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     if (collecting)

@@ -46,30 +46,30 @@ enum {
     GOPROC_KIND_RETRIED,
 };
 
-/* EXTENT: the payload is a goproc_extent. KEEP, of a task's: the worker copies what lies there, and does not free
- * it. */
+/* EXTENT: the payload is a goproc_extent. KEEP, of a task: the worker copies what lies in the extent, and does not free
+ * the extent. */
 enum { GOPROC_FLAG_EXTENT = 1, GOPROC_FLAG_KEEP = 2 };
 
-/* No job's number; see core/ring/layout.go. */
+/* The number of no job; see core/ring/layout.go. */
 #define GOPROC_NO_JOB UINT64_MAX
 
 /* The pool's page. */
 typedef struct {
     uint8_t reserved[64];
-    _Atomic uint32_t waiting;    /* GOPROC_WAITING_* bits, set by who sleeps in the parent */
-    _Atomic uint32_t doorbell;   /* a futex, which changes with each delivery and each wake */
+    _Atomic uint32_t waiting;    /* GOPROC_WAITING_* bits: who in the parent wants to be woken, and when */
+    _Atomic uint32_t doorbell;   /* a futex for the collector; it changes with each delivery and each wake */
     _Atomic uint32_t spin_ns;    /* how long to spin at most before sleeping */
-    _Atomic uint32_t watch_bell; /* a futex, rung for the thread that looks after results that nobody collects */
-    _Atomic uint32_t pump;       /* a futex, which changes whenever the engine's pump is called */
+    _Atomic uint32_t watch_bell; /* a futex, rung for the pool's own thread while it watches */
+    _Atomic uint32_t pump;       /* a futex for the pump; it changes whenever the pump is called */
 } goproc_control;
 
-/* A worker's page; its rings follow. Each line is written by one side only. */
+/* A worker's page; its rings follow. Each group of words has cache lines of its own. */
 typedef struct {
-    _Atomic uint64_t task_tail; /* the parent's line */
+    _Atomic uint64_t task_tail; /* written by the parent */
     _Atomic uint64_t result_head;
     _Atomic uint32_t stop;
     uint8_t reserved0[44];
-    _Atomic uint64_t task_head; /* the worker's line */
+    _Atomic uint64_t task_head; /* written by the worker */
     _Atomic uint64_t result_tail;
     uint8_t reserved1[48];
     _Atomic uint32_t sleeping; /* GOPROC_SLEEP_*, 0 when awake; whoever clears it rings the bell */
@@ -77,7 +77,7 @@ typedef struct {
     uint8_t reserved2[56];
     _Atomic uint64_t current_job; /* the task that runs */
     _Atomic uint64_t current_index;
-    _Atomic uint64_t started_ns; /* CLOCK_MONOTONIC, 0 when none runs */
+    _Atomic uint64_t started_ns; /* when it began (CLOCK_MONOTONIC); 0 when no task runs */
 } goproc_slot;
 
 /* A frame's header. The payload follows; frames begin at multiples of eight and do not wrap. */
@@ -87,7 +87,7 @@ typedef struct {
     uint16_t flags;
     uint64_t job;
     uint64_t index;         /* of the payload's task number 0 */
-    _Atomic uint32_t claim; /* of a result: how many tasks it answers, this and those that follow */
+    _Atomic uint32_t claim; /* of a task: the claim word; of a result: how many tasks it answers, from index on */
     uint32_t busy_us;       /* of a result: how long the task took */
 } goproc_frame;
 
@@ -98,17 +98,19 @@ typedef struct {
     uint64_t serial; /* tells uses of the same extent apart */
 } goproc_extent;
 
-/* What an extent begins with; the payload follows. Who holds the extent writes to all but keep. */
+/* What an extent begins with; the payload follows. Only the producer writes keep. The others are written by whoever
+ * holds the extent. */
 typedef struct {
-    _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; GOPROC_GIVING: see there */
+    _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; or GOPROC_GIVING | who */
     uint64_t filled;          /* how many bytes have memory, counted from the header's beginning */
     _Atomic uint64_t used_ns; /* when it was taken or freed last, CLOCK_MONOTONIC */
     _Atomic uint64_t holder;  /* the serial of the worker that looks into it, 0 for none */
-    _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use; its producer's */
+    _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use */
     uint8_t reserved[28];
 } goproc_extent_header;
 
-/* An owner: the one whose serial is in the other bits (0: the parent) gives the memory of the free extent back. */
+/* A bit of owner: somebody gives the memory of the free extent back just now. The other bits are the serial of the
+ * worker that does so, 0 for the parent. */
 #define GOPROC_GIVING (UINT64_C(1) << 63)
 
 /* Extents begin here; each producer has a range of its own, numbered from 0 (the parent's). */

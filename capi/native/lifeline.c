@@ -1,9 +1,9 @@
 /* lifeline.c - the lifeline: how a child learns that its parent is gone.
  *
  * It is a pipe that nothing is ever written to. Only the parent has the write end: executed programs do not inherit it,
- * and forked children close it. So the read end, which children have, comes to its end exactly when the parent is gone,
- * however it has ended. A daemon and a pool's worker are then killed, by the kernel, or by a thread where that is not
- * to be had (watch.c).
+ * and forked children close it. So the kernel closes the write end exactly when the parent is gone, however it has
+ * ended. The children have the read end, which is at end of file from then on. A daemon, or a pool's worker, is killed
+ * at that moment: by the kernel, or, where that is not possible, by a thread (watch.c).
  */
 #include "process.h"
 
@@ -14,13 +14,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* This process's own, for its children. */
+/* The lifeline that this process has made for its children. */
 static struct {
     int read, write;
-    uint32_t mark; /* of both: 0 if there is none */
+    uint32_t mark; /* of both ends: 0 if there is no lifeline */
 } lifeline;
 
-/* In a forked child: it is its parent's. */
+/* In a forked child: closes the lifeline, which is its parent's. */
 static void let_go(void) {
     if (lifeline.mark) {
         goproc_close_marked(lifeline.read, lifeline.mark);
@@ -34,7 +34,7 @@ int goproc_make_lifeline(void) {
     if (lifeline.mark) {
         if (goproc_mark(lifeline.write) == lifeline.mark && goproc_mark(lifeline.read) == lifeline.mark)
             return 0;
-        /* The write end stays: it keeps those who have the other one. */
+        /* The write end stays open, if it is still this: children that have the other end live on. */
         goproc_close_marked(lifeline.read, lifeline.mark);
         lifeline.mark = 0;
     }
@@ -61,7 +61,7 @@ int goproc_watched_lifeline(void) {
 PyDoc_STRVAR(
     duplicate_lifeline_doc,
     "duplicate_lifeline() -> int\n\n"
-    "A new descriptor of the read end of this process's lifeline, a pipe that comes to its end when this process "
+    "A new descriptor of the read end of this process's lifeline: a pipe that is at end of file when this process "
     "is\ngone. The caller closes it. Raises OSError.");
 
 static PyObject *lifeline_duplicate(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
@@ -73,8 +73,8 @@ static PyObject *lifeline_duplicate(PyObject *Py_UNUSED(module), PyObject *Py_UN
     return PyLong_FromLong(fd);
 }
 
-/* The owner of the signal belongs to the open file description, which a forked child shares with its siblings: so each
- * child needs one of its own. */
+/* The kernel keeps the owner of the signal (F_SETOWN) in the open file description. All children of a process would
+ * share one description, so each opens its own. */
 int goproc_open_lifeline(int fd) {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -82,8 +82,8 @@ int goproc_open_lifeline(int fd) {
 }
 
 int goproc_arm_lifeline(int own, int signum) {
-    /* The order matters: a parent that dies before O_ASYNC is set is seen by poll(), one that dies after it by the
-     * kernel. */
+    /* The order matters. If the parent dies before O_ASYNC is set, poll() below sees it; if it dies later, the
+     * kernel sends the signal. */
     int flags = fcntl(own, F_GETFL);
     if (flags < 0 || fcntl(own, F_SETOWN, getpid()) < 0 || fcntl(own, F_SETSIG, signum) < 0 ||
         fcntl(own, F_SETFL, flags | O_ASYNC) < 0)
@@ -94,7 +94,7 @@ int goproc_arm_lifeline(int own, int signum) {
     return 0;
 }
 
-/* Where neither the kernel nor a thread can do it, the process is not: multiprocessing's daemons are not either. */
+/* Where neither the kernel nor a thread can kill it, the process lives on, as multiprocessing's daemons do. */
 void goproc_end_with_parent(int own, int armable) {
     if (!armable || goproc_arm_lifeline(own, SIGKILL) < 0)
         (void)goproc_watch_lifeline(own);
@@ -102,8 +102,8 @@ void goproc_end_with_parent(int own, int armable) {
 
 int goproc_child_lifeline(int *armed) {
     int own = goproc_open_lifeline(lifeline.read);
-    /* There may be no /proc; and this process may have changed its user since it made the lifeline, which belongs to
-     * the old user. */
+    /* There may be no /proc. Or this process may have changed its user since it made the lifeline, which belongs to
+     * the old user. Then a duplicate must do. */
     if (own < 0 && errno != EMFILE && errno != ENFILE) {
         *armed = 0;
         return goproc_watched_lifeline();

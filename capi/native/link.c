@@ -1,7 +1,7 @@
-/* link.c - the link to the engine: which one this process has, and what of it a forked child must let go.
+/* link.c - the link to the engine: whether this process has one, and what of its parent's a forked child gives up.
  *
- * python/goproc/_common/engine.py loads the engine, and attaches it here. It is found again by its symbols, which the
- * other files ask for.
+ * python/goproc/_common/engine.py loads the engine, and attaches it here. The other files ask for the addresses of its
+ * functions.
  *
  * A forked child inherits the memory and descriptors of its parent's engine, but not the threads. A pthread_atfork
  * handler closes the descriptors, and marks the engine as inherited; then it runs the hooks of the other files. Python
@@ -86,8 +86,8 @@ static PyObject *link_save_limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUS
 }
 
 PyDoc_STRVAR(hold_signals_doc, "hold_signals() -> None\n\n"
-                               "Block all signals in the thread that is about to load the engine, for the engine's "
-                               "threads.\nattach() gives back those that the engine takes. See faults.c.");
+                               "Block all signals in the thread that is about to load the engine: the engine's threads "
+                               "inherit that.\nattach() gives back the signals that the engine takes. See faults.c.");
 
 static PyObject *link_hold_signals(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     goproc_hold_signals();
@@ -116,10 +116,11 @@ int goproc_offer_seats(goproc_seats *seats) {
     return engine_state == GOPROC_ENGINE_LIVE && share_seats(seats) < 0 ? -1 : 0;
 }
 
-/* At the very end of the interpreter, when no Python can run any more: exit functions, and the destructors of what
- * modules hold, may need the engine. An exit function of its own could not be the last one: Python runs those that have
- * been registered earlier, as in a program that imports multiprocessing late, after it. A forked child's engine is not
- * its own, and os._exit() leaves it to the kernel, which closes the sockets that its servers live by. */
+/* Runs at the very end of the interpreter, when no Python can run any more: exit functions of the program, and
+ * destructors of objects that modules hold, may need the engine until then. An exit function could not do this. Python
+ * would run exit functions that the program had registered earlier after it, as in a program that imports
+ * multiprocessing late. A forked child does not close its parent's engine. A process that ends by os._exit() does not
+ * come here: the kernel closes its sockets, and its servers end with them. */
 static void close_at_end(void) {
     if (engine_state == GOPROC_ENGINE_LIVE)
         close_engine();
@@ -142,8 +143,8 @@ static PyObject *link_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
     goproc_fd_register_fn fd_register = GOPROC_FIND(handle, goproc_fd_register);
     if (!abi_version || !fd_register)
         return PyErr_Format(PyExc_ImportError, "%R is not a goproc engine", arg);
-    /* A Go library is initialised by a thread of its own; the first call waits for it. Only then has the limit been
-     * changed. */
+    /* A thread of the Go runtime initialises the library, and the first call waits until it has done so. Only then
+     * has the limit been changed. */
     int32_t version = abi_version();
     restore_limits();
     goproc_restore_signals((void *)abi_version);
@@ -169,8 +170,8 @@ static PyObject *link_attach(PyObject *Py_UNUSED(module), PyObject *arg) {
 
 PyDoc_STRVAR(mend_runtime_doc,
              "mend_runtime() -> None\n\n"
-             "Before a call of the engine: open what the Go runtime cannot do without, should the program "
-             "have closed it.");
+             "To be called before the engine is: opens the descriptors of the Go runtime anew, if the program has\n"
+             "closed them.");
 
 static PyObject *link_mend_runtime(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     goproc_mend_runtime();
@@ -180,7 +181,7 @@ static PyObject *link_mend_runtime(PyObject *Py_UNUSED(module), PyObject *Py_UNU
 extern char **environ;
 
 PyDoc_STRVAR(environment_doc, "environment() -> list[bytes]\n\n"
-                              "What execv() passes to a program now, as NAME=value.");
+                              "The variables that execv() would pass to a program now, as NAME=value.");
 
 static PyObject *link_environment(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     PyObject *list = PyList_New(0);

@@ -17,7 +17,7 @@ void goproc_raise_errno(const char *call, const char *purpose) {
     Py_XDECREF(arguments);
 }
 
-/* link.c comes first: the others have it call them in forked children. */
+/* link.c comes first: the others register hooks with it, which it calls in forked children. */
 static int add_parts(PyObject *module) {
     if (goproc_init_link(module) < 0 || goproc_init_descriptors(module) < 0 || goproc_init_fork(module) < 0 ||
         goproc_init_lifeline(module) < 0 || goproc_init_sentinel(module) < 0 || goproc_init_seats(module) < 0 ||

@@ -4,12 +4,12 @@
  * it too, and through it reaches the engine (see ../goproc.h), when one is loaded.
  *
  *   module.c   the module itself
- *   link.c     the link to the engine, and what a forked child lets go
+ *   link.c     the link to the engine, and what a forked child gives up of its parent's
  *   start.c    starting the engine's Go runtime, and keeping it out of forked children
  *   fork.c     the fork, as os.fork() makes it
  *   lifeline.c how a child learns that its parent is gone
  *   watch.c    ending a process whose parent is gone, where the kernel cannot do that
- *   sentinel.c what tells that a child has ended: pidfds and tethers
+ *   sentinel.c pidfds and tethers, which tell that a child has ended
  *   seats.c    forked children, in seats
  *   wait.c     waiting for a descriptor, and for a child
  *   process.h  what these files share, from link.c on
@@ -17,15 +17,15 @@
  *   runtime.c  the descriptors of the Go runtime
  *   channel.c  a worker's end of a pool
  *   port.c, port_collect.c  the parent's end of a pool
- *   signals.c  what a Python signal handler that raises cannot break
- *   faults.c   the signals that the Go runtime takes: who gets which
- *   rights.c   a fingerprint of rights, for a fork that is older than the worker it is for
+ *   signals.c  steps that a Python signal handler cannot interrupt by raising
+ *   faults.c   the signals that the Go runtime takes, and how the program gets them back
+ *   rights.c   a fingerprint of rights, for workers that were forked ahead
  *   title.c    what ps and top show of a helper process
  *   layout.h   the memory that a pool shares with its workers
  *   wake.h     futexes, and spinning before sleeping
  *
- *   clone/     forks that are children of their parent's parent: clone/README.md
- *     sibling.c  the fork
+ *   clone/     siblings, forks that are children of their parent's parent: clone/README.md
+ *     sibling.c  the fork of a sibling
  *     nursery.c  one fork of the main program, from which a pool's workers are cloned
  *   payload/   large tasks and results
  *     arena.c, arena_give.c, arena_fork.c  extents, for payloads that do not fit into a ring
@@ -43,7 +43,7 @@
 
 /* The values of goproc_engine_state(). */
 enum {
-    GOPROC_ENGINE_NONE = 0,      /* no engine has been attached in this process or in one that it was forked from */
+    GOPROC_ENGINE_NONE = 0,      /* no engine has been attached, in this process or in a process it was forked from */
     GOPROC_ENGINE_LIVE = 1,      /* this process attached an engine: its calls may be made */
     GOPROC_ENGINE_INHERITED = 2, /* an engine was attached before the fork that made this process: it is dead, and
                                     calling it would block for ever */
@@ -59,16 +59,16 @@ void *goproc_symbol(const char *name);
 /* The same for a function of goproc.h, as a pointer of its type. */
 #define GOPROC_SYMBOL(name) ((name##_fn)goproc_symbol(#name))
 
-/* Arranges for hook to run in every forked child (goproc's and os.fork()'s), after the engine's descriptors have been
- * closed and the engine has been marked as inherited. It runs inside fork(): only async-signal-safe calls are allowed.
- * A hook that is there already is not added again. Returns 0, or -1 with an exception set when the table is full. */
+/* Has hook called in every forked child (goproc's and os.fork()'s), after the engine's descriptors have been closed and
+ * the engine has been marked as inherited. It is called inside fork(), so it may make only async-signal-safe calls. The
+ * same hook is not added twice. Returns 0, or -1 with an exception set when the table is full. */
 typedef void (*goproc_child_hook)(void);
 int goproc_on_fork_child(goproc_child_hook hook);
 
-/* Forks the calling process, which must have one thread, so that the child is a child of the caller's parent. Returns
- * as fork() does. The kernel puts the child's pid into *pid_word, in the caller's memory and if that is not NULL,
- * before the child runs. No handlers of pthread_atfork() run. -1 with errno ENOSYS where it cannot be done, which
- * goproc_can_fork_sibling() tells beforehand. */
+/* Forks a sibling: a child of the caller's parent. The calling process must have one thread. Returns the same as
+ * fork(). If pid_word is not NULL, the kernel writes the child's pid there, in the caller's memory, before the child
+ * runs. No handlers of pthread_atfork() run. Where siblings cannot be forked, it returns -1 with errno ENOSYS;
+ * goproc_can_fork_sibling() tells that beforehand. */
 pid_t goproc_fork_sibling(int *pid_word);
 int goproc_can_fork_sibling(void);
 
@@ -78,17 +78,20 @@ void goproc_raise_errno(const char *call, const char *purpose);
 
 /* See descriptors.c.
  *
- * goproc_close_marked: close the descriptor if its mark is still that one. Returns whether it has been closed.
- * goproc_move_above_streams: move a descriptor whose number is below 3, for these are the standard streams in a child.
- * goproc_move_up: move it to a number that programs rarely reach, if possible.
- * The last two return the new number. If they fail they close the descriptor, and return -1 with errno set. -1 stays
- * -1. */
+ * goproc_close_marked: close the descriptor if it still has the mark. Returns whether it has been closed.
+ * goproc_move_above_streams: if the descriptor's number is below 3, move it up: these are the standard streams in a
+ * child.
+ * goproc_move_up: move the descriptor to a number that programs rarely reach, if possible.
+ * The last two return the new number. If they fail, they close the descriptor, and return -1 with errno set. If fd is
+ * -1, they return -1. */
 int goproc_close_marked(int fd, uint32_t mark);
 int goproc_move_above_streams(int fd);
 int goproc_move_up(int fd);
 
-/* The descriptors of the Go runtime: see runtime.c. goproc_mend_runtime opens them anew if they are closed. It is
- * called before Go is entered. */
+/* The descriptors of the Go runtime: see runtime.c.
+ *
+ * goproc_know_runtime: note where the engine has their numbers. NULL: there is no engine.
+ * goproc_mend_runtime: open them anew if they are closed. It is called before a call enters Go. */
 void goproc_know_runtime(const int32_t *fds);
 void goproc_mend_runtime(void);
 
@@ -102,12 +105,15 @@ void goproc_hold_signals(void);
 void goproc_release_signals(void);
 void goproc_restore_signals(void *of_the_engine);
 
-/* title.c: have ps and top show a title, of a helper process; and the command line again, of what becomes the user's. */
+/* See title.c.
+ *
+ * goproc_take_title: have ps and top show a title for this process, a helper.
+ * goproc_give_title_back: have them show the command line again, because this process becomes the user's. */
 void goproc_take_title(const char *text);
 void goproc_give_title_back(void);
 
-/* Add a part's methods and types to the module (0, or -1 with an exception set). A part that is not linked in is left
- * out. */
+/* Each adds the methods and types of one file to the module. Returns 0, or -1 with an exception set. The weak ones are
+ * NULL if their files are not linked in. */
 int goproc_init_link(PyObject *module);
 int goproc_init_descriptors(PyObject *module);
 int goproc_init_fork(PyObject *module);

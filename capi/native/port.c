@@ -7,9 +7,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* A result that is kept keeps its worker from using warm memory again, and filling fresh shared memory takes longer
- * than a copy: so this is for programs that drop results as they come, or keep a few. It does not count for results
- * whose extents are given back when they are freed: copying those gains nothing. */
+/* How many bytes of results may lie in their extents instead of being copied out. While the program keeps such a
+ * result, its worker cannot use the memory of the extent again, and must fill fresh memory, which takes longer than
+ * a copy. So this pays for programs that drop results as they come, or keep a few. It does not hold for results
+ * whose extents are given back when they are freed anyway: to copy those gains nothing. */
 enum { MOST_PLACED = 256 << 20 };
 
 static goproc_port *open_ports;
@@ -27,7 +28,7 @@ static void delist(goproc_port *self) {
         }
 }
 
-/* Runs in every forked child: else the memory of its parent's pools would be kept for as long as the child lives. */
+/* Runs in every forked child. Without it, the memory of the parent's pools would be kept as long as the child lives. */
 static void abandon_inherited(void) {
     for (goproc_port *port = open_ports; port != NULL; port = port->next) {
         goproc_arena_abandon(&port->in);
@@ -79,7 +80,7 @@ static PyObject *port_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     self->in.most_placed = MOST_PLACED;
     self->in.most_idle = GOPROC_MOST_IDLE;
     enlist(self);
-    self->spinner.budget_ns = 0; /* at first: as for the workers, which are coming up */
+    self->spinner.budget_ns = 0; /* at first no spin: the workers are coming up, and need the processors */
     return (PyObject *)self;
 failed:
     Py_DECREF(self);
@@ -111,7 +112,7 @@ static void port_dealloc(PyObject *object) {
     Py_TYPE(object)->tp_free(object);
 }
 
-/* What a look costs is much for a single call: so it is taken at most once in a millisecond. */
+/* goproc_mend_runtime() takes long, compared with a single call. So it is called at most once in a millisecond. */
 static void mend_runtime(void) {
     static uint64_t next;
     uint64_t now = goproc_now_ns();
@@ -160,8 +161,8 @@ PyDoc_STRVAR(
     submit_doc,
     "submit(job, index, stream, buffers=None, count=1)\n--\n\n"
     "Hand a task to the pool; never waits. Returns whether to collect soon: a worker has ended.\n\n"
-    "stream is the pickled call and buffers are the buffers that pickling left out of it. count greater than 1\n"
-    "makes it a batch: that many calls, which have index and those that follow. Raises ValueError when the\n"
+    "stream is the pickled task, and buffers are the buffers that pickling left out of it. If count is greater\n"
+    "than 1, stream is a batch of that many tasks, with the indices from index on. Raises ValueError when the\n"
     "pool is closed, MemoryError when there is no memory for a large payload.");
 
 static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t count) {
@@ -194,10 +195,9 @@ static PyObject *port_submit(PyObject *object, PyObject *const *args, Py_ssize_t
     return result < 0 ? NULL : PyBool_FromLong(result);
 }
 
-PyDoc_STRVAR(forget_doc,
-             "forget(serial)\n--\n\n"
-             "Give back the memory of the worker of that serial, which has ended, and whose results have been\n"
-             "collected.");
+PyDoc_STRVAR(forget_doc, "forget(serial)\n--\n\n"
+                         "Give back the memory of the worker of that serial. It has ended, and its results have been\n"
+                         "collected.");
 
 static PyObject *port_forget(PyObject *object, PyObject *argument) {
     goproc_port *self = (goproc_port *)object;
@@ -212,7 +212,7 @@ static PyObject *port_forget(PyObject *object, PyObject *argument) {
 }
 
 PyDoc_STRVAR(close_doc, "close()\n--\n\n"
-                        "Give the memory back. Objects that look into it keep theirs.");
+                        "Give the memory back, except what objects of the program still look into.");
 
 static PyObject *port_close(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -255,8 +255,8 @@ static PyGetSetDef port_attributes[] = {
 static PyTypeObject PortType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Port",
     .tp_doc = PyDoc_STR("Port(number, memory_fd)\n--\n\n"
-                        "The parent's end of the engine's pool of that number. It owns the descriptor, of the pool's\n"
-                        "memory. The engine must have been attached."),
+                        "The parent's end of the engine's pool of that number. It owns memory_fd, the descriptor of\n"
+                        "the pool's memory. The engine must have been attached."),
     .tp_basicsize = sizeof(goproc_port),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = port_new,

@@ -1,10 +1,10 @@
-/* port.h - the parent's end of a pool: it hands tasks to the engine and takes what has completed.
+/* port.h - the parent's end of a pool: it hands tasks to the engine, and collects completions.
  *
- * The engine's calls are made inline on the calling Python thread. Only waiting happens here, so that it releases the
- * GIL, and that signal handlers run.
+ * The engine is called inline, on the calling Python thread, and its calls never wait. Waiting is done here: without
+ * the GIL, and so that signal handlers run.
  *
  *   port.c          the object: making and closing it; handing tasks to the engine
- *   port_collect.c  taking what has completed, and waiting for it
+ *   port_collect.c  collecting completions, and waiting for them
  */
 #ifndef GOPROC_PORT_H
 #define GOPROC_PORT_H
@@ -29,27 +29,27 @@ typedef struct goproc_port {
     goproc_spinner spinner;
     goproc_arena out, in;
     uint8_t *buffer;
-    int woken;                    /* by wake(): collect() returns at once */
-    PyObject *posted;             /* by post(): a list of what collect() is to give to take */
-    unsigned long long collected; /* how many bytes of completions have been */
-    int full;                     /* whether the last look had no room for more, if there was more */
+    int woken;                    /* set by wake(): collect() returns at once */
+    PyObject *posted;             /* a list of the items that post() was given, which collect() is to give to take */
+    unsigned long long collected; /* how many bytes of completions have been collected */
+    int full;                     /* whether the buffer was full at the last look, so that there may be more */
     _Atomic unsigned calls;       /* how often collect() has looked */
-    _Atomic uint32_t drained;     /* what the doorbell was when nothing was left to be collected */
+    _Atomic uint32_t drained;     /* the value of the doorbell when nothing was left to be collected */
     _Atomic int waiters;          /* how many threads wait in collect() */
-    _Atomic int roused;           /* by rouse(): watch() returns at once */
-    int busy; /* how many calls may be without the GIL: only the last of them gives the memory back */
+    _Atomic int roused;           /* set by rouse(): watch() returns at once */
+    int busy; /* how many calls may have released the GIL; if the port is closed, the last of them frees the memory */
     int closed;
     unsigned fork_depth;
 } goproc_port;
 
-/* Checks that the port may be used, before a call of the engine. Returns 0, or -1 with an exception set when it is
- * closed, or the parent process's. */
+/* Checks that the port may be used, before a call of the engine. Returns 0. If the port is closed, or belongs to the
+ * parent process, it returns -1 with an exception set. */
 int goproc_port_check(goproc_port *self);
 
-/* Frees what the port has, as soon as no thread uses it. */
+/* Closes the port, and frees its memory if no thread uses it. If one does, that thread calls this again. */
 void goproc_port_release(goproc_port *self);
 
-/* Raises what a negative result of an engine's call means. Returns NULL. */
+/* Raises the exception for the negative result of a call of the engine. Returns NULL. */
 PyObject *goproc_port_raise(goproc_port *self, int64_t result);
 
 /* The methods of port_collect.c, and their texts. */

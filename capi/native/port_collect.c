@@ -1,7 +1,7 @@
-/* port_collect.c - the parent's end of a pool: it takes what has completed, and waits for it; see port.h.
+/* port_collect.c - the parent's end of a pool: collecting completions, and waiting for them; see port.h.
  *
- * A thread that wants a result collects for all. While none does, a thread of the pool's own watches: it costs nothing
- * as long as others collect.
+ * A thread that wants a result becomes the collector, for all threads. While there is none, the pool's own thread
+ * watches. It costs nothing as long as others collect.
  */
 #define _GNU_SOURCE
 #include "port.h"
@@ -9,10 +9,10 @@
 #include <string.h>
 
 enum {
-    /* A signal that arrives just before a sleep does not end it: so no sleep is longer than this. */
+    /* The longest sleep. A signal that arrives just before a sleep does not end it, and would wait for its handler. */
     SLEEP_NS = 200000000,
-    /* How long what has been delivered may wait for a thread that wants it, before the pool's own thread collects it. A
-     * thread that takes results one after the other is back within that; nobody notices that it takes so long. */
+    /* How long a result waits for a thread that wants it, before the pool's own thread collects it. A thread that takes
+     * results one after the other comes back within that time. If none comes, the delay does not matter. */
     PATIENCE_NS = 10000000,
 };
 
@@ -25,7 +25,7 @@ static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
     if (frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
         payload = goproc_payload_unpack(&self->in, bytes, size, frame->flags);
         if (payload == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
-            PyObject *type, *value, *traceback; /* it is this task's failure, not the collector's */
+            PyObject *type, *value, *traceback; /* the error becomes this task's outcome; the collector goes on */
             PyErr_Fetch(&type, &value, &traceback);
             PyErr_NormalizeException(&type, &value, &traceback);
             Py_XDECREF(type);
@@ -65,7 +65,7 @@ static PyObject *completions(goproc_port *self, int64_t used) {
     return list;
 }
 
-/* Waits until a worker or the engine rings after the doorbell was seen. Runs without the GIL. */
+/* Waits until the doorbell, which had the value seen, has been rung, at most ns nanoseconds. Runs without the GIL. */
 static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
     goproc_control *control = self->control;
     uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
@@ -78,8 +78,7 @@ static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
     goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
 }
 
-/* Reads a timeout in seconds, of which there may be none: then *seconds stays as it is. Returns 0, or -1 with an
- * exception set. */
+/* Reads a timeout in seconds. If it is None, *seconds stays as it is. Returns 0, or -1 with an exception set. */
 static int read_timeout(PyObject *argument, double *seconds) {
     if (argument == Py_None)
         return 0;
@@ -93,11 +92,11 @@ static int read_timeout(PyObject *argument, double *seconds) {
 const char goproc_port_collect_doc[] = PyDoc_STR(
     "collect(timeout=None, take=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
-    "take, a method in C, is called with what is returned: no signal handler runs before that.\n"
-    "Returns a list of (job, index, kind, payload), empty when the time was over: of kind RESULT or FAILURE, with\n"
-    "bytes, (stream, buffers), or an exception when the memory could not be read; or of a kind that the\n"
-    "engine made, with what core/ring/layout.go says of it, as bytes. The list is empty, too, after wake(), and when\n"
-    "the port is closed. Signal handlers run while it waits.");
+    "Returns a list of (job, index, kind, payload). It is empty when the time was over, after wake(), and when the\n"
+    "port is closed. If kind is RESULT or FAILURE, payload is bytes, or (stream, buffers), or an exception when the\n"
+    "memory could not be read. Otherwise the engine has made the completion, and payload is what core/ring/layout.go\n"
+    "says of the kind, as bytes. take, a method in C, is called with the list before any signal handler can run.\n"
+    "Signal handlers run while collect() waits.");
 
 PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_port *self = (goproc_port *)object;
@@ -109,7 +108,7 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     if (count >= 1 && read_timeout(args[0], &timeout) < 0)
         return NULL;
     if (self->closed && self->fork_depth == goproc_fork_depth)
-        return PyList_New(0); /* by a signal handler, just before this call: nothing will come any more */
+        return PyList_New(0); /* a signal handler has closed it just before this call: nothing will come any more */
     if (goproc_port_check(self) < 0)
         return NULL;
     PyObject *result = NULL;
@@ -175,11 +174,12 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
             goproc_port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
         int failed = PyErr_CheckSignals() < 0;
         if (!failed && self->closed && self->fork_depth == goproc_fork_depth) {
-            result = PyList_New(0); /* likewise */
+            result = PyList_New(0); /* closed meanwhile: nothing will come any more */
             break;
         }
         if (failed || goproc_port_check(self) < 0) {
-            /* What ended the wait may have been a worker's call for more to do, made to this thread alone. */
+            /* A worker that has no task left may have ended the wait, and may have called nobody else. So move tasks
+             * on. */
             self->collect(self->number, self->buffer, 0);
             break;
         }
@@ -200,7 +200,7 @@ PyObject *goproc_port_unseen(PyObject *object, PyObject *unused) {
     return bytes < 0 ? goproc_port_raise(self, bytes) : PyLong_FromLongLong(bytes);
 }
 
-/* See watch(). Returns whether there is something to collect. Runs without the GIL. */
+/* The wait of watch(). Returns whether there is something to collect. Runs without the GIL. */
 static int watch(goproc_port *self, uint64_t deadline) {
     goproc_control *control = self->control;
     for (;;) {
@@ -210,7 +210,8 @@ static int watch(goproc_port *self, uint64_t deadline) {
             uint64_t now = goproc_now_ns();
             ns = now < deadline ? (int64_t)(deadline - now) : 0;
         }
-        /* Who delivers changes the doorbell, and then looks whether anybody watches; here it is the other way round. */
+        /* A worker that delivers changes the doorbell, and then reads whether anybody watches. Here it is written first
+         * that this thread watches, and then the doorbell is read. So no delivery is missed. */
         atomic_fetch_or(&control->waiting, GOPROC_WAITING_WATCH);
         if (!atomic_load(&self->roused) && atomic_load(&control->doorbell) == atomic_load(&self->drained) && ns != 0)
             goproc_futex_wait(&control->watch_bell, bell, ns);
@@ -229,9 +230,9 @@ static int watch(goproc_port *self, uint64_t deadline) {
 
 const char goproc_port_watch_doc[] =
     PyDoc_STR("watch(timeout=None)\n--\n\n"
-              "Wait until something has completed that no thread waits for, and has not been collected soon.\n\n"
-              "Returns whether there is something to collect: false after rouse(), or timeout seconds. Costs nothing\n"
-              "while a thread waits in collect(). No signal handler runs: it is for a thread of the pool's own.");
+              "Wait until there is a completion for which no thread waits, and that none has collected in 10 ms.\n\n"
+              "Returns True then, and False after rouse(), or after timeout seconds. Costs nothing while a thread\n"
+              "waits in collect(). It is for the pool's own thread, so no signal handler runs meanwhile.");
 
 PyObject *goproc_port_watch(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_port *self = (goproc_port *)object;
@@ -257,7 +258,7 @@ PyObject *goproc_port_watch(PyObject *object, PyObject *const *args, Py_ssize_t 
 }
 
 const char goproc_port_rouse_doc[] = PyDoc_STR("rouse()\n--\n\n"
-                                               "Have watch() return at once, the one that waits or the next one.");
+                                               "Have the watch() that waits, or else the next one, return at once.");
 
 PyObject *goproc_port_rouse(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -271,7 +272,7 @@ PyObject *goproc_port_rouse(PyObject *object, PyObject *unused) {
 }
 
 const char goproc_port_wake_doc[] = PyDoc_STR("wake()\n--\n\n"
-                                              "Have collect() return at once, the one that waits or the next one.");
+                                              "Have the collect() that waits, or else the next one, return at once.");
 
 PyObject *goproc_port_wake(PyObject *object, PyObject *unused) {
     (void)unused;
@@ -286,8 +287,9 @@ PyObject *goproc_port_wake(PyObject *object, PyObject *unused) {
 
 const char goproc_port_post_doc[] =
     PyDoc_STR("post(item)\n--\n\n"
-              "Have collect() give the item to take, as one that has completed, and wake who collects or watches.\n\n"
-              "It takes no lock and runs no Python code: for a weak reference, as what is called at the end.");
+              "Have collect() give the item to take, as if it were a completion, and wake the thread that collects or\n"
+              "watches.\n\n"
+              "It takes no lock and runs no Python code, so it can be the callback of a weak reference.");
 
 PyObject *goproc_port_post(PyObject *object, PyObject *item) {
     goproc_port *self = (goproc_port *)object;

@@ -1,11 +1,12 @@
-/* rights.c - a fingerprint of the rights that a forked child has from the calling thread.
+/* rights.c - a fingerprint of the rights that a forked child would have from the calling thread.
  *
- * A pool's workers may come from a fork that was made earlier (clone/nursery.c). They must not have rights that the
- * program has given up since, so crew.py compares fingerprints. One is made for each such worker, from system calls and
- * few files. The comparison for servers, core/sys/circumstances.go, is more thorough and takes several times as long.
+ * A pool's workers may be clones of a template that was forked earlier (clone/nursery.c). They must not have rights
+ * that the program has given up since. So nursery.py compares the fingerprint of now with that of the fork, for each
+ * worker. It is made from system calls and few files. The comparison for servers, core/sys/circumstances.go, is more
+ * thorough and takes several times as long.
  *
- * Limits: seccomp filters are only counted, and only the first Landlock domain is seen. Threads of the program differ
- * in these only if they have entered them one by one.
+ * Limits: seccomp filters are only counted, and only the first Landlock domain is seen. So two threads are not told
+ * apart if each has added as many filters of its own, or has entered a domain of its own.
  */
 #include "native.h"
 
@@ -89,7 +90,7 @@ static hash add_calls(hash h) {
     h = add_number(h, syscall(SYS_personality, 0xffffffffUL));
     h = add_number(h, prctl(PR_GET_SECUREBITS, 0, 0, 0, 0));
     h = add_number(h, prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0));
-    /* Whether this thread may look into the parent: not once it has entered a Landlock domain. */
+    /* Whether this thread may look into the parent process: it may not once it has entered a Landlock domain. */
     void *head;
     size_t size;
     return add_number(h, syscall(SYS_get_robust_list, getppid(), &head, &size));
@@ -97,9 +98,9 @@ static hash add_calls(hash h) {
 
 PyDoc_STRVAR(rights_doc,
              "rights() -> int | None\n\n"
-             "A fingerprint of what a forked child has from the calling thread: credentials, capabilities, "
-             "seccomp filters,\nnamespaces, control group, scheduling, limits and the like; None where /proc "
-             "does not show it. Only compare it.");
+             "A fingerprint of what a forked child would have from the calling thread: credentials, capabilities, "
+             "seccomp filters,\nnamespaces, control group, scheduling, limits and the like. Only compare it. None "
+             "where there is no /proc.");
 
 static PyObject *rights(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     char content[8192];

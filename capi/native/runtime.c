@@ -1,4 +1,5 @@
-/* runtime.c - the descriptors of the Go runtime, before it is entered: see core/sys/netpoll.go. */
+/* runtime.c - the descriptors of the Go runtime: before a call enters Go, lost ones are opened anew. The comment in
+ * core/sys/netpoll.go says why. */
 #define _GNU_SOURCE
 #include "native.h"
 
@@ -14,8 +15,8 @@ void goproc_know_runtime(const int32_t *fds) {
     numbers = fds && fds[0] ? fds : NULL;
 }
 
-/* Puts the fresh descriptor at the number. That overwrites what another thread has opened there since the look; but
- * files do not get numbers as high as these by themselves. */
+/* Moves the fresh descriptor to the number. If another thread had opened a file at that number just now, it would be
+ * overwritten. But files do not get numbers as high as these by themselves. */
 static void mend(int number, int fresh) {
     if (fresh >= 0 && fresh != number) {
         dup3(fresh, number, O_CLOEXEC);

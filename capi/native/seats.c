@@ -1,8 +1,8 @@
 /* seats.c - forked children, in seats: starting, signalling and giving them up, and their exit codes.
  *
- * All of that without a call into Go, and without an engine: see goproc.h. One that is loaded later is given the seats,
- * and watches over them; it may adopt a child, and must then be asked. A forked child gives its parent's seats up.
- * wait.c joins.
+ * None of this needs an engine, or a call into Go: see goproc.h. An engine that is loaded later is given the seats, and
+ * watches the children in them. It may adopt a child: from then on it must be asked about that child. A forked child
+ * gives up its parent's seats. wait.c has join().
  */
 #include "process.h"
 
@@ -15,14 +15,14 @@
 #include <unistd.h>
 
 static goproc_seats *seats; /* NULL until this process forks its first child */
-static int some_forgotten;  /* whether a process that ran had been given up when that was last looked at */
+static int some_forgotten;  /* whether there was a running child that had been given up, at the last look */
 
 static int occupied(const goproc_seat *seat) {
     int32_t state = __atomic_load_n(&seat->state, __ATOMIC_ACQUIRE);
     return state == GOPROC_SEAT_RUNNING || state == GOPROC_SEAT_ENDED;
 }
 
-/* In a forked child: the seats are its parent's. */
+/* In a forked child: gives up the seats, which are its parent's. */
 static void let_go(void) {
     if (seats) {
         for (int32_t i = 0; i < seats->highest; i++)
@@ -67,7 +67,7 @@ static void lock_seat(goproc_seat *seat) {
     uint32_t free_lock = 0;
     while (!__atomic_compare_exchange_n(&seat->lock, &free_lock, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         free_lock = 0;
-        sched_yield(); /* the engine is in a system call that does not wait */
+        sched_yield(); /* the engine holds the lock, for a system call that does not wait */
     }
 }
 
@@ -96,7 +96,7 @@ void goproc_watch_seat(goproc_seat *seat, int operation) {
         epoll_ctl(epoll, operation, seat->sentinel, &event);
 }
 
-/* A status that somebody else has taken is unknown: "still running" would make join() wait for ever. */
+/* If somebody else has reaped the child, its status is unknown. With "still running", join() would wait for ever. */
 int goproc_look_at_seat(goproc_seat *seat) {
     if (seat->state != GOPROC_SEAT_RUNNING)
         return 1;
@@ -115,7 +115,7 @@ int goproc_look_at_seat(goproc_seat *seat) {
     return 1;
 }
 
-/* Gives the seat of a child that has ended back. It is locked. */
+/* Gives back the seat of a child that has ended. The seat is locked. */
 static void vacate_seat(goproc_seat *seat) {
     goproc_close_marked(seat->sentinel, seat->mark);
     __atomic_store_n(&seat->state, GOPROC_SEAT_FREE, __ATOMIC_RELEASE);
@@ -140,7 +140,7 @@ static void vacate_forgotten(void) {
 static goproc_seat *free_seat(void) {
     static int32_t next;
     for (int32_t tried = 0; tried < GOPROC_SEAT_COUNT; tried++, next++) {
-        /* The low ones first, so that a child has few to look at. */
+        /* The low numbers first, so that a forked child has few seats to look at. */
         if (next >= GOPROC_SEAT_COUNT || tried == 0)
             next = 0;
         goproc_seat *seat = &seats->seats[next];
@@ -150,8 +150,8 @@ static goproc_seat *free_seat(void) {
     return NULL;
 }
 
-/* Reserves a seat: other threads may run before the fork, and start a process, too. NULL if the engine refuses, or has
- * no seat left, or with an exception set. */
+/* Reserves a seat, because other threads may run before the fork, and start a process, too. Returns NULL if the engine
+ * refuses, or no seat is left; also NULL, with an exception set, after an error. */
 static goproc_seat *reserve_seat(void) {
     if (goproc_has_seats() <= 0)
         return NULL;
@@ -182,7 +182,8 @@ static int note_child(PyObject *record, long long id, pid_t pid, int sentinel) {
     return failed ? -1 : 0;
 }
 
-/* A number that is given out again was not ours any more: somebody else had waited for that child. */
+/* A new child has this pid. If another child in a seat has the same pid, somebody else must have reaped that one: the
+ * kernel does not use a number again before that. So the status of that child is unknown. */
 static void give_up_number(pid_t pid) {
     for (int32_t i = 0; i < seats->highest; i++) {
         goproc_seat *seat = &seats->seats[i];
@@ -197,8 +198,9 @@ static void give_up_number(pid_t pid) {
     }
 }
 
-/* Gives the child the reserved seat, and notes it. tether_end is the read end of its tether, -1 if it has a pidfd.
- * Returns 0, or -1 with an exception set: then the child has been ended. The reserve is closed. */
+/* Gives the child the reserved seat, and fills in the record. tether_end is the read end of its tether, -1 if it has
+ * a pidfd. reserve is a descriptor, or -1. It is closed, at the latest when the pidfd needs room. Returns 0, or -1
+ * with an exception set: then the child has been ended. */
 static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, PyObject *record) {
     int reaped = 0, sentinel = tether_end >= 0 ? tether_end : goproc_open_pidfd(pid, &reserve, &reaped);
     int error = errno;
@@ -207,7 +209,7 @@ static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, 
     if (sentinel < 0) {
         goproc_end_child(pid);
         leave_seat(seat);
-        goproc_doubt_pidfds(); /* a sandbox may have been set up since */
+        goproc_doubt_pidfds(); /* a sandbox that refuses them may have been set up since */
         errno = error;
         goproc_raise_errno("pidfd_open", "to watch a child process");
         return -1;
@@ -230,7 +232,7 @@ static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, 
     goproc_unlock_seat(seat);
     __atomic_fetch_add(&seats->started, 1, __ATOMIC_RELAXED);
     if (note_child(record, -1 - ((long long)seat->generation * GOPROC_SEAT_COUNT + index), pid, sentinel) < 0) {
-        kill(pid, SIGKILL); /* nobody will know of it */
+        kill(pid, SIGKILL); /* the caller does not get to know of the child */
         lock_seat(seat);
         seat->forgotten = some_forgotten = 1;
         goproc_unlock_seat(seat);
@@ -250,7 +252,7 @@ int goproc_take_on(pid_t pid, PyObject *record) {
 
 PyDoc_STRVAR(take_on_doc,
              "take_on(pid) -> [id, pid, pidfd]\n\n"
-             "Give a child of this process, which nobody waits for, a seat; the descriptor is the seat's.\n\n"
+             "Give a child of this process a seat. Nobody else may wait for it. The seat owns the descriptor.\n\n"
              "Raises OSError when there is no seat or no descriptor left; then the child has been ended.");
 
 static PyObject *seats_take_on(PyObject *Py_UNUSED(module), PyObject *argument) {
@@ -273,9 +275,10 @@ PyDoc_STRVAR(
     "start(daemon, record) -> bool\n\n"
     "Fork a child. record is a list of three: in the parent, it is filled with the child's id, its pid and its\n"
     "sentinel; in the child, with 0, 0 and its descriptor of the lifeline, after put_off_collecting(). A daemonic\n"
-    "child is killed when its parent is gone. False: nothing was done, for the engine refuses, or no seat is left.\n\n"
-    "record is filled before a signal handler can run, so that whatever that raises the child is known. Raises\n"
-    "what fork() raises, and OSError when there is no descriptor left: then there is no child.");
+    "child is killed when its parent is gone. False: nothing was done, since the engine refuses, or no seat is "
+    "left.\n\n"
+    "record is filled before a signal handler can run. So the child is known, whatever a handler raises. Raises what\n"
+    "fork() raises, and OSError when there is no descriptor left: then there is no child.");
 
 static PyObject *seats_start(PyObject *Py_UNUSED(module), PyObject *args) {
     int daemon;
@@ -288,7 +291,7 @@ static PyObject *seats_start(PyObject *Py_UNUSED(module), PyObject *args) {
             return NULL;
         Py_RETURN_FALSE;
     }
-    /* The child's lifeline is opened here: so what lacks a descriptor fails before there is a child. */
+    /* The child's lifeline is opened before the fork: if no descriptor is left, this fails before there is a child. */
     int armed = 0, own = daemon ? goproc_child_lifeline(&armed) : goproc_watched_lifeline();
     int ends[2] = {-1, -1};
     if (own < 0 || (!goproc_have_pidfds() && goproc_make_tether(ends) < 0)) {
@@ -325,7 +328,7 @@ static PyObject *seats_start(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_RETURN_TRUE;
 }
 
-/* ---- what becomes of it ------------------------------------------------------------------------------------------ */
+/* ---- a child in its seat ----------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(
     exit_code_doc,
@@ -347,9 +350,10 @@ static PyObject *seats_exit_code(PyObject *Py_UNUSED(module), PyObject *arg) {
     return PyLong_FromLong(status);
 }
 
-PyDoc_STRVAR(forget_doc, "forget(id) -> bool\n\n"
-                         "Give back what start() took, pidfd included, as soon as the child has ended. False: the "
-                         "engine must be told.");
+PyDoc_STRVAR(forget_doc,
+             "forget(id) -> bool\n\n"
+             "Give back the seat and the sentinel of a child that start() started, when it has ended. False: "
+             "the engine\nmust be told.");
 
 static PyObject *seats_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
     long long id = PyLong_AsLongLong(arg);
@@ -367,8 +371,8 @@ static PyObject *seats_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
 }
 
 PyDoc_STRVAR(send_signal_doc, "send_signal(id, signum) -> bool\n\n"
-                              "Send a child that start() started a signal, unless it has ended. False: the engine must "
-                              "be asked.\nRaises OSError.");
+                              "Send a signal to a child that start() started, unless it has ended. False: the engine "
+                              "must be asked.\nRaises OSError.");
 
 static PyObject *seats_send_signal(PyObject *Py_UNUSED(module), PyObject *args) {
     long long id;
@@ -378,7 +382,8 @@ static PyObject *seats_send_signal(PyObject *Py_UNUSED(module), PyObject *args) 
     goproc_seat *seat = goproc_acquire_seat(id);
     if (!seat)
         Py_RETURN_FALSE;
-    /* The number is the child's as long as nobody has reaped it, and we do not while the seat is locked. */
+    /* The number belongs to the child until it has been reaped, and goproc does not reap it while the seat is
+     * locked. */
     if (seat->state == GOPROC_SEAT_RUNNING && goproc_look_at_child(seat->pid) == 0)
         failed = kill(seat->pid, signum) < 0 && errno != ESRCH;
     goproc_unlock_seat(seat);
@@ -390,8 +395,8 @@ static PyObject *seats_send_signal(PyObject *Py_UNUSED(module), PyObject *args) 
 }
 
 PyDoc_STRVAR(counts_doc, "counts() -> (int, int)\n\n"
-                         "How many children start() has started in this process, and how many of those that the engine "
-                         "has no entry for run.");
+                         "How many children start() has started in this process, and how many of them run, without "
+                         "those that\nthe engine has adopted.");
 
 static PyObject *seats_counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     int running = 0;

@@ -1,8 +1,9 @@
-/* sentinel.c - what tells that a child has ended: its pidfd, or its tether; and the child's end itself.
+/* sentinel.c - sentinels, which tell that a child has ended: pidfds and tethers. Also looking at a child, and ending
+ * it.
  *
- * Where the kernel has no pidfds, or a sandbox refuses them, the read end of a pipe takes the place of one: the tether,
- * whose write end only the child has. A sentinel tells when to look. Children are looked at, killed and waited for by
- * their pids, which nobody else can have before they are reaped.
+ * Where the kernel has no pidfds, or a sandbox refuses them, each child has a tether: a pipe whose write end only the
+ * child has. Its read end takes the place of the pidfd. A sentinel only tells when to look. Children are looked at,
+ * killed and waited for by their pids: no other process can have the number before the child has been reaped.
  */
 #include "process.h"
 
@@ -14,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* In a child that is watched by its tether: the write end. It is never written to, and closed in what this process
- * forks. */
+/* The write end of this process's tether, if it has one. It is never written to. A child that this process forks closes
+ * it. */
 static struct {
     int write;
     uint32_t mark;
@@ -28,7 +29,7 @@ static void let_go(void) {
     }
 }
 
-static int known_pidfds; /* 1: processes have pidfds here; -1: they have not; 0: not known */
+static int known_pidfds; /* 1: pidfds can be used; -1: they cannot; 0: not known yet */
 
 /* Older kernels have no pidfds, and some sandboxes refuse them. */
 int goproc_have_pidfds(void) {
@@ -47,7 +48,7 @@ void goproc_doubt_pidfds(void) {
     known_pidfds = 0;
 }
 
-/* What stands in for the pidfd of a child that is gone is always readable. */
+/* If the child is gone, a pipe that is always readable takes the place of its pidfd. */
 int goproc_open_pidfd(pid_t pid, int *reserve, int *reaped) {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
@@ -115,15 +116,15 @@ void goproc_end_child(pid_t pid) {
 
 PyDoc_STRVAR(have_pidfds_doc,
              "have_pidfds() -> bool\n\n"
-             "Whether processes have pidfds here. Else the read end of a pipe takes the place of one: only "
-             "the process has the\nwrite end.");
+             "Whether pidfds can be used here. If not, each child has a tether: a pipe whose write end only the child\n"
+             "has, and whose read end takes the place of the pidfd.");
 
 static PyObject *sentinel_have_pidfds(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     return PyBool_FromLong(goproc_have_pidfds());
 }
 
 PyDoc_STRVAR(keep_tether_doc, "keep_tether(fd) -> None\n\n"
-                              "fd is the write end of this process's tether: it is closed in what this process forks.");
+                              "Note the write end of this process's tether: children that it forks close it.");
 
 static PyObject *sentinel_keep_tether(PyObject *Py_UNUSED(module), PyObject *arg) {
     int fd = (int)PyLong_AsLong(arg);

@@ -1,8 +1,8 @@
 /* signals.c - steps that a Python signal handler cannot interrupt by raising.
  *
- * Such a handler may raise after any call that the main thread makes, so between taking something and noting that it
- * has been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such gap; and while
- * signals are held, no handler is called at all.
+ * Such a handler may raise after any call that the main thread makes. So it may raise between taking something and
+ * noting that it has been taken. A with statement on an object whose __enter__ and __exit__ are in C leaves no such
+ * gap. And while signals are held, no handler is called at all.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -10,7 +10,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* --- Turn: a lock that is taken or not, never waited for, and may be taken again by the thread that has it. */
+/* --- Turn: a lock. A thread that cannot have it at once does not wait for it. The thread that has it may take it
+ * again. */
 
 static PyObject *ident_function; /* threading.get_ident, if it has been replaced so that it tells greenlets apart */
 
@@ -48,7 +49,8 @@ static PyObject *turn_enter(PyObject *object, PyObject *unused) {
     return depth;
 }
 
-/* If this thread has the turn now, it has got it at the matching __enter__: what it took inside, it has given back. */
+/* If this thread has the turn now, the matching __enter__ has taken it: with statements inside have given theirs
+ * back. */
 static PyObject *turn_exit(PyObject *object, PyObject *unused) {
     (void)unused;
     Turn *self = (Turn *)object;
@@ -62,7 +64,8 @@ static PyObject *turn_exit(PyObject *object, PyObject *unused) {
 
 PyDoc_STRVAR(tell_threads_apart_by_doc,
              "tell_threads_apart_by(function) -> None\n\n"
-             "Let a Turn belong to what function() returns, an int, instead of the thread: greenlets share one.");
+             "Tell threads apart by what function() returns, an int. So a Turn can belong to a greenlet: greenlets\n"
+             "share a thread.");
 
 static PyObject *tell_threads_apart_by(PyObject *Py_UNUSED(module), PyObject *function) {
     Py_XSETREF(ident_function, Py_NewRef(function));
@@ -76,28 +79,28 @@ static PyMethodDef module_methods[] = {
 
 static PyMethodDef turn_methods[] = {
     {"__enter__", turn_enter, METH_NOARGS, PyDoc_STR("Take the turn; return how often this thread has it, 0 if not.")},
-    {"__exit__", turn_exit, METH_VARARGS, PyDoc_STR("Give the turn back, if it was got.")},
+    {"__exit__", turn_exit, METH_VARARGS, PyDoc_STR("Give the turn back, if __enter__() has taken it.")},
     {NULL, NULL, 0, NULL},
 };
 
 static PyTypeObject TurnType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Turn",
     .tp_doc = PyDoc_STR("Turn()\n--\n\n"
-                        "A lock for with statements that is not waited for: what `as` gives is 0 when another thread\n"
-                        "has it. No signal handler runs between taking it and the body."),
+                        "A lock for with statements, for which no thread waits. The value for `as` is 0 when another\n"
+                        "thread has it. No signal handler runs between taking it and the body."),
     .tp_basicsize = sizeof(Turn),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = PyType_GenericNew,
     .tp_methods = turn_methods,
 };
 
-/* --- held_signals: those that usually have handlers are only noted, and delivered at the end. */
+/* --- held_signals: signals that usually have handlers are only noted, and delivered at the end. */
 
 static const int HELD[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2};
 enum { HELD_COUNT = sizeof HELD / sizeof *HELD };
 
 static struct {
-    Py_ssize_t depth; /* of with statements; of the main thread only */
+    Py_ssize_t depth; /* how many with statements of the main thread hold them */
     unsigned long main_thread;
     struct sigaction saved[HELD_COUNT];
     volatile sig_atomic_t replaced[HELD_COUNT], noted[HELD_COUNT];
@@ -121,7 +124,7 @@ static void hold(void) {
     }
 }
 
-/* What a handler that runs in held_enter() or held_check() has set meanwhile stays. */
+/* Restores the handlers. If a handler that ran in held_enter() or held_check() has set another one, that stays. */
 static void restore(void) {
     struct sigaction now;
     for (int i = 0; i < HELD_COUNT; i++)
@@ -136,7 +139,7 @@ static void deliver(void) {
             raise(HELD[i]);
 }
 
-/* In a forked child: what was noted is the parent's. */
+/* In a forked child: drops the noted signals, which are the parent's. */
 static void abandon_held(void) {
     if (held.depth > 0) {
         restore();
@@ -148,7 +151,7 @@ static PyObject *held_enter(PyObject *object, PyObject *unused) {
     (void)unused;
     if (PyThread_get_thread_ident() == held.main_thread && held.depth++ == 0) {
         hold();
-        /* Python may only have noted one that came before, to call its handler a few instructions later. */
+        /* Python may have noted a signal that came before, and would call its handler a few instructions later. */
         if (PyErr_CheckSignals() < 0) {
             held.depth = 0;
             deliver();
@@ -175,7 +178,7 @@ static PyObject *held_check(PyObject *object, PyObject *unused) {
         int failed = PyErr_CheckSignals() < 0;
         hold();
         if (failed || PyErr_CheckSignals() < 0)
-            return NULL; /* still held: the with statement lets go of them */
+            return NULL; /* the signals are still held, until the end of the with statement */
     }
     Py_RETURN_NONE;
 }
@@ -184,14 +187,15 @@ static PyMethodDef held_methods[] = {
     {"__enter__", held_enter, METH_NOARGS, PyDoc_STR("Hold the signals.")},
     {"__exit__", held_exit, METH_VARARGS, PyDoc_STR("Deliver what came meanwhile.")},
     {"check", held_check, METH_NOARGS,
-     PyDoc_STR("check()\n--\n\nCall the handlers of what has come so far; raises what they raise.")},
+     PyDoc_STR("check()\n--\n\nCall the handlers of the signals that have come so far; raises what they raise.")},
     {NULL, NULL, 0, NULL},
 };
 
 static PyTypeObject HeldType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.HeldSignals",
-    .tp_doc = PyDoc_STR("In a with statement of the main thread no signal handler is called; what comes meanwhile is\n"
-                        "delivered at its end. In other threads, where none is called anyway, it does nothing."),
+    .tp_doc =
+        PyDoc_STR("In a with statement of the main thread no signal handler is called. Signals that come meanwhile\n"
+                  "are delivered at its end. Other threads, which call no handlers, need not hold them."),
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_methods = held_methods,

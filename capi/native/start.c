@@ -1,8 +1,8 @@
 /* start.c - starting the engine's Go runtime in this process, and keeping it out of forked children.
  *
- * Called by python/goproc/_common/engine.py, before the library is imported. Loading the library starts nothing
- * (../host/host.c). The runtime ends the process when it lacks threads, descriptors or address space. So these are
- * asked for here first.
+ * python/goproc/_common/engine.py calls this, before it imports the library. Loading the library does not start the
+ * runtime (../host/host.c). The runtime ends the process when it lacks threads, descriptors or address space. So the
+ * kernel is first asked for these here.
  */
 #include "native.h"
 
@@ -25,22 +25,22 @@ enum {
     LOWEST_PAGE_MASK = 4095,
 };
 
-/* The signals for which Go has put its own handler in place of the program's. Loading the library does that; faults.c
- * gives most of them back when the runtime runs. Here they are given back when it cannot be started. */
+/* The signals for which Go has put its own handler in the place of the program's. Loading the library does that. When
+ * the runtime runs, faults.c gives most of them back. If it cannot be started, they are given back here. */
 static struct {
     int signal;
     struct sigaction before, go;
 } taken[MOST_SIGNALS];
 static int taken_count;
-static int in_place; /* whether Go's handlers are there, or were until faults.c gave signals back */
+static int in_place; /* whether Go's handlers have been installed; faults.c may have given some back since */
 
 static int has_handler(int signal, const struct sigaction *expected) {
     struct sigaction now;
     return sigaction(signal, NULL, &now) == 0 && now.sa_sigaction == expected->sa_sigaction;
 }
 
-/* Gives signals back, or, if go is true, lets Go have them again. Those whose handler has been changed meanwhile
- * stay. */
+/* Gives the signals back to the program, or, if go is true, to Go again. A handler that the program has changed
+ * meanwhile stays. */
 static void set_handlers(int go) {
     for (int i = 0; i < taken_count && go != in_place; i++)
         if (has_handler(taken[i].signal, go ? &taken[i].before : &taken[i].go))
@@ -50,11 +50,12 @@ static void set_handlers(int go) {
 
 static void read_handlers(struct sigaction actions[MOST_SIGNALS]) {
     for (int signal = 1; signal < MOST_SIGNALS; signal++)
-        if (sigaction(signal, NULL, &actions[signal]) < 0) /* it is one that the C library keeps for itself */
+        if (sigaction(signal, NULL, &actions[signal]) < 0) /* the C library keeps this signal for itself */
             actions[signal].sa_handler = SIG_DFL;
 }
 
-/* The thread that has forked may have its stack for signals in Go's memory, which is not there: then it gets none. */
+/* The stack on which the forking thread handles signals may be in Go's memory, which a forked child does not have. Then
+ * the child gets no such stack. */
 static void in_forked_child(void) {
     if (!in_place)
         return;
@@ -165,7 +166,7 @@ static PyObject *start_engine(PyObject *Py_UNUSED(module), PyObject *argument) {
     int loaded_now = 0;
     for (int signal = 1; signal < MOST_SIGNALS; signal++)
         loaded_now |= after[signal].sa_sigaction != before[signal].sa_sigaction;
-    if (loaded_now) { /* else it was loaded before, but could not be started, in this process or in an ancestor */
+    if (loaded_now) { /* if not, an earlier call has loaded it, here or in an ancestor, but could not start it */
         taken_count = 0;
         for (int signal = 1; signal < MOST_SIGNALS; signal++)
             if (after[signal].sa_sigaction != before[signal].sa_sigaction) {

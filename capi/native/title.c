@@ -1,9 +1,9 @@
 /* title.c - the title of a helper process: what ps and top show in the place of the program's command line.
  *
- * A server, a process that stands by and a pool's template are forks, so they have the command line of the program that
- * they were forked from. ps reads it from the process's own memory: the arguments, where the kernel has put them. So the
- * title is written there, and the rest is filled with null bytes. top shows the name of the main thread, of at most 15
- * bytes. Whoever becomes the user's process gets both back.
+ * A server has the command line with which its interpreter was executed. A standby is a fork of a server, a template a
+ * fork of the program, and each has the command line of that. ps reads it from the process's own memory, from where the
+ * kernel has put the arguments. So the title is written there, and the rest is filled with null bytes. top shows the
+ * name of the main thread, of at most 15 bytes. A process that becomes the user's gets both back.
  *
  * Limits: a title that is longer than the command line is cut. A command line above 64 KiB stays, as does any where
  * /proc cannot be read; the thread's name is set all the same.
@@ -22,10 +22,10 @@ enum { LONGEST = 64 << 10, NAME_SIZE = 16 };
 
 static struct {
     bool disabled, taken;
-    char name[NAME_SIZE]; /* of the thread, before */
-    char *arguments;      /* in the process's memory; NULL if they stay as they are */
+    char name[NAME_SIZE]; /* the name of the thread before */
+    char *arguments;      /* where the arguments are; used only if size is not 0 */
     size_t size;
-    char *original; /* a copy of them */
+    char *original; /* a copy of the arguments */
 } title;
 
 /* Finds the arguments: fields 48 and 49 of /proc/self/stat, see proc(5). Returns how many bytes they are, 0 if that
@@ -96,7 +96,7 @@ static PyObject *take_title(PyObject *Py_UNUSED(module), PyObject *args) {
 }
 
 PyDoc_STRVAR(give_title_back_doc, "give_title_back()\n--\n\n"
-                                  "Have them show the command line again. Without a title this does nothing.");
+                                  "Have ps and top show the command line again. Without a title this does nothing.");
 
 static PyObject *give_title_back(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     goproc_give_title_back();
@@ -104,7 +104,7 @@ static PyObject *give_title_back(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
 }
 
 PyDoc_STRVAR(refuse_titles_doc, "refuse_titles()\n--\n\n"
-                                "Have take_title() do nothing, in this process and in those that it forks.");
+                                "Have take_title() do nothing, in this process and in processes that it forks.");
 
 static PyObject *refuse_titles(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
     title.disabled = true;

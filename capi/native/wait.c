@@ -1,6 +1,6 @@
-/* wait.c - waiting: for a descriptor, and for the end of a child that has a seat.
+/* wait.c - waiting for a descriptor, and for a child in a seat.
  *
- * The GIL is released, and signal handlers of Python's run: after each signal the wait goes on for what is left of the
+ * The GIL is released meanwhile. After each signal Python's handlers run, and then the wait goes on for the rest of the
  * time.
  */
 #include "process.h"
@@ -18,8 +18,8 @@ static double monotonic_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Waits for the end of a child without its sentinel, which is lost or may fire too soon. Returns as
- * wait_until_readable. */
+/* Waits until a child has ended, without its sentinel, because that is lost, or may be ready too soon. Returns the same
+ * as wait_until_readable. */
 static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
     double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
     if (PyErr_Occurred())

@@ -1,7 +1,7 @@
 /* wake.h - sleeping and waking across processes: futexes, and spinning before sleeping.
  *
- * A futex's sleep and wake cost some 40 us, a spin that succeeds less than one. So both ends spin a little first, for
- * as long as that has paid lately, and then sleep.
+ * To sleep and to be woken by a futex costs some 40 us, a spin that succeeds less than one. So a process that waits
+ * first spins a little, as long as that has paid lately, and then sleeps.
  */
 #ifndef GOPROC_WAKE_H
 #define GOPROC_WAKE_H
@@ -21,8 +21,8 @@ static inline uint64_t goproc_now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Sleeps while *word is seen, at most ns nanoseconds (forever when negative). Returns 0 or an errno: EAGAIN when *word
- * had changed already, EINTR, ETIMEDOUT. The word may be shared between processes. */
+/* Sleeps while *word has the value seen, at most ns nanoseconds (for ever if that is negative). Returns 0 or an
+ * errno: EAGAIN when *word had changed already, EINTR, ETIMEDOUT. The word may be shared between processes. */
 static inline int goproc_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t ns) {
     struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     return syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT, seen, ns < 0 ? NULL : &t, NULL, 0) == 0 ? 0 : errno;
@@ -40,9 +40,10 @@ static inline void goproc_pause(void) {
 #endif
 }
 
-/* How long an end spins before it sleeps: the longest time that is allowed while waits are short (then what it waits
- * for would have come meanwhile, or nearly), and half as long after each long wait. What a spin alone achieved says
- * nothing: it fails, too, when the other end has to be woken first, because it had no spin left either. */
+/* For how long a process spins before it sleeps. After a short wait that is the longest time that is allowed: a spin
+ * of that length would have been enough, or nearly. After each long wait it is half as long as before. How long the
+ * process waited decides, not whether its last spin succeeded: a spin also fails when the other process sleeps, and
+ * has to be woken first, because it did not spin either. */
 typedef struct {
     uint32_t budget_ns;
 } goproc_spinner;
@@ -51,7 +52,7 @@ static inline void goproc_spinner_waited(goproc_spinner *spinner, uint32_t most_
     spinner->budget_ns = waited_ns <= 4 * (uint64_t)most_ns ? most_ns : spinner->budget_ns / 2;
 }
 
-/* Spins while the word, or the count, is as seen, for as long as the spinner allows. Returns whether it changed. */
+/* Spins while *word has the value seen, for as long as the spinner allows. Returns whether the value has changed. */
 #define GOPROC_SPIN(spinner, start_ns, word, seen)                                                                     \
     __extension__({                                                                                                    \
         uint64_t end_ns_ = (start_ns) + (spinner)->budget_ns;                                                          \

@@ -1,9 +1,9 @@
 /* watch.c - ends a process whose parent is gone, where the kernel cannot do that.
  *
- * Ordinarily the kernel sends SIGKILL when the lifeline closes (lifeline.c), and no thread is needed. This takes
- * F_SETSIG, and an open file description of the pipe that is this process's own, which is opened through /proc. Where
- * there is no /proc, where the pipe belongs to another user, or where fcntl is restricted, a thread waits for the end
- * of the lifeline instead.
+ * Ordinarily the kernel sends SIGKILL when the lifeline closes (lifeline.c), and no thread is needed. For that, this
+ * process must use F_SETSIG, on an open file description of its own, which it opens through /proc. Where there is no
+ * /proc, where the pipe belongs to another user, or where fcntl is restricted, a thread waits until the lifeline
+ * closes.
  */
 #define _GNU_SOURCE
 #include "process.h"
@@ -23,7 +23,7 @@ static void *watch(void *argument) {
     struct pollfd end = {.fd = fd, .events = POLLIN};
     while (poll(&end, 1, -1) < 0 && errno == EINTR)
         ;
-    /* Not if the program has closed it: then the number may be another file's, and this says nothing of the parent. */
+    /* If the program has closed the descriptor, the number may be another file's, which says nothing of the parent. */
     if (mark && goproc_mark(fd) == mark && !(end.revents & POLLNVAL))
         kill(getpid(), SIGKILL);
     return NULL;

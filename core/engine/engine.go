@@ -1,6 +1,6 @@
 // Package engine holds the one engine of this process: the process table, the pools, the clients of the fork server and
-// the spawn server, and the counters.
-// Packages pybind and capi call it; everything that lives as long as the engine is reached, and closed, through it.
+// the spawn server, and the counters. Packages pybind and capi call it. They reach all that lives as long as the engine
+// through it, and closing it closes all of that.
 package engine
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/goproc/goproc/core/process"
 )
 
-// Engine is everything the engine has. It costs nothing until it is used: no goroutine and no descriptor.
+// Engine has all parts of the engine. Until it is used, it has no goroutine and no descriptor.
 type Engine struct {
 	Table      *process.Table
 	Forkserver *prefork.Client
@@ -34,7 +34,7 @@ func New() *Engine {
 	}
 }
 
-// Get is the engine of this process, made at the first call. Once it is closed it stays so.
+// Get is the engine of this process. The first call makes it. A closed engine stays closed: there is no second one.
 var Get = sync.OnceValue(New)
 
 // AddTasks counts tasks that pools have done.
@@ -49,7 +49,7 @@ func (e *Engine) AddTimeouts(n int64) { e.timeouts.Add(n) }
 // AddRetries counts tasks that are run again, since they were lost with their worker.
 func (e *Engine) AddRetries(n int64) { e.retries.Add(n) }
 
-// Server is the client of the server for a start method; an error if there is none for that.
+// Server is the client of the server for a start method. It fails for a method that has no server.
 func (e *Engine) Server(method string) (*prefork.Client, error) {
 	switch method {
 	case process.Forkserver.String():
@@ -82,8 +82,8 @@ func (e *Engine) Stats() Stats {
 	}
 }
 
-// Close stops all that the engine runs and closes all that it has open. Processes of the program that still run go on,
-// the servers that fork do not. Closing again does nothing.
+// Close stops all goroutines of the engine, closes all its descriptors, and ends the fork server and the spawn server.
+// The program's own processes go on. Closing again does nothing.
 func (e *Engine) Close() error {
 	e.Pools.Close()
 	return errors.Join(e.Forkserver.Stop(), e.Spawner.Stop(), e.Table.Close())

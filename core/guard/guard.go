@@ -1,8 +1,8 @@
 // Package guard turns a panic anywhere in the engine into an error, and keeps it.
 //
 // A Go panic that reaches C ends the whole interpreter. So every function that Python or C calls, and every goroutine,
-// defers one of these functions. After the first panic the engine's own state cannot be trusted: it is poisoned, and
-// every later call is refused with what poisoned it.
+// defers [Recover] or [Goroutine]. After the first panic the state of the engine cannot be trusted: the engine is
+// poisoned. Every later call is refused, with an error that names the panic.
 package guard
 
 import (
@@ -24,7 +24,7 @@ var watchers struct {
 	list []func()
 }
 
-// OnPoison has f called when the engine is poisoned, or now if it is already. f must do nothing that could panic or
+// OnPoison has f called when the engine is poisoned; at once, if it is poisoned already. f must not panic, and must not
 // wait.
 func OnPoison(f func()) {
 	watchers.Lock()
@@ -35,7 +35,7 @@ func OnPoison(f func()) {
 	}
 }
 
-// Check returns nil, or an error wrapping [ErrPoisoned] that says what poisoned the engine.
+// Check returns nil, or, if the engine is poisoned, an error that wraps [ErrPoisoned] and names the panic.
 func Check() error {
 	if by := poison.Load(); by != nil {
 		return fmt.Errorf("%w: %s", ErrPoisoned, *by)
@@ -58,7 +58,7 @@ func Goroutine(where string) {
 	}
 }
 
-// record keeps the first panic and prints its stack, once.
+// record poisons the engine with the first panic, and prints its stack. Later panics are not recorded.
 func record(where string, v any) {
 	by := fmt.Sprintf("panic in %s: %v", where, v)
 	if poison.CompareAndSwap(nil, &by) {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long what was told to end may take: a goroutine that has said it is done is still there for a
-// moment.
+// patience is how long goroutines and processes may take to end. A goroutine that has said that it is done is still
+// there for a moment.
 const patience = 2 * time.Second
 
 // Main runs the tests and returns the exit code, 1 also when something is left.
@@ -28,7 +28,7 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Settled is what is still left when all that was told to end has had the time to do so.
+// Settled waits until nothing is left, at most for patience, and returns what is left then.
 func Settled() []string {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if left := Left(); len(left) == 0 || time.Now().After(deadline) {
@@ -37,8 +37,8 @@ func Settled() []string {
 	}
 }
 
-// Left lists what there is now: the engine's open descriptors, goroutines other than the caller's and the testing
-// package's, and whether there are children.
+// Left lists what is left now: the engine's open descriptors, goroutines other than the caller's and the testing
+// package's, and "a child process" if there is one.
 func Left() []string {
 	left := sys.Open()
 	stacks := make([]byte, 1<<20)

@@ -6,13 +6,14 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// What has completed, until a Python thread collects it through package capi. harvest (schedule.go) takes results out of
-// the workers' rings: for Collect, or else for keep. What the engine itself says of a task is kept, too (complete). All
-// but the exported methods are called with the pool locked.
+// Completions: they are kept here until a Python thread collects them through package capi. A completion is either a
+// result that harvest (schedule.go) has read from a worker's ring, or something that the engine itself says of a task
+// (complete). While a thread collects, results go directly into its buffer. All methods but the exported ones are
+// called with the pool locked.
 
 // Collect fills buf with completions, one frame (header and payload, padded to eight bytes) after the other, and
-// returns how many bytes it used: 0 when nothing has completed. buf must hold at least one frame of ring.MaxInline, or
-// be empty, when only the workers are to be seen to.
+// returns how many bytes it used: 0 when nothing has completed. buf must have room for at least one frame of
+// ring.MaxInline. It may also be empty: then Collect collects nothing, and only moves tasks on.
 func (p *Pool) Collect(buf []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,8 +46,8 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
-// Unseen is how many bytes of completions [Pool.Collect] would deliver now, if it had room for all; or some more, for
-// rings are padded.
+// Unseen is at least how many bytes of completions [Pool.Collect] would deliver now, if it had room for all. It may be
+// some more, because rings have pads.
 func (p *Pool) Unseen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +58,8 @@ func (p *Pool) Unseen() int {
 	return unseen
 }
 
-// Urgent reports whether a worker has ended and nobody has collected that yet, who might replace it.
+// Urgent reports whether the completions say that a worker has ended. They should be collected soon, as only then the
+// worker is replaced.
 func (p *Pool) Urgent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,16 +71,16 @@ func (p *Pool) finish(fl *flight) {
 	if len(p.limits) > 0 {
 		delete(p.limits, fl.first())
 	}
-	if fl.frame.Flags&ring.FlagKeep != 0 { // no other try will need its extent, which the worker has not freed
+	if fl.frame.Flags&ring.FlagKeep != 0 { // no other try will need the extent, which the worker has not freed
 		p.complete(ring.KindCancelled, ring.Frame{Job: ring.NoJob, End: 1}, fl.extent, "")
 	}
 }
 
-// complete records what the engine itself has to say of each task of the frame.
+// complete makes a completion of the kind for each task of the frame: what the engine itself says of it.
 func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string) {
 	flags := uint16(0)
 	if extent != nil {
-		flags = ring.FlagExtent // the submitter frees it: the payload begins with its description
+		flags = ring.FlagExtent // the payload begins with the description: who collects it frees the extent
 	}
 	payload := append(append([]byte(nil), extent...), text...)
 	for i := f.First; i < f.End; i++ {
@@ -92,7 +94,7 @@ func (p *Pool) keep(f ring.Frame, payload []byte) bool {
 	p.exits = p.exits || f.Kind == ring.KindExited
 	at, size := len(p.ready), int(ring.Space(len(payload)))
 	if cap(p.ready)-at < size {
-		left := p.ready[p.readyAt:] // what has been collected is not kept
+		left := p.ready[p.readyAt:] // without the completions that have been collected
 		p.ready = append(make([]byte, 0, 2*(len(left)+size)), left...)
 		p.readyAt, at = 0, len(left)
 	}
@@ -101,7 +103,8 @@ func (p *Pool) keep(f ring.Frame, payload []byte) bool {
 	return true
 }
 
-// keepIfRoom does so if there is memory for it. Else the result stays in its ring, until somebody collects it.
+// keepIfRoom is keep if there is memory for the completion. If not, it returns false, and the result stays in its ring
+// until somebody collects it.
 func (p *Pool) keepIfRoom(f ring.Frame, payload []byte) bool {
 	at, size := len(p.ready), int(ring.Space(len(payload)))
 	if cap(p.ready)-at < size && !room.Allows(2*(at-p.readyAt+size)) {

@@ -6,20 +6,21 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// A worker can write into all of the memory that it shares with its parent. What it destroys there may leave somebody
-// waiting: for a result that is never seen, a task that the worker does not see, a wake that does not come. So
-// while there are tasks, the pool looks over the workers from which nothing has come since it last looked. It compares
-// the words that only it writes with its own copies, and what a worker does with what it should do. What is impossible
-// makes it a lost worker. Sleepers are woken without regard to whether their memory says that they sleep.
+// A worker can write into all of the memory that it shares with its parent. What it destroys there may leave the parent
+// waiting for a result, or the worker for a task, or somebody for a wake. So while there are tasks, the pool looks over
+// the workers from which no result has come since it last looked. It compares the words that only the parent writes
+// with its own copies. And it compares what a worker does with what it should do. A worker that has done something
+// impossible counts as lost. Sleepers are woken even if the memory does not say that they sleep.
 
-// lookEvery is how often.
+// lookEvery is how often the pool looks over its workers.
 const lookEvery = 500 * time.Millisecond
 
-// mostDoubts is how often in a row a worker may be found asleep although it has something to do. It has been woken
-// since. Only one that was stopped in the few instructions before it sleeps could be found twice without fault.
+// mostDoubts is after how many looks in a row at which it was asleep, although it had something to do, a worker counts
+// as lost. Each look wakes it. So a sound worker could be found asleep twice only if it was stopped in the few
+// instructions before it sleeps.
 const mostDoubts = 3
 
-// lookAgain has the pump look over the workers in a while.
+// lookAgain has the pump look over the workers after lookEvery, unless that is arranged already.
 func (p *Pool) lookAgain() {
 	if p.lookAt != 0 || p.state == terminated {
 		return
@@ -28,7 +29,7 @@ func (p *Pool) lookAgain() {
 	p.memory.CallPump()
 }
 
-// lookOver is called by the pump.
+// lookOver inspects the workers from which no result has come since the last look. The pump calls it.
 func (p *Pool) lookOver() {
 	p.memory.SetSpin(spin())
 	for _, w := range p.active {
@@ -41,7 +42,7 @@ func (p *Pool) lookOver() {
 	}
 }
 
-// inspect looks for what a sound worker cannot have done.
+// inspect condemns the worker if it has done something that a sound worker cannot do.
 func (p *Pool) inspect(w *worker) {
 	if w.broken || w.verdict != 0 {
 		return
@@ -53,7 +54,8 @@ func (p *Pool) inspect(w *worker) {
 	if !w.settle() {
 		return
 	}
-	// In this order: it sleeps after it has delivered what it has begun.
+	// The order matters. A sound worker delivers what it has begun before it sleeps. So what it has begun is read
+	// first, then whether it sleeps, and then its results.
 	begun := len(w.flights) > 0 && w.flights[0].next > w.flights[0].frame.First
 	asleep, forTask := w.slot.Asleep()
 	received := w.received
@@ -64,11 +66,11 @@ func (p *Pool) inspect(w *worker) {
 	case !asleep:
 		w.doubts = 0
 	case forTask && begun:
-		w.condemn() // what it delivered has been destroyed
+		w.condemn() // it has begun tasks, and sleeps, but there is no result: what it delivered has been destroyed
 		return
 	default:
 		if w.doubts++; w.doubts == mostDoubts {
-			w.condemn() // it does not see its tasks, or the room for its result
+			w.condemn() // it does not see its tasks, or that there is room for its result
 			return
 		}
 	}

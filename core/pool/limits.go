@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Grace is how long a worker that is ended for its task has between SIGTERM and SIGKILL.
+// Grace is the time between SIGTERM and SIGKILL for a worker that is ended because of its task.
 const Grace = 2 * time.Second
 
 // taskID names a task.
@@ -21,9 +21,9 @@ func (fl *flight) first() taskID {
 	return taskID{fl.frame.Job, fl.frame.Index + uint64(fl.frame.First)}
 }
 
-// Limit limits how long task (job, index) may run, counted from the moment a worker begins it. It is said before the
-// task is submitted; a limit of 0 takes it back. A task over its limit completes as timed out once its worker, which
-// is ended for it, is gone.
+// Limit limits how long task (job, index) may run, counted from the moment when a worker begins it. It must be called
+// before the task is submitted. A limit of 0 removes the limit. When a task is over its limit, its worker is ended;
+// when the worker is gone, the task completes as timed out.
 func (p *Pool) Limit(job, index uint64, limit time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -43,7 +43,7 @@ func (p *Pool) Limit(job, index uint64, limit time.Duration) {
 	p.wakeBy(later(sys.Monotonic(), int64(limit)))
 }
 
-// wakeBy has the pump look after limits by then.
+// wakeBy has the pump look at the limits at the given time, or earlier.
 func (p *Pool) wakeBy(at int64) {
 	if p.state == terminated || p.alarmAt != 0 && p.alarmAt <= at {
 		return
@@ -52,11 +52,13 @@ func (p *Pool) wakeBy(at int64) {
 	p.memory.CallPump()
 }
 
-// enforce ends the workers whose tasks are over their limit, and arranges for the next look. Nobody tells when a task
-// begins. But one that has not begun by now is not over its limit before the shortest one is over: it is enough to look
-// again then.
+// enforce ends the workers whose tasks are over their limit, and arranges for the next look. No message tells when a
+// task begins. But a task that has not begun by now cannot be over its limit before the shortest limit has passed. So
+// for such tasks it is enough to look again after that time.
 func (p *Pool) enforce() {
-	now := sys.Monotonic() // before the results: what began later than this is not the first flight, but the second
+	// Before the results are read: if the task that the worker runs then has begun later than now, it may not be that
+	// of the first flight, but the one behind.
+	now := sys.Monotonic()
 	p.harvest(p.keep)
 	next, running := int64(math.MaxInt64), 0
 	for _, w := range p.active {
@@ -98,14 +100,14 @@ func later(at, wait int64) int64 {
 	return at + wait
 }
 
-// Cancel withdraws the tasks of the job: those that wait do not begin, and the workers that run one are ended. It
-// returns for how many of them that came in time; they complete as cancelled, when their worker is gone if they had
-// begun.
+// Cancel withdraws the tasks of the job. Tasks that have not begun complete as cancelled at once. A worker that runs
+// one is ended, and the task completes as cancelled when that worker is gone. Cancel returns how many tasks it has
+// cancelled; others had completed before.
 func (p *Pool) Cancel(job uint64) int {
 	return p.cancel(func(other uint64) bool { return other == job })
 }
 
-// CancelAll does as Cancel for all jobs that there are.
+// CancelAll is Cancel for all jobs.
 func (p *Pool) CancelAll() int {
 	return p.cancel(func(uint64) bool { return true })
 }
@@ -143,17 +145,18 @@ func (p *Pool) cancel(matches func(job uint64) bool) int {
 	return cancelled
 }
 
-// endings says, in traces, why a worker is ended for its task.
+// endings says, in traces, why a worker is ended because of its task.
 var endings = map[ring.Kind]string{ring.KindTimeout: "is over its time limit", ring.KindCancelled: "was cancelled"}
 
-// end has a worker's process ended for the task that it runs, its first: that one completes as verdict says, when the
-// process is gone. The others go elsewhere. It returns false when the worker has delivered the task meanwhile.
+// end ends a worker's process because of the task that it runs, its first. When the process is gone, that task
+// completes as verdict says. The tasks that it has not begun go to other workers. end returns false, and ends nothing,
+// when the result of the task has come meanwhile.
 func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	first := w.flights[0].first()
 	for i := len(w.flights) - 1; i >= 0; i-- {
 		t, ok := w.takeBack(i, ring.MaxBatch)
 		if !ok {
-			break // it has begun all of that one, so it has delivered those before
+			break // the worker has begun all of this flight, so it has begun all of those before it, too
 		}
 		p.queue.pushFront(t)
 	}
@@ -171,7 +174,7 @@ func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	w.left = 0
 	w.killAt = sys.Monotonic() + int64(Grace)
 	p.wakeBy(w.killAt)
-	w.slot.Stop() // should it catch SIGTERM, and go on
+	w.slot.Stop() // if it catches SIGTERM, and goes on, it ends after its task
 	w.signal(unix.SIGTERM)
 	return true
 }

@@ -1,12 +1,13 @@
-// Package pool is the scheduler: which task goes to which worker, what each worker has, and what became of it.
+// Package pool is the scheduler: it decides which task goes to which worker, and knows which tasks each worker has.
 //
 // It never starts a process and never touches a Python object. Threads of the Python program call it inline through
-// package capi to submit and to collect; when none of them is there, one goroutine a pool, the pump, takes its place:
-// it moves queued tasks to workers that have run dry and empties result rings that fill up. A worker wakes the pump
-// by a futex, and only when it has been asked to (see ring.WaitingFeed).
+// package capi to submit and to collect. While none of them does, a goroutine of each pool, the pump, takes their
+// place: it moves queued tasks to workers that have none, and empties result rings that fill up. A worker wakes the
+// pump by a futex, and only when it has been asked to (see ring.WaitingFeed).
 //
-// What is in flight is known for each worker, in the order in which the worker takes it. When a worker ends, the
-// results it had delivered count, the task it had claimed is lost, and those it had not claimed go to other workers.
+// For each worker, the pool lists the frames that it has, its flights, in the order in which the worker takes them.
+// When a worker ends, the results that it had delivered count, the tasks that it had begun and not answered are lost,
+// and those that it had not begun go to other workers.
 package pool
 
 import (
@@ -29,16 +30,17 @@ var ErrClosed = errors.New("the pool is closed")
 // ErrNoMemory means that the process has no memory left for a task that must be queued.
 var ErrNoMemory = fmt.Errorf("the limits of this process leave no memory for further tasks: %w", unix.ENOMEM)
 
-// room is asked before tasks are queued, or results kept, in the heap: both are without bound.
+// room is asked before tasks are queued, or results kept, in the heap, because nothing else bounds their number.
 var room sys.Room
 
 // ErrTooLarge is returned for a payload that must go to an extent.
 var ErrTooLarge = fmt.Errorf("a payload in a ring has at most %d bytes", ring.MaxInline)
 
-// ErrBatch is returned for a batch that has too many tasks, or a payload in an extent, which has one receiver.
+// ErrBatch is returned for a batch that has too many tasks, or a payload in an extent: an extent has one receiver, and
+// the tasks of a batch may go to several.
 var ErrBatch = fmt.Errorf("a batch has at most %d tasks and no extent", ring.MaxBatch)
 
-// Counters receives what all pools have done.
+// Counters counts what all pools have done.
 type Counters interface {
 	AddTasks(n int64)
 	AddLost(n int64)
@@ -65,19 +67,19 @@ type Pool struct {
 	state   state
 	stopped bool      // the workers have been told to stop
 	slots   []*worker // by number of slot; nil where none is mapped
-	active  []*worker // those that may have tasks
+	active  []*worker // workers that have been added, and have not ended
 	queue   queue     // tasks that no worker has yet
-	ready   []byte    // encoded completions that nobody has collected yet, from readyAt on
+	ready   []byte    // encoded completions; those from readyAt on have not been collected
 	readyAt int
 	handed  int     // how many tasks have been submitted
-	exits   bool    // whether the end of a worker is among them
-	retries int     // how often a task is run again that is lost with its worker
-	busy    float64 // what a task takes, in microseconds: a moving average; 0 when unknown
+	exits   bool    // whether ready has a completion of a worker that has ended
+	retries int     // how often a task that is lost with its worker is run again
+	busy    float64 // how long a task takes, in microseconds: a moving average; 0 when unknown
 
-	limits   map[taskID]int64 // how long tasks may run, in nanoseconds; of those that have a limit and are not complete
+	limits   map[taskID]int64 // in nanoseconds, of the tasks that have a limit and are not complete
 	shortest int64            // no limit is shorter
-	alarmAt  int64            // when the pump looks after limits, in monotonic nanoseconds; 0 when there is no need
-	lookAt   int64            // when it looks over the workers, in the same way
+	alarmAt  int64            // when the pump must look at limits, in monotonic nanoseconds; 0 for never
+	lookAt   int64            // when the pump must look over the workers, likewise
 }
 
 // New makes a pool without workers.
@@ -106,16 +108,16 @@ func openPool(counters Counters) (*Pool, error) {
 	return &Pool{memory: memory, counters: counters, pumped: make(chan struct{})}, nil
 }
 
-// SetRetries sets how often a task is run again that is lost with its worker; never unless set. It is called before
-// there are workers.
+// SetRetries sets how often a task that is lost with its worker is run again. It must be called before there are
+// workers; if it is not called, no task is run again.
 func (p *Pool) SetRetries(retries int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retries = retries
 }
 
-// spin is how many nanoseconds an end spins before it sleeps: none on a single core, where the other end could not
-// run meanwhile.
+// spin is for how many nanoseconds a process spins before it sleeps. On a single core it does not spin: the process
+// that it waits for could not run meanwhile.
 func spin() uint32 {
 	if runtime.NumCPU() < 2 {
 		return 0
@@ -126,9 +128,9 @@ func spin() uint32 {
 // MemoryFD is the descriptor of the memory, which a worker inherits. The pool owns it.
 func (p *Pool) MemoryFD() (int, error) { return p.memory.FD().Int(), p.memory.FD().Check() }
 
-// Submit hands in a task, or a batch of tasks: f.End is how many, 0 for one that is no batch; they have the frame's
-// index and those that follow. The payload is copied before Submit returns. It never waits: what no worker can take yet
-// is queued.
+// Submit submits a task, or a batch. f.End says how many tasks the batch has; 0 is for a task that is no batch. Their
+// indices are f.Index and those that follow. The payload is copied before Submit returns. Submit never waits: tasks
+// that no worker can take yet are queued.
 func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	if len(payload) > ring.MaxInline {
 		return ErrTooLarge
@@ -163,7 +165,7 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	return nil
 }
 
-// Close refuses further tasks; workers stop when nothing is queued or in flight.
+// Close has the pool refuse further tasks. Its workers stop when no task is queued or in flight any more.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,8 +175,8 @@ func (p *Pool) Close() {
 	p.step()
 }
 
-// Terminate refuses further tasks and completes all that is queued or in flight as cancelled. What workers deliver
-// afterwards is dropped. Ending their processes is the caller's part.
+// Terminate has the pool refuse further tasks, and completes all tasks that are queued or in flight as cancelled.
+// Results that come afterwards are dropped. The caller must end the workers' processes.
 func (p *Pool) Terminate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +187,7 @@ func (p *Pool) Terminate() {
 	p.state = terminated
 	for _, w := range p.active {
 		for _, fl := range w.flights {
-			_, _, _ = w.slot.TakeBack(fl.position, 0, fl.frame.End, ring.MaxBatch) // they do not begin any more
+			_, _, _ = w.slot.TakeBack(fl.position, 0, fl.frame.End, ring.MaxBatch) // so that it begins none of them
 			p.complete(ring.KindCancelled, fl.frame, fl.extent, "")
 		}
 		w.drop()
@@ -210,12 +212,13 @@ func (p *Pool) Pending() int {
 	return n
 }
 
-// Backlog is how many tasks are queued that workers yet to be added will take, at most that many, and how many have
-// been submitted so far. Of those, only the first ones count, up to the number since, if that is not negative.
+// Backlog says how much work there is for workers that are yet to be added. queued is how many queued tasks the present
+// workers will not take, at most most. If since is not negative, only tasks count that were submitted before submitted
+// had passed that number. submitted is how many tasks have been submitted so far.
 func (p *Pool) Backlog(since, most int) (queued, submitted int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	others := 0 // what goes to workers that are there, or was submitted later
+	others := 0 // tasks that the present workers will take, or that were submitted later
 	if since >= 0 {
 		others = p.handed - since
 	}
@@ -225,7 +228,7 @@ func (p *Pool) Backlog(since, most int) (queued, submitted int) {
 	return max(0, p.queue.tasks(others+most)-others), p.handed
 }
 
-// Destroy frees everything. The pool's workers must have ended, or be about to: they are not told.
+// Destroy frees all that the pool has. It does not end the workers: they must have ended, or be about to.
 func (p *Pool) Destroy() {
 	p.mu.Lock()
 	ended := p.ending.Swap(true)
@@ -235,7 +238,7 @@ func (p *Pool) Destroy() {
 		return
 	}
 	for done := false; !done; {
-		p.memory.CallPump() // again, should a worker write to the word that the pump sleeps on
+		p.memory.CallPump() // again and again: a worker may have overwritten the word that the pump sleeps on
 		done = sys.WaitClosed(p.pumped, 100*time.Millisecond)
 	}
 	pumps.Give()

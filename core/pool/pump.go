@@ -8,12 +8,12 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// What moves tasks on. The pump is a goroutine that New starts. step is the end of each call that has changed what is
-// queued or in flight, and of each round of the pump. All but pump and pumpOnce are called with the pool locked.
+// How tasks are moved on. The pump is a goroutine that New starts. Each call that has changed what is queued or in
+// flight ends with step, and so does each round of the pump. All methods but pump and pumpOnce are called with the pool
+// locked.
 
-// pump stands in for the Python threads while none of them is in a call, and looks after limits. It has a thread of its
-// own, which sleeps on a futex: a program that closes descriptors cannot disturb it. New's caller owns it; Destroy ends
-// it.
+// pump moves tasks and results while no Python thread is in a call of the pool, and enforces limits. It has a thread of
+// its own, which sleeps on a futex: a program that closes descriptors cannot disturb it. Destroy ends it.
 func (p *Pool) pump() {
 	defer close(p.pumped)
 	defer guard.Goroutine("a pool's pump")
@@ -27,8 +27,9 @@ func (p *Pool) pump() {
 	}
 }
 
-// pumpOnce does what a thread that collects would do, and says when to do so again if nobody calls; never if that is
-// negative. Its panic must leave the lock free.
+// pumpOnce is one round of the pump: it does what a thread that collects would do. It returns after what time the next
+// round must come if nobody calls the pump; if that is negative, there need be none. The lock is released by defer, so
+// that a panic leaves it free.
 func (p *Pool) pumpOnce() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,8 +72,8 @@ func (p *Pool) step() {
 	p.settle()
 }
 
-// settle arms the workers' calls for the pump. A worker that ran dry, or whose results filled up, just before it could
-// see that it should call would sleep uncalled for: so what it would have called for is done here.
+// settle tells the workers when to call the pump. A worker may have run out of tasks, or filled its result ring, just
+// before it could see that. It then sleeps without having called. So settle does what the pump would have done for it.
 func (p *Pool) settle() {
 	for p.arm() {
 		p.harvest(p.keepIfRoom)
@@ -81,10 +82,11 @@ func (p *Pool) settle() {
 	}
 }
 
-// arm tells the workers when to call the pump. It returns whether it told them anything that they did not know.
+// arm tells the workers when to call the pump, by bits of the waiting word. It returns whether it has set a bit that
+// was not set before.
 func (p *Pool) arm() bool {
 	if p.ending.Load() {
-		return false // the pool has been destroyed, and its memory is gone
+		return false // the pool is being destroyed, and its memory may be gone
 	}
 	backlog, inFlight := !p.queue.empty(), false
 	for _, w := range p.active {

@@ -6,11 +6,11 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// task is a task, or the rest of a batch, that no worker has.
+// task is a task, or what is left of a batch, that no worker has.
 type task struct {
 	frame   ring.Frame
 	payload []byte
-	tries   int // how often it has been begun and lost with its worker
+	tries   int // how often it has been lost with its worker
 }
 
 // extent is the description of the task's extent, nil for none.
@@ -32,7 +32,7 @@ func (q *queue) empty() bool  { return q.count == 0 }
 func (q *queue) len() int     { return q.count }
 func (q *queue) front() *task { return &q.items[q.head] }
 
-// tasks is how many tasks are queued. It stops counting at most.
+// tasks is how many tasks are queued, or most if there are more.
 func (q *queue) tasks(most int) int {
 	n := 0
 	for i := 0; i < q.count && n < most; i++ {
@@ -64,7 +64,7 @@ func (q *queue) popFront() task {
 	return t
 }
 
-// remove takes out the tasks that match, and calls each with them, in their order.
+// remove removes the tasks for which match returns true, and calls each with every one of them, in their order.
 func (q *queue) remove(match func(*task) bool, each func(task)) {
 	for range q.count {
 		if t := q.popFront(); match(&t) {
@@ -75,7 +75,7 @@ func (q *queue) remove(match func(*task) bool, each func(task)) {
 	}
 }
 
-// grows is how many bytes are allocated for one more task.
+// grows is how many bytes one more task would have the queue allocate.
 func (q *queue) grows() int {
 	if q.count < len(q.items) {
 		return 0

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// ErrNone is wrapped, with ErrClosed, by errors about a number that is no pool's, or none's any more.
+// ErrNone is wrapped, with ErrClosed, by errors about a number that no pool has, or has any more.
 var ErrNone = errors.New("no such pool")
 
-// Registry numbers the pools of an engine, since C and Python name them by number. The zero value is ready.
+// Registry numbers the pools of an engine, because C and Python name them by number. The zero value is ready.
 type Registry struct {
 	mu     sync.RWMutex
 	pools  map[int64]*Pool
@@ -43,7 +43,7 @@ func (r *Registry) Get(number int64) (*Pool, error) {
 	return nil, fmt.Errorf("%w: %w: pool %d has been destroyed, or never was", ErrClosed, ErrNone, number)
 }
 
-// Destroy takes the pool of that number out and destroys it. Destroying what is not there does nothing.
+// Destroy removes the pool of that number and destroys it. If there is none, it does nothing.
 func (r *Registry) Destroy(number int64) {
 	r.mu.Lock()
 	p := r.pools[number]
@@ -54,7 +54,7 @@ func (r *Registry) Destroy(number int64) {
 	}
 }
 
-// Close destroys all pools, and those that are put in later.
+// Close destroys all pools. A pool that is put in later is destroyed at once.
 func (r *Registry) Close() {
 	r.mu.Lock()
 	pools := r.pools

@@ -5,10 +5,10 @@ import (
 	"github.com/goproc/goproc/core/trace"
 )
 
-// The window is how many tasks may wait in a worker's ring behind the one it runs. One hides the time in which a
-// result travels to the parent and the next task back. More pays when tasks are so short that waking anybody for each
-// of them would cost more than the task; then as many as fit in about windowTime. Tasks that turn out to wait behind a
-// slow one are taken back.
+// The window is how many tasks may wait in a worker's ring behind the task that runs. One waiting task hides the time
+// in which a result travels to the parent, and the next task to the worker. For very short tasks the window is larger:
+// waking a process for each would cost more than the task. Then it is as many as fit in about windowTime. A task that
+// turns out to wait behind a slow one is taken back.
 const (
 	windowTime = 200.0 // microseconds
 	windowMax  = 256
@@ -21,8 +21,9 @@ func (p *Pool) window() int {
 	return max(1, min(windowMax, int(windowTime/p.busy)))
 }
 
-// pick is the worker to give the next task to, nil when all have enough: the one with the least to do, of those one
-// that has come up, and of those one that is awake. It also returns how many have nothing to do.
+// pick is the worker to give the next task to: the worker with the least to do. If several have equally little, a
+// worker that has come up is preferred; of those, one that is awake. best is nil when no worker may be given a task.
+// idle is how many workers have nothing to do.
 func (p *Pool) pick() (best *worker, idle int) {
 	window := p.window()
 	bestLoad := 0
@@ -46,8 +47,8 @@ func (p *Pool) pick() (best *worker, idle int) {
 	return best, idle
 }
 
-// share gives the task, or what can be given of a batch, to workers, and takes it out of the task. It returns whether
-// nothing is left.
+// share gives the tasks of t to workers, as many as they may be given, and removes these from t. It returns whether
+// nothing is left in t.
 func (p *Pool) share(t *task) bool {
 	for {
 		w, idle := p.pick()
@@ -76,7 +77,7 @@ func (p *Pool) share(t *task) bool {
 	}
 }
 
-// feed moves queued tasks to workers, and tasks that wait behind others to workers that have nothing.
+// feed moves queued tasks to workers. When the queue is empty, it moves tasks that wait behind others to idle workers.
 func (p *Pool) feed() {
 	for !p.queue.empty() && p.share(p.queue.front()) {
 		p.queue.popFront()
@@ -86,10 +87,10 @@ func (p *Pool) feed() {
 	}
 }
 
-// balance takes tasks back from workers that have not come to them, for workers that have none. The only task of a
-// worker is taken when that one has not come up: starting may take long, and its initializer may never return.
+// balance gives idle workers tasks that others have not begun. A worker's only task is taken back only if that worker
+// has not come up: that may take long, and its initializer may never return.
 func (p *Pool) balance() {
-	onlyUp := false // only who is up can still be given anything
+	onlyUp := false // what is left to take may only go to workers that have come up
 	for _, idle := range p.active {
 		if idle.tasks > 0 || !idle.settle() || idle.left == 0 || onlyUp && !idle.up {
 			continue
@@ -128,7 +129,7 @@ func (p *Pool) balance() {
 	}
 }
 
-// harvest takes results from all workers until take says that it has no more room.
+// harvest reads the results of all workers, and gives them to take, until take returns false: it has no more room.
 func (p *Pool) harvest(take func(ring.Frame, []byte) bool) {
 	for _, w := range p.active {
 		if !p.harvestWorker(w, take) {
@@ -137,18 +138,18 @@ func (p *Pool) harvest(take func(ring.Frame, []byte) bool) {
 	}
 }
 
-// harvestWorker takes the worker's results. A worker that breaks the protocol gets nothing more and is ended: its
-// exit then settles what it had.
+// harvestWorker is harvest for one worker. It returns false if take has no more room. A worker that breaks the protocol
+// is killed, and gets no more tasks; when its process has ended, Exited settles those that it has.
 func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool {
 	for !w.broken {
 		f, payload, ok, err := w.slot.Result()
 		if err == nil && ok && (p.state == terminated || w.verdict != 0) {
 			w.slot.Release()
-			continue // its task has been completed as cancelled, or will be as the verdict says
+			continue // the result is dropped: its task has been cancelled, or will complete as the verdict says
 		}
 		if err == nil && ok && !w.owes(f) {
 			if f.Job == ring.NoJob && f.Kind == ring.KindFailure && !w.served && !w.failed {
-				f.Index = uint64(w.pid) // it says why it cannot begin: its initializer has raised, or an import
+				f.Index = uint64(w.pid) // the worker says why it cannot begin: its initializer or an import has raised
 				if !take(f, payload) {
 					return false
 				}

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flight is a task, or a batch, that a worker has, from its ring's tail to the arrival of its last result. The frame's
-// first task is the one whose result comes next.
+// flight is a frame that a worker has, with a task or a batch: from when it is pushed into the task ring until its last
+// result has come. frame.First is the task whose result comes next.
 type flight struct {
 	frame    ring.Frame
-	next     uint32 // the first task that the worker had not begun when we last looked
+	next     uint32 // the first task that the worker had not begun when that was last read
 	position uint64 // in the task ring
 	size     int    // of the payload
 	extent   []byte // the extent's description, nil for none
 	kept     []byte // the payload, if the tasks are to be run again when the worker is lost; else nil
-	tries    int
+	tries    int    // how often the tasks have been lost with their worker
 }
 
 // worker is the parent's view of one worker process.
@@ -28,32 +28,34 @@ type worker struct {
 	number  int // of the slot
 	running bool
 	flights []flight // in the order in which the worker takes them
-	ahead   int      // how many of them, the last ones, it has not begun all tasks of
-	tasks   int      // how many tasks the flights have whose results have not come
-	queued  int      // how many of these it has not begun yet
+	ahead   int      // how many trailing flights are not fully begun
+	tasks   int      // how many tasks of the flights have no result yet
+	queued  int      // how many of these tasks it has not begun yet
 	left    int      // how many tasks it may still be given; negative for any number
 	pid     int
-	up      bool              // it has come up: it has waited for a task, or taken one
-	served  bool              // it has taken a task
+	up      bool              // it has come up: it has waited for a task, or claimed one
+	served  bool              // it has claimed a task
 	signal  func(unix.Signal) // sends the process a signal
 	keeps   bool              // payloads are kept, for another try
 	failed  bool              // it has said why it cannot begin
 	broken  bool              // it broke the ring's protocol and is being ended
-	verdict ring.Kind         // if it is being ended for its task: what that task completes as; else 0
+	verdict ring.Kind         // if it is being ended because of its task: what that task completes as; else 0
 	killAt  int64             // when SIGKILL follows, in monotonic nanoseconds; 0 for never
 
-	received, receivedBefore int // how many results have come; and had, when lookOver last looked
-	doubts                   int // how often in a row it was asleep then although it had something to do
+	received       int // how many results have come
+	receivedBefore int // how many had come when lookOver looked last
+	doubts         int // how often in a row lookOver found it asleep although it had something to do
 }
 
-// condemn ends a worker whose memory cannot be trusted any more. Its exit settles what it had.
+// condemn kills a worker whose memory cannot be trusted any more. When its process has ended, Exited settles its tasks.
 func (w *worker) condemn() {
 	trace.Printf("worker %d is ended: what it has written to the pool's memory makes no sense", w.pid)
 	w.broken, w.left = true, 0
 	w.signal(unix.SIGKILL)
 }
 
-// push gives the worker a frame's tasks, without showing them yet.
+// push puts a frame into the worker's task ring. The worker does not see it before Slot.Publish. push returns false
+// when the ring is full.
 func (w *worker) push(t task) bool {
 	f := t.frame
 	position, ok := w.slot.Push(f, t.payload)
@@ -77,8 +79,8 @@ func (w *worker) push(t task) bool {
 	return true
 }
 
-// takeBack takes at most that many tasks of a flight away from the worker, the last ones. It returns what they are as a
-// task that can be pushed or queued, or false when the worker has begun them all.
+// takeBack takes the last tasks of flight number at away from the worker, at most most of them. It returns them as a
+// task that can be pushed or queued. It returns false when the worker has begun all tasks of the flight.
 func (w *worker) takeBack(at, most int) (task, bool) {
 	fl := &w.flights[at]
 	first, payload, ok := w.slot.TakeBack(fl.position, fl.size, fl.frame.End, most)
@@ -99,7 +101,8 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 	return task{f, payload, tries}, true
 }
 
-// owes tells whether the result is that of the task whose result comes next, and of no more than the worker has begun.
+// owes tells whether f can be the next result of the worker: it answers the task whose result comes next, and no task
+// beyond the first flight.
 func (w *worker) owes(f ring.Frame) bool {
 	if len(w.flights) == 0 {
 		return false
@@ -111,7 +114,7 @@ func (w *worker) owes(f ring.Frame) bool {
 // delivered notes that the result of the first task has come.
 func (w *worker) delivered() {
 	fl := &w.flights[0]
-	if fl.next == fl.frame.First { // it has begun meanwhile
+	if fl.next == fl.frame.First { // the task has begun since its claim word was last read
 		fl.next++
 		w.queued--
 	}
@@ -129,7 +132,8 @@ func (w *worker) drop() {
 	w.flights, w.ahead, w.tasks, w.queued = nil, 0, 0, 0
 }
 
-// settle counts anew how many tasks the worker has not begun. It returns false when the worker is broken.
+// settle reads from the shared memory which tasks the worker has begun, and whether it has come up. It returns false
+// when the worker is broken.
 func (w *worker) settle() bool {
 	if w.broken {
 		return false
@@ -157,8 +161,8 @@ func (w *worker) settle() bool {
 	return true
 }
 
-// spare tells whether the worker has a task that would begin sooner elsewhere: it waits behind another one, or for the
-// worker to come up.
+// spare tells whether the worker has a task that would begin sooner in an idle worker: a task that waits behind another
+// task, or until this worker has come up.
 func (w *worker) spare() bool { return w.queued > 0 && (w.tasks > 1 || !w.up) }
 
 // Slot prepares a slot for a worker that is about to be started, and returns its number.
@@ -184,8 +188,8 @@ func (p *Pool) Slot() (int, error) {
 	return w.number, nil
 }
 
-// Add puts the worker of the slot to work: process pid has been started. maxTasks is how many tasks it may be given, 0
-// for any number; signal sends the process a signal, and must not wait for anything.
+// Add says that the worker of the slot has been started, as process pid, and may be given tasks. maxTasks is how many
+// it may be given, 0 for any number. signal sends the process a signal, and must not wait for anything.
 func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -206,7 +210,8 @@ func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 	return nil
 }
 
-// Up is how many workers have come up: they have waited for a task, or taken one, and have not ended.
+// Up is how many workers have come up, and have not ended. A worker has come up when it has waited for a task, or
+// claimed one.
 func (p *Pool) Up() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -242,7 +247,9 @@ func (p *Pool) Drop(number int) {
 	}
 }
 
-// Exited settles what the worker of the slot leaves behind: its process has ended.
+// Exited says that the process of the worker in the slot has ended, and settles its tasks. Results that it had
+// delivered count. Tasks that it had not begun go back to the queue. Tasks that it had begun and not answered are lost:
+// they complete, or go back to the queue for another try. The reaper calls it.
 func (p *Pool) Exited(number, exitCode int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -255,8 +262,8 @@ func (p *Pool) Exited(number, exitCode int) {
 		return
 	}
 	trace.Printf("worker %d has ended with exit code %d", w.pid, exitCode)
-	w.settle()                 // it may have come up since anybody looked
-	p.harvestWorker(w, p.keep) // what it had delivered counts
+	w.settle() // it may have come up since that was last read
+	p.harvestWorker(w, p.keep)
 	p.active = slices.Delete(p.active, at, at+1)
 	w.running = false
 	for i := len(w.flights) - 1; i >= 0; i-- {
@@ -295,7 +302,7 @@ func (p *Pool) Exited(number, exitCode int) {
 	}
 	w.drop()
 	served := 0
-	if w.served || w.up { // one that was killed while it waited for a task was no failure to start
+	if w.served || w.up { // a worker that was killed while it waited for a task had come up
 		served = 1
 	}
 	p.keep(ring.Frame{Kind: ring.KindExited, Index: uint64(number)}, fmt.Appendf(nil, "%d %d %d", w.pid, exitCode, served))
@@ -303,7 +310,7 @@ func (p *Pool) Exited(number, exitCode int) {
 	p.memory.Ring()
 }
 
-// lose completes the tasks of a flight whose worker has ended: the first of them ran for that many microseconds.
+// lose completes the tasks of a flight whose worker has ended. The first of them ran for ran microseconds.
 func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int64) {
 	if kind == ring.KindTimeout && p.counters != nil {
 		p.counters.AddTimeouts(int64(fl.frame.Tasks()))
@@ -319,9 +326,9 @@ func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int6
 	}
 }
 
-// last says how the worker ended, and what it was given: "pid exitcode number microseconds", a newline, and the payload
-// of the flight, if that is still there. The number is that of the task in it: the flight's first one, and that many
-// behind it. It is for texts that people read.
+// last is the payload of KindLost and its like, from which Python makes texts for people: how the worker ended, and
+// what it was given. It is "pid exitcode number microseconds", a newline, and the payload of the flight, if that is
+// still there. The number is that of a task in this payload: the flight's first task, plus behind.
 func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte {
 	text := fmt.Appendf(nil, "%d %d %d %d\n", w.pid, exitCode, fl.frame.First+behind, ran)
 	payload := fl.kept
@@ -334,7 +341,7 @@ func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte 
 	return append(text, payload...)
 }
 
-// ran is for how many microseconds the worker, which has ended, had run its task; 0 when that cannot be told.
+// ran is for how many microseconds a worker that has ended had run its task; 0 when that is not known.
 func (w *worker) ran() int64 {
 	_, _, started := w.slot.Current()
 	now := sys.Monotonic()

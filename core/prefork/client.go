@@ -1,23 +1,24 @@
-// Package prefork is the client of the servers that fork: it starts a server, takes on the processes that it forks,
-// hands them to whoever asks for one, and stops it. Package pybind calls it through core/engine;
+// Package prefork is the client of the fork server and the spawn server: it starts a server, takes on the processes
+// that it forks, gives them to requests, and stops it. Package pybind calls it through core/engine;
 // python/goproc/_start/prefork.py is the other side.
 //
-// A server is a Python process without Go and with one thread. It has one end of a private socket pair; no one else can
-// connect, and it ends when the socket does. It forks processes ahead of need:
+// A server is a Python process without Go and with one thread. It has one end of a private socket pair. Nobody else can
+// connect, and the server ends when the socket does. It forks processes ahead of need, which stand by:
 //
-//	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which waits
-//	Request ──order + descriptors────────────────────────────► it, goes on
-//	        ──TAKEN──► server, which forks another one
+//	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which stands by
+//	Request ──order + descriptors────────────────────────────► the process, which goes on
+//	        ──TAKEN──► server, which forks another process
 //
-// If none stands by, FORK asks for one, and the request is given the next that does. So a process never runs unless
-// the client knows it: what the server has forked ends by itself when nobody has the other end of its socket.
+// If no process stands by, the client asks for one by FORK, and the oldest waiting request gets the next process of
+// which STANDBY comes. So a process does no work before the client knows it. A process that stands by ends by itself
+// when nobody has the other end of its socket.
 //
 // There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
-// (EXITED). Those of the spawn server are made children of this process, as they would be had it executed their
-// interpreter.
+// (EXITED). The processes of the spawn server are siblings of it: children of this process, as if this process had
+// executed an interpreter for each.
 //
-// One goroutine a server reads the socket. When the server is gone, requests that have no process fail, and the fork
-// server's processes whose status has not been sent get process.Unknown when they end.
+// For each server, one goroutine reads the socket. When the server is gone, requests without a process fail. The fork
+// server's processes whose status it has not sent get process.Unknown when they end.
 package prefork
 
 import (
@@ -41,14 +42,14 @@ var ErrGone = errors.New("there is no server")
 
 // How long the server may take.
 const (
-	sendPatience  = 10 * time.Second // to make room for a request: it is forking meanwhile, or stopped
-	leavePatience = time.Second      // to close the socket when it is told to end, or has
-	stopPatience  = time.Second      // to end after that, before it is killed
-	killPatience  = 2 * time.Second  // to be gone after that
+	sendPatience  = 10 * time.Second // to make room for a request in the socket; it may be forking, or stopped
+	leavePatience = time.Second      // to close the socket, once it was told to end or has ended
+	stopPatience  = time.Second      // to end after that; then it is killed
+	killPatience  = 2 * time.Second  // to be gone after it was killed
 )
 
-// Client is the one server of an engine for a start method, if it has one. Its methods may be called from any
-// goroutine.
+// Client stands for the server of one start method: an engine has one such server at a time, or none. Its methods may
+// be called from any goroutine.
 type Client struct {
 	table  *process.Table
 	method process.Method
@@ -58,10 +59,10 @@ type Client struct {
 
 	mu       sync.Mutex
 	server   *server          // nil if none runs
-	alive    map[*server]bool // whose processes have not ended, lost ones too
-	requests map[int]*request // started by Request, not yet told by Reply
-	tickets  int              // how many requests there were; they number them
-	pings    int              // how many there were; they number pings
+	alive    map[*server]bool // servers whose own process has not ended, the lost ones included
+	requests map[int]*request // by ticket: made by Request, and their outcome not yet returned by Reply
+	tickets  int              // how many requests there were; the last one's number
+	pings    int              // how many pings there were; the last one's number
 }
 
 // New makes a client without a server. The method is process.Forkserver or process.Spawn.
@@ -78,13 +79,14 @@ func (c *Client) Ensure(command process.Command) (pid int, err error) {
 	return c.ensure(command, "")
 }
 
-// spawn starts the server's process with SIGINT blocked: until it ignores that, Ctrl-C would end it.
+// spawn starts the server's process with SIGINT blocked. Without that, Ctrl-C would end it before it ignores SIGINT.
 func (c *Client) spawn(command process.Command) (id int, err error) {
 	defer sys.Block(unix.SIGINT)()
 	return c.table.Spawn(process.Server, command)
 }
 
-// ensure is Ensure for a server with these traits: one that has others is told to end. c.changing is held.
+// ensure is Ensure for a server with these traits. A running server with other traits is told to end. c.changing is
+// held.
 func (c *Client) ensure(command process.Command, traits string) (pid int, err error) {
 	if s := c.current(); s != nil {
 		switch {
@@ -140,7 +142,7 @@ func (c *Client) current() *server {
 	return c.server
 }
 
-// Ping asks the server for a sign of life and waits for it. The error wraps ETIMEDOUT when none came in time.
+// Ping asks the server for a sign of life and waits for it. If none comes in time, the error wraps ETIMEDOUT.
 func (c *Client) Ping(patience time.Duration) error {
 	c.mu.Lock()
 	s := c.server
@@ -153,8 +155,8 @@ func (c *Client) Ping(patience time.Duration) error {
 	return s.ping(id, patience)
 }
 
-// Request asks the server for a process, which gets copies of the descriptors fds, and returns the request's number at
-// once. Reply tells how it went, or Abandon must be called.
+// Request asks the server for a process, which gets copies of the descriptors fds. It returns at once, with a ticket:
+// the request's number. Reply, with that ticket, has the outcome; if nobody calls it, Abandon must be called.
 func (c *Client) Request(fds []int) (ticket int, err error) {
 	s := c.current()
 	if s == nil {
@@ -163,11 +165,11 @@ func (c *Client) Request(fds []int) (ticket int, err error) {
 	return c.request(s, fds, encodeOrder(fds, false, 0))
 }
 
-// RequestAlike is Request for a process that is as if the command were executed now, by the calling thread: it has the
-// descriptors fds under the numbers that they have here, the standard streams besides, and the thread's signal mask.
-// The server that runs serves for that if it was started by an equal command in equal circumstances; else it is
-// replaced. The error wraps ENOTSUP where the circumstances cannot be compared, ENOSYS where they never can: then the
-// command must be executed.
+// RequestAlike is Request for a process that is as if the calling thread executed the command now. The process has the
+// descriptors fds, under the numbers that they have here, the standard streams, and the thread's signal mask. The
+// running server is used if it was started by an equal command in equal circumstances. If not, it is replaced by
+// another server. If the circumstances cannot be compared now, the error wraps ENOTSUP; if they never can, ENOSYS. In
+// both cases the caller must execute the command.
 func (c *Client) RequestAlike(command process.Command, fds []int) (ticket int, err error) {
 	now, err := sys.ReadCircumstances()
 	if err != nil {
@@ -212,8 +214,8 @@ func (c *Client) request(s *server, fds []int, order []byte) (ticket int, err er
 	return c.tickets, nil
 }
 
-// Reply waits for the answer to a request, at most for patience, and returns the process's entry, 0 when there is
-// no answer yet. After an error there is no process; ErrGone says that the server ended before there was one.
+// Reply waits for the answer to a request, at most for patience. It returns the id of the process's entry, or 0 when
+// there is no answer yet. After an error there is no process; ErrGone means that the server ended before there was one.
 func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
 	c.mu.Lock()
 	r := c.requests[ticket]
@@ -230,7 +232,7 @@ func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
 	return r.id, r.err
 }
 
-// Abandon says that nobody will ask for the reply any more: the process is ended, if there is one by now or later.
+// Abandon says that nobody will ask for the reply any more. If the request gets a process, now or later, that is ended.
 func (c *Client) Abandon(ticket int) {
 	c.mu.Lock()
 	r := c.requests[ticket]
@@ -241,7 +243,8 @@ func (c *Client) Abandon(ticket int) {
 	}
 }
 
-// Stop ends the server, if one runs, and returns when it is gone: after a while it is killed. Its processes go on.
+// Stop ends the server, if one runs, and returns when it is gone. If it does not end within a while, it is killed. Its
+// processes go on.
 func (c *Client) Stop() error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
@@ -255,7 +258,7 @@ func (c *Client) Stop() error {
 	return errors.Join(errs...)
 }
 
-// lost takes the server out, so that the next Ensure starts another.
+// lost notes that the server can no longer be used, so that the next Ensure starts another one.
 func (c *Client) lost(s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,7 +267,7 @@ func (c *Client) lost(s *server) {
 	}
 }
 
-// ended says that the server's process has ended, so that Stop need not wait for it.
+// ended notes that the server's process has ended, so that Stop need not wait for it.
 func (c *Client) ended(s *server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 // The messages, one a packet, in little-endian 32-bit words. To a server: {request, value, 0}. From it: {kind, pid,
 // value}, where STANDBY carries two descriptors by SCM_RIGHTS: the process's pidfd, and a socket to it.
 const (
-	requestFork  = 1 // fork one now, it is waited for
-	requestTaken = 2 // the value: how many do not stand by any more
+	requestFork  = 1 // fork a process now: a request waits for it
+	requestTaken = 2 // the value says how many processes no longer stand by
 	requestPing  = 3 // the value is the ping's number
 	requestStop  = 4
 
@@ -25,7 +25,7 @@ type Kind uint32
 const (
 	Standby Kind = 1 // PID stands by
 	Failed  Kind = 2 // no process could be forked, because of Errno
-	Exited  Kind = 3 // PID has ended with Status; the fork server says so of all that it has forked
+	Exited  Kind = 3 // PID has ended with Status; the fork server sends this for each of its processes
 	Pong    Kind = 4 // answers the ping ID
 )
 
@@ -47,7 +47,7 @@ const (
 	maxErrno  = 4095
 )
 
-// Decode reads one packet from the server, and refuses whatever the server never sends.
+// Decode reads one packet from the server. It refuses a packet that a server never sends.
 func Decode(packet []byte) (Message, error) {
 	if len(packet) != messageSize {
 		return Message{}, fmt.Errorf("%w: a message of %d bytes", errProtocol, len(packet))
@@ -87,8 +87,8 @@ func encodeRequest(request, value int) []byte {
 	return encodeNumbers([]int{request, value, 0})
 }
 
-// encodeOrder makes a packet for a process that stands by, about the descriptors that come with it: what they are to be
-// called there, what SIGINT is to do, and the signal mask.
+// encodeOrder makes the order for a process that stands by. It says which numbers the descriptors that come with it are
+// to get, whether SIGINT is ignored, and the signal mask.
 func encodeOrder(fds []int, interruptIgnored bool, mask uint64) []byte {
 	ignored := 0
 	if interruptIgnored {

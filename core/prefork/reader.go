@@ -11,9 +11,9 @@ import (
 )
 
 // The reader of a server: a goroutine that server.start starts. It takes in the server's messages until the socket
-// ends, and then answers all that is open.
+// ends. Then it answers the requests that are still open, and closes what belongs to the server.
 
-// read takes in what the server says, until it is lost.
+// read takes in the server's messages, until the socket ends.
 func (s *server) read() {
 	defer guard.Goroutine("the reader of a server that forks")
 	defer close(s.done)
@@ -22,7 +22,8 @@ func (s *server) read() {
 	for {
 		n, passed, err := sys.Receive(s.socket, buffer)
 		if errors.Is(err, unix.ECONNRESET) {
-			// Said once, of a server that has ended before it had read all. What it had sent before is still to come.
+			// The server has ended before it had read all messages. The kernel reports this once. Messages that the
+			// server had sent before are still to come.
 			s.leave(errors.New("it has not read all that it was sent"))
 			continue
 		}
@@ -37,9 +38,9 @@ func (s *server) read() {
 	}
 }
 
-// cleanUp answers all that is open, once nothing more will be read.
+// cleanUp answers all open requests, and gives up the server's processes, once nothing more will be read.
 func (s *server) cleanUp() {
-	s.lose(errors.New("its reader failed")) // says nothing new unless the reader has panicked
+	s.lose(errors.New("its reader failed")) // only if the reader has panicked, this is the first reason, and is kept
 	s.client.lost(s)
 	s.sending.Lock()
 	_ = s.socket.Close()
@@ -58,7 +59,7 @@ func (s *server) cleanUp() {
 	}
 	s.children, s.standbys = nil, nil
 	if !s.stopping {
-		// Whatever it was, it must not go on forking.
+		// Whatever was wrong with the server, it must not go on forking.
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
 	}
 	s.client.table.Forget(s.id)

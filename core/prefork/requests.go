@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The requests for processes. The client makes them. Each is given a process that stands by (standbys.go), or waits until
-// the server's reader has one for it.
+// The requests for processes. The client makes them. Each is given a process that stands by (standbys.go). If there is
+// none, the request waits until the server's reader gives it one.
 
-// request is a process that was asked for.
+// request is one request for a process.
 type request struct {
 	server   *server
 	order    []byte
-	fds      []int         // the caller's, or while it waits for a process, its own
-	own      []*sys.FD     // these
-	answered chan struct{} // closed when the rest holds
+	fds      []int         // for the process: the caller's descriptors, or, while the request waits, those of own
+	own      []*sys.FD     // duplicates of the caller's descriptors, which the request owns while it waits
+	answered chan struct{} // closed when id and err have been set
 	id       int           // of the process's entry
 	err      error
 }
 
-// request gives the request a process that stands by, or else has it wait for the next one, which the server is told to
-// fork.
+// request gives the request a process that stands by. If there is none, the request waits, and the server is told to
+// fork a process.
 func (s *server) request(r *request) error {
 	var given bool
 	var ended int
@@ -45,7 +45,7 @@ func (s *server) request(r *request) error {
 	if err != nil {
 		return err
 	}
-	// If the server cannot be told, it is gone. Then whoever notices that answers those that wait.
+	// If the server cannot be told, it is gone. Then the reader answers the requests that wait.
 	if !given {
 		err = s.send(requestFork, 0)
 	}
@@ -58,7 +58,8 @@ func (s *server) request(r *request) error {
 	return err
 }
 
-// enqueue has the request wait, with descriptors of its own: the caller may close its own meanwhile. s is locked.
+// enqueue has the request wait. It duplicates the descriptors, because the caller may close them meanwhile. s is
+// locked.
 func (s *server) enqueue(r *request) error {
 	for _, fd := range r.fds {
 		duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
@@ -75,7 +76,7 @@ func (s *server) enqueue(r *request) error {
 	return nil
 }
 
-// dequeue takes the oldest request out that waits, nil if there is none. s is locked.
+// dequeue removes the oldest waiting request and returns it; nil if none waits. s is locked.
 func (s *server) dequeue() (r *request) {
 	if len(s.waiting) > 0 {
 		r, s.waiting = s.waiting[0], s.waiting[1:]
@@ -83,7 +84,7 @@ func (s *server) dequeue() (r *request) {
 	return r
 }
 
-// abandon takes the request out if it waits, and ends its process if it has one.
+// abandon removes the request if it waits, and ends its process if it has one.
 func (s *server) abandon(r *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +106,7 @@ func (r *request) answer(id int, err error) {
 	close(r.answered)
 }
 
-// release closes the descriptors that are the request's own.
+// release closes the descriptors that the request owns.
 func (r *request) release() {
 	_ = closeAll(r.own)
 	r.own = nil

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is one server, from its start until it is lost or stopped. There is never a second chance: a new one is
-// another server.
+// server is one server, from its start until it is lost or stopped. It is never started again: a new process is another
+// server.
 type server struct {
 	client *Client
 	id     int // its own entry in the table
@@ -22,21 +22,21 @@ type server struct {
 	exited chan struct{} // closed when its process has ended
 	done   chan struct{} // closed when the reading goroutine has ended, and every request has its answer
 
-	leaving []int // when done: the entries of those that stood by, and end now
+	leaving []int // set before done is closed: the entries of processes that stood by, and end now
 
-	// sending is held while the socket is written to, which can take a while, and to close it. mu must not be held
-	// for that: the server may be waiting for us to read.
+	// sending is held while the socket is written to, which can take a while, and while it is closed. mu must not be
+	// held meanwhile: the server may be waiting until the reader reads, and the reader needs mu.
 	sending sync.Mutex
 	socket  *sys.FD
 
 	mu       sync.Mutex
 	err      error // why it is lost; nil while it is not
 	stopping bool
-	waiting  []*request            // for which there was none that stood by, the oldest first
+	waiting  []*request            // requests that wait for a process, the oldest first
 	standbys []*standby            // the oldest first
-	ended    int                   // how many have ended while they stood by; the server is told with the next request
-	children map[int]int           // the fork server's processes whose status is not yet in: from pids to entries
-	pings    map[int]chan struct{} // not yet answered
+	ended    int                   // how many ended while they stood by; the server is told this with the next request
+	children map[int]int           // the fork server's processes whose status has not come yet: from pid to entry
+	pings    map[int]chan struct{} // pings that are not yet answered
 }
 
 func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
@@ -47,10 +47,10 @@ func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
 	}
 }
 
-// start subscribes to the server's end and starts reading.
+// start starts the reader, and has the table tell when the server's process has ended.
 func (s *server) start() error {
 	go s.read()
-	// The end of the socket would tell too, unless a process that the server has forked still has it open.
+	// The socket alone does not tell: a process that the server has forked may still have its end open.
 	return s.client.table.OnExit(s.id, func(status int) {
 		close(s.exited)
 		s.client.ended(s)
@@ -67,7 +67,7 @@ func (s *server) runs() bool {
 	return !lost && err == nil && code == process.Running
 }
 
-// foreign reports whether the processes are the server's children, not ours.
+// foreign reports whether the processes are the server's children, not children of this process.
 func (s *server) foreign() bool { return s.client.method == process.Forkserver }
 
 // lose gives the server up, for the reason of the first call. The reading goroutine does the rest, once it has read
@@ -79,14 +79,15 @@ func (s *server) lose(why error) {
 	sys.Shutdown(s.socket)
 }
 
-// leave gives the server up, but has the reader go on until the other end of the socket is closed: what the server
-// forks while it ends has yet to say who it is. It should not take long.
+// leave gives the server up, but has the reader go on until the other end of the socket is closed: a process that the
+// server forks while it ends still sends STANDBY. That should not take long; after leavePatience the socket is shut
+// down.
 func (s *server) leave(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.giveUp(why)
 	if s.socket.Lost() {
-		// The reader waits for the other end, which only the end of the server closes.
+		// The program has closed the engine's end. The reader waits until the server closes its own, so it is killed.
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
 	}
 	go func() {
@@ -96,7 +97,7 @@ func (s *server) leave(why error) {
 	}()
 }
 
-// giveUp keeps the reason, if it is the first. s is locked.
+// giveUp notes why the server is lost, unless a reason has been noted already. s is locked.
 func (s *server) giveUp(why error) {
 	if s.err == nil {
 		s.err = fmt.Errorf("%w: the %s (process %d) was lost: %w", ErrGone, s.client.name, s.pid, why)
@@ -104,7 +105,7 @@ func (s *server) giveUp(why error) {
 	}
 }
 
-// unlessLost changes what is open, or says why the server is lost.
+// unlessLost calls change with s locked. If the server is lost, it returns the reason instead.
 func (s *server) unlessLost(change func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +165,7 @@ func (s *server) ping(id int, patience time.Duration) error {
 // retire tells the server to end.
 func (s *server) retire() {
 	if err := s.unlessLost(func() error { s.stopping = true; return nil }); err == nil {
-		_ = s.send(requestStop, 0) // the end of the socket says it too
+		_ = s.send(requestStop, 0) // if this fails, the server ends when the socket does
 	}
 	s.leave(errors.New("it was stopped"))
 }
@@ -175,7 +176,7 @@ func (s *server) stop() error {
 	<-s.done
 	for _, id := range s.leaving {
 		left := make(chan struct{})
-		if s.client.table.OnExit(id, func(int) { close(left) }) == nil { // else it is gone
+		if s.client.table.OnExit(id, func(int) { close(left) }) == nil { // an error means that it is gone already
 			sys.WaitClosed(left, killPatience)
 		}
 	}

@@ -11,24 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The processes that a server has forked ahead. The reader takes them on. A request gives one its order; the reader
-// does, if the request had to wait.
+// The processes that a server has forked, and that stand by. The reader takes them on. A new request gives one of them
+// its order. If the request had to wait, the reader gives the order.
 
-// standby is a process that the server has forked ahead. It waits for its order, which makes it what is asked for.
+// standby is a process that stands by: it waits for its order, which makes it the process that was asked for.
 type standby struct {
 	id     int // its entry
 	socket *sys.FD
 }
 
-// maxStandbys is how many there are at most: requests that are abandoned leave some over.
+// maxStandbys is how many may stand by. The server keeps two; requests that are abandoned may leave some more.
 const maxStandbys = 4
 
-// accept takes on a process that stands by, for the oldest request that waits, or for the next one. s is locked.
+// accept takes on a process that stands by. It is for the oldest waiting request; if none waits, it stays for the next
+// request. s is locked.
 func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	table, foreign := s.client.table, s.foreign()
 	id, err := table.Adopt(pid, pidfd, foreign)
 	if foreign {
-		s.children[pid] = id // 0 if it is not to live: the server will say how it has ended all the same
+		s.children[pid] = id // after an error 0: the process is ended, and the server will send its status all the same
 	}
 	if err != nil {
 		_ = socket.Close()
@@ -42,7 +43,7 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	_ = table.OnExit(id, func(int) { s.standbyEnded(b) })
 	if r := s.dequeue(); r != nil {
 		if !s.give(b, r) {
-			s.employ(b, r) // it has ended before it could begin, as any process may
+			s.employ(b, r) // the process has ended already; to the caller it is one that ended at once
 		}
 		return
 	}
@@ -53,8 +54,9 @@ func (s *server) accept(pid int, pidfd, socket *sys.FD) {
 	s.standbys = append(s.standbys, b)
 }
 
-// refuse ends a process whose descriptors the kernel has dropped, because this process may open no more. The server may
-// have reaped it by now, but its number is not given out again so soon. s is locked.
+// refuse ends a process whose descriptors the kernel has dropped, because this process may open no more. It is ended by
+// its number. If the server has reaped it by now, the kernel does not give the number to another process so soon. s is
+// locked.
 func (s *server) refuse(pid int, passed []*sys.FD) {
 	_ = closeAll(passed)
 	if s.foreign() {
@@ -68,15 +70,16 @@ func (s *server) refuse(pid int, passed []*sys.FD) {
 	}
 }
 
-// give sends a process that stands by its order, and answers the request, unless the process has ended. s is locked:
-// the order is the first thing that the socket takes, so there is room for it.
+// give sends the request's order to a process that stands by, and answers the request. It returns false, and answers
+// nothing, if the process has ended. It does not wait for room in the socket: the order is the first message. s is
+// locked.
 func (s *server) give(b *standby, r *request) (answered bool) {
 	err := sys.Send(b.socket, r.order, r.fds, 0)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || b.socket.Lost() {
 		return false
 	}
 	if err != nil {
-		// Nobody else can be sent these descriptors, and this one can be sent others.
+		// The descriptors of this request cannot be sent, to any process. The process stays for the next request.
 		s.standbys = slices.Insert(s.standbys, 0, b)
 		r.answer(0, err)
 		return true
@@ -95,7 +98,7 @@ func (s *server) employ(b *standby, r *request) {
 	r.answer(b.id, s.client.table.Employ(b.id, s.client.method))
 }
 
-// standbyEnded takes out one that has ended while it stood by.
+// standbyEnded removes a process that has ended while it stood by.
 func (s *server) standbyEnded(b *standby) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +109,7 @@ func (s *server) standbyEnded(b *standby) {
 	}
 }
 
-// dismiss ends one that stands by, and waits for that in the table.
+// dismiss ends a process that stands by, by closing the socket that it waits on. The table reaps it.
 func (b *standby) dismiss(table *process.Table) {
 	_ = b.socket.Close()
 	table.Forget(b.id)

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The entries of processes that a server of package core/prefork has forked, ahead of need. Whose child such a
-// process is decides who waits for it: those of the fork server are its own, and their statuses come from it; those of
-// the spawn server are ours.
+// The entries of processes that a server of package core/prefork has forked ahead of need. The parent of such a process
+// reaps it. The fork server is the parent of its processes, and sends their statuses. This process is the parent of the
+// spawn server's processes.
 
-// Adopt makes an entry of a process, and takes over its pidfd. It counts as none of the program's processes until
-// Employ is called. foreign says that it is not our child. A process that cannot be taken on is ended.
+// Adopt makes an entry of a process, and takes over its pidfd. The process counts as one of the program's only once
+// Employ has been called. foreign says that it is not a child of this process. If Adopt fails, it has ended the
+// process.
 func (t *Table) Adopt(pid int, pidfd *sys.FD, foreign bool) (id int, err error) {
 	e, err := t.add(Server, prepared)
 	if err == nil {
@@ -38,7 +39,7 @@ func (t *Table) Adopt(pid int, pidfd *sys.FD, foreign bool) (id int, err error) 
 	return 0, errors.Join(err, pidfd.Close())
 }
 
-// Employ says that an adopted process is one of the program's from now on, started by the method.
+// Employ says that an adopted process is one of the program's from now on, started by the start method m.
 func (t *Table) Employ(id int, m Method) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		if e.method != Server {
@@ -51,7 +52,7 @@ func (t *Table) Employ(id int, m Method) error {
 	return err
 }
 
-// Exited keeps the status that the fork server sent, once.
+// Exited keeps the status that the fork server sent for a process. A second status for it is ignored.
 func (t *Table) Exited(id, status int) {
 	_, _ = with(t, id, func(e *entry) (struct{}, error) {
 		e.end(status)
@@ -60,7 +61,8 @@ func (t *Table) Exited(id, status int) {
 	})
 }
 
-// Orphan says that the fork server is gone: when the process ends, and if it has already, its status is [Unknown].
+// Orphan says that the fork server is gone. The status of its process is [Unknown], whether it has ended already, or
+// will.
 func (t *Table) Orphan(id int) {
 	_, _ = with(t, id, func(e *entry) (struct{}, error) {
 		e.orphan = true

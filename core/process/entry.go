@@ -14,7 +14,7 @@ import (
 type state int
 
 const (
-	prepared state = iota // room is made; the process may or may not exist yet, and is not known
+	prepared state = iota // the entry waits for Commit or Abort; the process may not exist yet
 	running
 	ended // status holds
 	closed
@@ -28,16 +28,16 @@ type entry struct {
 	mu        sync.Mutex
 	state     state
 	pid       int
-	pidfd     *sys.FD // or what takes its place: see sys.HavePidfds
-	reserve   *sys.FD // while prepared: a descriptor's room, given up when the table has none left for the pidfd
+	pidfd     *sys.FD // or the read end of a tether: see sys.HavePidfds
+	reserve   *sys.FD // while prepared: a descriptor that is closed if the process may open no more for the pidfd
 	status    int
 	foreign   bool // the fork server's child, not ours: the server sends its status
 	orphan    bool // foreign, and the server is gone: nobody will send its status
 	forgotten bool
 	watched   bool        // the pidfd is in the reaper's poller
-	lost      atomic.Bool // it may not be, for the poller is another one
+	lost      atomic.Bool // the poller has been replaced, and the pidfd may not be in the new one
 	settled   bool        // the reaper has seen the end
-	dropped   bool        // it has been forgotten, too: the table has it only until the subscribers have been told
+	dropped   bool        // settled and forgotten: the table has the entry only until the subscribers have been told
 	onExit    []func(status int)
 	seat      *seat // nil for an entry that is not a seat's
 }
@@ -60,8 +60,7 @@ func (e *entry) check() {
 		return
 	}
 	if e.foreign {
-		// See Table.Exited. Without the server we can
-		// only see that it has ended.
+		// The server sends the status (Table.Exited). If it is gone, only the pidfd tells that the process has ended.
 		if e.orphan {
 			readable, err := sys.Readable(e.pidfd)
 			if readable || err != nil && sys.Gone(e.pid) {
@@ -81,16 +80,16 @@ func (e *entry) check() {
 	status, done, err := sys.Wait(e.pid)
 	switch {
 	case err != nil:
-		// ECHILD: somebody else has reaped the child and has the only copy of its status, since the program called
-		// os.wait or ignores SIGCHLD. 255 is what multiprocessing's fork server says of a status that is lost; "still
-		// running", which its popen_fork says from then on, would make join() a wait without an end.
+		// ECHILD: the program has called os.wait, or ignores SIGCHLD. So the child has been reaped, and its status is
+		// lost. multiprocessing's popen_fork says "still running" from then on, and join() waits for ever. Its fork
+		// server says 255 for a lost status, and so does this.
 		e.end(Unknown)
 	case done:
 		e.end(status)
 	}
 }
 
-// end keeps the status, once. The entry is locked.
+// end notes that the process has ended with the status, unless an end has been noted already. The entry is locked.
 func (e *entry) end(status int) {
 	if e.state == running {
 		e.state, e.status = ended, status

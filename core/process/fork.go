@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tether makes a tether for the child of a prepared entry, where there are no pidfds, and returns the write end: the
-// child, and nobody else, shall have it. nil if a pidfd does.
+// Tether makes a tether for the child of a prepared entry, where the kernel has no pidfds. It returns the write end,
+// which only the child shall have. Where there are pidfds, no tether is needed, and it returns nil.
 func (t *Table) Tether(id int) (write *sys.FD, err error) {
 	if sys.HavePidfds() {
 		return nil, nil
@@ -23,8 +23,8 @@ func (t *Table) Tether(id int) (write *sys.FD, err error) {
 	})
 }
 
-// Prepare is the half of a fork before the system call, which C makes: no Go runs in a forked child. Commit or Abort
-// must follow.
+// Prepare is what Go does of a fork before the system call. C makes the call, because no Go can run in a forked child.
+// Commit or Abort must follow.
 func (t *Table) Prepare() (id int, err error) { return t.prepare(Fork) }
 
 func (t *Table) prepare(m Method) (id int, err error) {
@@ -35,7 +35,7 @@ func (t *Table) prepare(m Method) (id int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state == closed {
-		return 0, ErrClosed // the table has been closed since: nobody would close what is opened now
+		return 0, ErrClosed // the table has been closed meanwhile: nobody would close a descriptor that is opened now
 	}
 	if e.reserve, err = sys.AlwaysReadable("reserve"); err != nil {
 		t.drop(e.id)
@@ -44,9 +44,9 @@ func (t *Table) prepare(m Method) (id int, err error) {
 	return e.id, nil
 }
 
-// Commit is the half of a fork after the system call, in the parent: the prepared entry is the child pid's from now
-// on. It returns the sentinel. A child that cannot be taken on is ended and reaped: after an error there is no child,
-// and no entry.
+// Commit is what Go does of a fork after the system call, in the parent. The prepared entry belongs to the child pid
+// from now on. Commit returns the sentinel. If it fails, it has ended and reaped the child: after an error there is no
+// child, and no entry.
 func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 	if pid <= 0 {
 		return 0, fmt.Errorf("%w: %d is no process", ErrInvalid, pid)
@@ -69,18 +69,18 @@ func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 	return sentinel, err
 }
 
-// errTaken says that an entry has its process: a second Commit must not end it.
+// errTaken says that an entry has a process already: a second Commit must not end that process.
 var errTaken = errors.New("the process is known already")
 
-// takeOn opens the child's pidfd, unless it has a tether, and has it watched. The pid cannot mean another process yet:
-// only we reap it. The entry is locked.
+// takeOn opens the child's pidfd, unless it has a tether, and has the reaper watch the child. The pid cannot mean
+// another process yet, because only the engine reaps the child. The entry is locked.
 func (t *Table) takeOn(e *entry, pid int) (err error) {
 	e.pid = pid
 	if e.pidfd == nil {
 		e.pidfd, err = sys.PidfdOpen(pid)
 	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		_ = e.reserve.Close() // kept for this
+		_ = e.reserve.Close() // it was opened to be given up here
 		e.pidfd, err = sys.PidfdOpen(pid)
 	}
 	if errors.Is(err, unix.ESRCH) {

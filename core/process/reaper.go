@@ -11,26 +11,27 @@ import (
 	"github.com/goproc/goproc/core/trace"
 )
 
-// reaper is the one goroutine that waits for all processes of a table. Apart from ExitCode's look at a single child,
-// nothing in the engine calls wait.
+// reaper is the one goroutine that waits until processes of a table end, and reaps them. Besides it, only ExitCode
+// reaps a child.
 //
-// It is told of an end by epoll, as a rule. What it is not told of it finds out by looking at all processes from time
-// to time: where there is no epoll; when the program has closed the engine's descriptors (os.closerange), or the other
-// end of a tether.
+// As a rule, epoll tells it that a process has ended. In three cases epoll cannot, and the reaper looks at all
+// processes from time to time: there is no epoll; the program has closed the engine's descriptors (os.closerange); a
+// child has closed its end of its tether, and goes on.
 type reaper struct {
 	table  *Table
 	poller atomic.Pointer[sys.Poller]
 	done   chan struct{}
-	soon   atomic.Bool // some process is not in the poller
+	soon   atomic.Bool // some process is not in the poller: all are looked at from time to time
 
 	mu      sync.Mutex
 	stop    bool
-	pending []int // entries to settle although their pidfds say nothing new
+	pending []int // ids of entries to look at although their pidfds have not become readable
 }
 
-// How often the reaper looks, when processes run that it will not be told of; and whether its descriptors are there.
+// How often the reaper looks at all processes while some are not in the poller: after lookFirst, and then ever more
+// rarely, up to lookLast. If all are, it only looks whether its own descriptors are still there, every lookEver.
 const (
-	lookFirst = 5 * time.Millisecond // then ever more rarely
+	lookFirst = 5 * time.Millisecond
 	lookLast  = 100 * time.Millisecond
 	lookEver  = 2 * time.Second
 )
@@ -66,7 +67,7 @@ func (r *reaper) settle(id int) {
 	}
 }
 
-// lookSoon says that there is a process of which the poller does not tell.
+// lookSoon says that there is a process that is not in the poller.
 func (r *reaper) lookSoon() {
 	if !r.soon.Swap(true) {
 		r.poller.Load().Wake()
@@ -93,7 +94,7 @@ func (r *reaper) replaceLocked(lost *sys.Poller) {
 		poller = sys.NewBlindPoller() // there may be no descriptors left
 	}
 	trace.Printf("the program has closed descriptors of the engine's: the reaper goes on with others")
-	r.done = make(chan struct{}) // the old goroutine ends when its wait does; nobody can end that
+	r.done = make(chan struct{}) // the old goroutine ends when its wait is over; nothing can end the wait earlier
 	r.poller.Store(poller)
 	r.soon.Store(true)
 	for _, e := range r.table.entries {
@@ -113,7 +114,7 @@ func (r *reaper) close() error {
 	poller.Wake()
 	r.mu.Unlock()
 	if !poller.Intact() {
-		return nil // it sees that when its wait is over
+		return nil // the goroutine sees when its wait is over that it is to stop
 	}
 	<-done
 	return poller.Close()
@@ -171,7 +172,7 @@ func (r *reaper) run(poller *sys.Poller) {
 	}
 }
 
-// lookAtAll looks at each process, and finds out whether the poller will tell of all that run.
+// lookAtAll looks at each process, and notes whether all that run are in the poller.
 func (r *reaper) lookAtAll(poller *sys.Poller) {
 	r.soon.Store(poller.Blind())
 	for _, e := range r.table.all() {
@@ -184,7 +185,8 @@ func (r *reaper) lookAtAll(poller *sys.Poller) {
 	}
 }
 
-// look finds out whether the entry's process has ended, tells the subscribers, and drops what nobody will ask about.
+// look finds out whether the entry's process has ended. If it has, look tells the subscribers, and drops the entry if
+// it has been forgotten.
 func (r *reaper) look(e *entry) {
 	status, subscribers, drop := r.settled(e)
 	for _, f := range subscribers {
@@ -195,7 +197,8 @@ func (r *reaper) look(e *entry) {
 	}
 }
 
-// settled is the part of look that needs the lock; the subscribers are called without it, as they may ask the table.
+// settled is the part of look that needs the entry's lock. The subscribers are called without it, because they may call
+// the table.
 func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -203,16 +206,17 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 		e.watched = false
 		_ = r.watch(e)
 	}
-	fired := false // before it is checked: should it end meanwhile, the pidfd brings us back here
+	// Before e.check: if the process ends in between, its pidfd becomes readable, and the reaper looks at it again.
+	fired := false
 	if e.state == running && e.watched {
 		fired, _ = sys.Readable(e.pidfd)
 	}
 	e.check()
 	switch e.state {
 	case running:
-		// It may have ended with its status still on the way, or have closed its tether: the pidfd would be reported
-		// again and again. What brings the status of the fork server's child, or the end of the server, also brings us
-		// back here.
+		// The pidfd is readable, but there is no status: the fork server has still to send it, or the child has closed
+		// its tether and goes on. The poller would report the pidfd again and again. The fork server's message, or its
+		// death, also has the reaper look here again.
 		if fired {
 			r.unwatch(e)
 		}
@@ -234,8 +238,8 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 	}
 }
 
-// watch has the reaper told when the entry's process ends. What cannot be watched, where there is no epoll, is looked
-// at. The entry is locked.
+// watch puts the entry's pidfd into the poller. Where there is no epoll, the reaper looks at the process from time to
+// time instead. The entry is locked.
 func (r *reaper) watch(e *entry) error {
 	err := r.poller.Load().Add(e.pidfd, e.id)
 	e.watched = err == nil

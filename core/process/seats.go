@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seats is memory in which C lists the children that it forks. So starting, joining and giving up a process takes no
-// engine, and where there is one, no call into Go. Such a call would wake threads of the idle runtime, which then write
-// to memory that the fork has just made copy-on-write. goproc.h describes the memory.
+// Seats is memory in which C lists the children that it forks. So C can start, join and give up a process without an
+// engine, and where there is one, without a call into Go. Such a call would wake threads of the idle runtime, which
+// then write to memory that the fork has just made copy-on-write. goproc.h describes the memory.
 //
 // A seat's id is negative, other entries' ids are positive. C takes seats and gives them back. When the pidfd becomes
 // readable, Go reaps what C has not reaped yet. When one of the Table's methods is called with a seat's id, Go adopts
@@ -22,17 +22,17 @@ type Seats struct {
 	refused atomic.Int32  // not 0: C takes no further seats
 	epoll   atomic.Int32  // of the reaper, -1 while there is none
 	highest atomic.Int32  // no seat from here on has ever been taken
-	witness atomic.Int32  // another descriptor of the reaper: as long as it has the mark,
-	mark    atomic.Uint32 // the number of the epoll is right, too; 0 for none
+	witness atomic.Int32  // a pipe of the reaper: as long as its mark is right, the number of the epoll is right, too
+	mark    atomic.Uint32 // of the witness; 0 for none
 	_       int32
-	started atomic.Int64 // how many processes
+	started atomic.Int64 // how many processes have been started in seats
 	seats   [SeatCount]seat
 }
 
 // SeatCount is how many processes can be in seats at a time; further ones are started through Prepare and Commit.
 const SeatCount = 1024
 
-// seat is one process. Its fields are read and written by whoever holds its lock.
+// seat is one process. Only the holder of its lock reads and writes its fields.
 type seat struct {
 	lock       atomic.Uint32 // held for moments only
 	state      atomic.Int32  // read without the lock by C when it looks for a free one
@@ -42,7 +42,7 @@ type seat struct {
 	mark       uint32 // of the sentinel
 	status     int32
 	adopted    int32 // Go has an entry for it
-	forgotten  int32 // nobody will ask any more: the seat is given back at the end
+	forgotten  int32 // nobody will ask about the process any more: when it has ended, the seat is given back
 }
 
 // The states of a seat.
@@ -53,7 +53,8 @@ const (
 	seatTaken // the child is being forked
 )
 
-// acquire takes the seat's lock and reports whether it is still that of the id; if not, the lock is free.
+// acquire locks the seat of the id, and returns it. It returns nil, and locks nothing, if the seat has been given back
+// since.
 func (s *Seats) acquire(id int) *seat {
 	n := -1 - id
 	seat := &s.seats[n%SeatCount]
@@ -93,7 +94,7 @@ func (s *seat) look() (ended bool) {
 	return s.state.Load() == seatEnded
 }
 
-// Share gives the table this process's seats, in which processes may run already, and some have ended.
+// Share gives the table this process's seats. Processes in them may be running, or may have ended.
 func (t *Table) Share(s *Seats) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,13 +106,14 @@ func (t *Table) Share(s *Seats) {
 	case t.reaper != nil:
 		t.watchSeats()
 	default:
-		_ = t.ready() // without descriptors for a reaper now, there may be some when it is needed
+		_ = t.ready() // if there are no descriptors for a reaper now, the next call that needs it tries again
 	}
 }
 
 // watchSeats has the reaper watch the processes in seats, and reports whether it can. t is locked.
 func (t *Table) watchSeats() (all bool) {
-	// A process that C starts meanwhile is seen here or added there: C writes highest before it reads epoll.
+	// C may start a process meanwhile. It writes highest before it reads epoll. So either this loop sees the process,
+	// or C sees the epoll, and adds the process to it.
 	poller := t.reaper.poller.Load()
 	witness, mark := poller.Witness()
 	t.seats.witness.Store(int32(witness))
@@ -126,18 +128,17 @@ func (t *Table) watchSeats() (all bool) {
 			if sys.Mark(int(s.sentinel)) == s.mark {
 				err = poller.AddNumber(int(s.sentinel), s.id(i))
 			}
-			all = all && (err == nil || errors.Is(err, unix.EEXIST)) // if C has added it
+			all = all && (err == nil || errors.Is(err, unix.EEXIST)) // EEXIST: C has added it
 		}
 		s.release()
 	}
 	return all
 }
 
-// id is that of the process in seat number i.
+// id is the id of the process in this seat, which is seat number i.
 func (s *seat) id(i int) int { return -1 - (int(s.generation)*SeatCount + i) }
 
-// lookAtSeats settles the processes in seats that nothing in Go knows, and reports whether some of them run. t is
-// locked.
+// lookAtSeats settles the seats that have no entry, and reports whether a process in one of them runs. t is locked.
 func (t *Table) lookAtSeats() (some bool) {
 	if t.seats == nil {
 		return false
@@ -152,7 +153,8 @@ func (t *Table) lookAtSeats() (some bool) {
 	return some
 }
 
-// settleSeat reaps a process that nothing in Go knows. t is locked.
+// settleSeat reaps the process in a seat that has no entry, if it has ended. If nobody will ask about it, the seat is
+// free from then on. t is locked.
 func (t *Table) settleSeat(id int) {
 	s := t.seats.acquire(id)
 	if s == nil {
@@ -178,7 +180,7 @@ func (t *Table) settleSeat(id int) {
 	}
 }
 
-// adopt makes an entry of a seat. It returns nil if nobody sits there any more. t is locked.
+// adopt makes an entry of a seat. It returns nil if the seat has been given back. t is locked.
 func (t *Table) adopt(id int) (*entry, error) {
 	if t.seats == nil {
 		return nil, nil
@@ -211,7 +213,7 @@ func (e *entry) unseat() {
 	e.seat = nil
 }
 
-// seated counts the processes in seats that have not ended as far as is known and have no entry. t is locked.
+// seated counts the processes in seats without an entry that are not known to have ended. t is locked.
 func (t *Table) seated() (n int) {
 	if t.seats == nil {
 		return 0
@@ -224,7 +226,8 @@ func (t *Table) seated() (n int) {
 	return n
 }
 
-// SeatsLayout is what C must agree with: a test in package capi compares it with goproc.h.
+// SeatsLayout has the sizes, offsets and numbers in which C must agree: a test in package capi compares them with
+// goproc.h.
 func SeatsLayout() map[string]int64 {
 	var s Seats
 	return map[string]int64{

@@ -52,7 +52,7 @@ func (t *Table) Spawn(m Method, c Command) (id int, err error) {
 	return id, nil
 }
 
-// validate refuses what no program can be given.
+// validate refuses arguments, variables and descriptors that no program can be given.
 func (c *Command) validate() error {
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
 		return fmt.Errorf("%w: the command is empty", ErrInvalid)

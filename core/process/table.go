@@ -1,14 +1,14 @@
-// Package process is the table of the processes that this engine started, by whichever start method: it starts them,
-// waits for them, keeps each exit status once, and tells whoever subscribed. Package pybind calls it for Python's
-// Process objects, core/prefork for the children of the fork server, and pools subscribe to the end of their
-// workers.
+// Package process is the table of the processes that this engine has started or adopted. It starts processes, reaps
+// them, keeps their exit statuses, and tells subscribers when a process has ended. Package pybind calls it for Python's
+// Process objects, package core/prefork for the servers and their processes. Pools subscribe to their workers.
 //
 //	Prepare ──fork in C──► Commit ─┐
 //	Spawn ─────────────────────────┼─► running ──pidfd readable──► ended ──forgotten──► dropped
 //	Adopt ──Employ─────────────────┘
 //
-// A child's pidfd tells when to reap it. The reaper goroutine does so, and ExitCode inline, so that whoever asks just
-// after the sentinel became readable gets the answer. Both hold the entry's lock, and the first one keeps the status.
+// A child's pidfd tells when to reap it. The reaper goroutine reaps it; so does ExitCode, so that a caller that asks
+// just after the sentinel became readable gets an answer. Both hold the entry's lock, and whichever is first keeps the
+// status.
 package process
 
 import (
@@ -26,7 +26,7 @@ import (
 // Method is how a process was started.
 type Method int
 
-// The start methods, and Server: a process that serves the engine itself and counts as none of the program's.
+// The start methods, and Server: a process that serves the engine itself and does not count as one of the program's.
 const (
 	Fork Method = iota
 	Spawn
@@ -42,15 +42,14 @@ func (m Method) String() string {
 
 // Exit codes that are not a process's own.
 const (
-	// Running stands for the exit code of a process that has not ended; no exit code or signal is that large.
+	// Running stands in the place of an exit code for a process that has not ended; no exit code is that large.
 	Running = 1 << 20
-	// Unknown is the exit code of a process whose status nobody can learn any more, as with
-	// multiprocessing.popen_forkserver.
+	// Unknown is the exit code of a process whose status is lost. multiprocessing.popen_forkserver has the same number.
 	Unknown = 255
 )
 
 var (
-	// ErrClosed is wrapped by what a closed table returns.
+	// ErrClosed is wrapped by the errors of a closed table.
 	ErrClosed = errors.New("the engine is closed")
 	// ErrInvalid is wrapped by errors about an argument.
 	ErrInvalid = errors.New("invalid argument")
@@ -84,7 +83,7 @@ func (t *Table) add(m Method, s state) (*entry, error) {
 	return e, nil
 }
 
-// ready sees to it that there is a reaper. t is locked.
+// ready starts the reaper, unless there is one. t is locked.
 func (t *Table) ready() error {
 	if t.closed {
 		return ErrClosed
@@ -126,7 +125,8 @@ func (t *Table) entry(id int) (*entry, error) {
 
 func noEntry(id int) error { return fmt.Errorf("%w: there is no process entry %d", ErrInvalid, id) }
 
-// known is the entry that the reaper has been woken for. A seat that nothing in Go knows is settled here.
+// known returns the entry for which the reaper has been woken. If id is that of a seat without an entry, known settles
+// the seat, and returns nil.
 func (t *Table) known(id int) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,7 +140,7 @@ func (t *Table) known(id int) *entry {
 	return e
 }
 
-// with calls f on the entry, locked.
+// with locks the entry, calls f on it, and returns what f returns.
 func with[T any](t *Table, id int, f func(e *entry) (T, error)) (T, error) {
 	var none T
 	e, err := t.entry(id)
@@ -167,7 +167,7 @@ func (t *Table) Pid(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pid, e.mustHaveStarted() })
 }
 
-// Sentinel is the pidfd of the process, or what takes its place, which is readable when the process has ended. The
+// Sentinel is the descriptor that is readable when the process has ended: its pidfd, or the read end of its tether. The
 // table owns it, and closes it once the process has ended and is forgotten.
 func (t *Table) Sentinel(id int) (int, error) {
 	return with(t, id, func(e *entry) (int, error) { return e.pidfd.Int(), e.mustHaveStarted() })
@@ -187,7 +187,7 @@ func (t *Table) ExitCode(id int) (int, error) {
 	})
 }
 
-// Signal sends a signal to the process; to one that has ended, none.
+// Signal sends a signal to the process. It does nothing if the process has ended.
 func (t *Table) Signal(id, signal int) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		if err := e.mustHaveStarted(); err != nil || e.state == ended {
@@ -201,9 +201,9 @@ func (t *Table) Signal(id, signal int) error {
 	return err
 }
 
-// OnExit has f called once, with the exit code, when the process has ended: on the goroutine of the reaper, never
-// within a call of this package, and soon if the process has ended already. f must not wait for anything, since the
-// ends of all other processes come after it.
+// OnExit has f called once, with the exit code, when the process has ended; soon, if it has ended already. The reaper's
+// goroutine calls f, never a method of this package. f must not wait for anything: meanwhile the reaper could not look
+// at other processes.
 func (t *Table) OnExit(id int, f func(status int)) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		e.onExit = append(e.onExit, f)
@@ -215,8 +215,8 @@ func (t *Table) OnExit(id int, f func(status int)) error {
 	return err
 }
 
-// Forget says that nobody will ask about the entry any more. It is dropped once the process has ended, which is still
-// waited for. Forgetting what is not there, or after Close, does nothing.
+// Forget says that nobody will ask about the entry any more. The process is still reaped when it ends; then the entry
+// is dropped. Forget does nothing if there is no such entry, or after Close.
 func (t *Table) Forget(id int) {
 	_, _ = with(t, id, func(e *entry) (struct{}, error) {
 		e.forgotten = true
@@ -245,7 +245,7 @@ func (t *Table) all() []*entry {
 	return slices.Collect(maps.Values(t.entries))
 }
 
-// Running is how many processes of the program have not ended, as far as is known.
+// Running is how many processes of the program are not known to have ended.
 func (t *Table) Running() int {
 	t.mu.Lock()
 	n := t.seated()
@@ -260,8 +260,8 @@ func (t *Table) Running() int {
 	return n
 }
 
-// Close stops the reaper and closes all descriptors; processes that run go on.
-// It must not be called from an OnExit function.
+// Close stops the reaper and closes all descriptors; processes that run go on. A function that was given to OnExit must
+// not call it.
 func (t *Table) Close() error {
 	t.mu.Lock()
 	if t.closed {
@@ -272,7 +272,7 @@ func (t *Table) Close() error {
 	entries, r := t.entries, t.reaper
 	t.entries = nil
 	if t.seats != nil {
-		// C goes on with those that have no entry, without the reaper.
+		// C goes on with the seats that have no entry, without the reaper.
 		t.seats.refused.Store(1)
 		t.seats.epoll.Store(-1)
 		t.seats.mark.Store(0)

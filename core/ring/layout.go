@@ -1,10 +1,10 @@
 // Package ring is the memory that a pool shares with its workers, and the parent's ends of the rings in it.
 //
-// One sparse memory file serves a pool. Its first page belongs to the pool as a whole; then comes one slot for each
-// worker, with two rings: tasks (the parent writes, the worker reads) and results (the other way round). Each ring has
-// one producer and one consumer, so nothing in it is ever locked, and a worker that dies at any instruction wedges
-// nobody. Payloads too large for a ring lie in extents further up in the same file (see capi/native/payload/arena.h);
-// the frame then holds only their place.
+// A pool has one sparse memory file. Its first page belongs to the pool as a whole; then comes one slot for each
+// worker, with two rings: one for tasks (the parent writes, the worker reads), one for results (the worker writes, the
+// parent reads). Each ring has one producer and one consumer, so it needs no lock, and a worker that dies at any
+// instruction blocks nobody. A payload that is too large for a ring lies in an extent further up in the same file (see
+// capi/native/payload/arena.h); the frame then holds only the description of the extent.
 //
 //	0          control page: waiting, doorbell, pump
 //	4 KiB      slot 0: control page | task ring 64 KiB | result ring 64 KiB
@@ -13,8 +13,8 @@
 //
 // capi/native/layout.h states the same numbers for C; a test in capi compares the two.
 //
-// What a worker writes is not trusted: every position and size is checked, and one that is impossible is an
-// [ErrProtocol], which makes the worker a lost one.
+// What a worker writes is not trusted: every position and size is checked. An impossible one is an [ErrProtocol], and
+// the worker counts as lost.
 package ring
 
 import (
@@ -36,22 +36,23 @@ const (
 
 	MaxInline  = 16 << 10 // the largest payload in a ring; a larger one goes to an extent
 	HeaderSize = 32       // of a frame
-	ExtentSize = 24       // of an extent's description (offset, length, serial), the payload of a frame flagged so
+	ExtentSize = 24       // of an extent's description (offset, length, serial): the payload of a frame with FlagExtent
 
 	// In the pool's control page.
-	OffWaiting  = 64 // uint32: Waiting* bits, set by who sleeps in the parent
-	OffDoorbell = 68 // uint32: a futex; rung for the thread that waits for results
-	OffSpin     = 72 // uint32: nanoseconds to spin before sleeping, 0 when the machine is oversubscribed
+	OffWaiting  = 64 // uint32: Waiting* bits: who in the parent wants to be woken, and when
+	OffDoorbell = 68 // uint32: a futex; rung for the collector
+	OffSpin     = 72 // uint32: nanoseconds to spin before sleeping, 0 on a machine with one processor
 	OffPump     = 80 // uint32: a futex; rung for the pump
-	OffWatch    = 76 // uint32: a futex; rung for the thread that looks after results that nobody collects
+	OffWatch    = 76 // uint32: a futex; rung for the pool's own thread while it watches
 
-	// In a slot's control page: the parent's line, the worker's line, the line of the worker's sleep, its current task.
+	// In a slot's control page. Each group is in a cache line of its own: the words that the parent writes, those that
+	// the worker writes, those of the worker's sleep, and its current task.
 	OffTaskTail   = 0
 	OffResultHead = 8
 	OffStop       = 16
 	OffTaskHead   = 64
 	OffResultTail = 72
-	OffSleeping   = 128 // uint32: the worker sleeps, or is about to: sleep*, 0 when it does not
+	OffSleeping   = 128 // uint32: what the worker sleeps for, or is about to (sleep*); 0 when it does not sleep
 	OffBell       = 132 // uint32: a futex; rung for the worker
 	OffCurrentJob = 192
 	OffCurrentIdx = 200
@@ -69,10 +70,10 @@ const (
 
 // The bits of the word at OffWaiting.
 const (
-	WaitingCollector = 1 << iota // a thread sleeps on the doorbell until a result comes
-	WaitingFeed                  // wake the pump when a worker runs dry: there is more for it to do
+	WaitingCollector = 1 << iota // the collector sleeps on the doorbell until a result comes
+	WaitingFeed                  // wake the pump when a worker has no task left: there is more for it to do
 	WaitingDrain                 // wake the pump when a result ring is half full
-	WaitingWatch                 // a thread sleeps until something has been delivered that nobody waits for
+	WaitingWatch                 // the pool's own thread sleeps until a result comes while no collector sleeps
 )
 
 // What the worker sleeps for.
@@ -84,18 +85,18 @@ const (
 // Kind says what a frame is.
 type Kind uint16
 
-// The kinds of frames. Task is in task rings; Result and Failure are in result rings; the others are made by the
-// engine.
+// The kinds of frames. KindTask is in task rings, KindResult and KindFailure are in result rings, KindPad is in both.
+// The engine makes the others, which lie in no ring: they are only collected.
 const (
-	KindPad       Kind = iota // fills a ring's end
-	KindTask                  // a pickled call
+	KindPad       Kind = iota // fills the rest of a ring before it begins anew
+	KindTask                  // a pickled task, or a batch
 	KindResult                // a pickled result
 	KindFailure               // a pickled exception
-	KindLost                  // the task's worker ended: payload "pid exitcode number microseconds\n", then the task's
+	KindLost                  // the worker ended: payload "pid exitcode number microseconds\n", then the task's
 	KindCancelled             // the task was withdrawn, or its pool terminated
 	KindTimeout               // the task ran longer than it was allowed: payload as of KindLost
-	KindExited                // not a task: a worker has ended; index is its slot, payload "pid exitcode served"
-	KindRetried               // not a completion: the task is run again, since its worker ended; payload as of KindLost
+	KindExited                // about no task: a worker has ended; index is its slot, payload "pid exitcode served"
+	KindRetried               // the worker ended, and the task is run again: payload as of KindLost
 )
 
 // The flags of a frame.
@@ -104,14 +105,14 @@ const (
 	FlagKeep   uint16 = 2 // of a task: the worker copies what lies in the extent, and does not free it
 )
 
-// NoJob is no job's number. A worker fails it to say why it cannot begin, and the engine cancels it to give an extent
-// back.
+// NoJob is the number of no job. A worker sends a failure of it to say why it cannot begin. The engine cancels it when
+// only an extent is to be given back.
 const NoJob uint64 = math.MaxUint64
 
-// A task frame's payload is one call, or a batch of calls, of which each is a task. The claim word says which of them
-// are still to be begun: those from the number in its lower half up to the one in its upper half, which is not among
-// them. The worker raises the lower number when it begins a task, the parent lowers the upper one when it takes tasks
-// back, both by compare-and-swap: whoever succeeds owns the task.
+// A task frame's payload is one task or a batch. The tasks of a batch are numbered from 0. The claim word has two
+// numbers: in its lower half that of the first task that has not begun, in its upper half that of the task to stop
+// before. When the worker begins a task, it raises the lower number. When the parent takes tasks back, it lowers the
+// upper number. Both do so by compare-and-swap: whoever succeeds has the task.
 const claimShift = 16
 
 // MaxBatch is how many tasks a frame has at most.
@@ -125,16 +126,16 @@ func claimed(word uint32) (next, end uint32) { return word & (1<<claimShift - 1)
 type Frame struct {
 	Kind  Kind
 	Flags uint16
-	Job   uint64 // which job: an apply, or a map as a whole
-	Index uint64 // which task of it; of a batch: which one its first call is
-	Busy  uint32 // of a result: microseconds the task ran, saturating
+	Job   uint64 // the number of the job: an apply, or a map as a whole
+	Index uint64 // the number of the task in the job; of a batch, that of its first task
+	Busy  uint32 // of a result: for how many microseconds the task ran, or the largest number
 
-	// Which calls of the payload the frame asks for: from First up to End, which is not among them. Of a result: First
-	// is 0, and End how many tasks, that of the frame's index and those that follow, it answers together.
+	// Which tasks of the batch the frame is about: First and those that follow, up to the one before End. Of a result,
+	// First is 0, and End is how many tasks it answers together: the task of the frame's index, and those that follow.
 	First, End uint32
 }
 
-// Tasks is how many tasks the frame asks for.
+// Tasks is how many tasks the frame is about.
 func (f Frame) Tasks() int { return int(f.End - f.First) }
 
 // String names the frame's tasks, as traces do: "task 3.0" is the first one of job 3.

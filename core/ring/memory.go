@@ -46,13 +46,13 @@ func (m *Memory) Arm(set, clear uint32) uint32 {
 	}
 }
 
-// Ring wakes the thread that waits for results, if one sleeps, or else the one that looks after them when nobody waits.
+// Ring wakes the collector, if it sleeps. Otherwise it wakes the pool's own thread, if that watches.
 func (m *Memory) Ring() {
 	doorbell := word32(m.control, OffDoorbell)
 	atomic.AddUint32(doorbell, 1)
 	if m.disarm(WaitingCollector) {
-		// It may only be about to sleep, and would not hear the wake: so the word that it sleeps on must change, now
-		// that nobody else will wake it.
+		// The collector may not sleep yet, but be about to, and then FutexWake does not reach it. So the word that it
+		// will sleep on must change: then it does not fall asleep. Nobody else will wake it, as its bit is cleared.
 		atomic.AddUint32(doorbell, 1)
 		sys.FutexWake(doorbell)
 	} else if m.disarm(WaitingWatch) {
@@ -62,7 +62,7 @@ func (m *Memory) Ring() {
 	}
 }
 
-// Rouse wakes both, even if the waiting word does not say that they sleep.
+// Rouse wakes the collector and the pool's own thread, even if the waiting word does not say that they sleep.
 func (m *Memory) Rouse() {
 	for _, offset := range []int{OffDoorbell, OffWatch} {
 		bell := word32(m.control, offset)
@@ -71,7 +71,8 @@ func (m *Memory) Rouse() {
 	}
 }
 
-// disarm clears the bit of the waiting word. It returns whether the bit was set, and nobody else has cleared it.
+// disarm clears the bit of the waiting word. It returns whether this call has cleared it: false if the bit was not set,
+// or another process was faster.
 func (m *Memory) disarm(bit uint32) bool {
 	return atomic.LoadUint32(word32(m.control, OffWaiting))&bit != 0 && m.Arm(0, bit)&bit != 0
 }
@@ -86,8 +87,8 @@ func (m *Memory) CallPump() {
 	sys.FutexWake(word)
 }
 
-// AwaitCall sleeps until the pump has been called since Calls returned seen, or until patience is over; for ever if
-// that is negative.
+// AwaitCall sleeps until the pump has been called since Calls returned seen, or until patience is over. A negative
+// patience is for ever.
 func (m *Memory) AwaitCall(seen uint32, patience time.Duration) {
 	sys.FutexWait(word32(m.control, OffPump), seen, patience)
 }

@@ -14,12 +14,12 @@ type Slot struct {
 	memory         *Memory
 	mem            []byte
 	tasks, results []byte
-	taskTail       uint64 // ours, so not read back from shared memory
-	taskHead       uint64 // the worker's, as last seen and checked
+	taskTail       uint64 // the parent writes the tail, so it is not read back from shared memory
+	taskHead       uint64 // the worker writes the head; this is its value when it was last read and checked
 	resultHead     uint64
-	resultSpace    uint64 // of the result that Result returned last
+	resultSpace    uint64 // how much the result takes that Result returned last
 
-	// What the words that the worker reads hold, unless it has written to them.
+	// Copies of the shared words that only the parent writes: see Intact.
 	taskShown, resultShown uint64
 	stopped                uint32
 }
@@ -74,8 +74,9 @@ func (s *Slot) Push(f Frame, payload []byte) (uint64, bool) {
 
 // Publish shows the worker what was pushed, and wakes it if it sleeps.
 //
-// The worker says that it sleeps, and then looks at the tail; here it is the other way round. So neither may look
-// before the other can see what it wrote. Under the race detector a store does not see to that, only a swap does.
+// The worker writes that it sleeps, and then reads the tail. Publish writes the tail, and then reads whether the worker
+// sleeps. So each must write before it reads, in the order of all processors; otherwise both could miss the other's
+// word. Under the race detector a store does not guarantee that order, a swap does.
 func (s *Slot) Publish() {
 	s.taskShown = s.taskTail
 	atomic.SwapUint64(word64(s.mem, OffTaskTail), s.taskTail)
@@ -95,8 +96,8 @@ func (s *Slot) Wake() {
 // Sleeping tells whether the worker sleeps until a task comes.
 func (s *Slot) Sleeping() bool { return atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepTasks }
 
-// Intact looks whether the words that only the parent writes are as it wrote them, and that of the worker's sleep is
-// possible.
+// Intact checks that the words that only the parent writes are as it wrote them, and that the word of the worker's
+// sleep has a possible value.
 func (s *Slot) Intact() error {
 	if tail := atomic.LoadUint64(word64(s.mem, OffTaskTail)); tail != s.taskShown {
 		return fmt.Errorf("%w: task tail %d was %d", ErrProtocol, tail, s.taskShown)
@@ -113,7 +114,7 @@ func (s *Slot) Intact() error {
 	return nil
 }
 
-// Asleep tells whether the worker says that it sleeps, and whether that is until a task comes.
+// Asleep tells whether the worker says that it sleeps, and if so, whether it sleeps until a task comes.
 func (s *Slot) Asleep() (asleep, forTask bool) {
 	sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping))
 	return sleeping != 0, sleeping == sleepTasks
@@ -149,14 +150,15 @@ func (s *Slot) refreshTaskHead() error {
 	return nil
 }
 
-// Current is the task that the worker is running and when it started (CLOCK_MONOTONIC, nanoseconds), or started = 0.
+// Current is the task that the worker runs, and when it started (CLOCK_MONOTONIC, nanoseconds). If it runs none,
+// started is 0.
 func (s *Slot) Current() (job, index, started uint64) {
 	started = atomic.LoadUint64(word64(s.mem, OffStarted))
 	return atomic.LoadUint64(word64(s.mem, OffCurrentJob)), atomic.LoadUint64(word64(s.mem, OffCurrentIdx)), started
 }
 
-// Next is the task that the worker has not begun yet, of the frame at position: end, if it has begun all. end is the
-// one with which the frame was pushed, or what TakeBack made of it.
+// Next is the first task of the frame at position that the worker has not begun; end, if it has begun all. The argument
+// end is the end with which the frame was pushed, or the one that TakeBack returned last.
 func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	if position < s.taskHead {
 		return end, nil // the frame may have been overwritten
@@ -168,9 +170,9 @@ func (s *Slot) Next(position uint64, end uint32) (uint32, error) {
 	return next, nil
 }
 
-// TakeBack takes the last tasks of the frame at position away from the worker, at most that many, and only such as it
-// has not begun. It returns the first of them, which is the frame's end from now on, and a copy of the payload, of that
-// size; false when the worker was faster.
+// TakeBack takes tasks of the frame at position away from the worker: the last ones, at most most of them, and only
+// tasks that it has not begun. It returns the first of these, which is the frame's end from now on, and a copy of the
+// payload, which has size bytes. It returns false when the worker has begun all.
 func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first uint32, payload []byte, ok bool) {
 	if s.refreshTaskHead() != nil || position < s.taskHead {
 		return 0, nil, false
@@ -190,8 +192,8 @@ func (s *Slot) TakeBack(position uint64, size int, end uint32, most int) (first 
 	}
 }
 
-// Pushed returns a copy of the payload, of that size, of the frame that was pushed at position; nil when another frame
-// lies there by now. A worker that has ended may have scribbled into it.
+// Pushed returns a copy of the payload, size bytes, of the frame that was pushed at position; nil when another frame
+// lies there by now. The worker may have overwritten the payload.
 func (s *Slot) Pushed(position uint64, size int) []byte {
 	if s.taskTail-position > RingSize {
 		return nil
@@ -244,8 +246,8 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 	}
 }
 
-// Unread is how many bytes of results the worker has delivered that have not been released. What a worker claims that
-// breaks the protocol is cut to what a ring can hold.
+// Unread is how many bytes of results the worker has delivered that have not been released. If the worker writes an
+// impossible tail, Unread is the size of a ring.
 func (s *Slot) Unread() int {
 	return int(min(atomic.LoadUint64(word64(s.mem, OffResultTail))-s.resultHead, RingSize))
 }

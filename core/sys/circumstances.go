@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Circumstances is what a program inherits through execve(2) from the thread that executes it, but for its descriptors,
+// Circumstances is what a program inherits through execve(2) from the thread that executes it, except its descriptors,
 // its working folder, its environment and its arguments.
 type Circumstances struct {
-	// Blocked and Ignored are sets of signals: the bit n-1 stands for the signal n.
+	// Blocked and Ignored are sets of signals: bit n-1 stands for signal n.
 	Blocked, Ignored uint64
 	// Rest is an opaque fingerprint of the rest; only compare it.
 	Rest string
-	// Proof says that Rest does not show the Landlock domain: see [SharesDomain].
+	// Proof says that Rest does not show the Landlock domain, so the caller needs another proof: see [SharesDomain].
 	Proof bool
 }
 
@@ -24,23 +24,23 @@ type Circumstances struct {
 // wraps ENOTSUP.
 var ErrIncomparable = fmt.Errorf("not all that a program inherits can be compared: %w", unix.ENOTSUP)
 
-// statusLines are those of /proc/thread-self/status that programs inherit.
+// statusLines are the lines of /proc/thread-self/status that show what programs inherit.
 var statusLines = []string{
 	"Umask", "Uid", "Gid", "Groups", "NSpgid", "NSsid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
 	"NoNewPrivs", "Seccomp", "Seccomp_filters", "Speculation_Store_Bypass", "SpeculationIndirectBranch",
 	"Cpus_allowed", "Mems_allowed", "THP_enabled",
 }
 
-// namespaces are those of /proc/thread-self/ns that a thread can leave.
+// namespaces are the files of /proc/thread-self/ns for the namespaces that a thread can leave.
 var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts"}
 
-// inheritedFiles are those of /proc/thread-self that say what programs inherit. One that this kernel has not is alike
-// everywhere.
+// inheritedFiles are the files of /proc/thread-self that show what programs inherit. A file that this kernel does not
+// have counts as empty for every thread.
 var inheritedFiles = []string{
 	"cgroup", "cpu_resctrl_groups", "oom_score_adj", "coredump_filter", "loginuid", "sessionid", "attr/current", "attr/exec",
 }
 
-// inheritedOptions are those of prctl(2) that return what programs inherit: option and second argument.
+// inheritedOptions are the calls of prctl(2) that return what programs inherit: option and second argument.
 var inheritedOptions = [][2]int{
 	{27, 0},                   // PR_GET_SECUREBITS
 	{30, 0},                   // PR_GET_TIMERSLACK
@@ -55,7 +55,7 @@ var inheritedOptions = [][2]int{
 }
 
 // ReadCircumstances says what a program would inherit if the calling thread executed it now. The calling goroutine must
-// be locked to its thread, as one is that was called from C.
+// be locked to its thread, as is every goroutine that C has called.
 func ReadCircumstances() (c Circumstances, err error) {
 	thread, err := openThread()
 	if err != nil {
@@ -104,7 +104,7 @@ func ReadCircumstances() (c Circumstances, err error) {
 	}
 	for stream := range 3 {
 		var stat unix.Stat_t
-		_ = unix.Fstat(stream, &stat) // a closed one is alike to a closed one
+		_ = unix.Fstat(stream, &stat) // of a closed stream, all numbers are 0
 		fmt.Fprintln(&rest, stat.Dev, stat.Ino, stat.Mode, stat.Rdev)
 	}
 	domain, proof, err := readConfinement(thread, status, links["user"])
@@ -116,7 +116,7 @@ func ReadCircumstances() (c Circumstances, err error) {
 	return c, nil
 }
 
-// parseStatus has the lines of a status file of /proc by their names.
+// parseStatus returns the values in a status file of /proc, by their names.
 func parseStatus(content string) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(content) {
@@ -126,15 +126,15 @@ func parseStatus(content string) map[string]string {
 	return values
 }
 
-// readRoot says what the thread's root folder is. The link in /proc says "/" whatever it is.
+// readRoot identifies the thread's root folder. The link in /proc is of no use: it says "/" for any root folder.
 func readRoot() string {
 	var root unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_INO|unix.STATX_MNT_ID, &root)
 	return fmt.Sprintln(err, root.Dev_major, root.Dev_minor, root.Ino, root.Mnt_id)
 }
 
-// readScheduling reads the policy, the nice value and what else sched_setattr(2) sets, the I/O priority, whether timers
-// are signals for the processor's counter, and the cookie of core scheduling.
+// readScheduling reads the scheduling policy, the nice value and what else sched_setattr(2) sets, the I/O priority,
+// whether reading the processor's time stamp counter is allowed, and the cookie of core scheduling.
 func readScheduling() string {
 	policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
 	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0)
@@ -163,8 +163,8 @@ func readMemoryPolicy() string {
 	return fmt.Sprintln(mode, mask[:highest], errno)
 }
 
-// thread is a thread's folder in /proc. Its files are read by plain system calls: package os asks the poller about
-// each.
+// thread is a thread's folder in /proc. Its files are read by plain system calls, because package os would hand each
+// file to the runtime's poller (see clock.go).
 type thread int
 
 func openThread() (thread, error) {
@@ -203,7 +203,7 @@ func (t thread) link(name string) string {
 	return string(buffer[:n])
 }
 
-// id names the thread: its number, and when it started, as numbers are given out again.
+// id names the thread: its number, and the time when it started, because the kernel uses numbers again.
 func (t thread) id() (string, error) {
 	content, err := t.read("stat")
 	if err != nil {

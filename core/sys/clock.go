@@ -17,16 +17,16 @@ func clockMonotonic() int64 {
 	return now.Nano()
 }
 
-// Monotonic is the time of CLOCK_MONOTONIC in nanoseconds, by which workers note when a task starts. Go's clock is the
-// same one, and reading it takes no system call.
+// Monotonic is the time of CLOCK_MONOTONIC in nanoseconds. Workers note by this clock when a task starts. Go's own
+// clock is the same, and reading that takes no system call.
 func Monotonic() int64 { return loadedAt + int64(time.Since(loaded)) }
 
-// What package time offers for waiting is not used in the engine, nor are files of package os. These have the Go
-// runtime open an epoll and an eventfd, and keep them. If the program closes descriptors that are not its own
-// (os.closerange), the runtime either aborts the process, or writes to whatever file has the number of its eventfd
-// then. So goroutines that wait for a time do so in a futex, each with a thread, and there are few of them.
+// The engine uses neither the timers of package time nor files of package os. For these the Go runtime opens an epoll
+// and an eventfd, and goes on using them. If the program closes descriptors that are not its own (os.closerange), the
+// runtime either aborts the process, or writes to the file that has got the number of its eventfd. So a goroutine that
+// waits for a time waits in a futex. It holds a thread meanwhile, so there are few such goroutines.
 
-// WaitClosed waits for the channel to be closed, and reports whether it was before patience was over.
+// WaitClosed waits until the channel is closed, or until patience is over. It reports whether the channel is closed.
 func WaitClosed(closed <-chan struct{}, patience time.Duration) bool {
 	select {
 	case <-closed:
@@ -58,7 +58,7 @@ func Sleep(d time.Duration) {
 	sleep(&never, d)
 }
 
-// sleep sleeps until the word is not 0, or until patience is over: signals interrupt a futex.
+// sleep sleeps until the word is not 0, or until patience is over. It loops, because signals interrupt FutexWait.
 func sleep(word *atomic.Uint32, patience time.Duration) {
 	for end := Monotonic() + int64(patience); word.Load() == 0; {
 		left := end - Monotonic()

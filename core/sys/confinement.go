@@ -10,36 +10,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seccomp filters and Landlock domains are a thread's own. The kernel tells of the filters no more than how many there
-// are, and of the domain nothing. Both only ever grow, and a new thread or process has those of its maker. A server may
-// stand for the calling thread only where it is certain that both have the same ones. It is certain when:
+// Seccomp filters and Landlock domains belong to a thread. The kernel shows only how many filters there are, and
+// nothing of the domain. Filters can only be added, and a domain can only be left for one below it. A new thread or
+// process has those of the thread that made it. A server may fork a child for the calling thread only if server and
+// thread certainly have the same filters and the same domain.
 //
-// Filters: there are none. Or there are as many as there were when the process had one thread: all threads come from
-// that one, so these are the same ones. Or there are as many as before on the same thread.
+// The filters are certainly the same in three cases:
+//   - there are none;
+//   - there are as many as when the process had one thread: all threads come from that one, and have its filters;
+//   - there are as many as before on the same thread.
 //
-// Domain: the thread may look into its parent process, as ptrace(2) understands it. Landlock allows that only where the
-// other process is in the same domain, or in one below it. The thread is in the domain that the process began in, or
-// below. So it is in just that one. (A domain that this process has entered since cannot be one of the parent's.) Or no
-// thread could enter one: that takes no_new_privs or CAP_SYS_ADMIN, in the user namespace that it is in. Or the thread
-// is the one that started the server, and may look into the server.
+// The domain is certainly the same in three cases:
+//   - The thread may look into its parent process, in the sense of ptrace(2). Landlock allows that only if the parent
+//     is in the same domain as the thread, or in one below. The thread is in the domain in which the process began, or
+//     in one below. So it is in the domain in which the process began. (The parent cannot be in a domain that this
+//     process has entered since.)
+//   - No thread could enter a domain: that takes no_new_privs, or CAP_SYS_ADMIN in the thread's user namespace.
+//   - The thread is the one that started the server, and may look into the server.
 //
-// What is not certain is not compared: then an interpreter is executed by the calling thread.
+// If it is not certain, the calling thread executes an interpreter.
 
-// origin is what the process was when the engine was loaded.
+// origin is what the process had when the engine was loaded.
 var origin atomic.Pointer[originally]
 
 type originally struct {
 	alone      bool   // there was one thread
-	filters    string // of seccomp
-	powerless  bool   // it could enter no Landlock domain without no_new_privs
-	landlock   bool   // the kernel has it, as far as can be seen
-	userSpaces string // the user namespace
+	filters    string // the number of its seccomp filters
+	powerless  bool   // it could enter no Landlock domain without setting no_new_privs
+	landlock   bool   // the kernel has Landlock, as far as can be seen
+	userSpaces string // its user namespace
 }
 
 const adminCapability = 21 // CAP_SYS_ADMIN
 
-// NoteOrigin says what /proc/self/status said before the engine was loaded, which starts threads. The thread that
-// loaded the engine calls it.
+// NoteOrigin notes what the process had before the engine was loaded, because loading starts threads. content is what
+// /proc/self/status said then. The thread that has loaded the engine calls it.
 func NoteOrigin(content string) {
 	status := parseStatus(content)
 	o := &originally{alone: status["Threads"] == "1", filters: status["Seccomp_filters"], landlock: hasLandlock()}
@@ -56,8 +61,8 @@ func hasLandlock() bool {
 	return errno == 0
 }
 
-// readConfinement is the part of ReadCircumstances for filters and domain. proof says that the domain is the server's
-// only if SharesDomain says so, too.
+// readConfinement is the part of ReadCircumstances for filters and domain. If the texts of thread and server are equal,
+// they have the same filters and domain. If proof is true, that is so for the domain only if SharesDomain is true, too.
 func readConfinement(t thread, status map[string]string, userSpace string) (text string, proof bool, err error) {
 	o := origin.Load()
 	if o == nil {
@@ -91,8 +96,8 @@ func readConfinement(t thread, status map[string]string, userSpace string) (text
 // thread is in now.
 func SharesDomain(pid int) bool { return mayLookInto(pid) }
 
-// mayLookInto reports whether the calling thread may read from the process, as ptrace(2) has it: get_robust_list(2)
-// asks the kernel that, and nothing else. False where that is not known.
+// mayLookInto reports whether the calling thread may read from the process, in the sense of ptrace(2). The kernel
+// checks just that for get_robust_list(2). It is false if that cannot be found out.
 func mayLookInto(pid int) bool {
 	if pid <= 0 { // the parent is in another namespace of processes
 		return false

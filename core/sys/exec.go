@@ -10,20 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Executor makes the child of Execute, by C. Package capi sets it; keep is sorted. It is nil in tests of packages
-// that are not linked with C.
+// Executor is the function in C that makes the child for Execute. keep is sorted. Package capi sets it; it is nil in
+// tests of packages that are not linked with C.
 var Executor func(path string, argv, environ []string, keep []int) (pid int, err error)
 
-// Execute starts the program at path and returns its process number as soon as the program runs, or why it does not.
+// Execute starts the program at path. It returns the process number as soon as the program runs, or an error that says
+// why it does not run.
 //
-// The child inherits the standard streams, unless they are close-on-exec here, and the descriptors in keep, all under
-// the numbers that they have here: what is sent to the child names them. It inherits no other descriptor, whether
+// The child inherits the standard streams, unless they are close-on-exec here, and the descriptors in keep. Each has
+// the number that it has here, because messages to the child name it. The child inherits no other descriptor, whether
 // close-on-exec or not (as with close_fds=True in Python's _posixsubprocess.fork_exec).
 //
-// The calling thread makes the child. A call from Python runs on the Python thread that makes it. So the child has all
-// that execve(2) preserves of that thread: its credentials, capabilities, seccomp filters, Landlock domain, namespaces,
-// scheduling, signal mask. Another thread of this process may have other ones: the program may have given up rights on
-// this one since.
+// The calling thread makes the child. If the call comes from Python, that is the Python thread. So the child has all
+// that execve(2) preserves of it: credentials, capabilities, seccomp filters, Landlock domain, namespaces, scheduling,
+// signal mask. On another thread of this process these may differ, because the program may have given up rights on this
+// one.
 func Execute(path string, argv, environ []string, keep []int) (pid int, err error) {
 	for _, fd := range keep {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
@@ -40,8 +41,8 @@ func Execute(path string, argv, environ []string, keep []int) (pid int, err erro
 	return pid, nil
 }
 
-// Block keeps a signal from the calling thread, and from what it executes, until the function is called that it
-// returns. The goroutine stays on the thread.
+// Block blocks a signal in the calling thread, and in programs that it executes, until unblock is called. The goroutine
+// is locked to the thread meanwhile.
 func Block(signal unix.Signal) (unblock func()) {
 	runtime.LockOSThread()
 	var set, before unix.Sigset_t
@@ -56,15 +57,15 @@ func Block(signal unix.Signal) (unblock func()) {
 // bitsOfWord is how many signals a word of a unix.Sigset_t stands for.
 const bitsOfWord = unix.Signal(8 * unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
 
-// executeByGo is an Executor without C: every number up to the highest inheritable one is closed in the child, one by
-// one. A descriptor that another thread opens meanwhile, inheritable and higher, leaks into the child.
+// executeByGo is an Executor without C. In the child, it closes the descriptors one by one, up to the highest
+// inheritable number. If another thread opens a higher inheritable descriptor meanwhile, that leaks into the child.
 func executeByGo(path string, argv, environ []string, keep []int) (int, error) {
 	highest := slices.Max(append([]int{2}, keep...))
 	for _, fd := range openDescriptors() {
 		if fd <= highest {
 			continue
 		}
-		// An error means that it was closed since, as the one of the scan itself is.
+		// An error means that it has been closed since. The descriptor by which they were listed has been, too.
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 			highest = fd
 		}
@@ -82,7 +83,8 @@ func executeByGo(path string, argv, environ []string, keep []int) (int, error) {
 // closed, in place of a descriptor, makes ForkExec close that number in the child.
 const closed = ^uintptr(0)
 
-// standardStreams says what becomes of 0, 1 and 2 in a child: what is closed or close-on-exec here is closed there.
+// standardStreams says what becomes of 0, 1 and 2 in a child. A stream that is closed or close-on-exec here is closed
+// there.
 func standardStreams() []uintptr {
 	files := []uintptr{closed, closed, closed}
 	for _, fd := range StandardStreams() {
@@ -91,7 +93,7 @@ func standardStreams() []uintptr {
 	return files
 }
 
-// StandardStreams are those of 0, 1 and 2 that a program inherits.
+// StandardStreams are those of the descriptors 0, 1 and 2 that an executed program inherits.
 func StandardStreams() (inherited []int) {
 	for fd := range 3 {
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {

@@ -1,7 +1,8 @@
 // Package sys holds the system calls that package os does not offer, and the owner of a raw descriptor.
 //
-// Every descriptor the engine opens belongs to an [FD]. So it is closed once, a test can ask what is still open, and it
-// is listed in the [Register]. From that a forked child, in which no Go runs, closes what it must not keep.
+// Every descriptor that the engine opens belongs to an [FD]. So it is closed once, tests can ask which are still open,
+// and it is listed in the [Register]. A forked child, in which no Go runs, reads the register from C, and closes the
+// descriptors.
 package sys
 
 import (
@@ -21,12 +22,13 @@ type FD struct {
 	what  string
 }
 
-// NewFD takes ownership of the open descriptor fd; what says in a word or two what it is, for leak reports.
+// NewFD takes ownership of the open descriptor fd. what is a word or two for reports of leaks: what the descriptor is.
 func NewFD(fd int, what string) *FD {
 	return NewMarkedFD(fd, Mark(fd), what)
 }
 
-// NewMarkedFD is NewFD for a descriptor whose mark was taken when it was opened: by now it may be another file's.
+// NewMarkedFD is NewFD for a descriptor whose mark was taken when it was opened. By now the program may have closed it,
+// and the number may be another file's.
 func NewMarkedFD(fd int, mark uint32, what string) *FD {
 	f := &FD{mark: mark, what: what}
 	f.value.Store(int64(fd))
@@ -34,7 +36,8 @@ func NewMarkedFD(fd int, mark uint32, what string) *FD {
 	return f
 }
 
-// Mark says what an open descriptor refers to, as goproc_mark_of in goproc.h does; 0 if it is not open.
+// Mark is a number that identifies the file that an open descriptor refers to, as far as device and inode do.
+// goproc_mark_of in goproc.h makes the same number. It is 0 if the descriptor is not open.
 func Mark(fd int) uint32 {
 	var stat unix.Stat_t
 	if fd < 0 || unix.Fstat(fd, &stat) != nil {
@@ -47,14 +50,14 @@ func markOf(device, inode uint64) uint32 {
 	return uint32((device*0x9E3779B97F4A7C15+inode)*0xD6E8FEB86659FD93>>32) | 1
 }
 
-// Ours reports whether the descriptor is open and still refers to what it did. A program may close descriptors that are
-// not its own (os.closerange), and the number may then be that of a file of its own.
+// Ours reports whether the descriptor is open and still refers to the same file. A program may close descriptors that
+// are not its own (os.closerange), and then open a file that gets the number.
 func (f *FD) Ours() bool {
 	fd := f.Int()
 	return fd >= 0 && f.mark != 0 && Mark(fd) == f.mark
 }
 
-// Lost reports whether the program has closed the descriptor, and not we.
+// Lost reports whether the program, not the engine, has closed the descriptor.
 func (f *FD) Lost() bool { return f.Int() >= 0 && !f.Ours() }
 
 // Check returns an error that wraps EBADF unless the descriptor is Ours.
@@ -92,7 +95,7 @@ func (f *FD) Close() error {
 	return nil
 }
 
-// forget takes a descriptor out of the register that is known to be closed.
+// forget removes a descriptor that is known to be closed from the register.
 func (f *FD) forget() error {
 	if f.value.Swap(-1) >= 0 {
 		register.remove(f.slot)
@@ -114,11 +117,12 @@ type Listed struct {
 type fdRegister struct {
 	mu    sync.Mutex
 	slots []Listed // outside the Go heap
-	used  *int32   // how many slots, the first ones, have ever been used; behind them
+	used  *int32   // how many of the first slots have ever been used; this number lies behind the slots
 	what  map[int]string
 	free  []int
 
-	runtime *[2]int32 // behind that: the epoll and the eventfd of the Go runtime, 0 if they are not known (netpoll.go)
+	// The epoll and the eventfd of the Go runtime (netpoll.go), 0 if they are not known. They lie behind used.
+	runtime *[2]int32
 }
 
 var register = newRegister()
@@ -133,7 +137,7 @@ func newRegister() *fdRegister {
 	return &fdRegister{slots: slots[:RegisterSize], used: &slots[RegisterSize].FD, runtime: (*[2]int32)(unsafe.Pointer(&slots[RegisterSize+1])), what: map[int]string{}}
 }
 
-// add lists a descriptor; what is empty for one that is open as long as the process lives.
+// add lists a descriptor. what is empty for a descriptor that stays open as long as the process lives.
 func (r *fdRegister) add(fd int, mark uint32, what string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,7 +146,7 @@ func (r *fdRegister) add(fd int, mark uint32, what string) int {
 		slot, r.free = r.free[n-1], r.free[:n-1]
 	} else if *r.used < RegisterSize {
 		slot = int(*r.used)
-		atomic.AddInt32(r.used, 1) // before the slot is: a process may be forked in between
+		atomic.AddInt32(r.used, 1) // before the slot is filled: a process may be forked in between
 	} else {
 		return -1
 	}
@@ -165,9 +169,9 @@ func (r *fdRegister) remove(slot int) {
 	r.free = append(r.free, slot)
 }
 
-// Register is the memory in which the open descriptors are listed. Behind its RegisterSize elements is one more, whose
-// FD says how many of them, the first ones, have ever been used, and the runtime's two descriptors. A forked child
-// reads it from C.
+// Register is the memory in which the open descriptors are listed. Behind its RegisterSize elements are two more: the
+// FD of the first one says how many elements, from the first on, have ever been used; the second one has the runtime's
+// two descriptors. A forked child reads all of this from C.
 func Register() []Listed { return register.slots }
 
 // Open lists the engine's open descriptors, as "what (number)"; tests compare it with nothing.

@@ -8,30 +8,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The Go runtime's network poller is an epoll and an eventfd. It opens them when the first timer is set or the first
-// file is polled, and uses them from then on. Problem: if the program closes descriptors that are not its own
-// (os.closerange), the runtime aborts the process, or writes to whatever file has the number of its eventfd then. What
-// does not work: to do without. The engine sets no timers and polls no files (see clock.go), but the runtime's own
-// scavenger does.
+// The two descriptors of the Go runtime.
 //
-// Solution: the poller is opened when the engine is loaded, at numbers from 1024 on, which loops over all descriptors
-// often leave out, and the program's files do not get. Whoever is about to enter Go from Python
-// (capi/native/runtime.c), and the reaper, look whether both are there, and open them anew if not. Nothing waits for
-// what the old ones would have told.
+// Problem: the runtime's network poller has an epoll and an eventfd. It opens them when the first timer is set or the
+// first file is polled, and uses them from then on. If the program closes descriptors that are not its own
+// (os.closerange), the runtime aborts the process, or writes to the file that has got the number of its eventfd.
 //
-// There is a timer that never goes off, so one idle thread of the runtime waits in its epoll, all the time. As long as
-// one does, the others look there only at the end of a garbage collection: else each would whenever it has nothing to
-// do.
+// What does not work: to use neither timers nor files. The engine does not (see clock.go), but the runtime's scavenger
+// sets timers.
 //
-// Limits: a collection that was quicker, or a program that closes them between that look and the end of the call. Where
-// the standard streams do not block, the runtime polls these, has opened its poller at low numbers, and is not looked
-// after.
+// Solution: the poller is opened when the engine is loaded, at numbers from 1024 on. Loops over all descriptors often
+// leave these out, and the program's files do not get them. Before a call from Python enters Go
+// (capi/native/runtime.c), and after each wait of the reaper, it is checked whether both descriptors are open. If one
+// is not, it is opened anew. That is enough, because the engine waits for no event of the runtime's poller.
+//
+// A timer is set that never goes off, so that one idle thread of the runtime always waits in the epoll. Then the other
+// threads use the epoll only at the end of a garbage collection. Without the timer, each would whenever it is idle.
+//
+// Limits: the runtime may use a lost descriptor before the check, in a garbage collection, or after it, if the program
+// closes one during a call. And if the standard streams do not block, the runtime polls these before the engine is
+// loaded. Then its poller has low numbers, and is not checked.
 
-// OpenRuntimePoller opens the poller, once. The thread that has loaded the engine calls it: while it is still loading,
-// it closes descriptors.
+// OpenRuntimePoller opens the poller, once. The thread that loads the engine calls it while it is still loading,
+// because meanwhile it opens and closes descriptors.
 var OpenRuntimePoller = sync.OnceFunc(func() { *register.runtime = openRuntimePoller() })
 
-// aboveUsualLoops is where loops over all descriptors often end, and the usual soft limit.
+// aboveUsualLoops is the usual soft limit of descriptors: loops over all descriptors often end there.
 const aboveUsualLoops = 1024
 
 func openRuntimePoller() (fds [2]int32) {
@@ -64,7 +66,7 @@ func openRuntimePoller() (fds [2]int32) {
 	}
 	first, err := unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, 0)
 	for ; err == nil && first < next; first, err = unix.FcntlInt(uintptr(filler), unix.F_DUPFD_CLOEXEC, 0) {
-		filled = append(filled, first) // another thread has closed it meanwhile
+		filled = append(filled, first) // another thread has closed a lower number meanwhile, and this is it
 	}
 	if err != nil {
 		return fds

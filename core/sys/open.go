@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// own takes ownership of a descriptor that has just been opened. One that landed on a number below three, because the
-// program has closed its standard streams, is moved up: in a child, 0, 1 and 2 are the standard streams, and 0 could
-// not be told from "none".
+// own takes ownership of a descriptor that has just been opened. If the program has closed its standard streams, the
+// descriptor may have a number below three. Then it is moved up, because in a child 0, 1 and 2 are the standard
+// streams, and because in some places 0 means "none".
 func own(fd int, what string) (*FD, error) {
 	if fd > 2 {
 		return NewFD(fd, what), nil
@@ -21,7 +21,7 @@ func own(fd int, what string) (*FD, error) {
 	return NewFD(moved, what), nil
 }
 
-// ownPair is own for two descriptors: either both are owned or neither is left open.
+// ownPair is own for two descriptors. If it fails, neither is left open.
 func ownPair(first, second int, what string) (*FD, *FD, error) {
 	a, err := own(first, what)
 	if err != nil {
@@ -45,8 +45,8 @@ func Pipe(what string) (read, write *FD, err error) {
 	return ownPair(fds[0], fds[1], what)
 }
 
-// AlwaysReadable opens a descriptor that every poll finds readable: it stands in for the pidfd of a process that had
-// ended, and been reaped by somebody else, before its pidfd could be opened.
+// AlwaysReadable opens a descriptor that is always readable. It takes the place of a pidfd if somebody else has reaped
+// the process before its pidfd could be opened.
 func AlwaysReadable(what string) (*FD, error) {
 	read, write, err := Pipe(what)
 	if err != nil {

@@ -20,8 +20,8 @@ func PidfdOpen(pid int) (*FD, error) {
 
 // Wait reaps the child if it has ended, without waiting. status is its exit code, or the negative number of the signal
 // that ended it: multiprocessing's exitcode. The error wraps ECHILD when the child has ended and somebody else has
-// reaped it. It takes the number, not the pidfd: as long as we have not reaped the child, the number is the child's,
-// while a program may close a pidfd.
+// reaped it. Wait takes the child's number, not its pidfd. The number belongs to the child until it has been reaped; a
+// pidfd may be closed by the program.
 func Wait(pid int) (status int, ended bool, err error) {
 	var how unix.WaitStatus
 	reaped, err := retry(func() (int, error) { return unix.Wait4(pid, &how, unix.WNOHANG, nil) })
@@ -37,7 +37,7 @@ func Wait(pid int) (status int, ended bool, err error) {
 	}
 }
 
-// look reports whether the child has ended, and leaves it to be reaped. The error is ECHILD when it has been.
+// look reports whether the child has ended, and does not reap it. The error is ECHILD when it has been reaped.
 func look(pid int) (ended bool, err error) {
 	var info struct { // siginfo_t with the fields of SIGCHLD, which unix.Siginfo hides
 		_   [12]byte
@@ -55,7 +55,8 @@ func look(pid int) (ended bool, err error) {
 	return info.pid != 0, err
 }
 
-// Signal sends a signal to a child that nobody reaps meanwhile. One that has ended is no error.
+// Signal sends a signal to a child. The caller makes sure that the engine does not reap it meanwhile. If the child has
+// ended, Signal does nothing.
 func Signal(pid int, pidfd *FD, sig unix.Signal) error {
 	ended, err := look(pid)
 	switch {
@@ -67,7 +68,8 @@ func Signal(pid int, pidfd *FD, sig unix.Signal) error {
 	return nil
 }
 
-// SignalStranger is Signal for a process that is not our child. pidfd refers to it, or is the read end of its tether.
+// SignalStranger is Signal for a process that is not a child of this one. pidfd is its pidfd, or the read end of its
+// tether.
 func SignalStranger(pid int, pidfd *FD, sig unix.Signal) error {
 	if !pidfd.Ours() {
 		return kill(pid, sig) // as multiprocessing does
@@ -79,14 +81,14 @@ func SignalStranger(pid int, pidfd *FD, sig unix.Signal) error {
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) && sig == 0:
 		return fmt.Errorf("pidfd_send_signal %d to process %d: %w", sig, pid, err)
 	}
-	// It is a tether, or the call is refused: see whether the process runs.
+	// pidfd is a tether, or the call is refused. So look whether the process runs, and use its number.
 	if ended, err := Readable(pidfd); err == nil && ended {
 		return nil
 	}
 	return kill(pid, sig)
 }
 
-// kill is kill(2). A process that is not there is no error.
+// kill is kill(2). If there is no such process, it does nothing.
 func kill(pid int, sig unix.Signal) error {
 	if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d by signal %d: %w", pid, sig, err)
@@ -94,8 +96,8 @@ func kill(pid int, sig unix.Signal) error {
 	return nil
 }
 
-// Gone reports whether there is no process of that number, or one that has ended and that nobody reaps: so it is with
-// orphans where process 1 does not see to them.
+// Gone reports whether the process has ended: there is none of that number, or it has ended and was not reaped. Orphans
+// stay like that where process 1 does not reap them.
 func Gone(pid int) bool {
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		return true
@@ -110,8 +112,8 @@ func Gone(pid int) bool {
 	return err == nil && n == 1
 }
 
-// HavePidfds reports whether processes have pidfds: older kernels have none, and some sandboxes refuse them. Then a
-// child is given a tether, the write end of a pipe that nothing is ever written to; the read end takes the place of the
+// HavePidfds reports whether pidfds can be used: older kernels have none, and some sandboxes refuse them. If not, each
+// child gets a tether: the write end of a pipe that nothing is ever written to. The read end takes the place of the
 // pidfd.
 func HavePidfds() bool {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
@@ -121,8 +123,8 @@ func HavePidfds() bool {
 	return err == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// KillAndReap ends a child, and waits until it is gone. As long as it is our child, reaped by nobody, its number is its
-// own; a process that is not our child is left alone.
+// KillAndReap ends a child, and waits until it is gone. It does nothing if pid is not a child of this process, or has
+// been reaped: then the number may be another process's.
 func KillAndReap(pid int) {
 	if _, err := look(pid); err != nil {
 		return

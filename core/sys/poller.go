@@ -13,12 +13,13 @@ import (
 
 // Poller waits for any of many descriptors to become readable (epoll(7)), and can be woken.
 //
-// A blind one has no descriptors, where epoll cannot be had: it can be woken, and its Wait ends after a while.
+// Where the kernel has no epoll, a blind poller takes its place. It sees no descriptors: its Wait only ends when it is
+// woken, or after a while.
 type Poller struct {
-	epoll           *FD // nil: it is blind
-	wakeRead, wakeW *FD // a pipe: unlike eventfds, pipes can be told from one another
+	epoll           *FD // nil in a blind poller
+	wakeRead, wakeW *FD // a pipe. Unlike an eventfd, each pipe has a mark of its own
 	events          [64]unix.EpollEvent
-	calls           atomic.Uint32 // a blind one's futex
+	calls           atomic.Uint32 // the futex of a blind poller
 }
 
 // ErrLost says that the program has closed the poller's descriptors.
@@ -71,7 +72,7 @@ func (p *Poller) Intact() bool {
 	if !p.wakeRead.Ours() || !p.wakeW.Ours() {
 		return false
 	}
-	// All epolls have one inode. This one has the wake pipe in it.
+	// All epolls have one inode, so a mark cannot tell them apart. But only this one has the wake pipe in it.
 	event := unix.EpollEvent{Events: unix.EPOLLIN}
 	return unix.EpollCtl(p.epoll.Int(), unix.EPOLL_CTL_MOD, p.wakeRead.Int(), &event) == nil
 }
@@ -96,8 +97,8 @@ func (p *Poller) AddNumber(fd, id int) error {
 	return nil
 }
 
-// Remove undoes Add. It must come before f is closed: a closed descriptor of which a forked child still holds a copy
-// stays in the epoll set and could not be removed any more.
+// Remove undoes Add. It must be called before f is closed. A closed descriptor of which a forked child still has a copy
+// stays in the epoll, and could not be removed any more.
 func (p *Poller) Remove(f *FD) error { return p.RemoveNumber(f.Int()) }
 
 // RemoveNumber is Remove for a descriptor that C owns.
@@ -111,11 +112,11 @@ func (p *Poller) RemoveNumber(fd int) error {
 	return nil
 }
 
-// Int is the number of the epoll descriptor, for C to add to; -1 of a blind one. Witness is another descriptor and its
-// mark: as long as these fit, so does that number.
+// Int is the number of the epoll descriptor, to which C adds descriptors; -1 of a blind poller. See Witness.
 func (p *Poller) Int() int { return p.epoll.Int() }
 
-// Witness belongs to Int.
+// Witness is the number and the mark of another descriptor of the poller, a pipe end. As long as that descriptor still
+// has the mark, the number that Int returns is still the epoll's: a program that closes one usually closes both.
 func (p *Poller) Witness() (fd int, mark uint32) {
 	if p.Blind() {
 		return -1, 0
@@ -163,7 +164,7 @@ func (p *Poller) Wake() {
 		FutexWake((*uint32)(unsafe.Pointer(&p.calls)))
 		return
 	}
-	// EAGAIN, the only error of an open pipe, means that a wake is already due.
+	// EAGAIN, the only error that an open pipe has, means that the pipe is full: the next Wait will end anyway.
 	if p.wakeW.Ours() {
 		_, _ = unix.Write(p.wakeW.Int(), []byte{1})
 	}
@@ -174,7 +175,7 @@ func (p *Poller) Close() error {
 	if p.Blind() {
 		return nil
 	}
-	if !p.Intact() { // the number of the epoll may be another one's
+	if !p.Intact() { // the number of the epoll may be that of one of the program's files
 		return errors.Join(p.wakeRead.Close(), p.wakeW.Close(), p.epoll.forget())
 	}
 	return errors.Join(p.epoll.Close(), p.wakeRead.Close(), p.wakeW.Close())

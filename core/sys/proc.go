@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Package os has files polled by the Go runtime: see clock.go. So /proc is read by system calls.
+// /proc is read by system calls, because package os would have the Go runtime poll the files: see clock.go.
 
-// readLink returns what a symbolic link of /proc says, nothing if there is none.
+// readLink returns the target of a symbolic link of /proc, or "" if there is no such link.
 func readLink(path string) string {
 	buffer := make([]byte, 4096)
 	n, err := unix.Readlink(path, buffer)
@@ -18,7 +18,7 @@ func readLink(path string) string {
 	return string(buffer[:n])
 }
 
-// openDescriptors lists the open descriptors, and perhaps some that are not open.
+// openDescriptors lists the open descriptors. Some in the list may not be open.
 func openDescriptors() (open []int) {
 	fd, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -50,5 +50,5 @@ func openDescriptors() (open []int) {
 	return open
 }
 
-// mostTried is how many numbers are tried without /proc.
+// mostTried is how many numbers openDescriptors lists at most where there is no /proc.
 const mostTried = 1 << 16

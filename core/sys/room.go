@@ -7,22 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Room tells whether the heap may grow. The Go runtime ends the process when it gets no memory, so what may grow
-// without bound asks before. The zero value is ready.
+// Room tells whether the heap may grow. The Go runtime ends the process when the kernel refuses memory. So code whose
+// memory may grow without bound asks before it allocates. The zero value is ready.
 type Room struct {
 	mu   sync.Mutex
 	left int // how many bytes may be allocated before the system is asked again
 }
 
-// How much is allowed at once, and what must be there besides: the runtime maps ahead, and collects garbage when the
-// heap has doubled.
+// roomStep is how many bytes are allowed each time the system has been asked. roomSpare is how much the system must
+// have besides: the runtime maps ahead, and collects garbage only when the heap has doubled.
 const (
 	roomStep  = 8 << 20
 	roomSpare = 32 << 20
 )
 
-// Allows reports whether that many bytes may be allocated: the system would give the process that much, and more, or
-// the heap has it. Asking costs little: the system is asked once for many bytes.
+// Allows reports whether that many bytes may be allocated: either the system would give the process that much, and
+// more, or the heap has it free. A call costs little, because the system is asked only once for many bytes.
 func (r *Room) Allows(bytes int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SharedMemory is a sparse file in memory (memfd_create(2)): it has no name, needs no room in /dev/shm, and is gone
-// with its last holder. Nobody can change its size: else whoever shares it could have others crash by making it
-// smaller.
+// SharedMemory is a sparse file in memory (memfd_create(2)). It has no name, needs no room in /dev/shm, and is gone
+// with the last process that has it. Its size is sealed: a process that made it smaller would make others crash.
 type SharedMemory struct {
 	fd *FD
 }
@@ -35,8 +34,9 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	return m, nil
 }
 
-// truncate is ftruncate(2) without the limit of the size of files (RLIMIT_FSIZE), where the process may lift that: the
-// limit is meant for files on disks, and the size of a sparse one says nothing. Where it may not, the error is EFBIG.
+// truncate is ftruncate(2), for which it lifts the limit of the size of files (RLIMIT_FSIZE), if the process may. The
+// limit is meant for files on disks, and a sparse file takes less memory than its size says. If the process may not
+// lift it, the error is EFBIG.
 func truncate(fd int, size int64) error {
 	limits.Lock()
 	defer limits.Unlock()
@@ -46,7 +46,7 @@ func truncate(fd int, size int64) error {
 	}
 	if unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) != nil &&
 		(limit.Max < uint64(size) || unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max}) != nil) {
-		return unix.EFBIG // not asked for: the signal SIGXFSZ would come
+		return unix.EFBIG // ftruncate is not called: it would send the signal SIGXFSZ
 	}
 	defer func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) }()
 	return unix.Ftruncate(fd, size)
@@ -88,9 +88,9 @@ func (m *SharedMemory) Discard(offset, length int64) error {
 // Close closes the descriptor; mappings stay.
 func (m *SharedMemory) Close() error { return m.fd.Close() }
 
-// FutexWait sleeps while the word is as seen, until somebody wakes it, or until patience is over; for ever if that is
-// negative. The word may lie in shared memory. The thread sleeps, not only the goroutine: no timer of the runtime's is
-// used, which would have it open descriptors (see clock.go).
+// FutexWait sleeps while the word has the value seen: until somebody wakes it, or until patience is over. A negative
+// patience is for ever. The word may lie in shared memory. The thread sleeps, not only the goroutine. So no timer of
+// the runtime is used, for which it would open descriptors (see clock.go).
 func FutexWait(word *uint32, seen uint32, patience time.Duration) {
 	const futexWait = 0
 	var timeout *unix.Timespec

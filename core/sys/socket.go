@@ -58,9 +58,9 @@ func Send(socket *FD, message []byte, fds []int, patience time.Duration) error {
 	}
 }
 
-// Receive waits for one message and copies it to buffer; the descriptors that came with it are the caller's. n is 0
-// when the other end has closed, or Shutdown was called: messages that had arrived before are still delivered. If the
-// error is ErrTruncated then n and passed are what is left of the message.
+// Receive waits for one message and copies it to buffer. The caller owns the descriptors that came with it. n is 0 when
+// the other end has been closed, or Shutdown was called, and all messages that had arrived before have been received.
+// If the error is ErrTruncated, n and passed are what is left of the message.
 func Receive(socket *FD, buffer []byte) (n int, passed []*FD, err error) {
 	if err := socket.Check(); err != nil {
 		return 0, nil, err
@@ -79,7 +79,7 @@ func Receive(socket *FD, buffer []byte) (n int, passed []*FD, err error) {
 		return 0, nil, fmt.Errorf("control message: %w", err)
 	}
 	for i := range messages {
-		// Whatever is wrong with one descriptor, the others are open and must find an owner.
+		// If something is wrong with one descriptor, the others are open all the same, and need an owner.
 		if messages[i].Header.Level != unix.SOL_SOCKET || messages[i].Header.Type != unix.SCM_RIGHTS {
 			continue
 		}

@@ -2,18 +2,18 @@ package sys
 
 import "sync"
 
-// AddThread makes one more thread ahead, for a goroutine that is about to hold one for long. Package host sets it; it
-// is nil in tests of packages that are not linked with C.
+// AddThread makes one more thread ahead of need, for a goroutine that is about to hold a thread for long. Package host
+// sets it; it is nil in tests of packages that are not linked with C.
 var AddThread func() error
 
-// Threads counts goroutines of one kind that hold a thread for long, in system calls. The zero value has room for one:
-// that many threads are there from the start.
+// Threads counts goroutines of one kind that hold a thread for long, in system calls. The zero value allows one such
+// goroutine, because one thread for it is made when the engine starts.
 type Threads struct {
 	mu         sync.Mutex
 	held, made int
 }
 
-// Take notes one more. It fails when the system refuses the thread: the goroutine must not be started then, for the
+// Take notes one more goroutine. It fails when the system refuses a thread. Then the goroutine must not be started: the
 // runtime would wait for a thread, and the program for the runtime.
 func (t *Threads) Take() error {
 	t.mu.Lock()
@@ -30,7 +30,7 @@ func (t *Threads) Take() error {
 	return nil
 }
 
-// Give notes that one has ended. Its thread stays for the next.
+// Give notes that one of the goroutines has ended. Its thread stays for the next one.
 func (t *Threads) Give() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

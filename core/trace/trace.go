@@ -1,7 +1,8 @@
-// Package trace tells on standard error what the engine does, a line for each event, once that has been asked for.
+// Package trace writes on standard error what the engine does, a line for each event.
 //
-// It is off until [Set]. The lines look like those of multiprocessing's log, and do not go through it: most are written
-// while no Python thread is in the engine. Callers on a hot path look at [On] before they make arguments.
+// It is off until [Set] turns it on. The lines look like those of multiprocessing's log, but do not go through that
+// log: most are written while no Python thread is in the engine. Callers on a hot path look at [On] before they make
+// arguments.
 package trace
 
 import (
@@ -20,7 +21,7 @@ func Set(wanted bool) { on.Store(wanted) }
 // On reports whether tracing is on.
 func On() bool { return on.Load() }
 
-// Printf writes a line, if tracing is on: in one piece, so that lines of several processes do not mix.
+// Printf writes a line, if tracing is on. One system call writes it, so lines of several processes do not mix.
 func Printf(format string, args ...any) {
 	if on.Load() {
 		line := fmt.Appendf(nil, "[DEBUG/engine of %d] "+format+"\n", append([]any{os.Getpid()}, args...)...)

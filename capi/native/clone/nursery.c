@@ -1,10 +1,10 @@
 /* nursery.c - one fork of the main program, from which a pool's workers are cloned.
  *
  * See README.md. The main program forks a template, which runs no Python, and waits in fork() for orders. It clones
- * itself once for each. The clones run Python, and are children of the main program, which takes them on. The three
- * communicate in shared memory, and each may be killed at any instruction.
+ * itself once for each order. The clones run Python, and are children of the main program, which takes them on. Main
+ * program, template and clones communicate in shared memory, and each may be killed at any instruction.
  *
- * A Nursery is used by one thread of the main program at a time; crew.py sees to that.
+ * Only one thread of the main program at a time may use a Nursery; crew.py makes sure of that.
  */
 #define _GNU_SOURCE
 #include "../process.h"
@@ -18,14 +18,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What a clone is told. Whether it may begin; and, if it stands by, whether it is to be a worker: what is larger than
- * these tells it which. */
+/* The values of the words turn and work of a clone. In turn, TOLD_TO_BEGIN lets it come up. In work, for a clone that
+ * stands by, TOLD_TO_WAIT_ON says that it is being taken on, and a value from TOLD_LEAST on, less TOLD_LEAST, is the
+ * number of its slot. */
 enum { TOLD_NOTHING = 0, TOLD_TO_BEGIN = 1, TOLD_TO_WAIT_ON = 1, TOLD_LEAST = 2, TOLD_TO_END = UINT32_MAX };
 
 typedef struct {
     _Atomic uint32_t pid;  /* 0 while it has not been made */
-    _Atomic uint32_t turn; /* whether it may begin */
-    _Atomic uint32_t work; /* whether it is to be a worker, if it stands by for that */
+    _Atomic uint32_t turn; /* whether it may come up */
+    _Atomic uint32_t work; /* if it stands by: whether it becomes a worker, and in which slot */
 } Clone;
 
 typedef struct {
@@ -40,20 +41,20 @@ typedef struct Nursery {
     Shared *shared;
     size_t size;    /* of what is shared */
     uint32_t most;  /* how many clones there may be */
-    uint32_t taken; /* the clones before this number are no longer the nursery's */
+    uint32_t taken; /* the clones before this number have been taken on, or ended */
     pid_t template; /* 0 when there is none */
     int lifeline;   /* of a clone: its own */
     int number;     /* of a clone; -1 in the main program */
 } Nursery;
 
 #define CHECK_NS INT64_C(5000000)       /* how often the main program looks whether the template is alive */
-#define PATIENCE_NS INT64_C(3000000000) /* a template that has made nothing for so long has been stopped */
-#define TURN_NS INT64_C(500000000)      /* a clone whose turn is longer has been stopped, or killed */
-#define IDLE_NS INT64_C(1000000000) /* a template, or a clone that stands by, is not needed any more after so long */
+#define PATIENCE_NS INT64_C(3000000000) /* a template that has made no clone for this time counts as stopped */
+#define TURN_NS INT64_C(500000000)      /* a clone whose turn takes longer counts as stopped, or killed */
+#define IDLE_NS INT64_C(1000000000)     /* after this time a template, or a clone that stands by, is no longer needed */
 
 static Nursery *nurseries;
 
-/* In a forked child, the template included: the parent's nurseries are none of its. */
+/* In a forked child, also in the template: give up the nurseries, which are the parent's. */
 static void abandon_inherited(void) {
     for (Nursery *self = nurseries; self; self = self->next) {
         self->template = 0;
@@ -101,7 +102,7 @@ static int tell(_Atomic uint32_t *word, uint32_t expected, uint32_t told) {
 
 /* ---- in the template and in clones ------------------------------------------------------------------------------- */
 
-/* What a clone does first. It must not go on as its parent, whatever fails. */
+/* What a clone does first, until it may come up. If something fails, it ends: it must not go on as its parent. */
 static void begin(Nursery *self, int template_lifeline) {
     goproc_give_title_back();
     self->lifeline = goproc_open_lifeline(template_lifeline);
@@ -120,7 +121,7 @@ static void begin(Nursery *self, int template_lifeline) {
         _exit(0);
 }
 
-/* The template: returns in its clones alone. */
+/* The template. It returns only in its clones. */
 static void make_clones(Nursery *self, int lifeline) {
     if (goproc_arm_lifeline(lifeline, SIGKILL) < 0)
         _exit(1);
@@ -140,14 +141,15 @@ static void make_clones(Nursery *self, int lifeline) {
             return;
         }
         if (pid < 0)
-            _exit(1); /* the main program forks then, and is told why it cannot */
+            _exit(1); /* then the main program forks the worker itself, and gets the error if it cannot either */
         goproc_futex_wake(&clone->pid);
     }
     _exit(0);
 }
 
-/* A clone of the template goes on from where the main program forked it: with the given signal mask, and what has been
- * sent to it while it waited. PyOS_AfterFork_Child() would drop what handlers of Python's had noted before. */
+/* In a clone: goes on from where the main program forked the template, with the given signal mask. Signals that have
+ * been sent to the clone while it waited are delivered last. Python's handlers only note a signal at first, and
+ * PyOS_AfterFork_Child() would drop it. */
 static void go_on(const sigset_t *mask) {
     sigset_t pending, first;
     sigpending(&pending);
@@ -159,7 +161,7 @@ static void go_on(const sigset_t *mask) {
 }
 
 PyDoc_STRVAR(pass_on_doc, "pass_on()\n--\n\n"
-                          "Let the next clone begin. A clone calls it once it has come up itself.");
+                          "Let the next clone come up. A clone calls it when it has opened its channel.");
 
 static PyObject *nursery_pass_on(PyObject *object, PyObject *Py_UNUSED(args)) {
     Nursery *self = (Nursery *)object;
@@ -174,8 +176,8 @@ static PyObject *nursery_pass_on(PyObject *object, PyObject *Py_UNUSED(args)) {
 }
 
 PyDoc_STRVAR(stand_by_doc, "stand_by()\n--\n\n"
-                           "In a clone: wait until the main program takes it, and return the value that take() was\n"
-                           "given. Signal handlers run meanwhile. A clone that is not needed ends in here.");
+                           "In a clone: wait until the main program takes it on, and return the value that take() was\n"
+                           "given. Signal handlers run meanwhile. A clone that is not needed ends in this call.");
 
 static PyObject *nursery_stand_by(PyObject *object, PyObject *Py_UNUSED(args)) {
     Nursery *self = (Nursery *)object;
@@ -218,9 +220,9 @@ static void end_template(Nursery *self) {
 PyDoc_STRVAR(
     fork_doc,
     "fork(count, turns)\n--\n\n"
-    "Fork the template, and order count clones of it. That many turns there are: clones wait for theirs before they\n"
-    "begin, and pass it on.\n\n"
-    "Returns -1 in the main program, in each clone its number; None if no clones can be made in this process.\n"
+    "Fork the template, and order count clones. turns is how many of them may come up at once. Each other one waits\n"
+    "until pass_on() is called for it.\n\n"
+    "Returns -1 in the main program, and in each clone its number; None if no clones can be made in this process.\n"
     "Raises what os.fork() raises.");
 
 static PyObject *nursery_fork(PyObject *object, PyObject *args) {
@@ -257,7 +259,7 @@ static PyObject *nursery_fork(PyObject *object, PyObject *args) {
     PyOS_BeforeFork();
     sigset_t all, mask;
     sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &mask); /* what is sent to the template is for the main program */
+    pthread_sigmask(SIG_BLOCK, &all, &mask); /* signals are for the main program, not for the template */
     pid_t pid = fork();
     if (pid == 0) {
         make_clones(self, lifeline);
@@ -297,7 +299,7 @@ static PyObject *nursery_order(PyObject *object, PyObject *Py_UNUSED(args)) {
 
 PyDoc_STRVAR(take_doc, "take(record, value=None)\n--\n\n"
                        "Take on the next clone, as start() does. If it stands by, tell it the value.\n\n"
-                       "Returns whether there is one: the template or the clone may have ended, or no seat is left.\n"
+                       "Returns False if there is none: the template or the clone has ended, or no seat is left.\n"
                        "Raises OSError when there is no descriptor left: then the clone has been ended.");
 
 static PyObject *nursery_take(PyObject *object, PyObject *args) {
@@ -326,7 +328,7 @@ static PyObject *nursery_take(PyObject *object, PyObject *args) {
     }
     pid_t pid = (pid_t)atomic_load(&clone->pid);
     if (!pid)
-        Py_RETURN_FALSE; /* and nothing that comes after it */
+        Py_RETURN_FALSE; /* there is no such clone, and none behind it */
     self->taken++;
     if (value != Py_None && !tell(&clone->work, TOLD_NOTHING, TOLD_TO_WAIT_ON)) {
         goproc_end_child(pid);
@@ -399,8 +401,8 @@ static PyMemberDef nursery_members[] = {
 static PyTypeObject NurseryType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Nursery",
     .tp_doc = PyDoc_STR("Nursery(most)\n--\n\n"
-                        "A fork of this process, the template, of which up to that many children of this process are\n"
-                        "cloned. Not for several threads at a time."),
+                        "A template: a fork of this process, which clones itself up to most times. The clones are\n"
+                        "children of this process. Only one thread at a time may use this object."),
     .tp_basicsize = sizeof(Nursery),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = nursery_new,

@@ -1,8 +1,8 @@
-/* sibling.c - a fork whose child is not the caller's, but its parent's.
+/* sibling.c - forks a sibling: a child of the caller's parent.
  *
- * See README.md. glibc keeps the calling thread's id in struct pthread, at a place that it does not tell, and a clone
- * must have its own id there. Hints say where that may be, and a proof says whether it is. Where no hint is proved,
- * siblings cannot be forked (ENOSYS).
+ * See README.md. glibc keeps the calling thread's id in struct pthread, at a place that it does not tell, and a sibling
+ * must have its own id there. Hints say where that place may be, and a proof says whether it is there. Where no hint is
+ * proved, siblings cannot be forked (ENOSYS).
  */
 #define _GNU_SOURCE
 #include "../native.h"
@@ -28,7 +28,7 @@ enum { SEARCHED = 2048 };
 /* Where the id is in struct pthread, once that has been proved. It is the same in all threads and forked children. */
 static ptrdiff_t proved_offset = -1;
 
-/* Where it is as glibc describes it for debuggers, or -1. */
+/* Where the id is according to glibc's description for debuggers, or -1. */
 static ptrdiff_t described_offset(void) {
     static ptrdiff_t offset = -1;
     /* Not in a template: dlsym() takes a lock, which another thread of the main program may have held at the fork. */
@@ -43,8 +43,8 @@ static ptrdiff_t described_offset(void) {
     return offset;
 }
 
-/* Returns the calling thread's id as glibc remembers it, or -1. The clock's number is made of it: see
- * clock_getres(2). */
+/* Returns the calling thread's id as glibc remembers it, or -1. glibc makes the number of the thread's clock from
+ * it: see clock_getres(2). */
 static int remembered_id(void) {
     clockid_t clock;
     if (pthread_getcpuclockid(pthread_self(), &clock) != 0)
@@ -61,8 +61,8 @@ static int prove(volatile int *address, int id) {
     return told == other;
 }
 
-/* Returns the address at offset in the calling thread's struct pthread if it may hold the id: if its value is the id,
- * and the proof, where it may be made, succeeds. */
+/* Returns the address at offset in the calling thread's struct pthread if the id may be there: the value there is
+ * the id, and, if may_prove is true, the proof succeeds. If not, it returns NULL. */
 static int *examine(ptrdiff_t offset, int id, int may_prove) {
     if (offset < 0 || offset > SEARCHED - (ptrdiff_t)sizeof(int) || offset % (ptrdiff_t)sizeof(int))
         return NULL;
@@ -74,8 +74,8 @@ static int *examine(ptrdiff_t offset, int id, int may_prove) {
     return address;
 }
 
-/* Returns where glibc remembers the calling thread's id, NULL if that is not known. Without may_prove it is where it
- * may be: a process with several threads cannot prove it. */
+/* Returns the address where glibc remembers the calling thread's id, NULL if that is not known. A process with several
+ * threads must not make the proof: without may_prove, the address is only a possible one. */
 static int *find_thread_id(int may_prove) {
     int id = (int)syscall(SYS_gettid);
     if (proved_offset >= 0)
@@ -94,9 +94,9 @@ int goproc_can_fork_sibling(void) {
     return find_thread_id(0) != NULL;
 }
 
-/* What fork() does besides for a process with one thread: nothing that this one needs. Its handlers have run when the
- * caller, itself a fork or fresh, was made. The kernel keeps the registration for restartable sequences, and forgets
- * the list of robust mutexes, which is given to it again. */
+/* fork() does more than this system call, but a process with one thread needs none of it. The handlers of
+ * pthread_atfork() have run when the caller was forked, if it was. The kernel keeps the registration for restartable
+ * sequences. It forgets the list of robust mutexes, so that is given to it again here. */
 pid_t goproc_fork_sibling(int *pid_word) {
     sigset_t all, mask;
     sigfillset(&all);
@@ -110,8 +110,8 @@ pid_t goproc_fork_sibling(int *pid_word) {
     void *robust = NULL;
     size_t size = 0;
     syscall(SYS_get_robust_list, 0, &robust, &size);
-    /* The child's exit signal is the caller's own: SIGCHLD. As fork() has it, the word that is cleared is the thread's
-     * id. */
+    /* The child's exit signal is the same as the caller's: SIGCHLD. As with fork(), the kernel clears the word with the
+     * thread's id when the thread ends. */
     unsigned long flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
     if (pid_word)
         flags |= CLONE_PARENT_SETTID;

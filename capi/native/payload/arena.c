@@ -15,7 +15,8 @@
 
 enum {
     SMALLEST = 64 << 10,
-    /* What nobody has consumed, nobody but this producer gives back later: and it may do nothing for long. */
+    /* How much memory an extent may keep for the next use when this producer frees it, and no consumer has. Only this
+     * producer could give the memory back later, and it may do nothing for long. */
     MOST_LEFT_BEHIND = 1 << 20,
 };
 
@@ -29,8 +30,8 @@ int goproc_arena_file(const goproc_arena *arena) {
     return arena->fd >= 0 && goproc_mark(arena->fd) == arena->mark ? arena->fd : -1;
 }
 
-/* The size of the extent that holds length bytes. Pages that are never touched cost nothing, so sizes are powers of
- * two and a freed extent fits often. */
+/* The size of the extent for length bytes. Sizes are powers of two, so that a freed extent often fits the next payload.
+ * Pages that are never touched cost nothing. */
 static uint64_t size_for(uint64_t length) {
     uint64_t size = SMALLEST;
     while (size < length + sizeof(goproc_extent_header))
@@ -105,8 +106,8 @@ goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_
     return mapping;
 }
 
-/* The free extent of that size that was used last, one whose memory was left before others. Those that are not needed
- * any more so stay unused, and are given back. NULL when there is none. */
+/* The free extent of that size that was used last; one with memory before one without. So extents that are no longer
+ * needed stay unused, and are given back. NULL when there is none. */
 static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
     goproc_mapping *best = NULL;
     uint64_t best_used = 0;
@@ -150,7 +151,7 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     }
     uint64_t size = size_for(length), serial = ++arena->serial, nobody;
     goproc_mapping *mapping;
-    do { /* until it is one that nobody gives back just now */
+    do { /* again if somebody has begun to give the extent back meanwhile */
         mapping = free_mapping(arena, size);
         if (mapping == NULL)
             mapping = fresh_mapping(arena, size);
@@ -173,8 +174,8 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     return mapping;
 }
 
-/* Whether write(2) may write up to there: beyond RLIMIT_FSIZE, which the program may have set since the file was made,
- * a signal comes. Stores into the mapping have no limit. */
+/* Whether write(2) may write up to the offset end. Beyond RLIMIT_FSIZE, which the program may have set since the
+ * file was made, the kernel would send a signal. Stores into the mapping have no limit. */
 static bool may_write(uint64_t end) {
     struct rlimit limit;
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || end <= limit.rlim_cur);
@@ -193,7 +194,7 @@ void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from,
             size -= (size_t)written;
         }
     }
-    memcpy((uint8_t *)mapping->header + offset, bytes, size); /* what is left, if it could not be written */
+    memcpy((uint8_t *)mapping->header + offset, bytes, size); /* the rest, which could not be written */
 }
 
 void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
@@ -201,12 +202,12 @@ void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
     uint64_t begin = header->filled & ~(uint64_t)(GOPROC_PAGE_SIZE - 1), end = sizeof *header + length;
     if (end <= header->filled)
         return;
-    if (atomic_load_explicit(&header->keep, memory_order_relaxed)) /* else the next use has the faults */
+    if (atomic_load_explicit(&header->keep, memory_order_relaxed)) /* so that the next use has no page faults */
         (void)madvise((uint8_t *)header + begin, end - begin, MADV_POPULATE_READ);
     header->filled = end;
 }
 
-/* Frees the extent that the owner has, as goproc_mapping_give does, or keeps a small one's memory for the next use. */
+/* Frees an extent whose owner is owner. Its memory is given back; only a small extent keeps it for the next use. */
 static void reclaim(const goproc_arena *arena, goproc_mapping *mapping, uint64_t owner) {
     goproc_extent_header *header = mapping->header;
     bool keep = atomic_load(&header->keep) && header->filled <= MOST_LEFT_BEHIND && !(owner & GOPROC_GIVING);
@@ -230,7 +231,7 @@ void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker) {
     }
 }
 
-/* Whether the description can be one of an extent; if not, errno is set. */
+/* Whether an extent can have this description; if not, errno is set. */
 static bool is_possible(const goproc_extent *extent) {
     if (extent->offset < GOPROC_EXTENTS_START || extent->offset % SMALLEST != 0 ||
         extent->length > GOPROC_EXTENT_RANGE / 2 || extent->offset > GOPROC_MEMORY_SIZE - GOPROC_EXTENT_RANGE ||
@@ -247,9 +248,9 @@ bool goproc_mapping_private(const goproc_mapping *mapping, size_t page, size_t c
                 (off_t)(mapping->offset + page * GOPROC_PAGE_SIZE)) != MAP_FAILED;
 }
 
-/* Drops what this process has written to its private pages, so that they show what the producer has written since. */
+/* Makes the private pages show what the producer has written, not what this process had written to them before. */
 static bool renew(goproc_mapping *mapping) {
-    if (mapping->owned_count == GOPROC_MOST_OWNED) { /* payloads of many layouts have been here */
+    if (mapping->owned_count == GOPROC_MOST_OWNED) { /* after payloads of many different layouts */
         if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                  goproc_arena_file(mapping->arena), (off_t)mapping->offset) == MAP_FAILED)
             return false;
@@ -265,7 +266,7 @@ static bool renew(goproc_mapping *mapping) {
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent) {
     if (!is_possible(extent))
         return NULL;
-    /* An extent's size never changes and follows from the length of every payload in it. */
+    /* The size of an extent never changes, and the length of any payload in it tells the size. */
     uint64_t size = size_for(extent->length);
     goproc_mapping *mapping = find(arena, extent->offset);
     if (mapping == NULL)
@@ -336,8 +337,8 @@ void goproc_mapping_release_reader(goproc_mapping *mapping) {
     goproc_mapping_release(mapping);
 }
 
-/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that and this process has
- * not left too much elsewhere. */
+/* Frees an extent that nothing looks into any more. Its memory stays if its producer wants that (keep), and this
+ * process has not left too much memory in other extents. */
 static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
     goproc_extent_header *header = mapping->header;
     uint64_t memory = header->filled < mapping->size ? header->filled : mapping->size, owner = mapping->serial;
@@ -347,7 +348,7 @@ static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
         arena->idle += memory;
         if (!atomic_compare_exchange_strong(&header->owner, &owner, 0) || atomic_load(&header->keep))
             return;
-        owner = 0; /* the producer wants it no more, and may have seen that it was not free */
+        owner = 0; /* the producer has just cleared keep, and may have seen the extent still in use */
     }
     if (atomic_compare_exchange_strong(&header->owner, &owner, GOPROC_GIVING | arena->who))
         goproc_mapping_give(mapping);

@@ -1,23 +1,27 @@
 /* Extents that are still looked into when the process forks, or when their pool has ended; see arena.h.
  *
  * The problem: what a function received, or a result that the main program keeps, lies in memory that is shared with
- * other processes. A child that is forked must not see what its parent writes there, nor the other way round, and each
- * keeps it for as long as it likes. Mapping it privately does that, but then nobody knows when the last process has
- * done with the pages, and the pool's file keeps them to its end. Copying it elsewhere needs the memory twice, and
- * loses what another thread, without the GIL, writes at that moment.
+ * other processes. A forked child must not see what its parent writes there, nor the other way round, and each keeps
+ * the memory as long as it likes.
  *
- * The solution: it becomes private memory of this process at the same addresses, piece by piece, and what has been
- * copied is given back at once. What is only read is copied to fresh memory that takes the place of the mapping. What
- * may be written to is mapped privately, and the kernel is told to copy its pages, as for a write. So no thread's
- * writes are lost.
+ * What does not work: to map the extent privately, and leave the copying to later writes. Pages that nobody has written
+ * to would still be the pool's. Nobody would know when the last process has done with them, so the pool's file would
+ * keep them to its end. Nor does it work to copy the extent to other memory by memcpy(): that needs the memory twice,
+ * and what another thread writes without the GIL at that moment is lost.
+ *
+ * The solution: before the fork, the whole extent becomes private memory of this process, at the same addresses. That
+ * is done in pieces, and each piece is given back at once, so the memory is needed twice for one piece only. If all
+ * objects only read the extent, the piece is copied to fresh memory that takes the place of the mapping. If one may
+ * write there, the piece is mapped privately, and the kernel is told to copy all its pages at once, as if each were
+ * written to. So no thread's writes are lost.
  *
  * When a pool ends, all extents that are not looked into are given back. The others, the survivors, stay as they are,
- * without the file's descriptor: each is given back when its last object is gone. Most programs do not fork any more
- * then. If one does, survivors are treated in the same way. Those that may be written to get a second, private mapping
- * for that when the pool ends, because it cannot be made later, without a descriptor.
+ * and the file's descriptor is closed. Each is given back when its last object is gone. If the program forks before
+ * that, survivors are treated as above. A survivor that may be written to needs a private mapping of the file for that,
+ * which cannot be made without the descriptor. So it is made when the pool ends, as a second mapping, the spare.
  *
- * The limits: where that fails for want of memory, parent and child go on to share the extent, and it is given back
- * when the last of the file's mappings is gone.
+ * The limits: if memory is too short for this, parent and child go on to share the extent. It is given back when the
+ * last mapping of the file is gone.
  */
 #define _GNU_SOURCE
 #include "arena.h"
@@ -61,7 +65,7 @@ static bool detach(goproc_mapping *mapping) {
     }
     size_t page = 0, pages = mapping->size / GOPROC_PAGE_SIZE;
     sort(mapping->owned, mapping->owned_count);
-    for (uint32_t i = 0; i <= mapping->owned_count; i++) { /* up to each page that is private already */
+    for (uint32_t i = 0; i <= mapping->owned_count; i++) { /* what lies between the pages that are private already */
         size_t end = i < mapping->owned_count ? mapping->owned[i] : pages;
         if (end > page && !make_private(mapping, page, end - page))
             return false;
@@ -84,7 +88,8 @@ static bool copy_pages(uint8_t *memory, size_t size) {
     return true;
 }
 
-/* Puts a copy of memory that is only read in its place. Threads that read it meanwhile wait in a page fault at most. */
+/* Puts a copy in the place of memory that is only read. A thread that reads there meanwhile at most waits for a page
+ * fault. */
 static bool replace(uint8_t *memory, size_t size) {
     void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED)
@@ -98,13 +103,14 @@ static bool replace(uint8_t *memory, size_t size) {
     return true;
 }
 
-/* Makes a mapping that is looked into this process's own, and frees the extent. Returns whether it is. */
+/* Makes a mapping that is looked into private memory of this process, and frees the extent. Returns whether that
+ * succeeded. */
 static bool make_ours(goproc_mapping *mapping) {
     uint8_t *memory = (uint8_t *)mapping->header;
     size_t size =
         (sizeof(goproc_extent_header) + mapping->length + GOPROC_PAGE_SIZE - 1) & ~(size_t)(GOPROC_PAGE_SIZE - 1);
     atomic_store(&mapping->header->holder,
-                 UINT64_MAX); /* should this fail, nobody frees it when this worker has ended */
+                 UINT64_MAX); /* no worker's: if this fails, the extent is not freed when this worker has ended */
     goproc_extent_header *shared = mremap(memory, 0, mapping->size, MREMAP_MAYMOVE); /* the extent once more */
     if ((void *)shared == MAP_FAILED)
         return false;
@@ -146,7 +152,7 @@ static void share(goproc_arena *arena, goproc_mapping *mapping) {
 }
 
 void goproc_arena_before_fork(goproc_arena *arena) {
-    for (size_t i = arena->count; i-- > 0;) { /* from the end, since the last one takes the place of one that leaves */
+    for (size_t i = arena->count; i-- > 0;) { /* from the end: the last mapping takes the place of one that leaves */
         goproc_mapping *mapping = arena->mappings[i];
         if (mapping->uses > 0 && !mapping->shared && !make_ours(mapping))
             share(arena, mapping);
@@ -186,7 +192,7 @@ static void survive(goproc_mapping *mapping) {
             mapping->spare = spare;
     }
     goproc_mapping_unlist(mapping);
-    if (goproc_mapping_list(&survivors, mapping)) /* else a forked child shares it */
+    if (goproc_mapping_list(&survivors, mapping)) /* if not, a forked child will share it */
         survivors.held += mapping->length;
 }
 

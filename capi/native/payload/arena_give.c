@@ -1,26 +1,26 @@
 /* Extents: giving memory back to the system; see arena.h.
  *
- * The problem: a copy into memory that was used before is four to ten times as fast as one into fresh memory, so freed
- * extents are to be used again. But until then nobody else can have their memory: the system does not reclaim shared
- * memory. Nothing tells beforehand whether an extent will be used again. And nobody watches the clock, for many pools
- * have no thread of their own.
+ * The problem: a copy into memory that was used before is four to ten times as fast as a copy into fresh memory, so
+ * freed extents are to be used again. But until then nobody else can have their memory: the system does not reclaim
+ * shared memory. Nothing tells beforehand whether an extent will be used again. And many pools have no thread that
+ * could watch the clock.
  *
- * The solution has two limits.
- * By size: a producer counts the memory of its extents. It clears `keep` of those that go beyond GOPROC_MOST_KEPT.
- * Whoever frees such an extent gives its memory back at once. The parent frees what all workers produce. It also gives
- * memory back at once when it has left GOPROC_MOST_IDLE to all workers together.
- * By age: what has been free for GOPROC_IDLE_NS is given back when its producer, or its consumer, does something, and
- * by a worker that has slept for so long. Before a worker sleeps for ever, it clears `keep` of what the parent still
- * looks into. So somebody gives each extent back, whoever does nothing. For arguments it is the worker that consumed
- * them; for results it is the parent, or the worker that made them.
+ * The solution has two limits. By size: a producer counts the memory of its extents. It clears `keep` of those that go
+ * beyond GOPROC_MOST_KEPT. Whoever frees such an extent gives its memory back at once. The parent frees what all
+ * workers produce. It also gives memory back at once when it has left GOPROC_MOST_IDLE to all workers together. By age:
+ * an extent that has been free for GOPROC_IDLE_NS is given back when its producer, or its consumer, does something, or
+ * by a worker that has slept for that time. Before a worker sleeps without a time limit, it clears `keep` of the
+ * extents that the parent still looks into, so that the parent gives them back when it frees them. So each extent is
+ * given back by somebody. For arguments it is the worker that consumed them; for results it is the parent, or the
+ * worker that made them.
  *
- * Whoever gives a free extent back puts GOPROC_GIVING into the owner's place for that time, by compare-and-swap. A
- * producer takes a free extent in the same way, so only one of them gets it. All of the extent goes but its first page,
- * the header's, which says that the rest is gone. The producer gives that page back, with its mapping; it remembers
- * only the place in the file.
+ * Whoever gives a free extent back first puts GOPROC_GIVING into the word `owner`, by compare-and-swap. A producer
+ * takes a free extent in the same way, so only one of them gets it. The first page, with the header, stays: it says
+ * that the rest has no memory. Later the producer gives this page back, too, and unmaps the extent. Then it remembers
+ * only the extent's place in the file.
  *
- * The limits: the memory that a worker has consumed or made may stay while the main program does nothing with the pool
- * and the worker is busy with one task. That is up to GOPROC_MOST_KEPT of arguments and GOPROC_MOST_IDLE of results.
+ * The limits: while the main program does nothing with the pool, and a worker is busy with one task, the memory of what
+ * that worker has received or made may stay: up to GOPROC_MOST_KEPT of arguments and GOPROC_MOST_IDLE of results.
  */
 #define _GNU_SOURCE
 #include "arena.h"
@@ -83,13 +83,13 @@ static void retire(goproc_mapping *mapping) {
         return;
     arena->cold[arena->cold_count++] = (goproc_piece){mapping->offset, mapping->size};
     goproc_memory_punch(goproc_arena_file(arena), mapping->offset,
-                        mapping->offset + mapping->size); /* so its owner becomes 0, as all of it */
+                        mapping->offset + mapping->size); /* all of it reads as 0 from now on, its owner, too */
     goproc_mapping_drop(mapping);
 }
 
 static void retire_old(goproc_arena *out, uint64_t now) {
     for (size_t i = out->count;
-         i-- > 0;) { /* from the end, since the last one takes the place of one that is dropped */
+         i-- > 0;) { /* from the end, because the last mapping takes the place of a dropped one */
         goproc_extent_header *header = out->mappings[i]->header;
         if (atomic_load(&header->owner) == 0 && (header->filled == 0 || is_old(header, now)))
             retire(out->mappings[i]);
@@ -103,8 +103,9 @@ static bool has_memory(void *page) {
     return resident & 1;
 }
 
-/* Gives back what this consumer has freed, if nobody has used it for GOPROC_IDLE_NS. Returns whether there is something
- * that it has freed more lately. resting: this process is going to sleep, so what others use is unmapped. */
+/* Gives back the extents that this consumer has freed, if nobody has used them for GOPROC_IDLE_NS. Returns whether
+ * there are others that it has freed more lately. resting: this process is going to sleep, so extents that others
+ * use are unmapped. */
 static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
     bool more = false;
     for (size_t i = in->count; i-- > 0;) {
@@ -116,7 +117,7 @@ static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
             goproc_mapping_drop(mapping); /* its producer has given it back */
         else if (atomic_load(&header->owner) != 0 || atomic_load(&header->holder) != in->who) {
             if (resting)
-                goproc_mapping_drop(mapping); /* another consumer has used it since, or is going to */
+                goproc_mapping_drop(mapping); /* another consumer has used it since, or will */
         } else if (!is_old(header, now))
             more = true;
         else {

@@ -71,8 +71,8 @@ static PyTypeObject ExtentType = {
     .tp_as_buffer = &extent_buffer,
 };
 
-/* An object that exports the memory of a buffer as writable bytes. Pickling notes that a buffer is read-only, and what
- * is unpickled is read-only then. It is only read from here. */
+/* An object that exports the memory of a buffer as if it were writable. If pickling sees that a buffer is read-only,
+ * the unpickled object is read-only, too. Nobody writes to the memory through this object. */
 typedef struct {
     PyObject_HEAD
     Py_buffer source;
@@ -117,28 +117,28 @@ static uint64_t aligned(uint64_t size) {
     return (size + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
 }
 
-/* Whether a bytes object may be placed where the part lies whose size is written so. */
+/* Whether the part with this entry in the table of sizes may become placed bytes. */
 static bool is_placeable(uint64_t written) {
     return written & OF_BYTES && (written & ~OF_BYTES) >= GOPROC_PLACED_LEAST;
 }
 
-/* Where a part begins whose size is written so, when all before it ends at end, both counted from the payload's
- * beginning. */
+/* Where a part with this entry in the table of sizes begins, when the parts before it end at end. Both are counted
+ * from the payload's beginning. */
 static uint64_t part_begin(uint64_t end, uint64_t written) {
     if (!is_placeable(written))
         return aligned(end);
     uint64_t least = sizeof(goproc_extent_header) + end + GOPROC_PLACED_ROOM;
-    if (least <= GOPROC_PAGE_SIZE) /* the page before it is to be the receiver's own, which the first cannot be */
+    if (least <= GOPROC_PAGE_SIZE) /* the receiver makes the page before it private, which the first page cannot be */
         least = GOPROC_PAGE_SIZE + 1;
     return (least + GOPROC_PAGE_SIZE - 1) / GOPROC_PAGE_SIZE * GOPROC_PAGE_SIZE - sizeof(goproc_extent_header);
 }
 
-/* How much room a part takes: contents of bytes objects are followed by a 0. */
+/* How much room a part takes. The contents of a bytes object are followed by a 0. */
 static uint64_t part_room(uint64_t written) {
     return written & OF_BYTES ? (written & ~OF_BYTES) + 1 : written;
 }
 
-/* How the size of a buffer is written. */
+/* The entry of a buffer in the table of sizes. */
 static uint64_t part_written(const Py_buffer *buffer) {
     return (uint64_t)buffer->len | (PyBytes_CheckExact(buffer->obj) ? OF_BYTES : 0);
 }
@@ -260,8 +260,8 @@ static PyObject *part(PyObject *whole, uint64_t at, uint64_t size) {
     return PySequence_GetSlice(whole, (Py_ssize_t)at, (Py_ssize_t)(at + size));
 }
 
-/* A bytes object with the contents. Fresh memory of that size is touched for the first time here: huge pages make that
- * cost a fraction. */
+/* A bytes object with a copy of the contents. For a large one, the memory is fresh, and is touched here for the
+ * first time: with huge pages that takes a fraction of the time. */
 static PyObject *bytes_copied(const uint8_t *from, uint64_t size) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (bytes == NULL)
@@ -281,7 +281,7 @@ static PyObject *bytes_copied(const uint8_t *from, uint64_t size) {
     return bytes;
 }
 
-/* A bytes object with the contents, which lie in the extent, or a copy of them. */
+/* A bytes object with contents that lie in the extent: placed bytes, or a copy. */
 static PyObject *bytes_of(const goproc_arena *arena, const Extent *extent, uint64_t at, uint64_t written) {
     uint64_t size = written & ~OF_BYTES;
     uint8_t *contents = (uint8_t *)goproc_extent_payload(extent->mapping->header) + at;
@@ -290,7 +290,7 @@ static PyObject *bytes_of(const goproc_arena *arena, const Extent *extent, uint6
         room = 0;
     if (!atomic_load(&extent->mapping->header->keep))
         room = UINT64_MAX; /* its memory is not used again in any case */
-    /* What keeps an extent is not to be much less than what it holds. */
+    /* An object keeps the whole extent. So the parent does not place one that is less than half of its payload. */
     if (is_placeable(written) && (arena->most_placed == UINT64_MAX || size >= (uint64_t)extent->length / 2) &&
         size <= room) {
         PyObject *bytes = goproc_bytes_placed(extent->mapping, contents, size);

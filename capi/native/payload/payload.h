@@ -1,13 +1,13 @@
-/* payload.h - pickled calls and results: bytes in a ring, or several parts in an extent.
+/* payload.h - pickled tasks and results: bytes in a ring, or several parts in an extent.
  *
  * A payload is a pickle stream, and the buffers that protocol 5 left out of it (PEP 574). A short stream without
  * buffers lies in the ring. Otherwise all parts lie in one extent, each aligned to 64 bytes:
  *
  *     uint64 count | uint64 size of each part | part 0: the stream | part 1 ... : the buffers
  *
- * The receiver reads them in place: the buffers become the memory of the objects it unpickles, writable, and its own
- * until the last of them is gone. The sizes of buffers of bytes objects have the highest bit set: large ones become
- * objects in the extent (placed.h), the others are copied once more.
+ * The receiver reads them in place: the buffers become the memory of the objects that it unpickles. It may write there,
+ * and the memory is its own until the last of these objects is gone. If a buffer is of a bytes object, its size has the
+ * highest bit set. A large one becomes an object in the extent (placed.h); the others are copied once more.
  */
 #ifndef GOPROC_PAYLOAD_H
 #define GOPROC_PAYLOAD_H
@@ -26,9 +26,9 @@ typedef struct {
     Py_buffer stream;
 } goproc_payload;
 
-/* Prepares a payload: stream is bytes-like, or a list of bytes objects whose sum it is; buffers is None or a sequence
- * of contiguous buffers. Large parts are copied into an extent of the arena, with the GIL released. Returns 0, or -1
- * with an exception set. */
+/* Prepares a payload. stream is a bytes-like object, or a list of bytes objects, which are joined; buffers is None
+ * or a sequence of contiguous buffers. Large parts are copied into an extent of the arena, with the GIL released.
+ * Returns 0, or -1 with an exception set. */
 int goproc_payload_pack(goproc_payload *payload, goproc_arena *arena, PyObject *stream, PyObject *buffers);
 
 /* Ends the use of a payload that goproc_payload_pack prepared. */
@@ -45,8 +45,8 @@ int goproc_init_payload(PyObject *module);
 void goproc_arena_enlist(goproc_arena *arena);
 void goproc_arena_delist(goproc_arena *arena);
 
-/* How many forks this process descends from, counted since _native was loaded: what belongs to an ancestor was made
- * under a smaller number. */
+/* How many forks this process descends from, counted since _native was loaded. Objects note the number when they are
+ * made: one with a smaller number belongs to an ancestor. */
 extern volatile unsigned goproc_fork_depth;
 
 #endif

@@ -6,17 +6,18 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* An object begins that many bytes behind the beginning of a page: few other addresses do. */
+/* An object begins that many bytes behind the beginning of a page. Few other addresses do, so most of what is freed
+ * need not be looked up. */
 #define OFFSET (GOPROC_PAGE_SIZE - offsetof(PyBytesObject, ob_sval))
 
 _Static_assert(offsetof(PyBytesObject, ob_sval) <= GOPROC_PLACED_ROOM, "the header has room before the contents");
 _Static_assert(OFFSET % 16 == 0, "objects are aligned to 16 bytes");
 
-/* The objects that there are, each in one of the places that follow the one its address tells. It bounds their number,
- * and with it how many mappings the kernel must keep apart (vm.max_map_count).
+/* The placed objects: a hash table. An object is in one of the TRIES places from the one that its address tells on. The
+ * size of the table bounds the number of objects, and so the number of mappings (vm.max_map_count).
  *
- * Entries change only under the GIL. Looking for an address needs no lock: whoever frees an object holds the GIL, and
- * what others ask for, memory that is no object of ours, is never in the table. */
+ * Entries change only under the GIL. Looking for an address needs no lock: whoever frees a placed object holds the GIL,
+ * and an address that a thread without the GIL looks for is never in the table. */
 enum { PLACES = 4096, TRIES = 16 };
 
 typedef struct {
@@ -31,7 +32,7 @@ static uint64_t total;
 static bool prepared, possible;
 static PyMemAllocatorEx system_allocator;
 
-/* What the next allocation of this thread gets if it is of this size. */
+/* The memory that this thread's next allocation gets, if it asks for this size. */
 static _Thread_local struct {
     void *at;
     size_t size;
@@ -43,7 +44,8 @@ static place *first_place(uintptr_t address) {
 
 _Static_assert(PLACES == 1 << 12, "first_place takes 12 bits");
 
-/* The place of an address; of 0: a free one near the place of near. NULL when there is none. */
+/* The place that has the address, among those where the object at near may be. 0 as the address finds a free place.
+ * NULL when there is none. */
 static place *find(uintptr_t address, uintptr_t near) {
     place *from = first_place(near);
     for (place *at = from; at < from + TRIES; at++)
@@ -57,7 +59,7 @@ static place *placed(const void *memory) {
     return address % GOPROC_PAGE_SIZE == OFFSET ? find(address, address) : NULL;
 }
 
-/* Runs inside the allocator, so it must not use it: all that a mapping has is malloc's. */
+/* Runs inside CPython's allocator, so it must not use that. (A mapping has its memory from malloc().) */
 static void give_back(place *place) {
     goproc_mapping *mapping = place->mapping;
     total -= place->contents;
@@ -113,8 +115,9 @@ void goproc_placed_prepare(void) {
         return;
     prepared = true;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &system_allocator);
-    /* All wrappers have a context, CPython's too: tracemalloc, and its debug hooks. As this one has none either,
-     * threads that allocate without the GIL meanwhile may see any mixture of the two. */
+    /* If there is another wrapper already, as of tracemalloc or the debug hooks, nothing is placed. All of these have a
+     * context. The system allocator has none, and neither has this wrapper. So a thread that allocates without the GIL
+     * while this one is installed may see any mixture of the two. */
     if (system_allocator.ctx != NULL || !is_pythons((void *)system_allocator.malloc))
         return;
     PyMemAllocatorEx wrapper = {NULL, allocate, allocate_cleared, reallocate, release};
@@ -138,7 +141,7 @@ PyObject *goproc_bytes_placed(goproc_mapping *mapping, uint8_t *contents, uint64
     offered.at = at;
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     offered.at = NULL;
-    if ((uint8_t *)bytes != at) { /* not asked for it, or for more: PYTHONMALLOC, or a wrapper that adds to objects */
+    if ((uint8_t *)bytes != at) { /* another allocator (PYTHONMALLOC), or a wrapper that asks for more bytes */
         possible = false;
         Py_XDECREF(bytes);
         PyErr_Clear();

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Completion is a completed task, or what else the engine has to say.
+// Completion is one of the completions of a pool: the outcome of a task, or that a worker has ended.
 type Completion struct {
 	ring.Frame
 	Payload []byte
@@ -58,8 +58,8 @@ func NewCollector(memory int) (*Collector, error) {
 // Close unmaps the page.
 func (c *Collector) Close() { _ = unix.Munmap(c.page) }
 
-// Collect waits until collect finds something, at most as long as the timeout says. Unlike the real thread it does not
-// look every now and then while it waits: a wake that is lost is a timeout.
+// Collect waits until collect finds something, at most as long as the timeout says. While it waits, it does not look
+// from time to time, as the real thread does. So if a wake is lost, Collect times out, and the test fails.
 func (c *Collector) Collect(collect func([]byte) int, timeout time.Duration) []Completion {
 	deadline := time.Now().Add(timeout)
 	for {
@@ -75,7 +75,7 @@ func (c *Collector) Collect(collect func([]byte) int, timeout time.Duration) []C
 		wait(&c.control.doorbell, seen, &left)
 		c.control.waiting.And(^uint32(ring.WaitingCollector))
 		if time.Now().After(deadline) {
-			return nil // without a look: it should have been woken for whatever is there
+			return nil // it does not look once more: for anything that is there, it should have been woken
 		}
 	}
 }

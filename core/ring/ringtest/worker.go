@@ -1,9 +1,8 @@
-// Package ringtest plays in Go what stands at the other ends of a pool's memory: the worker, as
-// capi/native/channel.c does, and the thread that waits for results, as capi/native/port_collect.c does. The tests of
-// core/ring and core/pool run on it.
+// Package ringtest plays, in Go, the two parts that C has in a pool's memory: the worker (capi/native/channel.c), and
+// the collector (capi/native/port_collect.c). The tests of core/ring and core/pool use it.
 //
-// It maps the memory a second time, as another process would, and sees it through structures of its own, written after
-// capi/native/layout.h: a mistake in core/ring's offsets is not repeated here.
+// It maps the memory a second time, as another process would. It does not use core/ring's offsets, but structures that
+// were written after capi/native/layout.h, so that a mistake in these offsets is not repeated here.
 package ringtest
 
 import (
@@ -150,9 +149,9 @@ func (w *Worker) Recv() (Task, error) {
 	}
 }
 
-// Claim makes the next task this worker's own, if there is one, but leaves its frame in the ring: so far a worker has
-// got that dies while it unpacks the task. It passes over pads, and over frames of which nothing is left. It panics
-// when there is nonsense in the ring.
+// Claim begins the next task, if there is one, but leaves its frame in the ring. A test that goes no further plays a
+// worker that dies while it unpacks the task. Claim passes over pads, and over frames that have no task left. It panics
+// if what is in the ring is impossible.
 func (w *Worker) Claim() (Task, bool) {
 	for !w.killed.Load() && w.slot.taskTail.Load() != w.head {
 		at := int(w.head % ring.RingSize)
@@ -181,7 +180,7 @@ func (w *Worker) Claim() (Task, bool) {
 	return Task{}, false
 }
 
-// More begins at most that many further tasks of the frame that the worker is in, and returns how many.
+// More begins further tasks of the current frame, at most most of them, and returns how many.
 func (w *Worker) More(most uint32) uint32 {
 	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
 	for {
@@ -199,7 +198,7 @@ func (f *frame) left() uint32 {
 	return word>>claimShift - min(word>>claimShift, word&(1<<claimShift-1))
 }
 
-// Advance takes the frame at the head of the task ring out of it, if all its tasks have been begun.
+// Advance removes the frame at the head of the task ring, if all its tasks have been begun.
 func (w *Worker) Advance() {
 	f := (*frame)(unsafe.Pointer(&w.tasks[w.head%ring.RingSize]))
 	if f.left() == 0 {
@@ -208,7 +207,7 @@ func (w *Worker) Advance() {
 	}
 }
 
-// Send delivers a result and waits while there is no room for it. A Busy of 0 is measured.
+// Send delivers a result and waits while there is no room for it. If f.Busy is 0, the measured time is sent.
 func (w *Worker) Send(f ring.Frame, payload []byte) error {
 	for {
 		head := w.slot.resultHead.Load()
@@ -289,7 +288,7 @@ func (w *Worker) poke(dry, full bool) {
 	}
 }
 
-// sleepUntil sleeps for the given reason until the parent has rung and rung is true.
+// sleepUntil sleeps for the given reason until rung returns true. It is called again whenever the parent rings.
 func (w *Worker) sleepUntil(reason uint32, rung func() bool) {
 	for {
 		bell := w.slot.bell.Load()

@@ -13,7 +13,7 @@ __all__ = ["PARTS", "read"]
 
 #: By part: what happens when it is switched off.
 PARTS = {
-    "batches": "each task of a map has a message of its own",
+    "batches": "each task of a map is pickled and sent by itself",
     "clones": "each worker is forked by itself from the main program, when it is needed",
     "deferred-imports": "a spawned child imports at its start all that multiprocessing imports",
     "divided-chunks": "a chunk of a map is run by one worker",

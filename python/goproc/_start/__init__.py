@@ -1,7 +1,7 @@
 """How processes start: the implementation of the modules popen_*, spawn and forkserver.
 
 prefork.py            the main loop of the two servers that fork
-spawn_server.py       the main function of the spawn server, which clones itself for each spawned child
+spawn_server.py       the spawn server: the interpreter that spawned children are forked from
 deferred_imports.py   keeps a spawned child from importing what it does not need
 stand_in.py           a module that is imported only when it is used
 """
