@@ -3,6 +3,7 @@ package pool
 import (
 	"time"
 
+	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/sys"
 )
 
@@ -32,14 +33,39 @@ func (p *Pool) lookAgain() {
 // lookOver inspects the workers from which no result has come since the last look. The pump calls it.
 func (p *Pool) lookOver() {
 	p.memory.SetSpin(spin())
+	var overtaken []task
 	for _, w := range p.active {
 		if w.received == w.receivedBefore && (len(w.flights) > 0 || p.stopped) {
 			p.inspect(w)
+			if len(p.active) > 1 {
+				overtaken = append(overtaken, w.relieve()...)
+			}
 		} else {
 			w.doubts = 0
 		}
 		w.receivedBefore = w.received
 	}
+	p.putBack(overtaken)
+}
+
+// relieve takes back what a slow worker has not begun, and returns it. While tasks are queued, all other workers would
+// be given these, which were submitted later. From now on the worker is given a task only when it has none.
+func (w *worker) relieve() []task {
+	if w.broken || w.verdict != 0 || !w.up {
+		return nil
+	}
+	w.slow = true
+	return w.takeBackAll()
+}
+
+// takeBackAll takes back all that the worker has not begun, and returns it.
+func (w *worker) takeBackAll() (tasks []task) {
+	for i := len(w.flights) - 1; i >= 0; i-- {
+		if t, ok := w.takeBack(i, ring.MaxBatch); ok {
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
 }
 
 // inspect condemns the worker if it has done something that a sound worker cannot do.

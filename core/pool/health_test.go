@@ -174,3 +174,76 @@ func TestWorkersAreLookedOver(t *testing.T) {
 	require.Eventually(t, func() bool { return h.kills.Load() == 1 }, patience, 1000)
 	assertLost(t, h)
 }
+
+// Tasks that wait behind slow ones are begun before tasks that were submitted later, although these are queued.
+func TestTasksBehindSlowOnesAreNotOvertaken(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1e6) // a window of one task
+	slow, other := hire(t, p, 0), hire(t, p, 0)
+	submit(t, p, 0, 1)
+	first, second := slow.recv(t), other.recv(t)
+	submit(t, p, 2, 3, 4, 5)
+	assert.Equal(t, 2, p.queued())
+	p.lookNow()
+	assert.Equal(t, 4, p.queued()) // both have run for long
+
+	task := second
+	for index := uint64(2); index < 6; index++ {
+		other.send(t, task, nil)
+		collect(p)
+		task = other.recv(t)
+		assert.Equal(t, index, task.Index)
+	}
+	other.send(t, task, nil)
+	slow.send(t, first, nil)
+	collect(p)
+	assertEmpty(t, p)
+	submit(t, p, 6, 7, 8, 9) // and then both are given tasks as ever, one to wait behind another
+	slow.recv(t)
+	other.recv(t)
+	collect(p)
+	assert.Equal(t, 0, p.queued())
+}
+
+// A worker alone keeps its tasks.
+func TestTasksBehindASlowOneOfTheOnlyWorker(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1e6)
+	only := hire(t, p, 0)
+	submit(t, p, 0, 1, 2)
+	task := only.recv(t)
+	p.lookNow()
+	assert.Equal(t, 1, p.queued())
+	for index := range uint64(3) {
+		assert.Equal(t, index, task.Index)
+		only.send(t, task, nil)
+		collect(p)
+		if index < 2 {
+			task = only.recv(t)
+		}
+	}
+	assertEmpty(t, p)
+}
+
+// A new worker begins what was submitted first, also if that waits behind another worker's task.
+func TestNewWorkerBeginsWhatWasSubmittedFirst(t *testing.T) {
+	p, _ := newPool(t)
+	p.believe(1e6)
+	busy := hire(t, p, 0)
+	submit(t, p, 0, 1, 2, 3)
+	running := busy.recv(t)
+	collect(p)
+	assert.Equal(t, 2, p.queued())
+	var done []uint64
+	added := hire(t, p, 0)
+	for range 3 {
+		task := added.recv(t)
+		done = append(done, task.Index)
+		added.send(t, task, nil)
+		collect(p)
+	}
+	assert.Equal(t, uint64(1), done[0])
+	busy.send(t, running, nil)
+	collect(p)
+	assertEmpty(t, p)
+}

@@ -1,6 +1,9 @@
 package pool
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/goproc/goproc/core/ring"
 	"github.com/goproc/goproc/core/trace"
 )
@@ -28,7 +31,7 @@ func (p *Pool) pick() (best *worker, idle int) {
 	window := p.window()
 	bestLoad := 0
 	for _, w := range p.active {
-		if !w.settle() || w.left == 0 || w.queued >= window {
+		if !w.settle() || w.left == 0 || w.queued >= window || w.slow && w.tasks > 0 {
 			continue
 		}
 		if w.tasks == 0 {
@@ -74,6 +77,17 @@ func (p *Pool) share(t *task) bool {
 		if t.frame.First = f.End; t.frame.Tasks() == 0 {
 			return true
 		}
+	}
+}
+
+// putBack puts tasks that were taken back into the queue: before all that are queued, and in the order in which they
+// were submitted.
+func (p *Pool) putBack(tasks []task) {
+	slices.SortFunc(tasks, func(a, b task) int {
+		return cmp.Or(cmp.Compare(b.frame.Job, a.frame.Job), cmp.Compare(b.frame.Index, a.frame.Index))
+	})
+	for _, t := range tasks {
+		p.queue.pushFront(t)
 	}
 }
 

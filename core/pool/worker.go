@@ -42,9 +42,10 @@ type worker struct {
 	verdict ring.Kind         // if it is being ended because of its task: what that task completes as; else 0
 	killAt  int64             // when SIGKILL follows, in monotonic nanoseconds; 0 for never
 
-	received       int // how many results have come
-	receivedBefore int // how many had come when lookOver looked last
-	doubts         int // how often in a row lookOver found it asleep although it had something to do
+	received       int  // how many results have come
+	receivedBefore int  // how many had come when lookOver looked last
+	slow           bool // no result has come for long: nothing is to wait behind its task
+	doubts         int  // how often in a row lookOver found it asleep although it had something to do
 }
 
 // condemn kills a worker whose memory cannot be trusted any more. When its process has ended, Exited settles its tasks.
@@ -113,6 +114,7 @@ func (w *worker) owes(f ring.Frame) bool {
 
 // delivered notes that the result of the first task has come.
 func (w *worker) delivered() {
+	w.slow = false
 	fl := &w.flights[0]
 	if fl.next == fl.frame.First { // the task has begun since its claim word was last read
 		fl.next++
@@ -200,6 +202,15 @@ func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 	*w = worker{slot: w.slot, number: number, running: true, pid: pid, left: maxTasks, signal: signal, keeps: p.retries > 0}
 	if maxTasks <= 0 {
 		w.left = -1
+	}
+	if !p.queue.empty() { // the new worker begins what was submitted first: it may wait behind another task
+		var waiting []task
+		for _, other := range p.active {
+			if other.settle() && other.verdict == 0 {
+				waiting = append(waiting, other.takeBackAll()...)
+			}
+		}
+		p.putBack(waiting)
 	}
 	p.active = append(p.active, w)
 	trace.Printf("worker %d was added, in slot %d", pid, number)
