@@ -169,7 +169,7 @@ thirdparty: $(BUILD_ENV)/stamp ## test programs and libraries of others, in a se
 SPHINX = $(RUN) -m sphinx -E -a -q -n -W --keep-going docs
 
 .PHONY: docs
-docs: install-docs ## the documentation as a site, build/docs/index.html; a warning or a link that leads nowhere is an error
+docs: install-docs ## build the documentation as a site, build/docs; a warning or a lost link is an error
 	$(SPHINX) -b html build/docs $(ARGS)
 	@echo "the site is in build/docs/index.html"
 
