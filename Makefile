@@ -163,6 +163,20 @@ thirdparty: $(BUILD_ENV)/stamp ## test programs and libraries of others, in a se
 		$(addprefix --constraint ,$(wildcard tests/thirdparty/constraints-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt))
 	build/thirdparty-$(PYTAG)/bin/python tests/thirdparty/run.py $(ARGS)
 
+##@ To write
+
+# Sphinx makes each page anew (-E -a): a page that it leaves as it is has no warnings.
+SPHINX = $(RUN) -m sphinx -E -a -q -n -W --keep-going docs
+
+.PHONY: docs
+docs: install-docs ## build the documentation as a site, build/docs; a warning or a lost link is an error
+	$(SPHINX) -b html build/docs $(ARGS)
+	@echo "the site is in build/docs/index.html"
+
+.PHONY: docs-links
+docs-links: install-docs ## look for all that the documentation links to on other sites
+	$(SPHINX) -b linkcheck build/docs-links $(ARGS)
+
 ##@ To change the code
 
 GO_DIRS := capi core pybind
@@ -234,7 +248,8 @@ $(VENV)/$(PYTAG)-%: pyproject.toml $(VENV)/$(PYTAG)
 	set -- $(WHEELS)/goproc-*.whl && $(RUN) -m pip install "$$1[$*]"
 	touch $@
 
-.PHONY: install-test install-bench install-lint
+.PHONY: install-test install-bench install-lint install-docs
 install-test: $(VENV)/$(PYTAG)-test install
 install-bench: $(VENV)/$(PYTAG)-bench install
 install-lint: $(VENV)/$(PYTAG)-lint
+install-docs: $(VENV)/$(PYTAG)-docs install
