@@ -113,7 +113,7 @@ def test_installs_the_console_command(fresh_python, tmp_path):
 def test_metadata(unpacked):
     metadata = (unpacked / f"goproc-{__version__}.dist-info" / "METADATA").read_text()
     version = f"Version: {__version__}"
-    for line in ("Name: goproc", version, "License-Expression: BSD-3-Clause", "Requires-Python: >=3.10"):
+    for line in ("Name: goproc", version, "License-Expression: BSD-3-Clause AND MIT", "Requires-Python: >=3.10"):
         assert f"\n{line}\n" in metadata
     assert not re.findall(r"(?m)^Requires-Dist: (?!.*; *extra ==|.*and extra ==)", metadata), "a runtime dependency"
 
