@@ -22,6 +22,7 @@ LIMITS = {
     "thirdparty": 90,
     "test-disabled": 240,
     "test-all": 300,
+    "test-wheels": 120,
 }
 
 #: How long a check that hangs may take to print the stacks of its threads, in seconds.

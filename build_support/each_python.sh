@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs make targets for every CPython that find_pythons.sh finds, and for the newer ones that newer_pythons.sh obtains,
-# each with an environment of its own (.venv-3.X), and says at the end which failed. Used by `make test-all` and `make
-# conformance-all`.
+# each with an environment of its own (.venv-3.X), and says at the end which failed. Used by `make test-all`, `make
+# conformance-all`, `make wheels` and `make test-wheels`.
 #
 #   sh build_support/each_python.sh TARGET...
 

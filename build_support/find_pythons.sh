@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of one CPython for each version goproc supports that this machine has, a line each, oldest first:
-# pythonX.Y on PATH, else pyenv's newest X.Y. Used by `make test-all` and .ci/run.
+# pythonX.Y on PATH, else pyenv's newest X.Y. Used by each_python.sh and .ci/run.
 
 supported="3.10 3.11 3.12 3.13 3.14 3.15"
 

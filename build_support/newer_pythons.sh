@@ -1,6 +1,6 @@
 #!/bin/bash
 # CPython 3.14 and 3.15 with the newest glibc and gcc, as Debian unstable has them: a folder in which commands are run.
-# Used by .ci/run and `make test-all`, for the versions that the machine itself does not have.
+# Used by .ci/run and each_python.sh, for the versions that the machine itself does not have.
 #
 #   bash build_support/newer_pythons.sh make           make the folder, unless it is there; needs root, apt and 2 GB
 #   bash build_support/newer_pythons.sh list           print the versions that the folder has and the machine lacks
