@@ -96,7 +96,7 @@ test-quick: install-test ## pytest without the slow tests
 
 # What depends most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
-	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
+	installation nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## the quick tests of what depends most on the version of Python, as CI runs them for each
