@@ -15,8 +15,10 @@ SEED ?=
 FUZZTIME ?= 30s
 # of `make faults`: the page whose table is replaced (if empty, the table is only printed)
 FAULTS_PAGE ?= docs/reliability.md
+# of `make wheels`: the processors that wheels are built for (all that are supported if empty)
+MACHINES ?=
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all
+WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all test-wheels
 # the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -30,6 +32,8 @@ export GOWORK = off
 # The ABI and a checksum of the interpreter's path: two interpreters of one version have different environments.
 PYTAG := $(shell "$(PYTHON)" -c 'import os, sys, sysconfig, zlib; \
 	print("%s-%08x" % (sysconfig.get_config_var("SOABI"), zlib.crc32(os.path.realpath(sys.executable).encode())))' 2>/dev/null)
+# The interpreter's tag in a wheel's name, such as cp311.
+CPYTHON = $(shell "$(PYTHON)" -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 BUILD_ENV := build/env-$(PYTAG)
 # Only pyproject.toml pins the packages that the build needs.
 BUILD_REQUIRES := $(shell sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/", "/" "/g')
@@ -51,6 +55,15 @@ install: $(VENV)/$(PYTAG) wheel-for-venv ## build and install into .venv (anothe
 wheel: wheel-for-venv ## build a wheel for PYTHON into dist/
 	mkdir -p dist
 	cp $(WHEELS)/goproc-*.whl dist/
+
+.PHONY: wheels
+wheels: ## build manylinux wheels into dist/, for x86-64 and aarch64 and every CPython that is there or can be obtained
+	@sh build_support/each_python.sh wheels-of-python
+	@"$(PYTHON)" build_support/wheels/build.py list
+
+.PHONY: wheels-of-python
+wheels-of-python: $(BUILD_ENV)/wheels-stamp
+	$(BUILD_ENV)/bin/python build_support/wheels/build.py build $(MACHINES)
 
 .PHONY: sdist
 sdist: $(BUILD_ENV)/stamp ## pack the source distribution into dist/
@@ -83,7 +96,7 @@ test-quick: install-test ## pytest without the slow tests
 
 # The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
-	nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
+	installation nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each
@@ -99,6 +112,17 @@ test-disabled: install-test ## the quick tests with each part of GOPROC_DISABLE 
 .PHONY: test-all
 test-all: test-go ## pytest and CPython's own suite for every CPython 3.10 to 3.15 that is installed or can be obtained
 	@sh build_support/each_python.sh test-python conformance
+
+.PHONY: test-wheels
+test-wheels: ## build manylinux wheels as `make wheels` does, and test each that this machine can run
+	@sh build_support/each_python.sh wheels-of-python test-wheels-of-python
+
+.PHONY: test-wheels-of-python
+test-wheels-of-python: $(VENV)/$(PYTAG)
+	set -- dist/goproc-*-$(CPYTHON)-manylinux_*_$$(uname -m).whl && \
+		$(RUN) -m pip install "$$1[test]" && $(RUN) -m pip install --force-reinstall --no-deps "$$1"
+	GOPROC_WHEELS="$(abspath dist)" $(RUN) -m pytest tests/packaging/test_manylinux.py $(ARGS)
+	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
 
 .PHONY: conformance
 conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
@@ -229,6 +253,10 @@ help: ## this list
 $(BUILD_ENV)/stamp: pyproject.toml | prerequisites
 	"$(PYTHON)" -m venv --clear $(BUILD_ENV)
 	$(BUILD_ENV)/bin/python -m pip install $(BUILD_REQUIRES)
+	touch $@
+
+$(BUILD_ENV)/wheels-stamp: build_support/wheels/requirements.txt $(BUILD_ENV)/stamp
+	$(BUILD_ENV)/bin/python -m pip install --requirement build_support/wheels/requirements.txt
 	touch $@
 
 # The stamp's name contains the interpreter's tag, so another PYTHON replaces the environment.

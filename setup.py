@@ -16,6 +16,7 @@ whose sources have not changed is not built again. The metadata is in pyproject.
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -29,9 +30,15 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-ABI = sysconfig.get_config_var("SOABI")
-PRODUCTS = ROOT / "build" / ABI
-INCLUDE = sysconfig.get_path("include")
+
+# What is built for: this interpreter. build_support/wheels/build.py sets these two variables, and CC, for the wheels that run
+# on other machines: the processor, and a copy of the interpreter's headers.
+MACHINE = os.environ.get("GOPROC_MACHINE", "")
+INCLUDE = os.environ.get("GOPROC_INCLUDE", "") or sysconfig.get_path("include")
+
+SOABI = sysconfig.get_config_var("SOABI")
+ABI = SOABI.replace(platform.machine(), MACHINE or platform.machine())
+PRODUCTS = ROOT / "build" / (f"{ABI}-manylinux" if MACHINE else ABI)
 
 NATIVE_SOURCES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capi/native/**/*.c"))
 # No -g, and NDEBUG: debug information and the headers' assertions would contain this machine's paths.
@@ -86,14 +93,17 @@ def compiler():
 
 def go_environment():
     """Return the environment variables for the go command: cgo, the compiler that builds _native, and no go.work."""
-    return {"CGO_ENABLED": "1", "GOWORK": "off", "CC": compiler()}
+    target = {"GOARCH": {"x86_64": "amd64", "aarch64": "arm64"}[MACHINE]} if MACHINE else {}
+    return {"CGO_ENABLED": "1", "GOWORK": "off", "CC": compiler(), **target}
 
 
 def generate_bindings(package):
     """Write the Go package (with its C file) that becomes _engine into the folder package."""
     tools = ROOT / "build" / "bin"
     modules = ["github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports"]
-    run("go", "build", "-mod=readonly", "-buildvcs=false", "-o", f"{tools}{os.sep}", *modules, env=go_environment())
+    # They run here, whatever is built for, and have no C in them.
+    here = {"CGO_ENABLED": "0", "GOWORK": "off", "GOARCH": ""}
+    run("go", "build", "-mod=readonly", "-buildvcs=false", "-o", f"{tools}{os.sep}", *modules, env=here)
 
     # gopy's output depends on these only: it reads the exported functions of pybind, and not the packages behind them.
     stamp = package / "stamp"
@@ -137,6 +147,8 @@ def build_engine(target, version):
     package = PRODUCTS / "gopy"
     generate_bindings(package)
     ldflags = f"-s -w {GODEBUG} -X={PYBIND}.version={version}"
+    if MACHINE:  # Zig does not understand the option by which Go has a linker leave out symbols and debug information.
+        ldflags += " -extldflags=-s"
     flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", f"-ldflags={ldflags}", "-buildmode=c-shared"]
     run("go", "build", *flags, "-o", target, ".", cwd=package, env=go_environment())
 
@@ -178,6 +190,9 @@ class BuildExtensions(build_ext):
         with open(PRODUCTS / "lock", "w") as lock:  # two builds in one tree take turns
             fcntl.flock(lock, fcntl.LOCK_EX)
             super().run()
+
+    def get_ext_filename(self, fullname):
+        return super().get_ext_filename(fullname).replace(SOABI, ABI)
 
     def build_extension(self, ext):
         target = PRODUCTS / Path(self.get_ext_filename(ext.name)).name

@@ -22,6 +22,7 @@ LIMITS = {
     "thirdparty": 90,
     "test-disabled": 240,
     "test-all": 300,
+    "test-wheels": 120,
 }
 
 #: Seconds that a check has, after its time limit, to print the stacks of its threads.

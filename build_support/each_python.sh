@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs make targets for every CPython that find_pythons.sh finds, and for the newer ones that newer_pythons.sh obtains,
-# each with its own environment (.venv-3.X). Prints at the end which versions failed. Used by `make test-all` and
-# `make conformance-all`.
+# each with its own environment (.venv-3.X). Prints at the end which versions failed. Used by `make test-all`, `make
+# conformance-all`, `make wheels` and `make test-wheels`.
 #
 #   sh build_support/each_python.sh TARGET...
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # For each version that goproc supports, prints the path of one CPython if this machine has one, the oldest version
-# first: pythonX.Y on PATH, else pyenv's newest X.Y. Used by `make test-all` and .ci/run.
+# first: pythonX.Y on PATH, else pyenv's newest X.Y. Used by each_python.sh and .ci/run.
 
 supported="3.10 3.11 3.12 3.13 3.14 3.15"
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes a folder with Debian unstable: CPython 3.14 and 3.15, the newest glibc and gcc. Runs commands in it.
-# Used by .ci/run and `make test-all`, for the versions that the machine itself does not have.
+# Used by .ci/run and each_python.sh, for the versions that the machine itself does not have.
 #
 #   bash build_support/newer_pythons.sh make           make the folder, unless it is there; needs root, apt and 2 GB
 #   bash build_support/newer_pythons.sh list           print the versions that the folder has and the machine lacks

@@ -33,16 +33,13 @@ engine, and so does the first process that is started by spawn or forkserver.
 """
 
 import os
-import sys
 
 from . import _common
 
-if "t" in getattr(sys, "abiflags", ""):
-    raise ImportError(
-        "goproc does not run on free-threaded builds of CPython: its C code relies on the GIL, and would give wrong "
-        f"results without it. Use the ordinary build, python{sys.version_info.major}.{sys.version_info.minor}",
-        name="goproc",
-    )
+if not _common.is_supported():
+    from ._common import installation
+
+    installation.refuse_import()
 
 if os.environ.get("GOPROC_DISABLE"):
     from ._common import switches
@@ -56,11 +53,27 @@ if _common.role == "--multiprocessing-fork" and "deferred-imports" not in _commo
 from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
 
 from . import context
-from ._common.stdlib import submodule_finder
+from ._common.stdlib import import_module, submodule_finder
 from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from .install import install
 
-__getattr__ = submodule_finder("goproc")
+_submodule = submodule_finder("goproc")
+
+
+def __getattr__(name):
+    if name != "_native":
+        return _submodule(name)
+    # The first `from . import _native`.
+    try:
+        path = _common.extension_path("_native")
+        if path is not None and not _common.is_whole(path):
+            raise ImportError("the file is too short")
+        return import_module("goproc._native")
+    except ImportError as error:
+        from ._common import installation
+
+        raise installation.explained("_native", error) from error
+
 
 # The version is stated only here. The build reads it without importing this file, so it must stay a literal.
 __version__ = "0.1.0"

@@ -18,10 +18,15 @@ NOT_SOURCE = shutil.ignore_patterns(
 )
 
 
-def new_environment(folder):
-    """Make an environment in folder and return the path of its interpreter."""
-    venv.create(folder, with_pip=True, symlinks=True)
-    return folder / "bin" / "python"
+@pytest.fixture(scope="session")
+def new_environment():
+    """A function that makes an environment in a folder, and returns the path of its interpreter."""
+
+    def make(folder):
+        venv.create(folder, with_pip=True, symlinks=True)
+        return folder / "bin" / "python"
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +57,7 @@ def unpacked(wheel, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def fresh_python(wheel, tmp_path_factory):
+def fresh_python(wheel, new_environment, tmp_path_factory):
     """The interpreter of a fresh environment with nothing but the wheel installed in it."""
     python = new_environment(tmp_path_factory.mktemp("fresh") / "venv")
     subprocess.run([python, "-m", "pip", "install", "--no-index", "--quiet", wheel], check=True, timeout=300)

@@ -57,8 +57,8 @@ def test_refused_arguments():
 
 
 def test_missing_extension(monkeypatch):
-    monkeypatch.setattr(engine, "_DIRECTORY", "/nowhere")
-    with pytest.raises(ImportError, match="_engine.*is not in /nowhere: build it with `make build`"):
+    monkeypatch.setattr(engine, "extension_path", lambda name: None)
+    with pytest.raises(ImportError, match="there is no _engine.*. Install goproc with this interpreter: `.*`"):
         engine._find_extension()
 
 

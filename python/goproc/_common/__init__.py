@@ -1,4 +1,4 @@
-"""Used by all private folders of goproc. This file holds which parts are switched off.
+"""Used by all private folders of goproc. This file holds which parts are switched off, and where the extensions are.
 
 engine.py         loads the Go engine when it is first needed, and calls it
 calls.py          the engine's functions, one Python function for each
@@ -9,9 +9,12 @@ cooperative.py    waiting under gevent and eventlet
 counters.py       the line that --stats prints at the end
 switches.py       the parts that GOPROC_DISABLE switches off
 log.py            messages to the log, and to standard error
+installation.py   says why goproc cannot be used here
 """
 
+import os
 import sys
+from _imp import extension_suffixes
 
 #: This program's first argument. In spawned children and servers it is --multiprocessing-fork or
 #: --multiprocessing-forkserver.
@@ -19,3 +22,44 @@ role = (getattr(sys, "argv", [])[1:2] or [""])[0]
 
 #: The parts that the environment variable GOPROC_DISABLE switches off. switches.py fills it in, if the variable is set.
 disabled: "set[str]" = set()
+
+#: The folder of the package, in which the extensions lie.
+folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def extension_path(name: str) -> "str | None":
+    """Return the path of the extension of this name for this interpreter, None if there is none."""
+    for suffix in extension_suffixes():
+        path = os.path.join(folder, name + suffix)
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def is_supported() -> bool:
+    """Return whether this is CPython on Linux with the GIL, and _native is there for it.
+
+    `import goproc` asks that: it costs one look at a file's name, and loads nothing.
+    """
+    if sys.platform != "linux" or sys.implementation.name != "cpython" or "t" in sys.abiflags:
+        return False
+    return extension_path("_native") is not None
+
+
+def is_whole(path: str) -> bool:
+    """Return whether a library has the length that its header states, as far as that can be told.
+
+    One that is shorter must not be loaded: the dynamic loader maps it all the same, and the process dies by SIGBUS.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            header = file.read(64)
+            size = os.fstat(file.fileno()).st_size
+    except OSError:
+        return True  # the loader will say why
+    if len(header) < 64:
+        return False
+    # ELF for 64 bits: the table of sections is the last part of the file.
+    table = int.from_bytes(header[40:48], "little")
+    entry, count = int.from_bytes(header[58:60], "little"), int.from_bytes(header[60:62], "little")
+    return header[:6] != b"\x7fELF\x02\x01" or table + entry * count <= size

@@ -18,11 +18,10 @@ import sys
 import threading
 from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _frozen_importlib_external import ExtensionFileLoader
-from _imp import extension_suffixes
 
 from .. import _native
 from ..errors import EngineError
-from . import stdlib
+from . import extension_path, is_whole, stdlib
 
 __all__ = [
     "PoolGoneError",
@@ -33,8 +32,6 @@ __all__ = [
     "refusal",
 ]
 
-
-_DIRECTORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the package's
 
 _lock = threading.RLock()
 _module = None
@@ -139,21 +136,23 @@ def close() -> None:
 def _load_module():
     path = _find_extension()
     _native.save_limits()
-    if _native.engine_state() == 2:
-        return _load_copy(path)
-    return _load_path(path)
+    try:
+        if not is_whole(path):
+            raise ImportError("the file is too short")
+        return _load_copy(path) if _native.engine_state() == 2 else _load_path(path)
+    except ImportError as error:
+        from . import installation
+
+        raise installation.explained("_engine", error) from error
 
 
 def _find_extension() -> str:
-    for suffix in extension_suffixes():
-        path = os.path.join(_DIRECTORY, "_engine" + suffix)
-        if os.path.exists(path):
-            return path
-    raise ImportError(
-        f"goproc's engine (_engine{extension_suffixes()[0]}) is not in {_DIRECTORY}: build it with `make build`, "
-        f"or install goproc for this interpreter ({sys.executable})",
-        name="goproc._engine",
-    )
+    path = extension_path("_engine")
+    if path is None:
+        from . import installation
+
+        raise installation.missing("_engine")
+    return path
 
 
 def _load_copy(path: str):
