@@ -17,6 +17,8 @@ FUZZTIME ?= 30s
 FAULTS_PAGE ?= docs/reliability.md
 # of `make wheels`: the processors that wheels are built for (all that are supported if empty)
 MACHINES ?=
+# of `make release`: the version, X.Y.Z
+VERSION ?=
 # of `make check-weekly`: the targets that it runs
 WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all test-wheels
 # the environment for the benchmarks: goproc and the libraries that it is compared with
@@ -64,6 +66,14 @@ wheels: ## build manylinux wheels into dist/, for x86-64 and aarch64 and every C
 .PHONY: wheels-of-python
 wheels-of-python: $(BUILD_ENV)/wheels-stamp
 	$(BUILD_ENV)/bin/python build_support/wheels/build.py build $(MACHINES)
+
+.PHONY: release
+release: $(BUILD_ENV)/wheels-stamp ## make a release without publishing it: VERSION=X.Y.Z, see RELEASING.md
+	$(BUILD_ENV)/bin/python build_support/release.py $(if $(VERSION),"$(VERSION)",) $(ARGS)
+
+.PHONY: check-dist
+check-dist: $(BUILD_ENV)/wheels-stamp ## check the files in dist/ as a package index does
+	$(BUILD_ENV)/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
 
 .PHONY: sdist
 sdist: $(BUILD_ENV)/stamp ## pack the source distribution into dist/

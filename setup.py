@@ -31,8 +31,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 
-# What is built for: this interpreter. build_support/wheels/build.py sets these two variables, and CC, for the wheels that run
-# on other machines: the processor, and a copy of the interpreter's headers.
+# What is built for: this interpreter. build_support/wheels/build.py sets these two variables, and CC, for wheels that
+# run on other machines: the processor, and a copy of the interpreter's headers.
 MACHINE = os.environ.get("GOPROC_MACHINE", "")
 INCLUDE = os.environ.get("GOPROC_INCLUDE", "") or sysconfig.get_path("include")
 
