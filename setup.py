@@ -205,7 +205,20 @@ class BuildExtensions(build_ext):
             replace_file(PRODUCTS / Path(filename).name, ROOT / "python" / filename)
 
 
+def description():
+    """Return README.md for a package index, which has no files beside it: with links to the repository."""
+    version = re.search(r'(?m)^__version__ = "(.+)"$', (ROOT / "python" / "goproc" / "__init__.py").read_text())[1]
+    reference = "main" if "dev" in version else f"v{version}"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(
+        r"(!\[[^]]*\]\()(?![a-z]+:)", rf"\1https://raw.githubusercontent.com/goproc/goproc/{reference}/", text
+    )
+    return re.sub(r"(?<!!)(\[[^]]*\]\()(?![a-z]+:|#)", rf"\1https://github.com/goproc/goproc/blob/{reference}/", text)
+
+
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     ext_modules=[Extension(name, sources=[]) for name in BUILDERS],
     cmdclass={"build": Build, "build_ext": BuildExtensions},
 )

@@ -116,6 +116,10 @@ def test_metadata(unpacked):
     for line in ("Name: goproc", version, "License-Expression: BSD-3-Clause AND MIT", "Requires-Python: >=3.10"):
         assert f"\n{line}\n" in metadata
     assert not re.findall(r"(?m)^Requires-Dist: (?!.*; *extra ==|.*and extra ==)", metadata), "a runtime dependency"
+    # A package index shows README.md, and has no files beside it.
+    links = re.findall(r"\]\(([^)]*)\)", metadata)
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+    assert "\nDescription-Content-Type: text/markdown\n" in metadata
 
 
 def test_metadata_package_and_engine_have_one_version(fresh_python):
