@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,37 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    text = "of the tests that differ only in the start method, run one: which one differs from test to test"
+    parser.addoption("--one-method", action="store_true", help=text)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of the parts that GOPROC_DISABLE switches off: the tests that are marked with their names."""
-    disabled = set(os.environ.get("GOPROC_DISABLE", "").split(","))
-    without = [item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))]
-    config.hook.pytest_deselected(items=without)
+    without = set(of_disabled_parts(items))
+    if config.getoption("--one-method"):
+        without |= of_other_methods([item for item in items if item not in without])
+    config.hook.pytest_deselected(items=list(without))
     items[:] = [item for item in items if item not in without]
+
+
+def of_disabled_parts(items):
+    """Return the tests of the parts that GOPROC_DISABLE switches off: the tests that are marked with their names."""
+    disabled = set(os.environ.get("GOPROC_DISABLE", "").split(","))
+    return {item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))}
+
+
+def of_other_methods(items):
+    """Return all but one of the tests that differ only in the start method."""
+    alike: dict = {}
+    for item in items:
+        parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        if parameters.pop("method", None) is not None:
+            alike.setdefault(f"{item.path.name}:{item.originalname}:{parameters}", []).append(item)
+    others = set()
+    for key, tests in alike.items():
+        del tests[zlib.crc32(key.encode()) % len(tests)]
+        others.update(tests)
+    return others
 
 
 @pytest.fixture(scope="session")
