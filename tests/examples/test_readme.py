@@ -49,7 +49,7 @@ def test_first_program_runs_unchanged_on_goproc(tmp_path):
 def test_links_and_folders_exist():
     named = re.findall(r"\]\(([\w./]+)\)", README) + re.findall(r"`((?:[\w]+/)+[\w.]*)`", README)
     assert named
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in named if not name.startswith("build/") and not (ROOT / name).exists()] == []
 
 
 def test_make_targets_exist():
