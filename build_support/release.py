@@ -7,7 +7,7 @@ It does all that can be done on one machine, and publishes nothing:
     1. checks that the work tree is clean, and that the version follows the last one
     2. sets __version__, dates the section of CHANGELOG.md, and commits both: "release: X.Y.Z"
     3. builds the source distribution and the wheels from a clone of that commit, into dist/
-    4. builds the source distribution and one wheel a second time, in another folder, and compares the bytes
+    4. builds the source distribution and one Python's wheels a second time, in another folder, and compares the bytes
     5. checks the files (twine), and writes a list of what is linked into the wheels (a CycloneDX SBOM)
     6. builds the documentation
 
@@ -112,7 +112,7 @@ def build(wanted):
     shutil.rmtree(DIST, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="goproc-release-") as folder:
         first, second = Path(folder, "first"), Path(folder, "second, elsewhere")
-        for clone, targets in (first, ("sdist", "wheels")), (second, ("sdist", "wheel")):
+        for clone, targets in (first, ("sdist", "wheels")), (second, ("sdist", "wheels-of-python")):
             run("git", "clone", "--quiet", "--no-hardlinks", ROOT, clone)
             run("make", *targets, cwd=clone, SOURCE_DATE_EPOCH=epoch)
             for sdist in clone.joinpath("dist").glob("*.tar.gz"):

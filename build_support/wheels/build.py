@@ -33,7 +33,7 @@ VERSIONS = ("310", "311", "312", "313", "314", "315")
 #: The oldest glibc that the wheels load with.
 GLIBC = (2, 17)
 
-#: A wheel may have at most so many bytes.
+#: A wheel may have at most this many bytes.
 LARGEST = 3_000_000
 
 #: What pyconfig.h defines on x86-64, and must not define elsewhere.

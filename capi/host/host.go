@@ -18,7 +18,7 @@ import (
 )
 
 // processors is how many threads run Go code at a time; PROCESSORS in threads.c is the same number. (A processor, in
-// the Go runtime, is the right to run Go code.) Each pool has a goroutine that sleeps in a system call, and keeps its
+// the Go runtime, is the right to run Go code.) Each pool has a goroutine that sleeps in a system call. It keeps its
 // processor until the runtime takes that away. To do so, a thread of the runtime looks every 20 us, unless there is an
 // idle processor. So there are some more processors than are needed. With one for each core, small tasks took a fifth
 // longer on two cores.

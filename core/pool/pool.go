@@ -6,8 +6,8 @@
 // pump by a futex, and only when it has been asked to (see ring.WaitingFeed).
 //
 // For each worker, the pool lists the frames that it has, its flights, in the order in which the worker takes them.
-// When a worker ends, the results that it had delivered count, the tasks that it had begun and not answered are lost,
-// and those that it had not begun go to other workers.
+// When a worker ends, the results that it had delivered count. The tasks that it had begun and not answered are lost.
+// Those that it had not begun go to other workers.
 package pool
 
 import (
