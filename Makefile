@@ -13,7 +13,7 @@ MINUTES ?= 1
 SEED ?=
 # of `make fuzz`: the time for each fuzz target
 FUZZTIME ?= 30s
-# of `make faults`: the page whose table is replaced (if empty, the table is only printed)
+# of `make faults`: the page whose table is replaced (if empty, as in FAULTS_PAGE=, the table is only printed)
 FAULTS_PAGE ?= docs/reliability.md
 # of `make wheels`: the processors that wheels are built for (all that are supported if empty)
 MACHINES ?=
@@ -165,18 +165,27 @@ check-weekly: prerequisites ## the slow checks that .ci/run leaves out: some hou
 ##@ To measure
 
 .PHONY: faults
-faults: ## write the table of docs/reliability.md: faults in goproc and in five other libraries
+faults: ## write the table and the picture of docs/reliability.md: faults in goproc and in five other libraries
 	$(MAKE) faults-run VENV="$(BENCH_VENV)"
+	$(if $(FAULTS_PAGE),$(BENCH_VENV)/bin/python -m benchmarks plots)
 
 .PHONY: faults-run
 faults-run: install-bench
-	$(RUN) tests/faults/run.py $(addprefix --write ,$(FAULTS_PAGE)) $(ARGS)
+	$(RUN) tests/faults/run.py $(if $(FAULTS_PAGE),--write $(FAULTS_PAGE) --data docs/plots/faults.json) $(ARGS)
 
 .PHONY: bench
 bench: ## compare goproc with six other libraries, then write the tables and plots of docs: some 30 minutes
 	$(MAKE) bench-run VENV="$(BENCH_VENV)" ARGS="run $(ARGS)"
 	$(BENCH_VENV)/bin/python -m benchmarks parts
 	$(BENCH_VENV)/bin/python -m benchmarks report
+
+.PHONY: plots
+plots: ## write the tables and plots of docs again, from the figures in docs/plots/*.json, without measuring
+	$(MAKE) plots-run VENV="$(BENCH_VENV)"
+
+.PHONY: plots-run
+plots-run: $(VENV)/$(PYTAG)-bench
+	$(RUN) -m benchmarks plots
 
 .PHONY: bench-quick
 bench-quick: ## compare goproc with multiprocessing, in under two minutes (some rows: ARGS="--only apply,imap")

@@ -3,18 +3,20 @@
     python -m benchmarks run         measure, and keep the figures in build/bench/results.json    (make bench)
     python -m benchmarks quick       the table's rows, goproc and multiprocessing only            (make bench-quick)
     python -m benchmarks parts       measure the steps of a task, of Pipe and Queue, of a start   (make bench)
-    python -m benchmarks report      write the tables and plots of the documentation from the figures
+    python -m benchmarks report      put the figures into the documentation: docs/plots/figures.json, tables, plots
+    python -m benchmarks plots       write the tables and plots again from docs/plots/*.json      (make plots)
 
 The files:
 
     work.py          the rows of the tables: what is measured
-    growth.py        the curves: cost against the number of tasks and of workers, memory against the number of items
+    growth.py        the curves: what is measured at several sizes, lengths, and numbers of tasks and workers
     peers.py         the libraries, each as a class with the same operations
     functions.py     the functions that the workers call
     subject.py       the process in which one library is measured at one row
     alternation.py   runs the subjects of one row in turn: A B C A B C ...
     processor.py     processor time of a process and all its descendants
-    results.py       the figures, kept in a file; medians, spreads and ratios
+    results.py       the measurements, kept in a file; medians, spreads and ratios
+    figures.py       the published figures: medians and quartiles of the measurements
     machine.py       the machine and the versions of the figures
     breakdown.py     the steps of a pool's task
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
@@ -22,6 +24,7 @@ The files:
     program.py       a small program, measured as a whole
     report.py        the figures as text: for the terminal, and as tables of the documentation
     plots.py         the figures as plots
+    theme.py         the plots' colours, light and dark
 
 docs/benchmarks.md says how it is measured, and why.
 """

@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks run | quick | parts | report (see __init__.py)."""
+"""The command line: python -m benchmarks run | quick | parts | report | plots (see __init__.py)."""
 
 import argparse
 import fnmatch
@@ -11,37 +11,38 @@ from pathlib import Path
 
 from . import growth, machine, report, work
 from .alternation import ROOT, alternate
+from .figures import Figures
 from .peers import PEERS
 from .results import OtherMachine, Results
 
 RESULTS = ROOT / "build" / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "build" / "bench" / "quick.json"
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/guide/*.md"))]
 PLOTS = ROOT / "docs" / "plots"
+FIGURES = PLOTS / "figures.json"
+FAULTS = PLOTS / "faults.json"
 QUICK_PEERS = ("goproc", "multiprocessing")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure goproc against its peers.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="measure everything: some 20 minutes")
+    run = commands.add_parser("run", help="measure everything: some 25 minutes")
     quick = commands.add_parser("quick", help="the tables' rows, goproc and multiprocessing only: under two minutes")
-    for command, peers, path, rounds, repetitions in (
-        (run, PEERS, RESULTS, 1, 5),
-        (quick, QUICK_PEERS, QUICK_RESULTS, 1, 5),
-    ):
+    for command, peers, path in ((run, PEERS, RESULTS), (quick, QUICK_PEERS, QUICK_RESULTS)):
         command.add_argument("--only", metavar="ROW,...", default="*", help="only these rows; * and ? are wildcards")
         command.add_argument("--peers", metavar="LIBRARY,...", default=",".join(peers), help="only these libraries")
-        command.add_argument("--rounds", type=int, default=rounds, help="how often the libraries are started again")
-        command.add_argument("--repetitions", type=int, default=repetitions, help="repetitions in each round")
+        command.add_argument("--rounds", type=int, help="how often the libraries are started again, for all rows")
+        command.add_argument("--repetitions", type=int, help="repetitions in each round, for all rows")
         command.add_argument("--results", type=Path, default=path, metavar="FILE", help="the file of the figures")
         command.add_argument("--list", action="store_true", help="only print the names of the rows")
     parts = commands.add_parser("parts", help="measure the steps of a pool's task, of Pipe and Queue, and of a start")
     parts.add_argument("--repetitions", type=int, default=7)
     parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="the file of the figures")
     parts.add_argument("--only", choices=report.PARTS, help="measure only these steps")
-    write = commands.add_parser("report", help="write the documentation's tables and plots from the figures")
+    write = commands.add_parser("report", help="put the measurements into the documentation: figures, tables, plots")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    commands.add_parser("plots", help="write the documentation's tables and plots again, without new measurements")
     return parser.parse_args(arguments)
 
 
@@ -92,7 +93,8 @@ def measure(options: argparse.Namespace) -> int:
     print(report.heading(libraries))
     for row in rows:
         able = [library for library in libraries if row.can(library) and growth.affordable(row, library, results)]
-        rounds, repetitions = row.rounds or options.rounds, row.repetitions or options.repetitions
+        rounds = options.rounds or row.rounds or 1
+        repetitions = options.repetitions or row.repetitions or 5
         outcome = alternate(row.name, able, rounds, repetitions, row.limit, tell(row))
         results.put(row.name, row.title, outcome.measured, outcome.failed, versions)
         print(report.line(row, results, libraries), flush=True)
@@ -113,19 +115,31 @@ def take_apart(options: argparse.Namespace) -> int:
     return 0
 
 
-def write(path: Path) -> int:
-    """Write the figures into the documentation."""
-    from . import plots  # here, because only this needs matplotlib
-
+def put(path: Path) -> int:
+    """Put the measurements in a file into the published figures, and write the documentation."""
     if not path.exists():
         sys.exit(f"no figures in {path}: measure first (make bench)")
-    results = Results(path, {})
-    outdated = results.keep({row.name: row.title for row in [*work.ROWS.values(), *growth.ROWS.values()]})
+    figures = Figures(FIGURES)
+    outdated = figures.take(Results(path, {}), titles())
     if outdated:
         print(f"left out, because these rows now stand for other work: {', '.join(outdated)}")
-    count = report.write(results, DOCUMENTS)
-    drawn = plots.write(results, PLOTS)
-    print(f"{count} tables in {', '.join(file.name for file in DOCUMENTS)}")
+    figures.write()
+    return write()
+
+
+def titles() -> dict[str, str]:
+    """Return the title of each row that has published figures, by its name."""
+    return {row.name: row.title for row in [*work.ROWS.values(), *growth.ROWS.values()]}
+
+
+def write() -> int:
+    """Write the tables and plots of the documentation from the published figures."""
+    from . import plots  # here, because only this needs matplotlib
+
+    figures = Figures(FIGURES)
+    count = report.write(figures, DOCUMENTS)
+    drawn = plots.write(figures, FAULTS, PLOTS)
+    print(f"{count} tables in {len(DOCUMENTS)} files")
     print(f"plots: {', '.join(str(file.relative_to(ROOT)) for file in drawn)}")
     return 0
 
@@ -137,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "parts":
             return take_apart(options)
         if options.command == "report":
-            return write(options.results)
+            return put(options.results)
+        if options.command == "plots":
+            return write()
         return measure(options)
     except OtherMachine as error:
         sys.exit(str(error))

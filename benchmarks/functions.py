@@ -23,3 +23,9 @@ def count(steps):
     for number in range(steps):
         total += number
     return total
+
+
+def compute(steps):
+    """Compute in Python code, and return None. steps: how long; growth.pace() measures one."""
+    for _ in range(steps):
+        pass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class Results:
         self, row: str, title: str, measured: dict[str, list], failed: dict[str, str], versions: dict[str, str]
     ) -> None:
         """Replace a row's figures, and write the file. title: describes the work that was measured."""
-        self.rows[row] = {"title": title, "measured": measured, "failed": failed}
+        self.rows[row] = {"title": title, "when": round(time.time()), "measured": measured, "failed": failed}
         self.versions.update(versions)
         self._write()
 
@@ -76,16 +77,6 @@ class Results:
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(self._content, indent=1))
         os.replace(temporary, self._path)
-
-    def keep(self, titles: dict[str, str]) -> list[str]:
-        """Forget the rows whose titles have changed, and return their names. Does not write the file.
-
-        titles: the present titles, by row.
-        """
-        outdated = [name for name, row in self.rows.items() if row["title"] != titles.get(name)]
-        for name in outdated:
-            del self.rows[name]
-        return outdated
 
     def libraries(self, row: str) -> list[str]:
         """Return the libraries that have figures at a row."""

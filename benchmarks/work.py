@@ -48,7 +48,7 @@ class Row:
     clock: the field of Measurement that counts.
     pool, options: further arguments of the peer's open(), and of the operation.
     limit: seconds that a repetition may take.
-    rounds, repetitions: 0 for the numbers on the command line.
+    rounds, repetitions: if the command line gives none; 0 for one round and five repetitions.
     """
 
     name: str
@@ -82,9 +82,8 @@ class Row:
 
     def once(self, peer):
         """Do the work; return a Measurement."""
-        items, options = self.items(), self.options
-        if self.operation == "map" and "chunksize" not in options and not peer.makes_chunks:
-            options = {"chunksize": -(-len(items) // (4 * self.workers))}  # multiprocessing's default
+        items = self.items()
+        options = self.options_for(peer, items)
         operation = getattr(peer, self.operation)
         meter, began = Meter(), time.perf_counter()
         results = list(operation(self.function, items, **options))
@@ -92,6 +91,12 @@ class Row:
         if len(results) != len(items):
             raise RuntimeError(f"{len(results)} results of {len(items)} tasks")
         return Measurement(seconds, meter.seconds())
+
+    def options_for(self, peer, items) -> dict:
+        """Return the arguments of the operation: for a library that makes no chunks, with a chunk size for map."""
+        if self.operation == "map" and "chunksize" not in self.options and not peer.makes_chunks:
+            return {"chunksize": -(-len(items) // (4 * self.workers))}  # multiprocessing's default
+        return self.options
 
     def close(self, peer):
         peer.close()

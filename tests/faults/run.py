@@ -1,9 +1,10 @@
 """The table of faults: how a task ends, and whether its pool goes on, after each fault, with each library.
 
-    run.py [--library NAME ...] [--fault NAME ...] [--write FILE]
+    run.py [--library NAME ...] [--fault NAME ...] [--write PAGE --data FILE]
 
 Each cell comes from a program of its own (subject.py), with a time limit. --write replaces the table between the
-markers in the file. A library that is not installed has no column.
+markers in the page, --data keeps the cells as JSON, from which benchmarks/plots.py draws a picture. Both are for all
+faults in all libraries.
 
 The exit status is 1 if a cell of goproc differs from what docs/reliability.md promises, else 0.
 """
@@ -48,18 +49,22 @@ def main():
     parser.add_argument("--library", nargs="*", choices=MODULES, default=list(MODULES))
     parser.add_argument("--fault", nargs="*", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     libraries = [name for name in options.library if installed(name)]
     if missing := set(options.library) - set(libraries):
         print("not installed:", ", ".join(sorted(missing)), file=sys.stderr)
+    if (options.write or options.data) and (libraries != list(MODULES) or options.fault != list(FAULTS)):
+        parser.error("--write and --data take all faults in all libraries: a part must not replace the whole table")
     with ThreadPoolExecutor(AT_ONCE) as runs:
         cells = {
             (fault, library): runs.submit(cell, library, fault) for fault in options.fault for library in libraries
         }
         for (fault, library), text in cells.items():
             print(f"{fault}, {library}: {text.result()}", flush=True)
+    texts = {fault: {library: cells[fault, library].result() for library in libraries} for fault in options.fault}
     rows = [["", *libraries], ["---"] * (len(libraries) + 1)]
-    rows += [[FAULTS[fault], *(cells[fault, library].result() for library in libraries)] for fault in options.fault]
+    rows += [[FAULTS[fault], *row.values()] for fault, row in texts.items()]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     if options.write is None:
         print(table)
@@ -67,6 +72,9 @@ def main():
         before, rest = options.write.read_text().split(MARKERS[0])
         _, after = rest.split(MARKERS[1])
         options.write.write_text(f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{after}")
+    if options.data is not None:
+        content = {"faults": FAULTS, "cells": texts}
+        options.data.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     broken = [
         fault for (fault, library), text in cells.items() if library == "goproc" and not kept(fault, text.result())
     ]
