@@ -3,26 +3,13 @@
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from helpers import SCRIPTS
 
 import goproc
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 METHODS = ["fork", "spawn", "forkserver"]
-
-# From Python 3.12 on forking warns about threads: goproc about Python's own, os.fork() about the engine's, too.
-THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
-
-
-def wait_until(condition, seconds=30):
-    """Wait until the function returns something true; fail when the time is over."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 @pytest.fixture(params=METHODS)

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS
+from helpers import SCRIPTS
 
 #: Within a second is the promise, and `make faults` shows what it takes. Here it must come at all, on a busy machine.
 PATIENCE = 30

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from helpers import THREADS_ARE_MEANT
 
 import goproc
 from goproc import _native

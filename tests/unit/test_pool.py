@@ -12,7 +12,7 @@ from multiprocessing.reduction import ForkingPickler
 
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from helpers import THREADS_ARE_MEANT
 
 import goproc
 import goproc.pool

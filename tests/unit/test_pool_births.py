@@ -6,7 +6,7 @@ import time
 
 import pool_targets as targets
 import pytest
-from conftest import wait_until
+from helpers import wait_until
 
 import goproc
 from goproc import WorkerLostError

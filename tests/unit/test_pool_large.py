@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from helpers import THREADS_ARE_MEANT
 
 import goproc
 from goproc._common import engine

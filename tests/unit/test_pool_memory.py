@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT, wait_until
+from helpers import THREADS_ARE_MEANT, wait_until
 
 import goproc
 from goproc._common import engine

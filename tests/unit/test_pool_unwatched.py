@@ -8,7 +8,7 @@ import weakref
 
 import pool_targets as targets
 import pytest
-from conftest import wait_until
+from helpers import wait_until
 
 import goproc
 from goproc._common import stdlib

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import process_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT, wait_until
+from helpers import THREADS_ARE_MEANT, wait_until
 
 import goproc
 

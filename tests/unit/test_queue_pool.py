@@ -5,7 +5,7 @@ import os
 
 import pool_targets as targets
 import pytest
-from conftest import THREADS_ARE_MEANT
+from helpers import THREADS_ARE_MEANT
 
 import goproc
 import goproc.pool

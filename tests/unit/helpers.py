@@ -1,0 +1,19 @@
+"""What several unit tests share and is no fixture. It is not in conftest.py: tests/packaging has one, too."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+# From Python 3.12 on forking warns about threads: goproc about Python's own, os.fork() about the engine's, too.
+THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
+
+
+def wait_until(condition, seconds=30):
+    """Wait until the function returns something true; fail when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.005)
