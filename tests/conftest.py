@@ -15,6 +15,8 @@ import pytest
 # milliseconds; only a leak takes longer.
 PATIENCE = 5
 
+START_METHODS = ("fork", "spawn", "forkserver")
+
 
 # The tests interrupt programs, which inherit SIGINT's disposition from here. A shell may have had it ignored:
 # `make test &`.
@@ -25,14 +27,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser):
     text = "of the tests that differ only in the start method, run one: which one differs from test to test"
     parser.addoption("--one-method", action="store_true", help=text)
+    parser.addoption("--share", metavar="I/N", help="of the chosen tests, run every N-th, from the I-th on")
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
 def pytest_collection_modifyitems(config, items):
     without = set(of_disabled_parts(items))
     if config.getoption("--one-method"):
         without |= of_other_methods([item for item in items if item not in without])
     config.hook.pytest_deselected(items=list(without))
     items[:] = [item for item in items if item not in without]
+    if share := config.getoption("--share"):
+        number, count = map(int, share.split("/"))
+        items[:] = items[number - 1 :: count]
 
 
 def of_disabled_parts(items):
@@ -45,9 +52,11 @@ def of_other_methods(items):
     """Return all but one of the tests that differ only in the start method."""
     alike: dict = {}
     for item in items:
-        parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-        if parameters.pop("method", None) is not None:
-            alike.setdefault(f"{item.path.name}:{item.originalname}:{parameters}", []).append(item)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        # A parameter `name` is a module's.
+        others = {name: value for name, value in parameters.items() if name == "name" or value not in START_METHODS}
+        if len(others) < len(parameters):
+            alike.setdefault(f"{item.path.name}:{item.originalname}:{others}", []).append(item)
     others = set()
     for key, tests in alike.items():
         del tests[zlib.crc32(key.encode()) % len(tests)]

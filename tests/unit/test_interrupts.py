@@ -462,7 +462,10 @@ def interrupted_steps(interrupted):
             return step
 
 
-@pytest.mark.parametrize("call", STEPS)
+@pytest.mark.parametrize(
+    "call",
+    [call if call in ("apply", "map of nothing") else pytest.param(call, marks=pytest.mark.slow) for call in STEPS],
+)
 def test_an_interrupt_at_every_step(call):
     """What comes next is what was asked for, and of what was interrupted nothing is left."""
     with goproc.get_context("fork").Pool(1) as pool:
@@ -529,6 +532,7 @@ def test_a_handler_that_terminates_the_pool(call, method, run_script):
     assert done.stdout == ("None\n" if call in ("join", "wait") else "CancelledError\n") and done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 5])
 def test_an_interrupt_at_every_step_of_making_a_pool(workers):
     """The pool that is made, or not, leaves nothing."""
@@ -546,6 +550,7 @@ def test_an_interrupt_at_every_step_of_making_a_pool(workers):
     assert interrupted_steps(interrupted) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["terminate", "join"])
 def test_an_interrupt_at_every_step_of_ending_a_pool(how):
     """It has ended then, or can be ended still, and nobody waits for its results in vain."""

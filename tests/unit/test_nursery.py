@@ -227,6 +227,7 @@ def fail():
     raise ValueError("on purpose")
 
 
+@pytest.mark.slow
 @pytest.mark.part("clones")
 def test_an_initializer_that_fails(context, nurseries, capfd):
     with context.Pool(MANY, initializer=fail) as pool, pytest.raises(goproc.WorkerLostError):

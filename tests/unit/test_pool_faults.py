@@ -72,7 +72,9 @@ def test_map(context, fault):
     pool.join()
 
 
-@pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
+@pytest.mark.parametrize(
+    "unordered", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["imap", "imap_unordered"]
+)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_imap(context, fault, unordered):
     """The loss comes at its item's turn, and iteration goes on."""
@@ -187,6 +189,7 @@ def test_lost_while_closing(context):
     assert [result.get(0) for result in results[2:]] == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp_path):
     """No more of it will be submitted: the pool can be joined though its input goes on."""
     release, bad = threading.Event(), tmp_path / "bad"

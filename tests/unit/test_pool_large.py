@@ -14,7 +14,7 @@ from helpers import THREADS_ARE_MEANT
 import goproc
 from goproc._common import engine
 
-SIZES = [0, 1, 32 << 10, (64 << 10) + 1, 100_000, 3 << 20, 20 << 20]
+SIZES = [0, 1, 32 << 10, (64 << 10) + 1, 100_000, 3 << 20, pytest.param(20 << 20, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=["fork", "spawn", "forkserver"])

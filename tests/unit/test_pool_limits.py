@@ -94,6 +94,7 @@ def test_a_worker_that_catches_sigterm(context, how, tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_task_timeout(context):
     slow = [(0, 1), (LONG, 2), (0, 3), (0, 4)]
     with context.Pool(2) as pool:

@@ -62,6 +62,7 @@ def test_much_is_given_back_at_once(method, make):
         assert memory() < LITTLE
 
 
+@pytest.mark.slow
 @MAKERS
 def test_an_idle_pool_gives_all_back(method, make):
     with pool_and_memory(method) as (pool, memory):
@@ -73,6 +74,7 @@ def test_an_idle_pool_gives_all_back(method, make):
         assert same_after_use(pool.apply(targets.identity, (value,)), 1)
 
 
+@pytest.mark.slow
 def test_a_result_that_is_dropped_when_its_worker_has_long_been_idle():
     with pool_and_memory() as (pool, memory):
         kept = pool.apply(targets.make_array, (8 * MEGABYTE, 1))
@@ -157,6 +159,7 @@ def own_memory():
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
 
+@pytest.mark.slow
 @THREADS_ARE_MEANT
 @pytest.mark.parametrize("ended", [False, True], ids=["pool runs", "pool has ended"])
 @pytest.mark.parametrize("mixed", [False, True])
@@ -246,6 +249,7 @@ def test_workers_that_are_replaced_while_results_are_kept(make):
         wait_until(is_given_back)
 
 
+@pytest.mark.slow
 def test_many_extents_leave_no_mappings():
     with pool_and_memory() as (pool, memory):
         pool.map(targets.identity, [b"x" * 100_000] * 10, chunksize=1)

@@ -248,6 +248,7 @@ def test_get_after_the_block_says_that_leaving_it_terminates():
     pool.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_failing_initializer_is_told_once(method, tmp_path):
     program = (
@@ -274,6 +275,7 @@ def test_missing_main_guard_is_told_once(method, tmp_path):
     assert len(done.stderr.splitlines()) < 40
 
 
+@pytest.mark.slow
 def test_main_module_that_cannot_be_imported_anew_is_explained(tmp_path):
     program = "import goproc\ngoproc.set_start_method('spawn')\nwith goproc.Pool(2) as pool:\n    pool.map(abs, [1])\n"
     done = run(program, tmp_path)

@@ -68,6 +68,7 @@ def gone(pids):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_child_inherits_what_an_interpreter_executed_for_it_would(run_script, tmp_path):
     seen = []
     for library in ("multiprocessing", "goproc"):
