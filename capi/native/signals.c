@@ -72,7 +72,37 @@ static PyObject *tell_threads_apart_by(PyObject *Py_UNUSED(module), PyObject *fu
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(
+    take_result_doc,
+    "take_result(iteration, index) -> object | None\n\n"
+    "Take the result at index out of iteration._ready, add 1 to iteration._taken, and return the result; None\n"
+    "if another thread has taken it. This is one step, for threads and for signal handlers.");
+
+static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "take_result() takes 2 arguments");
+        return NULL;
+    }
+    PyObject *ready = PyObject_GetAttrString(args[0], "_ready"), *result = NULL;
+    PyObject *old = ready ? PyObject_GetAttrString(args[0], "_taken") : NULL;
+    long long taken = old ? PyLong_AsLongLong(old) : -1;
+    PyObject *taken_then = old && !PyErr_Occurred() ? PyLong_FromLongLong(taken + 1) : NULL;
+    if (taken_then) {
+        result = Py_XNewRef(PyDict_GetItemWithError(ready, args[1]));
+        if (result == NULL && !PyErr_Occurred())
+            result = Py_NewRef(Py_None);
+        else if (result &&
+                 (PyDict_DelItem(ready, args[1]) < 0 || PyObject_SetAttrString(args[0], "_taken", taken_then) < 0))
+            Py_CLEAR(result);
+    }
+    Py_XDECREF(taken_then);
+    Py_XDECREF(old);
+    Py_XDECREF(ready);
+    return result;
+}
+
 static PyMethodDef module_methods[] = {
+    {"take_result", (PyCFunction)(void (*)(void))take_result, METH_FASTCALL, take_result_doc},
     {"tell_threads_apart_by", tell_threads_apart_by, METH_O, tell_threads_apart_by_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import sys
 import threading
 import time
 import warnings
@@ -277,6 +278,35 @@ def test_taken_by_several_threads():
                 thread.join(WAIT)
             assert not any(thread.is_alive() for thread in threads)
             assert sorted(taken) == [2 * i for i in range(600)]
+    pool.join()
+
+
+def test_no_result_is_taken_twice():
+    """Threads that take turns after every step of the interpreter, and results that are all there already."""
+    before = sys.getswitchinterval()
+    with goproc.Pool(2) as pool:
+        try:
+            sys.setswitchinterval(1e-6)
+            for _ in range(20):
+                for imap in pool.imap, pool.imap_unordered:
+                    results, taken, errors = imap(targets.double, range(300), prefetch=400), [], []
+
+                    def take(results=results, taken=taken, errors=errors):
+                        try:
+                            for value in results:
+                                taken.append(value)
+                        except BaseException as error:
+                            errors.append(error)
+
+                    threads = [threading.Thread(target=take) for _ in range(4)]
+                    for thread in threads:
+                        thread.start()
+                    for thread in threads:
+                        thread.join(WAIT)
+                    assert not errors
+                    assert sorted(taken) == [2 * i for i in range(300)]
+        finally:
+            sys.setswitchinterval(before)
     pool.join()
 
 

@@ -9,12 +9,14 @@ and the results are dropped. docs/design/imap.md says why. Used by results.py.
 
 import itertools
 import threading
+import time
 import weakref
 from collections import deque
 from multiprocessing.context import TimeoutError
 
 from .. import _native
 from .._common.threads import OwnThread
+from .._native import take_result
 from ..errors import CancelledError
 from .codec import by_name
 from .failures import interrupts
@@ -154,15 +156,10 @@ class Iteration:
     def next(self, timeout=None):
         """See IMapIterator.next."""
         index = self._next_index()
-        if index is None:
-            if self._taken != self._length:
-                self._dispatch.wait(self, timeout)
-            index = self._next_index()
-            if index is None:
-                if self._taken == self._length:
-                    raise StopIteration from None
-                raise TimeoutError from None
-        success, value = self._take(index)
+        result = None if index is None else take_result(self, index)
+        if result is None:
+            result = self._wait_for_result(timeout)
+        success, value = result
         if (
             self._iterator is not None
             and self._fed - self._taken <= self._half
@@ -175,6 +172,21 @@ class Iteration:
         if success:
             return value
         raise value
+
+    def _wait_for_result(self, timeout):
+        """Wait for a result that no other thread takes, and take it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._taken != self._length:
+                self._dispatch.wait(self, timeout)
+            index = self._next_index()
+            if index is None:
+                if self._taken == self._length:
+                    raise StopIteration from None
+            elif (result := take_result(self, index)) is not None:
+                return result
+            if deadline is not None and (timeout := deadline - time.monotonic()) <= 0:
+                raise TimeoutError from None
 
     def cancel(self):
         """See IMapIterator.cancel."""
@@ -192,12 +204,6 @@ class Iteration:
         return True
 
     # As in ApplyResult: if a signal handler raises in one of these methods, Dispatch repeats the call.
-
-    def _take(self, index):
-        result = self._ready[index]
-        self._taken += 1
-        del self._ready[index]
-        return result
 
     def _set(self, i, obj):
         if self._special:
@@ -378,11 +384,15 @@ class UnorderedIteration(Iteration):
     """One call of imap_unordered."""
 
     def _next_index(self):
-        for index in self._ready:
-            # The exception of reading the input comes after the results of all items that had been read.
-            if index != self._error_at or self._taken == self._error_at:
-                return index
-        return None
+        while True:
+            try:
+                for index in self._ready:
+                    # The exception of reading the input comes after the results of all items that had been read.
+                    if index != self._error_at or self._taken == self._error_at:
+                        return index
+                return None
+            except RuntimeError:
+                pass  # another thread has taken or delivered a result meanwhile
 
     @property
     def _index(self):
