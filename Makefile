@@ -20,7 +20,7 @@ MACHINES ?=
 # of `make release`: the version, X.Y.Z
 VERSION ?=
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all test-wheels
+WEEKLY ?= chaos faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels
 # the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -153,6 +153,10 @@ fuzz: prerequisites ## fuzz all functions that decode bytes of another process, 
 .PHONY: sanitize
 sanitize: install-test ## pytest of processes, pools and _native, with the C code under ASan and UBSan
 	@sh build_support/sanitize.sh "$(RUN)" $(ARGS)
+
+.PHONY: check-models
+check-models: ## check the models of the protocols in shared memory, with Spin and herd7
+	"$(PYTHON)" tests/models/check.py
 
 # A variable on the command line takes precedence over these two. check_weekly.py has the time limit of each check.
 check-weekly: export MINUTES = 10

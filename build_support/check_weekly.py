@@ -19,6 +19,7 @@ LIMITS = {
     "faults": 30,
     "fuzz": 60,
     "sanitize": 90,
+    "check-models": 20,
     "thirdparty": 90,
     "test-disabled": 240,
     "test-all": 300,
