@@ -184,6 +184,7 @@ def test_extents():
 def test_seats():
     """Several threads fork children, and join them, while the engine looks at the same seats."""
     context = goproc.get_context("fork")
+    processes = []
     with context.Pool(1) as pool:  # so that there is an engine
 
         def use(number):
@@ -192,9 +193,12 @@ def test_seats():
                 process.start()
                 process.join(WAIT)
                 assert process.exitcode == (number + turn) % 256
-                process.close()
+                processes.append(process)
 
         in_threads(use)
+        # Not in the threads: the standard library's start() looks at all processes, also at one that is being closed.
+        for process in processes:
+            process.close()
         assert pool.apply(abs, (-3,)) == 3
     pool.join()
 
