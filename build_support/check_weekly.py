@@ -24,6 +24,7 @@ LIMITS = {
     "test-disabled": 240,
     "test-all": 300,
     "test-wheels": 120,
+    "test-aarch64": 360,
 }
 
 #: Seconds that a check has, after its time limit, to print the stacks of its threads.
