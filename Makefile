@@ -20,7 +20,7 @@ MACHINES ?=
 # of `make release`: the version, X.Y.Z
 VERSION ?=
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize thirdparty test-disabled test-all test-wheels
+WEEKLY ?= chaos faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels test-aarch64
 # the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 
@@ -134,6 +134,14 @@ test-wheels-of-python: $(VENV)/$(PYTAG)
 	GOPROC_WHEELS="$(abspath dist)" $(RUN) -m pytest tests/packaging/test_manylinux.py $(ARGS)
 	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
 
+.PHONY: test-aarch64
+test-aarch64: $(BUILD_ENV)/stamp ## run tests on an emulated aarch64, with a wheel made for it: hours; some tests: ARGS="tests/unit/test_fork.py"
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "test-aarch64: Debian's CPython for aarch64 is 3.11: PYTHON must be that version, too" >&2; exit 1; }
+	bash build_support/aarch64.sh make
+	$(MAKE) wheels-of-python MACHINES=aarch64
+	PYTHON=$(BUILD_ENV)/bin/python bash build_support/aarch64.sh test $(ARGS)
+
 .PHONY: conformance
 conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
 	$(RUN) tests/conformance/run.py $(ARGS)
@@ -153,6 +161,10 @@ fuzz: prerequisites ## fuzz all functions that decode bytes of another process, 
 .PHONY: sanitize
 sanitize: install-test ## pytest of processes, pools and _native, with the C code under ASan and UBSan
 	@sh build_support/sanitize.sh "$(RUN)" $(ARGS)
+
+.PHONY: check-models
+check-models: ## check the models of the protocols in shared memory, with Spin and herd7
+	"$(PYTHON)" tests/models/check.py
 
 # A variable on the command line takes precedence over these two. check_weekly.py has the time limit of each check.
 check-weekly: export MINUTES = 10

@@ -19,10 +19,12 @@ LIMITS = {
     "faults": 30,
     "fuzz": 60,
     "sanitize": 90,
+    "check-models": 20,
     "thirdparty": 90,
     "test-disabled": 240,
     "test-all": 300,
     "test-wheels": 120,
+    "test-aarch64": 360,
 }
 
 #: Seconds that a check has, after its time limit, to print the stacks of its threads.

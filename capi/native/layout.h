@@ -99,10 +99,10 @@ typedef struct {
 } goproc_extent;
 
 /* What an extent begins with; the payload follows. Only the producer writes keep. The others are written by whoever
- * holds the extent. */
+ * holds the extent. The release of owner publishes them; who reads them without holding the extent reads hints. */
 typedef struct {
     _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; or GOPROC_GIVING | who */
-    uint64_t filled;          /* how many bytes have memory, counted from the header's beginning */
+    _Atomic uint64_t filled;  /* how many bytes have memory, counted from the header's beginning */
     _Atomic uint64_t used_ns; /* when it was taken or freed last, CLOCK_MONOTONIC */
     _Atomic uint64_t holder;  /* the serial of the worker that looks into it, 0 for none */
     _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use */

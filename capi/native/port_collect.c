@@ -71,8 +71,11 @@ static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
     uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
     uint64_t start = goproc_now_ns();
     if (!GOPROC_SPIN(&self->spinner, start, &control->doorbell, seen)) {
+        /* A worker that delivers changes the doorbell, and then reads whether the collector waits. Here it is written
+         * first that it waits, and then the doorbell is read. So no delivery is missed. */
         atomic_fetch_or(&control->waiting, GOPROC_WAITING_COLLECTOR);
-        goproc_futex_wait(&control->doorbell, seen, ns);
+        if (atomic_load(&control->doorbell) == seen)
+            goproc_futex_wait(&control->doorbell, seen, ns);
         atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR);
     }
     goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);

@@ -216,11 +216,12 @@ static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, 
     }
     give_up_number(pid);
     lock_seat(seat);
-    seat->generation++;
+    /* Go reads these two without the lock, as hints: then it takes the lock, and looks again. */
+    __atomic_store_n(&seat->generation, seat->generation + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&seat->adopted, 0, __ATOMIC_RELAXED);
     seat->pid = (int32_t)pid;
     seat->sentinel = sentinel;
     seat->mark = goproc_mark(sentinel);
-    seat->adopted = 0;
     seat->forgotten = 0;
     seat->status = GOPROC_STATUS_UNKNOWN;
     int32_t index = (int32_t)(seat - seats->seats);

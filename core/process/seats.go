@@ -32,17 +32,18 @@ type Seats struct {
 // SeatCount is how many processes can be in seats at a time; further ones are started through Prepare and Commit.
 const SeatCount = 1024
 
-// seat is one process. Only the holder of its lock reads and writes its fields.
+// seat is one process. Only the holder of its lock writes its fields. Without the lock, state, generation and adopted
+// are read as hints: who acts on them takes the lock, and looks again.
 type seat struct {
 	lock       atomic.Uint32 // held for moments only
-	state      atomic.Int32  // read without the lock by C when it looks for a free one
-	generation uint32        // how often the seat has been taken
+	state      atomic.Int32
+	generation atomic.Uint32 // how often the seat has been taken
 	pid        int32
 	sentinel   int32  // its pidfd, or the read end of its tether
 	mark       uint32 // of the sentinel
 	status     int32
-	adopted    int32 // Go has an entry for it
-	forgotten  int32 // nobody will ask about the process any more: when it has ended, the seat is given back
+	adopted    atomic.Int32 // Go has an entry for it
+	forgotten  int32        // nobody will ask about the process any more: when it has ended, the seat is given back
 }
 
 // The states of a seat.
@@ -59,7 +60,7 @@ func (s *Seats) acquire(id int) *seat {
 	n := -1 - id
 	seat := &s.seats[n%SeatCount]
 	seat.acquire()
-	if int(seat.generation) != n/SeatCount || !seat.occupied() {
+	if int(seat.generation.Load()) != n/SeatCount || !seat.occupied() {
 		seat.release()
 		return nil
 	}
@@ -123,7 +124,7 @@ func (t *Table) watchSeats() (all bool) {
 	for i := range t.seats.seats[:t.seats.highest.Load()] {
 		s := &t.seats.seats[i]
 		s.acquire()
-		if s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+		if s.state.Load() == seatRunning && s.adopted.Load() == 0 {
 			err := error(unix.EBADF)
 			if sys.Mark(int(s.sentinel)) == s.mark {
 				err = poller.AddNumber(int(s.sentinel), s.id(i))
@@ -136,7 +137,7 @@ func (t *Table) watchSeats() (all bool) {
 }
 
 // id is the id of the process in this seat, which is seat number i.
-func (s *seat) id(i int) int { return -1 - (int(s.generation)*SeatCount + i) }
+func (s *seat) id(i int) int { return -1 - (int(s.generation.Load())*SeatCount + i) }
 
 // lookAtSeats settles the seats that have no entry, and reports whether a process in one of them runs. t is locked.
 func (t *Table) lookAtSeats() (some bool) {
@@ -145,7 +146,7 @@ func (t *Table) lookAtSeats() (some bool) {
 	}
 	for i := range t.seats.seats[:t.seats.highest.Load()] {
 		s := &t.seats.seats[i]
-		if s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+		if s.state.Load() == seatRunning && s.adopted.Load() == 0 {
 			t.settleSeat(s.id(i))
 			some = some || s.state.Load() == seatRunning
 		}
@@ -194,7 +195,7 @@ func (t *Table) adopt(id int) (*entry, error) {
 	}
 	defer s.release()
 	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewMarkedFD(int(s.sentinel), s.mark, "sentinel"), seat: s, watched: true}
-	s.adopted = 1
+	s.adopted.Store(1)
 	t.entries[id] = e
 	if s.state.Load() == seatEnded {
 		t.reaper.settle(id)
@@ -219,7 +220,7 @@ func (t *Table) seated() (n int) {
 		return 0
 	}
 	for i := range t.seats.seats[:t.seats.highest.Load()] {
-		if s := &t.seats.seats[i]; s.state.Load() == seatRunning && atomic.LoadInt32(&s.adopted) == 0 {
+		if s := &t.seats.seats[i]; s.state.Load() == seatRunning && s.adopted.Load() == 0 {
 			n++
 		}
 	}

@@ -26,12 +26,13 @@ func sit(t *testing.T, s *Seats, index int, script string) (id int) {
 	seat := &s.seats[index]
 	seat.acquire()
 	defer seat.release()
-	seat.generation++
-	seat.pid, seat.sentinel, seat.mark, seat.adopted, seat.forgotten = int32(pid), int32(pidfd), sys.Mark(pidfd), 0, 0
+	seat.generation.Add(1)
+	seat.adopted.Store(0)
+	seat.pid, seat.sentinel, seat.mark, seat.forgotten = int32(pid), int32(pidfd), sys.Mark(pidfd), 0
 	s.highest.Store(max(s.highest.Load(), int32(index)+1))
 	seat.state.Store(seatRunning)
 	s.started.Add(1)
-	id = -1 - (int(seat.generation)*SeatCount + index)
+	id = -1 - (int(seat.generation.Load())*SeatCount + index)
 	if epoll := int(s.epoll.Load()); epoll >= 0 {
 		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id), Pad: int32(id >> 32)}
 		require.NoError(t, unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, pidfd, &event))

@@ -115,7 +115,8 @@ static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
         goproc_extent_header *header = arena->mappings[i]->header;
         if (arena->mappings[i]->size != size || atomic_load_explicit(&header->owner, memory_order_acquire) != 0)
             continue;
-        uint64_t used = header->filled > 0 ? atomic_load_explicit(&header->used_ns, memory_order_relaxed) : 0;
+        uint64_t used =
+            goproc_extent_filled(header) > 0 ? atomic_load_explicit(&header->used_ns, memory_order_relaxed) : 0;
         if (best == NULL || used > best_used) {
             best = arena->mappings[i];
             best_used = used;
@@ -160,9 +161,9 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
         nobody = 0;
     } while (!atomic_compare_exchange_strong(&mapping->header->owner, &nobody, serial));
     goproc_extent_header *header = mapping->header;
-    uint64_t memory = sizeof *header + length;
-    if (memory < header->filled && header->filled <= size)
-        memory = header->filled;
+    uint64_t memory = sizeof *header + length, filled = goproc_extent_filled(header);
+    if (memory < filled && filled <= size)
+        memory = filled;
     arena->kept -= mapping->kept;
     bool keep = arena->kept + memory <= GOPROC_MOST_KEPT;
     mapping->kept = keep ? memory : 0;
@@ -184,7 +185,7 @@ static bool may_write(uint64_t end) {
 void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size) {
     const uint8_t *bytes = from;
     uint64_t offset = sizeof(goproc_extent_header) + at;
-    if (size >= GOPROC_PAGE_SIZE && offset + size > mapping->header->filled &&
+    if (size >= GOPROC_PAGE_SIZE && offset + size > goproc_extent_filled(mapping->header) &&
         may_write(mapping->offset + offset + size)) {
         ssize_t written;
         int file = goproc_arena_file(mapping->arena);
@@ -199,18 +200,20 @@ void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from,
 
 void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
     goproc_extent_header *header = mapping->header;
-    uint64_t begin = header->filled & ~(uint64_t)(GOPROC_PAGE_SIZE - 1), end = sizeof *header + length;
-    if (end <= header->filled)
+    uint64_t filled = goproc_extent_filled(header), end = sizeof *header + length;
+    uint64_t begin = filled & ~(uint64_t)(GOPROC_PAGE_SIZE - 1);
+    if (end <= filled)
         return;
     if (atomic_load_explicit(&header->keep, memory_order_relaxed)) /* so that the next use has no page faults */
         (void)madvise((uint8_t *)header + begin, end - begin, MADV_POPULATE_READ);
-    header->filled = end;
+    goproc_extent_set_filled(header, end);
 }
 
 /* Frees an extent whose owner is owner. Its memory is given back; only a small extent keeps it for the next use. */
 static void reclaim(const goproc_arena *arena, goproc_mapping *mapping, uint64_t owner) {
     goproc_extent_header *header = mapping->header;
-    bool keep = atomic_load(&header->keep) && header->filled <= MOST_LEFT_BEHIND && !(owner & GOPROC_GIVING);
+    bool keep =
+        atomic_load(&header->keep) && goproc_extent_filled(header) <= MOST_LEFT_BEHIND && !(owner & GOPROC_GIVING);
     if (atomic_compare_exchange_strong(&header->owner, &owner, keep ? 0 : GOPROC_GIVING | arena->who) && !keep)
         goproc_mapping_give(mapping);
 }
@@ -226,7 +229,7 @@ void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker) {
         goproc_extent_header *header = arena->mappings[i]->header;
         uint64_t owner = atomic_load(&header->owner);
         bool its = owner & GOPROC_GIVING ? owner == (GOPROC_GIVING | worker) : atomic_load(&header->holder) == worker;
-        if (its && (owner != 0 || header->filled > 0))
+        if (its && (owner != 0 || goproc_extent_filled(header) > 0))
             reclaim(arena, arena->mappings[i], owner);
     }
 }
@@ -341,7 +344,8 @@ void goproc_mapping_release_reader(goproc_mapping *mapping) {
  * process has not left too much memory in other extents. */
 static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
     goproc_extent_header *header = mapping->header;
-    uint64_t memory = header->filled < mapping->size ? header->filled : mapping->size, owner = mapping->serial;
+    uint64_t filled = goproc_extent_filled(header), owner = mapping->serial;
+    uint64_t memory = filled < mapping->size ? filled : mapping->size;
     atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
     if (atomic_load(&header->keep) && arena->held + arena->idle + memory <= arena->most_idle) {
         mapping->idle = memory;

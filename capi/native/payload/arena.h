@@ -162,6 +162,15 @@ void goproc_mapping_read(goproc_mapping *mapping);
 void goproc_mapping_release(goproc_mapping *mapping);
 void goproc_mapping_release_reader(goproc_mapping *mapping);
 
+/* How many bytes of an extent have memory. A process that does not hold the extent may read an old number. */
+static inline uint64_t goproc_extent_filled(const goproc_extent_header *header) {
+    return atomic_load_explicit(&header->filled, memory_order_relaxed);
+}
+
+static inline void goproc_extent_set_filled(goproc_extent_header *header, uint64_t bytes) {
+    atomic_store_explicit(&header->filled, bytes, memory_order_relaxed);
+}
+
 static inline void *goproc_extent_payload(goproc_extent_header *header) {
     return header + 1;
 }

@@ -125,7 +125,7 @@ static bool make_ours(goproc_mapping *mapping) {
         (void)madvise(shared, mapping->size, MADV_REMOVE);
     else if (done) {
         uint64_t serial = mapping->serial;
-        shared->filled = 0;
+        goproc_extent_set_filled(shared, 0);
         atomic_compare_exchange_strong(&shared->owner, &serial, 0);
     }
     munmap(shared, mapping->size);

@@ -40,7 +40,7 @@ void goproc_memory_punch(int fd, uint64_t begin, uint64_t end) {
 void goproc_mapping_give(goproc_mapping *mapping) {
     goproc_memory_punch(goproc_arena_file(mapping->arena), mapping->offset + GOPROC_PAGE_SIZE,
                         mapping->offset + mapping->size);
-    mapping->header->filled = 0;
+    goproc_extent_set_filled(mapping->header, 0);
     atomic_store(&mapping->header->owner, 0);
 }
 
@@ -91,7 +91,7 @@ static void retire_old(goproc_arena *out, uint64_t now) {
     for (size_t i = out->count;
          i-- > 0;) { /* from the end, because the last mapping takes the place of a dropped one */
         goproc_extent_header *header = out->mappings[i]->header;
-        if (atomic_load(&header->owner) == 0 && (header->filled == 0 || is_old(header, now)))
+        if (atomic_load(&header->owner) == 0 && (goproc_extent_filled(header) == 0 || is_old(header, now)))
             retire(out->mappings[i]);
     }
 }

@@ -72,7 +72,9 @@ func (c *Collector) Collect(collect func([]byte) int, timeout time.Duration) []C
 			return nil
 		}
 		c.control.waiting.Or(ring.WaitingCollector)
-		wait(&c.control.doorbell, seen, &left)
+		if c.control.doorbell.Load() == seen {
+			wait(&c.control.doorbell, seen, &left)
+		}
 		c.control.waiting.And(^uint32(ring.WaitingCollector))
 		if time.Now().After(deadline) {
 			return nil // it does not look once more: for anything that is there, it should have been woken
