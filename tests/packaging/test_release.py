@@ -1,4 +1,4 @@
-"""build_support/release.py: the version, the changelog, and source distributions that are the same each time."""
+"""build_support/release.py: the version, the changelog, and files that are the same in two builds."""
 
 import gzip
 import importlib.util
@@ -89,10 +89,32 @@ def test_changes_that_are_not_committed(project):
     assert done.returncode == 1 and "not committed" in done.stderr
 
 
-def test_a_source_distribution_has_the_same_bytes_each_time(tmp_path):
+@pytest.fixture
+def module():
+    """release.py, imported."""
     spec = importlib.util.spec_from_file_location("release", ROOT / "build_support" / "release.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_two_builds_are_compared(module, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in first, second:
+        folder.mkdir()
+        folder.joinpath("a.whl").write_bytes(b"same")
+    first.joinpath("only-in-the-first.whl").write_bytes(b"")
+    module.compare(first, second)
+    assert capsys.readouterr().out == "release: a.whl is the same in two builds\n"
+    second.joinpath("a.whl").write_bytes(b"other")
+    with pytest.raises(SystemExit, match=r"two builds of one commit give different files: a\.whl"):
+        module.compare(first, second)
+    first.joinpath("a.whl").unlink()
+    with pytest.raises(SystemExit, match=r"the second build has made a\.whl, the first has not"):
+        module.compare(first, second)
+
+
+def test_a_source_distribution_has_the_same_bytes_each_time(module, tmp_path):
     packed = []
     for number, names in enumerate((["b/x", "a"], ["a", "b/x"])):
         path = tmp_path / f"{number}.tar.gz"
