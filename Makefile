@@ -217,10 +217,10 @@ GO_DIRS := capi core pybind
 C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch] capi/*/*/*.[ch])
 
 .PHONY: lint
-lint: lint-go lint-python lint-types lint-c ## all linters, and the formatters in their checking mode
+lint: lint-go lint-python lint-types lint-c lint-workflows ## all linters, and the formatters in their checking mode
 
 # The parts of `make lint`: .pre-commit-config.yaml runs the parts that concern a commit's files.
-.PHONY: lint-go lint-python lint-types lint-c
+.PHONY: lint-go lint-python lint-types lint-c lint-workflows
 lint-go: prerequisites
 	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
 	go vet ./...
@@ -238,6 +238,10 @@ lint-types: install-lint install
 
 lint-c: install-lint
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+
+# Without shellcheck and pyflakes, which some machines lack: the result must not depend on the machine.
+lint-workflows: prerequisites
+	$(GO_LINT) actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 .PHONY: format
 format: install-lint ## run the formatters on all files
