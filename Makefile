@@ -134,6 +134,10 @@ test-wheels-of-python: $(VENV)/$(PYTAG)
 	GOPROC_WHEELS="$(abspath dist)" $(RUN) -m pytest tests/packaging/test_manylinux.py $(ARGS)
 	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
 
+.PHONY: test-wheels-debian
+test-wheels-debian: ## test the wheels of dist/ in Debian 11 and 12, without Go and a compiler; needs root
+	@bash build_support/wheels/debian_roots.sh dist $(BRIEF)
+
 .PHONY: conformance
 conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
 	$(RUN) tests/conformance/run.py $(ARGS)
