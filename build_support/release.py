@@ -1,6 +1,6 @@
 """Make a release: `make release VERSION=X.Y.Z` calls this. RELEASING.md says what comes before and after it.
 
-    python build_support/release.py X.Y.Z [--only-build]
+    python build_support/release.py X.Y.Z [--only-build | --notes]
 
 It does all that can be done on one machine, and publishes nothing:
 
@@ -13,7 +13,8 @@ It does all that can be done on one machine, and publishes nothing:
     6. builds the documentation
 
 With --only-build it leaves out 1 and 2, and builds what is committed. When a step fails, nothing has been published.
-`git reset --hard HEAD~1` takes back the commit of step 2.
+`git reset --hard HEAD~1` takes back the commit of step 2. With --notes it only prints the version's section of
+CHANGELOG.md: the workflow `release` makes it the text of the release on GitHub.
 """
 
 import argparse
@@ -41,8 +42,13 @@ SITE = "https://github.com/goproc/goproc"
 def main():
     parser = argparse.ArgumentParser(description="Make a release, without publishing it.")
     parser.add_argument("version", help="X.Y.Z")
-    parser.add_argument("--only-build", action="store_true", help="build what is committed; change and commit nothing")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--only-build", action="store_true", help="build what is committed; change and commit nothing")
+    only.add_argument("--notes", action="store_true", help="print what CHANGELOG.md says of the version")
     options = parser.parse_args()
+    if options.notes:
+        print(notes(options.version))
+        return
     if not options.only_build:
         check(options.version)
         write(options.version)
@@ -88,6 +94,14 @@ def check(wanted):
 def released():
     """Return the versions that CHANGELOG.md has sections of."""
     return re.findall(r"(?m)^## \[(\d+\.\d+\.\d+)\]", CHANGELOG.read_text())
+
+
+def notes(wanted):
+    """Return what CHANGELOG.md says of a version."""
+    found = re.search(rf"(?ms)^## \[{re.escape(wanted)}\].*?\n(.*?)(?=^## \[|^\[[^]]+\]: |\Z)", CHANGELOG.read_text())
+    if found is None:
+        sys.exit(f"release: CHANGELOG.md has no section of {wanted}")
+    return found[1].strip()
 
 
 def numbers(text):

@@ -64,6 +64,10 @@ def test_the_version_and_the_changelog(project):
     assert text.endswith("\n[0.1.0]: https://github.com/goproc/goproc/releases/tag/v0.1.0\n")
     assert git(project, "log", "-1", "--format=%s").stdout == "release: 0.1.0\n"
     assert git(project, "status", "--porcelain").stdout == ""
+    done = release(project, "0.1.0", "--notes")
+    assert (done.returncode, done.stdout) == (0, "### Added\n\n- Something.\n")
+    done = release(project, "0.2.0", "--notes")
+    assert done.returncode == 1 and "CHANGELOG.md has no section of 0.2.0" in done.stderr
 
 
 @pytest.mark.parametrize(
