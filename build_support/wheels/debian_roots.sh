@@ -93,7 +93,6 @@ make_python() { # VERSION
         cp -L /usr/lib/*-linux-gnu/libffi.so.? "$2/lib"
         "$2/bin/python3" -c "import ctypes, zlib, _posixshmem, _multiprocessing"' sh "/src/python$version" "$prefix" || return
     rm -rf "$cache/builder/src" "$state" "$cache/builder$prefix/lib/python$version/config-"*
-    find "$cache/builder$prefix" -name __pycache__ -prune -exec rm -rf {} +
     mv "$cache/builder$prefix" "$cache/python$version"
 }
 
