@@ -58,12 +58,17 @@ def main():
     print(f"release: goproc {options.version} is in dist/. RELEASING.md says how to go on.")
 
 
+#: How `make release` hands its own arguments on to every make below it: ARGS would reach Sphinx.
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS", "VERSION")
+
+
 def run(*command, cwd=ROOT, capture=False, **variables):
     """Run a command, and end this program if it fails."""
     words = [str(word) for word in command]
+    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     if not capture:
         print("+", *words, flush=True)
-    done = subprocess.run(words, cwd=cwd, env={**os.environ, **variables}, capture_output=capture, text=True)
+    done = subprocess.run(words, cwd=cwd, env={**environment, **variables}, capture_output=capture, text=True)
     if done.returncode:
         sys.exit(f"release: {words[0]} ended with status {done.returncode}{': ' + done.stderr if capture else ''}")
     return done.stdout if capture else None

@@ -33,7 +33,7 @@ def project(tmp_path):
     tmp_path.joinpath(script).write_text(ROOT.joinpath(script).read_text())
     tmp_path.joinpath("python/goproc/__init__.py").write_text('"""A package."""\n\n__version__ = "0.1.0.dev0"\n')
     tmp_path.joinpath("CHANGELOG.md").write_text(CHANGELOG)
-    tmp_path.joinpath("Makefile").write_text("%:\n\t@echo make $@ >&2; exit 3\n")
+    tmp_path.joinpath("Makefile").write_text("%:\n\t@echo 'make $@ ($(ARGS))' >&2; exit 3\n")
     for command in ["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "begin"]:
         git(tmp_path, *command)
     return tmp_path
@@ -85,6 +85,13 @@ def test_what_cannot_be_released(project, version, changelog, reason):
     done = release(project, version)
     assert done.returncode == 1 and reason in done.stderr
     assert git(project, "status", "--porcelain").stdout == ""
+
+
+def test_arguments_of_make_release_do_not_reach_other_targets(project, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=--only-build")
+    monkeypatch.setenv("ARGS", "--only-build")
+    done = release(project, "0.1.0.dev0", "--only-build")
+    assert done.returncode == 1 and "make sdist ()\n" in done.stderr
 
 
 def test_changes_that_are_not_committed(project):
