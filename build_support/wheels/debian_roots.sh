@@ -101,8 +101,20 @@ download() { # VERSION
     local folder=$cache/packages-$1
     [ ! -d "$folder" ] || return 0
     rm -rf "$folder.new"
-    # The requirements stand only in pyproject.toml. mypy and the like take no part in the tests.
-    sed -n '/^test = \[/,/^\]/s/^    "\(.*\)",$/\1/p' pyproject.toml | grep -E '^(pytest|numpy)' >"$cache/requirements.txt"
+    # The requirements stand only in pyproject.toml. mypy and the like take no part in the tests. pip decides by its own
+    # interpreter which requirements a version has: so this does it for numpy, and adds what pytest needs for 3.10.
+    python3 - "$1" >"$cache/requirements.txt" <<'END'
+import re, sys
+text = re.search(r"(?ms)^test = \[\n(.*?)^\]", open("pyproject.toml").read())[1]
+version = tuple(map(int, sys.argv[1].split(".")))
+for requirement in re.findall(r'"((?:pytest|numpy).*?)",', text):
+    name, _, marker = requirement.partition("; ")
+    limit = re.fullmatch(r"python_version(<|==|>=)'3\.(\d+)'", marker)
+    other = (3, int(limit[2])) if limit else version
+    if {"<": version < other, "==": version == other, ">=": version >= other}[limit[1] if limit else "=="]:
+        print(name)
+print("exceptiongroup", "tomli", "typing_extensions", sep="\n")
+END
     local glibc platforms=()
     for glibc in 2_31 2_28 2_27 2_17; do platforms+=(--platform "manylinux_${glibc}_$machine"); done
     quietly python3 -m pip download --only-binary=:all: --python-version "$1" "${platforms[@]}" --platform "manylinux2014_$machine" \
