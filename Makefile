@@ -142,6 +142,10 @@ test-aarch64: $(BUILD_ENV)/stamp ## run tests on an emulated aarch64, with a whe
 	$(MAKE) wheels-of-python MACHINES=aarch64
 	PYTHON=$(BUILD_ENV)/bin/python bash build_support/aarch64.sh test $(ARGS)
 
+.PHONY: test-wheels-debian
+test-wheels-debian: ## test the wheels of dist/ in Debian 11 and 12, without Go and a compiler; needs root
+	@bash build_support/wheels/debian_roots.sh dist $(BRIEF)
+
 .PHONY: conformance
 conformance: install-test ## CPython's own multiprocessing suite, for PYTHON
 	$(RUN) tests/conformance/run.py $(ARGS)
@@ -238,10 +242,10 @@ GO_DIRS := capi core pybind
 C_FILES = $(wildcard capi/*.[ch] capi/*/*.[ch] capi/*/*/*.[ch])
 
 .PHONY: lint
-lint: lint-go lint-python lint-types lint-c ## all linters, and the formatters in their checking mode
+lint: lint-go lint-python lint-types lint-c lint-workflows ## all linters, and the formatters in their checking mode
 
 # The parts of `make lint`: .pre-commit-config.yaml runs the parts that concern a commit's files.
-.PHONY: lint-go lint-python lint-types lint-c
+.PHONY: lint-go lint-python lint-types lint-c lint-workflows
 lint-go: prerequisites
 	@unformatted=$$(gofmt -l $(GO_DIRS)); test -z "$$unformatted" || { echo "not gofmt's format (make format):" $$unformatted; exit 1; }
 	go vet ./...
@@ -259,6 +263,10 @@ lint-types: install-lint install
 
 lint-c: install-lint
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+
+# Without shellcheck and pyflakes, which some machines lack: the result must not depend on the machine.
+lint-workflows: prerequisites
+	$(GO_LINT) actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 .PHONY: format
 format: install-lint ## run the formatters on all files

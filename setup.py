@@ -120,6 +120,7 @@ def generate_bindings(package):
     gopy = ["gen", "-no-make", "-name=engine", f"-vm={sys.executable}", f"-output={output}", "./pybind"]
     run(tools / "gopy", *gopy, env=go_environment())
     generated = package / "engine.go"
+    sort_bindings(generated, package / "build.py")
     run(tools / "goimports", "-w", generated.name, cwd=package, env=go_environment())
 
     # gopy's #cgo lines name libpython and this machine's library folders. Replace them by the headers, and -std=gnu17:
@@ -128,18 +129,36 @@ def generate_bindings(package):
     if count == 0:
         sys.exit("setup.py: gopy's output has no #cgo lines where they are expected; is go.mod's gopy another version?")
     generated.write_text(text)
+    # cgo names functions by a hash of the Go files. So flags.go contains no path: the headers are reached by a link.
+    (package / "include").symlink_to(INCLUDE)
     (package / "flags.go").write_text(
-        f'package main\n\n// #cgo CFLAGS: "-I{INCLUDE}" -std=gnu17 -w\nimport "C"\n\n'
+        'package main\n\n// #cgo CFLAGS: -Iinclude -std=gnu17 -w\nimport "C"\n\n'
         'import _ "github.com/goproc/goproc/capi/host"\n'
     )
 
     # The C file includes a header that gopy gets by building the library twice. cgo writes the same declarations to
     # _cgo_export.h in every build, so one build is enough.
     (package / "engine_go.h").write_text('#include "_cgo_export.h"\n')
-    run(sys.executable, "build.py", cwd=package)
+    # pybindgen writes the flags of a function in the order of a set, which depends on the seed of Python's hashes.
+    run(sys.executable, "build.py", cwd=package, env={"PYTHONHASHSEED": "0"})
     for unused in package.glob("*.py"):  # gopy's Python modules are not shipped: goproc/_common/calls.py replaces them
         unused.unlink()
     stamp.write_text(wanted)
+
+
+def sort_bindings(go, python):
+    """Sort the functions in gopy's two files by name, and leave out its command line: each build then writes the same.
+
+    gopy writes the functions in the order of a Go map, which is random. Its command line contains this folder's path.
+    """
+    start, heading, functions = go.read_text().partition("// ---- Functions ---\n")
+    exports = re.findall(r"(?ms)^//export pybind_.*?^}\n", functions)
+    before, *calls, after = re.split(r"(?m)^(?=add_checked_.*'pybind_|\nmod\.generate)", python.read_text())
+    if not exports or len(exports) != len(calls) or "".join(exports).split() != functions.split():
+        sys.exit("setup.py: gopy's output has no functions where they are expected; is go.mod's gopy another version?")
+    calls.sort(key=lambda call: call.partition("'")[2])
+    go.write_text(re.sub(r"(?m)^gopy gen .*\n", "", start) + heading + "\n" + "\n".join(sorted(exports)))
+    python.write_text(before + "".join(calls) + after)
 
 
 def build_engine(target, version):
@@ -147,8 +166,10 @@ def build_engine(target, version):
     package = PRODUCTS / "gopy"
     generate_bindings(package)
     ldflags = f"-s -w {GODEBUG} -X={PYBIND}.version={version}"
-    if MACHINE:  # Zig does not understand the option by which Go has a linker leave out symbols and debug information.
-        ldflags += " -extldflags=-s"
+    if MACHINE:
+        # Zig does not understand the option by which Go has a linker leave out symbols and debug information. Go's
+        # build ID depends on this folder's path, so it is left out: two builds of one commit have the same bytes.
+        ldflags += " -extldflags=-s -buildid="
     flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", f"-ldflags={ldflags}", "-buildmode=c-shared"]
     run("go", "build", *flags, "-o", target, ".", cwd=package, env=go_environment())
 

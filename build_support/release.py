@@ -1,18 +1,20 @@
 """Make a release: `make release VERSION=X.Y.Z` calls this. RELEASING.md says what comes before and after it.
 
-    python build_support/release.py X.Y.Z [--only-build]
+    python build_support/release.py X.Y.Z [--only-build | --notes]
 
 It does all that can be done on one machine, and publishes nothing:
 
     1. checks that the work tree is clean, and that the version follows the last one
     2. sets __version__, dates the section of CHANGELOG.md, and commits both: "release: X.Y.Z"
     3. builds the source distribution and the wheels from a clone of that commit, into dist/
-    4. builds the source distribution and one Python's wheels a second time, in another folder, and compares the bytes
+    4. builds the source distribution and one Python's wheels a second time, in another folder and without Go's build
+       cache, and compares the bytes
     5. checks the files (twine), and writes a list of what is linked into the wheels (a CycloneDX SBOM)
     6. builds the documentation
 
 With --only-build it leaves out 1 and 2, and builds what is committed. When a step fails, nothing has been published.
-`git reset --hard HEAD~1` takes back the commit of step 2.
+`git reset --hard HEAD~1` takes back the commit of step 2. With --notes it only prints the version's section of
+CHANGELOG.md: the workflow `release` makes it the text of the release on GitHub.
 """
 
 import argparse
@@ -40,8 +42,13 @@ SITE = "https://github.com/goproc/goproc"
 def main():
     parser = argparse.ArgumentParser(description="Make a release, without publishing it.")
     parser.add_argument("version", help="X.Y.Z")
-    parser.add_argument("--only-build", action="store_true", help="build what is committed; change and commit nothing")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--only-build", action="store_true", help="build what is committed; change and commit nothing")
+    only.add_argument("--notes", action="store_true", help="print what CHANGELOG.md says of the version")
     options = parser.parse_args()
+    if options.notes:
+        print(notes(options.version))
+        return
     if not options.only_build:
         check(options.version)
         write(options.version)
@@ -51,12 +58,17 @@ def main():
     print(f"release: goproc {options.version} is in dist/. RELEASING.md says how to go on.")
 
 
+#: How `make release` hands its own arguments on to every make below it: ARGS would reach Sphinx.
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS", "VERSION")
+
+
 def run(*command, cwd=ROOT, capture=False, **variables):
     """Run a command, and end this program if it fails."""
     words = [str(word) for word in command]
+    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     if not capture:
         print("+", *words, flush=True)
-    done = subprocess.run(words, cwd=cwd, env={**os.environ, **variables}, capture_output=capture, text=True)
+    done = subprocess.run(words, cwd=cwd, env={**environment, **variables}, capture_output=capture, text=True)
     if done.returncode:
         sys.exit(f"release: {words[0]} ended with status {done.returncode}{': ' + done.stderr if capture else ''}")
     return done.stdout if capture else None
@@ -89,6 +101,14 @@ def released():
     return re.findall(r"(?m)^## \[(\d+\.\d+\.\d+)\]", CHANGELOG.read_text())
 
 
+def notes(wanted):
+    """Return what CHANGELOG.md says of a version."""
+    found = re.search(rf"(?ms)^## \[{re.escape(wanted)}\].*?\n(.*?)(?=^## \[|^\[[^]]+\]: |\Z)", CHANGELOG.read_text())
+    if found is None:
+        sys.exit(f"release: CHANGELOG.md has no section of {wanted}")
+    return found[1].strip()
+
+
 def numbers(text):
     return tuple(map(int, text.split(".")))
 
@@ -110,11 +130,13 @@ def build(wanted):
     """Build everything from a clone of the last commit, twice where that is cheap, and check it."""
     epoch = run("git", "log", "-1", "--format=%ct", capture=True).strip()
     shutil.rmtree(DIST, ignore_errors=True)
+    os.umask(0o022)  # wheels contain the permissions of their files
     with tempfile.TemporaryDirectory(prefix="goproc-release-") as folder:
         first, second = Path(folder, "first"), Path(folder, "second, elsewhere")
-        for clone, targets in (first, ("sdist", "wheels")), (second, ("sdist", "wheels-of-python")):
+        own_cache = {"GOCACHE": str(Path(folder, "go-build"))}
+        for clone, target, variables in (first, "wheels", {}), (second, "wheels-of-python", own_cache):
             run("git", "clone", "--quiet", "--no-hardlinks", ROOT, clone)
-            run("make", *targets, cwd=clone, SOURCE_DATE_EPOCH=epoch)
+            run("make", "sdist", target, cwd=clone, SOURCE_DATE_EPOCH=epoch, **variables)
             for sdist in clone.joinpath("dist").glob("*.tar.gz"):
                 normalize(sdist, int(epoch))
         compare(first / "dist", second / "dist")
@@ -144,18 +166,14 @@ def normalize(path, epoch):
 
 
 def compare(first, second):
-    """Say which files of the second folder have the same bytes in the first. End this program if an sdist has not.
-
-    Wheels have not: the engine differs from build to build.
-    """
+    """End this program unless each file of the second folder has the same bytes in the first."""
     for path in sorted(second.iterdir()):
         same = first / path.name
         if not same.exists():
             sys.exit(f"release: the second build has made {path.name}, the first has not")
-        alike = digest(path) == digest(same)
-        if not alike and path.name.endswith(".tar.gz"):
+        if digest(path) != digest(same):
             sys.exit(f"release: two builds of one commit give different files: {path.name}")
-        print(f"release: {path.name} {'is the same' if alike else 'differs'} in two builds")
+        print(f"release: {path.name} is the same in two builds")
 
 
 def digest(path):

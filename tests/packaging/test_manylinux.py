@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -45,18 +46,28 @@ if __name__ == "__main__":
 """
 
 
+def build(sources):
+    """Build the wheel for this interpreter and this processor; return its path, and what was printed."""
+    command = ["make", "wheels-of-python", f"PYTHON={sys.executable}", f"MACHINES={platform.machine()}"]
+    # Zig compiles parts of the C library first, and keeps them.
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(ROOT / "build" / "zig-cache"),
+        "SOURCE_DATE_EPOCH": "1700000000",
+    }
+    built = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True, timeout=800)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = (sources / "dist").glob("*.whl")
+    return path, built.stdout
+
+
 @pytest.fixture(scope="session")
 def wheels(source_copy):
     """The paths of the wheels."""
     if folder := os.environ.get("GOPROC_WHEELS"):
         return sorted(Path(folder).glob(f"goproc-{__version__}-*-manylinux_*.whl"))
-    command = ["make", "wheels-of-python", f"PYTHON={sys.executable}", f"MACHINES={platform.machine()}"]
-    # Zig compiles parts of the C library first, and keeps them.
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(ROOT / "build" / "zig-cache")}
-    built = subprocess.run(command, cwd=source_copy, env=environment, capture_output=True, text=True, timeout=800)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = (source_copy / "dist").glob("*.whl")
-    assert re.search(rf"{re.escape(path.name)}: 1\.\d+ MB, auditwheel: manylinux_2_17_", built.stdout)
+    path, printed = build(source_copy)
+    assert re.search(rf"{re.escape(path.name)}: 1\.\d+ MB, auditwheel: manylinux_2_17_", printed)
     return [path]
 
 
@@ -81,6 +92,18 @@ def test_names_and_sizes(wheels):
     for wheel in wheels:
         assert re.fullmatch(r"goproc-.*-(cp3\d\d)-\1-manylinux_2_17_(x86_64|aarch64)\.whl", wheel.name)
         assert wheel.stat().st_size < 3_000_000, wheel.name
+
+
+@pytest.mark.skipif("GOPROC_WHEELS" in os.environ, reason="make release builds and compares them")
+def test_two_builds_have_the_same_bytes(wheels, source_copy, tmp_path):
+    """Neither the folder's path nor a random order gets into the wheel."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(source_copy, elsewhere, ignore=shutil.ignore_patterns("build", "dist", "*.egg-info"))
+    path, _ = build(elsewhere)
+    first, second = zipfile.ZipFile(wheels[0]), zipfile.ZipFile(path)
+    assert first.namelist() == second.namelist()
+    assert [name for name in first.namelist() if first.read(name) != second.read(name)] == []
+    assert wheels[0].read_bytes() == path.read_bytes()
 
 
 def test_extensions_are_for_the_processor_of_the_name(wheels, unpacked_wheels):

@@ -1,4 +1,4 @@
-"""build_support/release.py: the version, the changelog, and source distributions that are the same each time."""
+"""build_support/release.py: the version, the changelog, and files that are the same in two builds."""
 
 import gzip
 import importlib.util
@@ -33,7 +33,7 @@ def project(tmp_path):
     tmp_path.joinpath(script).write_text(ROOT.joinpath(script).read_text())
     tmp_path.joinpath("python/goproc/__init__.py").write_text('"""A package."""\n\n__version__ = "0.1.0.dev0"\n')
     tmp_path.joinpath("CHANGELOG.md").write_text(CHANGELOG)
-    tmp_path.joinpath("Makefile").write_text("%:\n\t@echo make $@ >&2; exit 3\n")
+    tmp_path.joinpath("Makefile").write_text("%:\n\t@echo 'make $@ ($(ARGS))' >&2; exit 3\n")
     for command in ["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "begin"]:
         git(tmp_path, *command)
     return tmp_path
@@ -64,6 +64,10 @@ def test_the_version_and_the_changelog(project):
     assert text.endswith("\n[0.1.0]: https://github.com/goproc/goproc/releases/tag/v0.1.0\n")
     assert git(project, "log", "-1", "--format=%s").stdout == "release: 0.1.0\n"
     assert git(project, "status", "--porcelain").stdout == ""
+    done = release(project, "0.1.0", "--notes")
+    assert (done.returncode, done.stdout) == (0, "### Added\n\n- Something.\n")
+    done = release(project, "0.2.0", "--notes")
+    assert done.returncode == 1 and "CHANGELOG.md has no section of 0.2.0" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -83,16 +87,45 @@ def test_what_cannot_be_released(project, version, changelog, reason):
     assert git(project, "status", "--porcelain").stdout == ""
 
 
+def test_arguments_of_make_release_do_not_reach_other_targets(project, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=--only-build")
+    monkeypatch.setenv("ARGS", "--only-build")
+    done = release(project, "0.1.0.dev0", "--only-build")
+    assert done.returncode == 1 and "make sdist ()\n" in done.stderr
+
+
 def test_changes_that_are_not_committed(project):
     project.joinpath("new.txt").write_text("")
     done = release(project, "0.1.0")
     assert done.returncode == 1 and "not committed" in done.stderr
 
 
-def test_a_source_distribution_has_the_same_bytes_each_time(tmp_path):
+@pytest.fixture
+def module():
+    """release.py, imported."""
     spec = importlib.util.spec_from_file_location("release", ROOT / "build_support" / "release.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_two_builds_are_compared(module, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in first, second:
+        folder.mkdir()
+        folder.joinpath("a.whl").write_bytes(b"same")
+    first.joinpath("only-in-the-first.whl").write_bytes(b"")
+    module.compare(first, second)
+    assert capsys.readouterr().out == "release: a.whl is the same in two builds\n"
+    second.joinpath("a.whl").write_bytes(b"other")
+    with pytest.raises(SystemExit, match=r"two builds of one commit give different files: a\.whl"):
+        module.compare(first, second)
+    first.joinpath("a.whl").unlink()
+    with pytest.raises(SystemExit, match=r"the second build has made a\.whl, the first has not"):
+        module.compare(first, second)
+
+
+def test_a_source_distribution_has_the_same_bytes_each_time(module, tmp_path):
     packed = []
     for number, names in enumerate((["b/x", "a"], ["a", "b/x"])):
         path = tmp_path / f"{number}.tar.gz"

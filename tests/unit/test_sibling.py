@@ -6,6 +6,7 @@ To simulate other layouts, a preloaded library replaces functions of the C libra
 
 import os
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -121,6 +122,8 @@ def run_with(run_script, tmp_path):
     def run(flags, *arguments):
         (tmp_path / "answers.c").write_text(ANSWERS)
         compiler = shlex.split(os.environ.get("CC", "gcc"))
+        if shutil.which(compiler[0]) is None:
+            pytest.skip("this test compiles, and there is no compiler")
         library = tmp_path / "answers.so"
         command = [*compiler, *flags.split(), "-shared", "-fPIC", "-o", library, tmp_path / "answers.c", "-ldl"]
         subprocess.run(command, check=True)
