@@ -277,6 +277,20 @@ static PyObject *channel_more(PyObject *object, PyObject *argument) {
     return PyLong_FromUnsignedLong(count);
 }
 
+PyDoc_STRVAR(time_doc, "time()\n--\n\n"
+                       "Count the time of the task that has been begun from now on.\n\n"
+                       "How long tasks take decides how many are sent at once. A batch is unpickled once for many\n"
+                       "tasks: if that counted for the first ones, few would be sent with each batch.");
+
+static PyObject *channel_time(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    Channel *self = (Channel *)object;
+    if (check_owner(self) < 0)
+        return NULL;
+    if (self->begun > 0)
+        atomic_store_explicit(&self->slot->started_ns, goproc_now_ns(), memory_order_release);
+    Py_RETURN_NONE;
+}
+
 /* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an
  * exception. */
 static goproc_frame *reserve(Channel *self, uint64_t space) {
@@ -362,6 +376,7 @@ static PyObject *channel_send(PyObject *object, PyObject *const *args, Py_ssize_
 static PyMethodDef channel_methods[] = {
     {"recv", channel_recv, METH_NOARGS, recv_doc},
     {"more", channel_more, METH_O, more_doc},
+    {"time", channel_time, METH_NOARGS, time_doc},
     {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL, send_doc},
     {NULL, NULL, 0, NULL},
 };

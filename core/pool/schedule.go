@@ -12,9 +12,14 @@ import (
 // in which a result travels to the parent, and the next task to the worker. For very short tasks the window is larger:
 // waking a process for each would cost more than the task. Then it is as many as fit in about windowTime. A task that
 // turns out to wait behind a slow one is taken back.
+//
+// Of a divided chunk, a worker is given as many tasks as fit in about pieceTime. It unpickles the whole chunk for them,
+// so with a few at a time that would take longer than the tasks. If they turn out to be slow, they are taken back, too.
 const (
 	windowTime = 200.0 // microseconds
 	windowMax  = 256
+	pieceTime  = 1000.0 // microseconds
+	batchMost  = 32     // tasks of a batch that is no divided chunk, at most: as in submitter.py
 )
 
 func (p *Pool) window() int {
@@ -22,6 +27,19 @@ func (p *Pool) window() int {
 		return 1
 	}
 	return max(1, min(windowMax, int(windowTime/p.busy)))
+}
+
+// piece is how many tasks of the frame to give to a worker at once, if that already has so many waiting.
+func (p *Pool) piece(f ring.Frame, queued int) int {
+	count := p.window() - queued
+	if tasks := f.Tasks(); tasks > batchMost {
+		if p.busy == 0 {
+			count = max(count, tasks/8)
+		} else {
+			count = max(count, int(min(float64(tasks), pieceTime/p.busy)))
+		}
+	}
+	return max(1, min(f.Tasks(), count))
 }
 
 // pick is the worker to give the next task to: the worker with the least to do. If several have equally little, a
@@ -59,7 +77,7 @@ func (p *Pool) share(t *task) bool {
 			return false
 		}
 		f := t.frame
-		count := min(f.Tasks(), max(1, p.window()-w.queued))
+		count := p.piece(f, w.queued)
 		if idle > 1 {
 			count = min(count, (f.Tasks()+idle-1)/idle)
 		}

@@ -22,6 +22,29 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// A piece of a divided chunk is as long as the unpickling of the chunk is worth, whatever the window is.
+func TestPiece(t *testing.T) {
+	for _, c := range []struct {
+		busy                float64
+		tasks, queued, want int
+	}{
+		{0, 2500, 0, 312},    // unknown: an eighth
+		{0.2, 2500, 0, 2500}, // 500 us
+		{1, 2500, 0, 1000},
+		{100, 2500, 0, 10},
+		{5000, 2500, 0, 1},
+		{1, 2500, 200, 1000},
+		{10, 32, 0, 20}, // no divided chunk: the window
+		{10, 32, 15, 5},
+		{10, 32, 25, 1},
+		{1, 1, 0, 1},
+	} {
+		p := &Pool{busy: c.busy}
+		f := ring.Frame{First: 7, End: 7 + uint32(c.tasks)}
+		assert.Equal(t, c.want, p.piece(f, c.queued), "%+v", c)
+	}
+}
+
 func TestWindowFollowsTheTasks(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)

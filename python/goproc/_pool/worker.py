@@ -170,6 +170,7 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
             if items is not None:
                 args = items[number]
             if together:
+                channel.time()
                 value = outlined(_run_together(channel.more, func, items, number, map if how == MAP else starmap))
             elif how == CALL:
                 value = func(*args, **kwds)
