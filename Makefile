@@ -11,6 +11,8 @@ ARGS ?=
 # of `make chaos`: for how many minutes new rounds are begun, and the seed of the random choices (random if empty)
 MINUTES ?= 1
 SEED ?=
+# of `make chaos`: how many processes that use locks are killed
+KILLS ?= 1000
 # of `make fuzz`: the time for each fuzz target
 FUZZTIME ?= 30s
 # of `make faults`: the page whose table is replaced (if empty, as in FAULTS_PAGE=, the table is only printed)
@@ -106,7 +108,7 @@ test-quick: install-test ## pytest without the slow tests, and each test with on
 
 # The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
-	installation nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
+	installation locks nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each
@@ -155,8 +157,9 @@ conformance-all: ## CPython's own suite, for every CPython on this machine
 	@sh build_support/each_python.sh conformance
 
 .PHONY: chaos
-chaos: install ## pools of all start methods whose workers are killed at random (MINUTES=1, SEED=...)
+chaos: install ## processes of pools, and those that use locks, are killed at random (MINUTES=1, KILLS=1000, SEED=...)
 	$(RUN) tests/chaos/run.py --minutes $(MINUTES) $(if $(SEED),--seed "$(SEED)") $(ARGS)
+	$(RUN) tests/chaos/locks.py --kills $(KILLS) $(if $(SEED),--seed "$(SEED)")
 
 .PHONY: fuzz
 fuzz: prerequisites ## fuzz all functions that decode bytes of another process, each for FUZZTIME (30s)

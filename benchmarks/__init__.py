@@ -19,6 +19,7 @@ The files:
     figures.py       the published figures: medians and quartiles of the measurements
     machine.py       the machine and the versions of the figures
     breakdown.py     the steps of a pool's task
+    locks.py         work for two processes that use locks
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
     program.py       a small program, measured as a whole

@@ -40,6 +40,10 @@ class PoolPeer:
         """Make a pool of that many workers. tasks_per_worker: the number of tasks after which a worker is replaced."""
         self._pool = self._library.get_context(method).Pool(workers, maxtasksperchild=tasks_per_worker)
 
+    def context(self, method):
+        """Return the library's context for a start method, which makes its locks."""
+        return self._library.get_context(method)
+
     def close(self):
         """End the pool and wait for its workers."""
         self._pool.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import functions, peers
+from . import functions, locks, peers
 from .processor import Meter
 
 
@@ -150,6 +150,22 @@ class NewProcesses(Row):
         for _ in range(self.count):
             peer.start_and_join(self.function, self.method)
         return Measurement(time.perf_counter() - began, meter.seconds())
+
+    def close(self, peer):
+        pass
+
+
+class Locks(Row):
+    """Work for two processes that use a lock or the like: a function of locks.py."""
+
+    def can(self, library):
+        return hasattr(peers.kind(library), "context")
+
+    def open(self, peer):
+        pass
+
+    def once(self, peer):
+        return Measurement(*getattr(locks, self.operation)(peer.context(self.method), self.count))
 
     def close(self, peer):
         pass
@@ -375,6 +391,12 @@ GROUPS: dict[str, list[Row]] = {
             method="forkserver",
             unit="ms",
         ),
+    ],
+    "Locks": [
+        Locks("lock", "`with lock`, one process", "alone", count=20_000, goal=Goal(1.5, 3)),
+        Locks("lock_contended", "`with lock`, two processes at once", "contended", count=20_000),
+        Locks("event", "`Event`: `set`, and wait for the answer", "ping_pong", count=2_000, goal=Goal(3, 8)),
+        Locks("condition", "`Condition`: take turns", "turns", count=1_000),
     ],
     "Processor time": [
         Row(

@@ -66,7 +66,7 @@ def of_other_methods(items):
 
 @pytest.fixture(scope="session")
 def _engine():
-    """Start the engine, the lifeline and the resource tracker before the first check: they live until the end."""
+    """Make what lives until the end before the first check: engine, lifeline, resource tracker, memory for locks."""
     from multiprocessing import resource_tracker
 
     import goproc
@@ -74,6 +74,8 @@ def _engine():
 
     engine.load()
     resource_tracker.ensure_running()
+    goproc.get_context("spawn").Lock()  # the memory for locks
+    goproc.RawValue("i")  # and for shared ctypes
     process = goproc.get_context("fork").Process()
     process.start()
     process.join()

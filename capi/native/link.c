@@ -23,7 +23,7 @@ static goproc_close_fn close_engine;
 static struct rlimit saved_limit; /* RLIMIT_NOFILE before the engine was loaded */
 static int limit_saved;
 
-enum { MAX_CHILD_HOOKS = 12 };
+enum { MAX_CHILD_HOOKS = 16 };
 static goproc_child_hook child_hooks[MAX_CHILD_HOOKS];
 static int child_hook_count;
 

@@ -1,5 +1,6 @@
 /* module.c - the `_native` extension module: it collects what the other files define. */
 #include "native.h"
+#include "sync/sync.h"
 
 #include <errno.h>
 #include <string.h>
@@ -27,6 +28,9 @@ static int add_parts(PyObject *module) {
         goproc_init_rights(module) < 0 || goproc_init_title(module) < 0)
         return -1;
     if (goproc_init_start(module) < 0)
+        return -1;
+    if (goproc_init_block(module) < 0 || goproc_init_semlock(module) < 0 || goproc_init_waiters(module) < 0 ||
+        goproc_init_flag(module) < 0)
         return -1;
     if (goproc_init_channel && goproc_init_channel(module) < 0)
         return -1;

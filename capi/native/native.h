@@ -31,6 +31,7 @@
  *     arena.c, arena_give.c, arena_fork.c  extents, for payloads that do not fit into a ring
  *     payload.c  how a pickled task or result lies in a ring and in an extent
  *     placed.c   large bytes objects that lie in an extent
+ *   sync/      locks, semaphores, conditions, events and barriers: sync/sync.h
  */
 #ifndef GOPROC_NATIVE_H
 #define GOPROC_NATIVE_H

@@ -28,6 +28,9 @@ _QUALIFIED = {
     "_ErrorCallback": "~collections.abc.Callable[[BaseException], object] | None",
     "_IMapIterator": "~goproc.pool.IMapIterator",
 }
+_QUALIFIED["_Abandoned"] = "~typing.Literal['raise', 'take', 'keep']"
+for _name in "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier":
+    _QUALIFIED[f"_synchronize.{_name}"] = _QUALIFIED[f"_standard_locks.{_name}"] = f"~goproc.synchronize.{_name}"
 _POOL = {"Pool", "MapResult", "IMapIterator", "IMapUnorderedIterator"}
 _CONTEXT = {"BaseContext", "ForkContext", "SpawnContext", "ForkServerContext"}
 

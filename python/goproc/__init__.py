@@ -13,6 +13,7 @@ The files here have the standard library's names, because programs import them:
     forkserver.py           the fork server: its client, and its main function
     spawn.py                a child's command line, the data that it is sent, and its main function
     pool.py                 Pool, its results, and the other names of multiprocessing.pool
+    synchronize.py          locks, semaphores, conditions, events, barriers
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc
     cli.py, __main__.py     the command: python -m goproc
@@ -26,7 +27,7 @@ The private folders and the two compiled extensions:
     __pyinstaller           PyInstaller's hook
 
 The other modules (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
-shared_memory, sharedctypes, synchronize, util) are the standard library's own modules under goproc's name.
+shared_memory, sharedctypes, util) are the standard library's own modules under goproc's name.
 
 `import goproc` and starting a process by fork neither start a thread nor load the engine. The first Pool() loads the
 engine, and so does the first process that is started by spawn or forkserver.
@@ -54,7 +55,7 @@ from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F4
 
 from . import context
 from ._common.stdlib import import_module, submodule_finder
-from .errors import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
+from .errors import AbandonedLockError, CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from .install import install
 
 _submodule = submodule_finder("goproc")
@@ -81,7 +82,7 @@ __version__ = "0.1.0"
 # The public functions are the default context's methods, as in multiprocessing.
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
-__all__ += ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
+__all__ += ["AbandonedLockError", "CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

@@ -35,6 +35,7 @@ from . import spawn as spawn
 from . import synchronize as synchronize
 from . import util as util
 from .context import Process as Process
+from .errors import AbandonedLockError as AbandonedLockError
 from .errors import CancelledError as CancelledError
 from .errors import EngineError as EngineError
 from .errors import TaskTimeoutError as TaskTimeoutError
@@ -42,6 +43,7 @@ from .errors import WorkerLostError as WorkerLostError
 from .install import install as install
 
 __all__ = [
+    "AbandonedLockError",
     "Array",
     "AuthenticationError",
     "Barrier",

@@ -6,16 +6,15 @@
 
 Each class here derives from the class of the same name in multiprocessing.context. So code that accepts
 multiprocessing's contexts and processes (concurrent.futures, joblib, isinstance checks) accepts these, too. Everything
-that is not overridden here (locks, queues, managers, shared memory) is the standard library's own.
+that is not overridden here (queues, managers, shared memory) is the standard library's own.
 """
 
-import functools
 import os
 import sys
 from multiprocessing import context as _standard
 from types import ModuleType
 
-from ._common import start_methods, stdlib
+from ._common import disabled, start_methods, stdlib
 
 __all__ = ()
 
@@ -28,32 +27,80 @@ _VARIABLE = "GOPROC_START_METHOD"
 _popen_fork: "ModuleType | None" = None
 
 
-def _tracked(name):
-    """Wrap the method `name` of multiprocessing's contexts, which makes semaphores: start the resource tracker first.
-
-    multiprocessing makes a named semaphore, and then registers it with the resource tracker, which unlinks it if the
-    program is killed. If the tracker had to be started in between, a program killed in that time would leave it behind.
-    """
-    make = getattr(_standard.BaseContext, name)
-
-    @functools.wraps(make)
-    def make_tracked(self, *args, **kwds):
-        if self.get_start_method() != "fork":
-            from multiprocessing import resource_tracker
-
-            resource_tracker.ensure_running()
-        return make(self, *args, **kwds)
-
-    return make_tracked
+#: What happens with the locks of multiprocessing's queues when their holder was killed, by class.
+_OF_QUEUES = {"Lock": "take", "BoundedSemaphore": "keep"}
 
 
 class BaseContext(_standard.BaseContext):
     """The base class of goproc's contexts. Source: multiprocessing.context.BaseContext."""
 
-    Lock, RLock, Condition, Event, Barrier = map(_tracked, ("Lock", "RLock", "Condition", "Event", "Barrier"))
-    Semaphore, BoundedSemaphore = map(_tracked, ("Semaphore", "BoundedSemaphore"))
-    Queue, JoinableQueue, SimpleQueue = map(_tracked, ("Queue", "JoinableQueue", "SimpleQueue"))
-    Value, Array = map(_tracked, ("Value", "Array"))
+    def Lock(self, *, abandoned="raise"):
+        """Return a lock; see goproc.synchronize.Lock for the argument."""
+        return self._made("Lock", abandoned=abandoned)
+
+    def RLock(self, *, abandoned="raise"):
+        """Return a lock that its holder may take again; see goproc.synchronize.RLock for the argument."""
+        return self._made("RLock", abandoned=abandoned)
+
+    def Condition(self, lock=None, *, abandoned="raise"):
+        """Return a condition variable; see goproc.synchronize.Condition for the arguments."""
+        return self._made("Condition", lock, abandoned=abandoned)
+
+    def Semaphore(self, value=1):
+        """Return a semaphore; see goproc.synchronize.Semaphore for the argument."""
+        return self._made("Semaphore", value)
+
+    def BoundedSemaphore(self, value=1, *, abandoned="raise"):
+        """Return a bounded semaphore; see goproc.synchronize.BoundedSemaphore for the arguments."""
+        return self._made("BoundedSemaphore", value, abandoned=abandoned)
+
+    def Event(self):
+        """Return a flag that processes wait for; see goproc.synchronize.Event."""
+        return self._made("Event")
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Return a barrier; see goproc.synchronize.Barrier for the arguments."""
+        return self._made("Barrier", parties, action, timeout)
+
+    def Value(self, typecode_or_type, *args, lock=True):
+        """Return a shared ctypes object with a lock. Source: multiprocessing.Value."""
+        from . import heap  # noqa: F401
+
+        return super().Value(typecode_or_type, *args, lock=lock)
+
+    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+        """Return a shared ctypes array with a lock. Source: multiprocessing.Array."""
+        from . import heap  # noqa: F401
+
+        return super().Array(typecode_or_type, size_or_initializer, lock=lock)
+
+    def RawValue(self, typecode_or_type, *args):
+        """Return a shared ctypes object without a lock. Source: multiprocessing.RawValue."""
+        from . import heap  # noqa: F401
+
+        return super().RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Return a shared ctypes array without a lock. Source: multiprocessing.RawArray."""
+        from . import heap  # noqa: F401
+
+        return super().RawArray(typecode_or_type, size_or_initializer)
+
+    def _made(self, name, *args, **options):
+        """Return a new object of a class of goproc.synchronize."""
+        context = self.get_context()
+        if "locks" not in disabled:
+            from . import synchronize
+
+            if name in _OF_QUEUES and sys._getframe(2).f_globals.get("__name__") == "multiprocessing.queues":
+                # A queue takes its locks in one process and its permits in another. It does not expect to be told.
+                options["abandoned"] = _OF_QUEUES[name]
+            return getattr(synchronize, name)(*args, ctx=context, **options)
+        if context.get_start_method() != "fork":
+            # A named semaphore is made, and then registered with the tracker, which unlinks it if the program is
+            # killed. If the tracker had to be started in between, a program killed then would leave it behind.
+            stdlib.tracker().ensure_running()
+        return getattr(_standard.BaseContext, name)(context, *args)
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):
         """Return a pool of worker processes; see goproc.pool.Pool for the arguments."""

@@ -3,17 +3,35 @@
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing import context as _standard
+from multiprocessing import synchronize as _standard_locks
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 from typing_extensions import Self
 
+from . import synchronize as _synchronize
 from .pool import Pool as _Pool
 
 __all__ = ()
 
+_Abandoned: TypeAlias = Literal["raise", "take", "keep"]
+
 class BaseContext(_standard.BaseContext):
     Process: ClassVar[type[BaseProcess]]  # each context's class has one
+    def Lock(self, *, abandoned: _Abandoned = "raise") -> _synchronize.Lock: ...
+    def RLock(self, *, abandoned: _Abandoned = "raise") -> _synchronize.RLock: ...
+    def Condition(
+        self,
+        lock: _standard_locks.Lock | _standard_locks.RLock | None = None,
+        *,
+        abandoned: _Abandoned = "raise",
+    ) -> _synchronize.Condition: ...
+    def Semaphore(self, value: int = 1) -> _synchronize.Semaphore: ...
+    def BoundedSemaphore(self, value: int = 1, *, abandoned: _Abandoned = "raise") -> _synchronize.BoundedSemaphore: ...
+    def Event(self) -> _synchronize.Event: ...
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> _synchronize.Barrier: ...
     def Pool(
         self,
         processes: int | None = None,

@@ -7,6 +7,7 @@
         │   └── TaskTimeoutError         the task ran longer than its limit
         ├── EngineError                  the engine cannot go on, or is closed
         ├── WorkerLostError              a pool's worker ended while it ran the task
+        ├── AbandonedLockError           the process that held the lock was killed
         └── CancelledError               the task was withdrawn, or its pool was terminated
 
 For all other errors goproc raises the standard library's exceptions: OSError when the kernel refuses a system call;
@@ -16,7 +17,7 @@ ValueError, TypeError and AssertionError for wrong use, with multiprocessing's o
 import signal as _signal
 from multiprocessing.context import ProcessError, TimeoutError
 
-__all__ = ["CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError"]
+__all__ = ["AbandonedLockError", "CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError"]
 
 
 class EngineError(ProcessError):
@@ -74,6 +75,23 @@ class WorkerLostError(ProcessError):
                 f"The reason it gave: {reason}" if reason else "What it printed may say why"
             )
         return f"the worker (pid {pid}) that ran {task_named(function, index, count, argument)} {how}"
+
+
+class AbandonedLockError(ProcessError):
+    """The process that held the lock was killed, so what the lock guards may be half-written.
+
+    pid: the process's id. name: its name, as Process.name; None if it is not known. It is raised once, for the process
+    that would have got the lock next. The lock is free then.
+    """
+
+    def __init__(self, pid: int, name: "str | None" = None) -> None:
+        super().__init__(pid, name)
+        self.pid: int = pid
+        self.name: str | None = name
+
+    def __str__(self) -> str:
+        who = f"process {self.pid}" if self.name is None else f"{self.name} (pid {self.pid})"
+        return f"{who} was killed while it held the lock: what the lock guards may be half-written"
 
 
 class TaskTimeoutError(TimeoutError):

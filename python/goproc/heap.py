@@ -1,17 +1,48 @@
-"""multiprocessing.heap itself, under goproc's name: the allocator behind shared ctypes.
+"""multiprocessing.heap, the allocator behind shared ctypes, on memory without a name.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+It is the standard library's module, because it holds state that belongs to the process; only its class Arena is
+replaced. multiprocessing makes a file in /dev/shm, and then removes it: if the program is killed in between, the file
+stays. Here the kernel makes memory that never had a name. If it refuses (memfd_create), the file is made.
 """
 
-import multiprocessing.heap
+import mmap
+import multiprocessing.heap as _standard
+import os
 import sys
+from multiprocessing import reduction, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
     from multiprocessing.heap import *  # noqa: F403
-    from multiprocessing.heap import Arena as Arena
     from multiprocessing.heap import Heap as Heap
     from multiprocessing.heap import rebuild_arena as rebuild_arena
     from multiprocessing.heap import reduce_arena as reduce_arena
 
-sys.modules[__name__] = multiprocessing.heap
+
+class Arena(_standard.Arena):
+    """A block of shared memory. Source: multiprocessing.heap.Arena.
+
+    size: its bytes. fd: the descriptor of an arena that another process has made; -1 for a new one.
+    """
+
+    def __init__(self, size: int, fd: int = -1) -> None:
+        if fd == -1:
+            try:
+                fd = os.memfd_create("goproc-heap")
+            except OSError:
+                pass
+            else:
+                util.Finalize(self, os.close, (fd,))
+                os.ftruncate(fd, size)
+        if fd == -1:
+            super().__init__(size)
+            return
+        self.size = size
+        self.fd = fd
+        self.buffer: mmap.mmap = mmap.mmap(fd, size)
+
+
+Arena.__module__ = _standard.__name__
+reduction.register(Arena, _standard.reduce_arena)
+_standard.Arena = Arena  # type: ignore[misc]
+sys.modules[__name__] = _standard

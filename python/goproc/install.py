@@ -5,8 +5,8 @@ The package `multiprocessing` is changed in place, in four ways, so that the ord
     its public names           become goproc's, for `multiprocessing.Pool` and `from multiprocessing import Pool`
     its default context        shares its state with goproc's, for bound methods of it that were imported before
     its concrete contexts      become goproc's, for every get_context("spawn")
-    its modules pool, popen_*  become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
-    and forkserver             classes, which import popen_* when they start a process
+    its modules pool, popen_*, become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
+    forkserver, synchronize    classes, which import popen_* when they start a process
 
 Classes that were imported before keep their identity, so that their instances can still be pickled.
 docs/design/install.md says why.
@@ -18,7 +18,7 @@ from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, witho
 from _frozen_importlib_external import PathFinder
 
 from . import context
-from ._common import stdlib
+from ._common import disabled, stdlib
 from ._common.stdlib import import_module, submodule_finder
 
 __all__ = ["install"]
@@ -27,6 +27,8 @@ _REPLACED_MODULES = {
     "multiprocessing." + name: "goproc." + name
     for name in ("forkserver", "pool", "popen_fork", "popen_forkserver", "popen_spawn_posix")
 }
+if "locks" not in disabled:
+    _REPLACED_MODULES["multiprocessing.synchronize"] = "goproc.synchronize"
 
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 

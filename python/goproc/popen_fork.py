@@ -147,7 +147,7 @@ class Popen:
             code = _native.join(self._id, timeout)
             if code is not NotImplemented:
                 if code is not None:
-                    self.returncode = code
+                    self.returncode = self._leave_locks(code)
                 return code
             # The engine has adopted the process, or another thread has joined it and released the seat.
             if self.returncode is not None:
@@ -227,11 +227,17 @@ class Popen:
         if self._id < 0:
             code = _native.exit_code(self._id)
             if code is not NotImplemented:
-                return code
+                return self._leave_locks(code)
         try:
-            return calls.exit_code(self._id)
+            return self._leave_locks(calls.exit_code(self._id))
         except EngineError:
-            return self._ended_without_engine()
+            return self._leave_locks(self._ended_without_engine())
+
+    def _leave_locks(self, code):
+        """Return code. If the process has ended by itself, the locks that it holds stay held, as in multiprocessing."""
+        if code is not None and code >= 0:
+            _native.leave_locks(self.pid)
+        return code
 
     def _ended_without_engine(self):
         """Reap the process here, and return its exit code or None: a poisoned engine reaps no processes."""
@@ -325,6 +331,7 @@ def leave(code: int) -> "NoReturn":
     if _RUNS_EXIT_FUNCTIONS:
         stdlib.run_exit_functions()
     engine.close()  # the child's own engine, if it has loaded one
+    _native.leave_locks()
     try:
         os._exit(code)
     except OverflowError:

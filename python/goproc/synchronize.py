@@ -1,15 +1,331 @@
-"""multiprocessing.synchronize itself, under goproc's name: locks, semaphores, conditions, events, barriers.
+"""Locks, semaphores, conditions, events and barriers that survive a kill. Mirrors multiprocessing/synchronize.py.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+They are in shared memory without names: there is no semaphore file, and no resource tracker for them. The classes
+derive from the standard library's of the same names. _native has the mechanism (capi/native/sync), and
+docs/design/locks.md the reasons. Called by context.py.
+
+    Lock, RLock, BoundedSemaphore    when a process is killed while it holds one, the next to get it is told once, by
+                                     AbandonedLockError, and the lock is free then
+    Semaphore                        its permits belong to nobody, so a killed process takes none with it
+    Condition, Event                 nobody waits for a waiter that is dead
+    Barrier                          a process that is killed while it waits breaks it
 """
 
-import multiprocessing.synchronize
-import sys
+import threading
+import time
+from multiprocessing import context as _context
+from multiprocessing import reduction as _reduction
+from multiprocessing import synchronize as _standard
+from multiprocessing.synchronize import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE
+
+from . import _native
+from ._common import start_methods
+from .errors import AbandonedLockError
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
-    from multiprocessing.synchronize import *  # noqa: F403
-    from multiprocessing.synchronize import Barrier as Barrier
-    from multiprocessing.synchronize import SemLock as SemLock
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-sys.modules[__name__] = multiprocessing.synchronize
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+_native.set_abandoned_error(AbandonedLockError)
+
+#: Seconds after which those who wait at a barrier look whether the others still run.
+_LOOK = 0.4
+
+
+def _attach(descriptor):
+    return _native.attach_block(descriptor.detach())
+
+
+def _reduce_block(block):
+    _context.assert_spawning(block)
+    return _attach, (_reduction.DupFd(block.fileno()),)
+
+
+_reduction.register(_native.Block, _reduce_block)
+
+
+def _is_anonymous(ctx):
+    """Whether what is made in the context is for forked children only: then it takes no descriptor."""
+    if ctx is None:
+        ctx = start_methods.default.get_context()
+    return ctx.get_start_method() == "fork"
+
+
+_ABANDONED = {"raise": _native.RAISE, "take": _native.TAKE, "keep": _native.KEEP}
+
+
+def _mode(abandoned):
+    try:
+        return _ABANDONED[abandoned]
+    except (KeyError, TypeError):
+        raise ValueError(f"abandoned={abandoned!r}: it must be 'raise', 'take' or 'keep'") from None
+
+
+class SemLock(_native.SemLock, _standard.SemLock):
+    """The base class of locks and semaphores. Source: multiprocessing.synchronize.SemLock."""
+
+    # Most methods are those of the base class in C. The standard library's own methods, and programs, look for them in
+    # the attribute `_semlock`, which is this object itself.
+
+    def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: "Any", abandoned: str = "raise") -> None:
+        self._make(kind, value, maxvalue, _is_anonymous(ctx), _mode(abandoned))
+
+    def __getstate__(self) -> object:
+        _context.assert_spawning(self)
+        return self._place()
+
+    def __setstate__(self, state: "Any") -> None:
+        self._settle(*state)
+
+    def _make_methods(self) -> None:
+        """Do nothing: the methods are those of the class."""
+
+
+class Semaphore(SemLock, _standard.Semaphore):
+    """A semaphore. Source: multiprocessing.Semaphore.
+
+    value: the number of permits at first. They belong to nobody: any process may release what another has acquired.
+    """
+
+    def __init__(self, value: int = 1, *, ctx: "Any") -> None:
+        SemLock.__init__(self, SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
+
+
+class BoundedSemaphore(Semaphore, _standard.BoundedSemaphore):
+    """A semaphore that cannot be released more often than it was acquired. Source: multiprocessing.BoundedSemaphore.
+
+    value: the number of permits. abandoned: what happens with a permit of a process that was killed. "raise": the next
+    one that would wait for it is told by AbandonedLockError, once, and the permit is free then. "take": it gets the
+    permit. "keep": the permit stays taken, as with multiprocessing. If a process has released what another has
+    acquired, the permits count as signals, and belong to nobody.
+    """
+
+    def __init__(self, value: int = 1, *, ctx: "Any", abandoned: str = "raise") -> None:
+        SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx, abandoned=abandoned)
+
+
+class Lock(SemLock, _standard.Lock):
+    """A lock. Any process or thread may release it. Source: multiprocessing.Lock.
+
+    abandoned: what happens when the holder was killed. "raise": the next one to get it is told by AbandonedLockError,
+    once, and the lock is free then. "take": it gets the lock. "keep": the lock stays locked, as with multiprocessing.
+    """
+
+    def __init__(self, *, ctx: "Any", abandoned: str = "raise") -> None:
+        SemLock.__init__(self, SEMAPHORE, 1, 1, ctx=ctx, abandoned=abandoned)
+
+
+class RLock(SemLock, _standard.RLock):
+    """A lock that its holder, a thread, may take again. Source: multiprocessing.RLock.
+
+    abandoned: as for Lock.
+    """
+
+    def __init__(self, *, ctx: "Any", abandoned: str = "raise") -> None:
+        SemLock.__init__(self, RECURSIVE_MUTEX, 1, 1, ctx=ctx, abandoned=abandoned)
+
+
+class _Count:
+    """Stands for one of the semaphores by which multiprocessing's Condition counts; programs look at their values."""
+
+    def __init__(self, get_value):
+        self.get_value = self._get_value = get_value
+
+    @property
+    def _semlock(self):
+        return self
+
+
+class Condition(_standard.Condition):
+    """A condition variable. Source: multiprocessing.Condition.
+
+    lock: a Lock or RLock; None for a new RLock. abandoned: for this new lock, as for Lock. A process that is killed
+    while it waits is passed over by notify(), which never waits for those whom it wakes. When wait() takes the lock
+    again, and its holder was killed, it raises AbandonedLockError, but has the lock then: it is called with the lock
+    held, and whoever calls it releases it. At most 1023 processes and threads can wait at the same time.
+    """
+
+    def __init__(self, lock: "Any" = None, *, ctx: "Any", abandoned: str = "raise") -> None:
+        _mode(abandoned)
+        self._lock = lock or RLock(ctx=ctx, abandoned=abandoned)
+        self._waiters = _native.Waiters()
+        self._waiters._make(_is_anonymous(ctx))
+        self._make_methods()
+
+    def __getstate__(self) -> "Any":
+        _context.assert_spawning(self)
+        return self._lock, self._waiters._place()
+
+    def __setstate__(self, state: "Any") -> None:
+        self._lock, place = state
+        self._waiters = _native.Waiters()
+        self._waiters._settle(place)
+        self._make_methods()
+
+    @property
+    def _sleeping_count(self):
+        return _Count(self._waiters.count)
+
+    @property
+    def _woken_count(self):
+        return _Count(int)
+
+    _wait_semaphore = _woken_count
+
+    def wait(self, timeout: "float | None" = None) -> bool:
+        """Release the lock, wait until notified (True) or for timeout seconds (False), and take the lock again."""
+        lock = self._lock
+        assert lock._semlock._is_mine(), "must acquire() condition before using wait()"
+        entry = self._waiters.enter()
+        count = lock._semlock._count()
+        released = 0
+        try:
+            while released < count:
+                lock.release()
+                released += 1
+            return self._waiters.sleep(entry, timeout)
+        finally:
+            self._waiters.leave(entry)
+            _take_again(lock, released)
+
+    def notify(self, n: int = 1) -> None:
+        """Wake at most n of those that wait, those that have waited longest first."""
+        assert self._lock._semlock._is_mine(), "lock is not owned"
+        self._waiters.notify(n)
+
+
+def _take_again(lock, count):
+    """Take the lock count times. If its holder was killed, take it nevertheless, and then raise AbandonedLockError."""
+    told = None
+    while count:
+        try:
+            lock.acquire()
+        except AbandonedLockError as error:
+            told = error
+        else:
+            count -= 1
+    if told is not None:
+        raise told
+
+
+class Event(_native.Flag, _standard.Event):
+    """A flag that processes wait for. Source: multiprocessing.Event.
+
+    set() waits for nobody. wait() returns True if the flag was set meanwhile, even if it has been cleared since.
+    """
+
+    def __init__(self, *, ctx: "Any") -> None:
+        self._make(_is_anonymous(ctx))
+
+    def __getstate__(self) -> "Any":
+        _context.assert_spawning(self)
+        return self._place()
+
+    def __setstate__(self, state: "Any") -> None:
+        self._settle(state)
+
+
+class Barrier(_standard.Barrier):
+    """A barrier for a number of parties. Source: multiprocessing.Barrier.
+
+    When a process is killed while it waits at the barrier, or passes it, the barrier is broken, and the others get
+    BrokenBarrierError.
+    """
+
+    def __init__(
+        self, parties: int, action: "Callable[[], object] | None" = None, timeout: "float | None" = None, *, ctx: "Any"
+    ) -> None:
+        anonymous = _is_anonymous(ctx)
+        memory = _native.SharedBytes()
+        memory._make(8, anonymous)
+        inside = _native.Waiters()
+        inside._make(anonymous)
+        self._set_up(parties, action, timeout, Condition(ctx=ctx, abandoned="take"), memory, inside)
+
+    def _set_up(self, parties, action, timeout, condition, memory, inside):
+        self._parties, self._action, self._timeout = parties, action, timeout
+        self._cond = condition
+        self._wrapper = memory
+        self._array = memoryview(memory).cast("i")
+        self._inside = inside
+
+    def __getstate__(self) -> "Any":
+        _context.assert_spawning(self)
+        places = self._wrapper._place(), self._inside._place()
+        return self._parties, self._action, self._timeout, self._cond, *places
+
+    def __setstate__(self, state: "Any") -> None:
+        parties, action, timeout, condition, memory_place, inside_place = state
+        memory = _native.SharedBytes()
+        memory._settle(*memory_place)
+        inside = _native.Waiters()
+        inside._settle(inside_place)
+        self._set_up(parties, action, timeout, condition, memory, inside)
+
+    @property
+    def _count(self):
+        """How many parties are inside. Each has an entry, so that those of killed processes can be told."""
+        return self._inside.count()
+
+    def wait(self, timeout: "float | None" = None) -> int:
+        """Wait until all parties have come; return a number from 0 to parties - 1, another one for each.
+
+        timeout: seconds to wait at most; None for the barrier's own. Raises threading.BrokenBarrierError if the barrier
+        is broken, by a timeout, by abort(), or because a party was killed.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        with self._cond:
+            self._enter()
+            index = self._count
+            entry = self._inside.enter()
+            try:
+                if index + 1 == self._parties:
+                    self._release()
+                else:
+                    self._wait(timeout)
+                return index
+            finally:
+                self._inside.leave(entry)
+                self._exit()
+
+    def _look(self):
+        """Break the barrier if a party inside was killed."""
+        if self._inside.reap():
+            if self._state == 0:
+                self._break()
+            self._exit()
+
+    def _enter(self):
+        self._look()
+        while self._state in (-1, 1):  # it drains: the parties before have not left yet
+            self._cond.wait(_LOOK)
+            self._look()
+        if self._state < 0:
+            raise threading.BrokenBarrierError
+        assert self._state == 0
+
+    def _wait(self, timeout):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._state == 0:
+            left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
+            if left <= 0:
+                self._break()
+                break
+            if not self._cond.wait(left):
+                self._look()
+        if self._state < 0:
+            raise threading.BrokenBarrierError
+
+    def reset(self) -> None:
+        """Empty the barrier: those that wait get BrokenBarrierError, and then it can be used again."""
+        with self._cond:
+            self._look()
+        super().reset()
+
+
+def __getattr__(name: str) -> "Any":
+    return getattr(_standard, name)

@@ -49,7 +49,7 @@ def written(tmp_path, text):
 
 #: The modules that are multiprocessing's own.
 UNCHANGED = "connection dummy dummy.connection heap managers process queues reduction resource_sharer".split()
-UNCHANGED += "resource_tracker shared_memory sharedctypes synchronize util".split()
+UNCHANGED += "resource_tracker shared_memory sharedctypes util".split()
 
 
 def names_in_stub(module, version):

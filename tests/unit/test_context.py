@@ -25,7 +25,7 @@ def test_exported_names():
 @pytest.mark.parametrize(
     "name",
     "connection dummy dummy.connection heap managers process queues reduction resource_sharer resource_tracker "
-    "shared_memory sharedctypes synchronize util".split(),
+    "shared_memory sharedctypes util".split(),
 )
 def test_modules_that_are_the_standard_librarys(name):
     assert importlib.import_module(f"goproc.{name}") is importlib.import_module(f"multiprocessing.{name}")

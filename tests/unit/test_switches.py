@@ -49,6 +49,14 @@ PROGRAMS = {
         "80",
         "8",
     ),
+    "locks": (
+        """
+    context = goproc.get_context("spawn")
+    print(context.Lock()._semlock.name is None)
+""",
+        "True",
+        "False",
+    ),
     "placed-bytes": (
         """
     with goproc.Pool(1) as pool:

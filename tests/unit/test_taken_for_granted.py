@@ -115,7 +115,7 @@ if __name__ == "__main__":
     """ + USES[use]
     names = " ".join(
         "connection context heap managers pool process queues reduction resource_sharer resource_tracker "
-        "shared_memory sharedctypes spawn synchronize util".split()
+        "shared_memory sharedctypes spawn util".split()
     )
     code += f"""
     print(*[name for name in "{names}".split() if hasattr({{0}}, name)])

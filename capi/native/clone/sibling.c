@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "../native.h"
+#include "../sync/sync.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -123,6 +124,8 @@ pid_t goproc_fork_sibling(int *pid_word) {
     int error = errno;
     if (pid == 0 && robust)
         syscall(SYS_set_robust_list, robust, size);
+    if (pid == 0)
+        goproc_sync_forked();
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     errno = error;
     return pid;

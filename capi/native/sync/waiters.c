@@ -1,0 +1,303 @@
+/* waiters.c - a list of those who wait at a Condition, or are inside a Barrier: the type behind both.
+ *
+ * Each has an entry, with a word of its own to sleep on. So who is to be woken is chosen by the one who notifies, and
+ * nobody else can take that; the dead are passed over; and nobody waits until the others have woken up. Programs call
+ * enter() and notify() with the condition's lock held, but sleep() and leave() without.
+ *
+ * Limit: at most MOST_ENTRIES wait at the same time.
+ */
+#include "sync.h"
+
+#include <string.h>
+
+enum { MOST_ENTRIES = 1023, SOON_MS = 1000 };
+
+enum { FREE, CLAIMED, WAITING, NOTIFIED };
+
+typedef struct {
+    _Atomic uint32_t state; /* the futex */
+    _Atomic uint32_t since_ms;
+    _Atomic uint64_t ticket; /* the order in which they came */
+    goproc_who who;
+} entry;
+
+typedef struct {
+    goproc_cell cell;
+    _Atomic uint32_t used; /* entries behind these were never used */
+    uint32_t reserved;
+    _Atomic uint64_t tickets;
+    uint8_t padding[8];
+    entry entries[MOST_ENTRIES];
+} waiters_cell;
+
+typedef struct {
+    PyObject_HEAD;
+    goproc_home home;
+    waiters_cell *cell;
+    goproc_sync_spinner spinner;
+} waiters;
+
+static int check(waiters *self) {
+    if (self->cell)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "the waiters have not been initialised");
+    return -1;
+}
+
+static uint32_t used(waiters_cell *cell) {
+    uint32_t count = atomic_load(&cell->used);
+    return count < MOST_ENTRIES ? count : MOST_ENTRIES;
+}
+
+/* Frees the entries of processes that have ended. Returns how many of them waited. */
+static int reap(waiters_cell *cell) {
+    int freed = 0;
+    for (uint32_t i = 0; i < used(cell); i++) {
+        entry *at = &cell->entries[i];
+        uint32_t state = atomic_load(&at->state);
+        if (state != FREE && goproc_fate_of(&at->who) != GOPROC_RUNS &&
+            atomic_compare_exchange_strong(&at->state, &state, FREE))
+            freed += state != CLAIMED;
+    }
+    return freed;
+}
+
+static entry *claim(waiters_cell *cell) {
+    for (int tries = 0; tries < 2; tries++) {
+        for (uint32_t i = 0; i < MOST_ENTRIES; i++) {
+            uint32_t state = FREE;
+            if (i >= used(cell))
+                atomic_store(&cell->used, i + 1);
+            if (atomic_compare_exchange_strong(&cell->entries[i].state, &state, CLAIMED))
+                return &cell->entries[i];
+        }
+        reap(cell);
+    }
+    return NULL;
+}
+
+PyDoc_STRVAR(enter_doc, "enter()\n--\n\n"
+                        "Add the calling thread to the list; return its entry's number.\n\n"
+                        "Raises OSError(ENOSPC) if too many wait.");
+
+static PyObject *waiters_enter(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    waiters *self = (waiters *)object;
+    if (check(self) < 0)
+        return NULL;
+    goproc_myself();
+    entry *mine = claim(self->cell);
+    if (!mine) {
+        PyObject *error = Py_BuildValue("(is)", ENOSPC, "1023 processes or threads wait at the condition already");
+        if (error)
+            PyErr_SetObject(PyExc_OSError, error);
+        Py_XDECREF(error);
+        return NULL;
+    }
+    goproc_sign(&mine->who);
+    atomic_store(&mine->since_ms, (uint32_t)(goproc_now_ns() / 1000000));
+    atomic_store(&mine->ticket, atomic_fetch_add(&self->cell->tickets, 1));
+    atomic_store(&mine->state, WAITING);
+    return PyLong_FromLong(mine - self->cell->entries);
+}
+
+static entry *entry_of(waiters *self, PyObject *number) {
+    long index = PyLong_AsLong(number);
+    if (index == -1 && PyErr_Occurred())
+        return NULL;
+    if (check(self) < 0)
+        return NULL;
+    if (index < 0 || index >= MOST_ENTRIES) {
+        PyErr_Format(PyExc_ValueError, "there is no entry %ld", index);
+        return NULL;
+    }
+    return &self->cell->entries[index];
+}
+
+PyDoc_STRVAR(leave_doc, "leave(entry)\n--\n\nRemove the entry from the list.");
+
+static PyObject *waiters_leave(PyObject *object, PyObject *number) {
+    entry *mine = entry_of((waiters *)object, number);
+    if (!mine)
+        return NULL;
+    atomic_store(&mine->state, FREE);
+    Py_RETURN_NONE;
+}
+
+/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. */
+static int sleep_on(entry *mine, goproc_sync_spinner *spinner, uint64_t deadline) {
+    int how = 0;
+    goproc_sync_spin(spinner, &mine->state, WAITING);
+    for (;;) {
+        if (atomic_load(&mine->state) != WAITING) {
+            how = 1;
+            break;
+        }
+        int error = goproc_nap(&mine->state, WAITING, deadline, GOPROC_NEXT_LOOK_NS);
+        if (error && atomic_load(&mine->state) == WAITING) {
+            how = error == EINTR ? -1 : 0;
+            break;
+        }
+    }
+    return how;
+}
+
+PyDoc_STRVAR(sleep_doc, "sleep(entry, timeout=None)\n--\n\n"
+                        "Wait until the entry is notified (True), or timeout seconds have passed (False).\n\n"
+                        "Signal handlers run meanwhile. The entry stays in the list.");
+
+static PyObject *waiters_sleep(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    waiters *self = (waiters *)object;
+    uint64_t deadline;
+    if (count < 1 || count > 2) {
+        PyErr_SetString(PyExc_TypeError, "sleep() takes 1 or 2 arguments");
+        return NULL;
+    }
+    entry *mine = entry_of(self, args[0]);
+    if (!mine || goproc_read_deadline(count > 1 ? args[1] : Py_None, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        int how;
+        Py_BEGIN_ALLOW_THREADS;
+        how = sleep_on(mine, &self->spinner, deadline);
+        Py_END_ALLOW_THREADS;
+        if (how >= 0)
+            return PyBool_FromLong(how);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+}
+
+/* Returns the entry that has waited longest, of those whose process runs; NULL if there is none. */
+static entry *first(waiters_cell *cell) {
+    for (;;) {
+        entry *found = NULL;
+        for (uint32_t i = 0; i < used(cell); i++) {
+            entry *at = &cell->entries[i];
+            if (atomic_load(&at->state) == WAITING &&
+                (!found || atomic_load(&at->ticket) < atomic_load(&found->ticket)))
+                found = at;
+        }
+        if (!found)
+            return NULL;
+        /* Whether the pid has come again takes longer to find out, and cannot be so soon. */
+        uint32_t waited_ms = (uint32_t)(goproc_now_ns() / 1000000) - atomic_load(&found->since_ms);
+        if ((waited_ms < SOON_MS ? goproc_fate(atomic_load(&found->who.pid), 0, atomic_load(&found->who.space))
+                                 : goproc_fate_of(&found->who)) == GOPROC_RUNS)
+            return found;
+        uint32_t state = WAITING;
+        atomic_compare_exchange_strong(&found->state, &state, FREE);
+    }
+}
+
+PyDoc_STRVAR(notify_doc, "notify(n)\n--\n\n"
+                         "Notify those that have waited longest, at most n; return how many. Processes that have\n"
+                         "ended are passed over, and removed.");
+
+static PyObject *waiters_notify(PyObject *object, PyObject *number) {
+    waiters *self = (waiters *)object;
+    Py_ssize_t most = PyNumber_AsSsize_t(number, NULL);
+    if ((most == -1 && PyErr_Occurred()) || check(self) < 0)
+        return NULL;
+    goproc_myself();
+    long notified = 0;
+    entry *next;
+    while (notified < most && (next = first(self->cell))) {
+        uint32_t state = WAITING;
+        if (atomic_compare_exchange_strong(&next->state, &state, NOTIFIED)) {
+            goproc_futex_wake_some(&next->state, 1);
+            notified++;
+        }
+    }
+    return PyLong_FromLong(notified);
+}
+
+PyDoc_STRVAR(count_doc, "count()\n--\n\nHow many are in the list, and have not been notified.");
+
+static PyObject *waiters_count(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    waiters *self = (waiters *)object;
+    if (check(self) < 0)
+        return NULL;
+    long count = 0;
+    for (uint32_t i = 0; i < used(self->cell); i++)
+        count += atomic_load(&self->cell->entries[i].state) == WAITING;
+    return PyLong_FromLong(count);
+}
+
+PyDoc_STRVAR(reap_doc, "reap()\n--\n\n"
+                       "Remove the entries of processes that have ended; return how many.");
+
+static PyObject *waiters_reap(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    waiters *self = (waiters *)object;
+    if (check(self) < 0)
+        return NULL;
+    goproc_myself();
+    return PyLong_FromLong(reap(self->cell));
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static PyObject *settle(waiters *self, goproc_home home, waiters_cell *cell) {
+    if (self->cell)
+        goproc_cell_drop(&self->home, self->cell);
+    self->home = home;
+    self->cell = cell;
+    goproc_sync_spinner_init(&self->spinner);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(make_doc, "_make(anonymous)\n--\n\nMake the list. anonymous: only forked children can use it.");
+
+static PyObject *waiters_make(PyObject *object, PyObject *anonymous) {
+    goproc_home home;
+    waiters_cell *cell = goproc_cell_new(GOPROC_CELL_WAITERS, sizeof *cell, PyObject_IsTrue(anonymous) == 1, &home);
+    return cell ? settle((waiters *)object, home, cell) : NULL;
+}
+
+PyDoc_STRVAR(place_doc, "_place()\n--\n\nWhat another process needs for _settle(), to be pickled.");
+
+static PyObject *waiters_place(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    waiters *self = (waiters *)object;
+    return check(self) < 0 ? NULL : goproc_cell_place(&self->home, self->cell);
+}
+
+PyDoc_STRVAR(settle_doc, "_settle(place)\n--\n\nUse the list that another process has made.");
+
+static PyObject *waiters_settle(PyObject *object, PyObject *place) {
+    goproc_home home;
+    waiters_cell *cell = goproc_cell_at(place, GOPROC_CELL_WAITERS, sizeof *cell, &home);
+    return cell ? settle((waiters *)object, home, cell) : NULL;
+}
+
+static void waiters_dealloc(PyObject *object) {
+    waiters *self = (waiters *)object;
+    if (self->cell)
+        goproc_cell_drop(&self->home, self->cell);
+    Py_TYPE(self)->tp_free(object);
+}
+
+static PyMethodDef waiters_methods[] = {
+    {"enter", waiters_enter, METH_NOARGS, enter_doc},
+    {"leave", waiters_leave, METH_O, leave_doc},
+    {"sleep", (PyCFunction)(void (*)(void))waiters_sleep, METH_FASTCALL, sleep_doc},
+    {"notify", waiters_notify, METH_O, notify_doc},
+    {"count", waiters_count, METH_NOARGS, count_doc},
+    {"reap", waiters_reap, METH_NOARGS, reap_doc},
+    {"_make", waiters_make, METH_O, make_doc},
+    {"_place", waiters_place, METH_NOARGS, place_doc},
+    {"_settle", waiters_settle, METH_O, settle_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject waiters_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Waiters",
+    .tp_doc = PyDoc_STR("A list, in shared memory, of those who wait."),
+    .tp_basicsize = sizeof(waiters),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = waiters_dealloc,
+    .tp_methods = waiters_methods,
+};
+
+int goproc_init_waiters(PyObject *module) {
+    return PyModule_AddType(module, &waiters_type);
+}
