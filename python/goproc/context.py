@@ -28,7 +28,7 @@ _popen_fork: "ModuleType | None" = None
 
 
 #: What happens with the locks of multiprocessing's queues when their holder was killed, by class.
-_OF_QUEUES = {"Lock": "take", "BoundedSemaphore": "keep"}
+_OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
 
 
 class BaseContext(_standard.BaseContext):
