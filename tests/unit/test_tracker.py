@@ -154,17 +154,18 @@ def test_a_tracker_that_was_started_anew_is_kept(run_script, method):
     """Its pipe has the number that the former one's had. What is registered with it is unregistered with it, too."""
     program = (
         "import goproc\n"
-        "from multiprocessing import resource_tracker\n"
+        "from multiprocessing import resource_tracker, shared_memory\n"
         f"context = goproc.get_context({method!r})\n"
         "if __name__ == '__main__':\n"
         "    for _ in range(3):\n"
-        "        lock = context.Lock()\n"
+        "        memory = shared_memory.SharedMemory(create=True, size=64)\n"
         "        pid = resource_tracker._resource_tracker._pid\n"
         "        process = context.Process(target=abs, args=(1,))\n"
         "        process.start()\n"
         "        process.join()\n"
         "        assert resource_tracker._resource_tracker._pid == pid\n"
-        "        del lock\n"
+        "        memory.close()\n"
+        "        memory.unlink()\n"
         "        resource_tracker._resource_tracker._stop()\n"
     )
     done = run_script("-c", program)
