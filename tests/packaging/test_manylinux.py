@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: The versions of glibc's symbols that the wheels ask for, all of glibc 2.17 or older.
 SYMBOL_VERSIONS = {
-    "x86_64": {"2.2.5", "2.3", "2.3.2", "2.4", "2.6", "2.7", "2.9", "2.10", "2.14", "2.17"},
+    "x86_64": {"2.2.5", "2.3", "2.3.2", "2.3.4", "2.4", "2.6", "2.7", "2.9", "2.10", "2.14", "2.17"},
     "aarch64": {"2.17"},
 }
 
