@@ -5,9 +5,9 @@
 Some processes use a Lock, an RLock, a BoundedSemaphore, a Condition, an Event and a Barrier in a loop. One after the
 other is killed by SIGKILL, and replaced. The account:
 
-    exclusion   nobody is inside a lock while another process is, unless that one is dead and its death was told of
-    told        each process that was killed inside a lock is told of once
-    waits       nobody waits for the dead for long: the longest wait of each kind is printed
+    exclusion   Two processes are never inside one lock. Only a dead one may be, once its death was told of.
+    told        Each process that was killed inside a lock is told of.
+    waits       Nobody waits for the dead for long. The longest wait of each kind is printed.
 
 The exit status is 0 only if the account is right, and no wait was longer than LIMIT.
 """

@@ -472,6 +472,21 @@ def test_a_signal_handler_runs_while_a_lock_is_waited_for():
         signal.signal(signal.SIGALRM, previous)
 
 
+def test_a_killed_holder_is_told_of_though_signals_come_all_the_time():
+    context = goproc.get_context("fork")
+    lock = context.Lock()
+    process = killed_holder(context, lock)
+    process.join()
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        with pytest.raises(AbandonedLockError):
+            lock.acquire(timeout=10)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 @pytest.mark.parametrize("wait", ["lock", "event", "condition"])
 def test_an_exception_of_a_signal_handler_ends_the_wait(wait):
     context = goproc.get_context("fork")

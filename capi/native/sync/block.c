@@ -38,7 +38,6 @@ struct goproc_block {
     size_t size;
     int fd; /* -1: the memory is anonymous */
     uint32_t mark;
-    unsigned generation; /* when it was made; a forked child makes no cells in it */
     uint64_t device, inode;
     goproc_block *next;
 };
@@ -81,7 +80,6 @@ static goproc_block *block_new(uint8_t *memory, size_t size, int fd) {
     self->size = size;
     self->fd = fd;
     self->mark = fd >= 0 ? goproc_mark(fd) : 0;
-    self->generation = goproc_generation;
     self->device = self->inode = 0;
     struct stat status;
     if (fd >= 0 && fstat(fd, &status) == 0) {

@@ -67,9 +67,9 @@ int goproc_lock_take(const goproc_lock *lock);
 int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost);
 
 /* Waits until the lock or a permit has been taken (TAKEN), the deadline has come (BUSY), or a signal has (INTERRUPTED);
- * otherwise as goproc_lock_look(). *look_ns is the time until the first look, and becomes that until the next. To be
- * called without the GIL. */
-int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, int64_t *look_ns,
+ * otherwise as goproc_lock_look(). *look_at is when to look next, also after a signal: a timer's signals may come more
+ * often than looks. To be called without the GIL. */
+int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, uint64_t *look_at,
                      goproc_lost *lost);
 
 /* Gives the lock or a permit back. Returns 0 if it was not taken. */

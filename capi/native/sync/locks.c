@@ -97,40 +97,44 @@ int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost) {
     return GOPROC_ABANDONED;
 }
 
-int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, int64_t *look_ns,
-                     goproc_lost *lost) {
+/* The same while this process counts among those that wait. */
+static int wait_counted(const goproc_lock *lock, uint64_t deadline, uint64_t *look_at, goproc_lost *lost) {
     goproc_lock_cell *cell = lock->cell;
-    uint32_t seen;
-    int how = GOPROC_BUSY;
-    while (must_wait(lock, &seen) && goproc_sync_spin(spinner, &cell->word, seen))
-        if (goproc_lock_take(lock)) {
-            how = GOPROC_TAKEN;
-            break;
-        }
-    if (how == GOPROC_BUSY) {
-        atomic_fetch_add(&cell->waiting, 1);
-        for (;;) {
-            if (goproc_lock_take(lock)) {
-                how = GOPROC_TAKEN;
-                break;
-            }
-            if (!must_wait(lock, &seen))
-                continue;
-            uint64_t before = goproc_now_ns();
-            int error = goproc_nap(&cell->word, seen, deadline, *look_ns);
-            if (error) {
-                how = error == EINTR ? GOPROC_INTERRUPTED : GOPROC_BUSY;
-                break;
-            }
-            if ((int64_t)(goproc_now_ns() - before) < *look_ns)
-                continue;
-            *look_ns = GOPROC_NEXT_LOOK_NS;
-            how = goproc_lock_look(lock, lost);
+    for (;;) {
+        uint32_t seen;
+        if (goproc_lock_take(lock))
+            return GOPROC_TAKEN;
+        uint64_t now = goproc_now_ns();
+        if (now >= *look_at) {
+            *look_at = now + GOPROC_NEXT_LOOK_NS;
+            int how = goproc_lock_look(lock, lost);
             if (how != GOPROC_BUSY)
-                break;
+                return how;
         }
-        atomic_fetch_sub(&cell->waiting, 1);
+        if (!must_wait(lock, &seen)) {
+            if (deadline && now >= deadline)
+                return GOPROC_BUSY; /* others are faster each time */
+            continue;
+        }
+        int error = goproc_nap(&cell->word, seen, deadline, (int64_t)(*look_at - now));
+        if (error)
+            return error == EINTR ? GOPROC_INTERRUPTED : GOPROC_BUSY;
     }
+}
+
+int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, uint64_t *look_at,
+                     goproc_lost *lost) {
+    enum { MOST_SPINS = 8 }; /* others may be faster each time */
+    uint32_t seen;
+    for (int i = 0; i < MOST_SPINS && must_wait(lock, &seen); i++) {
+        if (!goproc_sync_spin(spinner, &lock->cell->word, seen))
+            break;
+        if (goproc_lock_take(lock))
+            return GOPROC_TAKEN;
+    }
+    atomic_fetch_add(&lock->cell->waiting, 1);
+    int how = wait_counted(lock, deadline, look_at, lost);
+    atomic_fetch_sub(&lock->cell->waiting, 1);
     return how;
 }
 

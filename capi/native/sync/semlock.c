@@ -74,11 +74,11 @@ static int acquire(semlock *self, int block, PyObject *timeout) {
         if (!block || (deadline && goproc_now_ns() >= deadline)) {
             how = goproc_lock_look(&self->lock, &lost);
         } else {
-            int64_t look_ns = GOPROC_FIRST_LOOK_NS;
+            uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
             do {
                 Py_INCREF(self);
                 Py_BEGIN_ALLOW_THREADS;
-                how = goproc_lock_wait(&self->lock, &self->spinner, deadline, &look_ns, &lost);
+                how = goproc_lock_wait(&self->lock, &self->spinner, deadline, &look_at, &lost);
                 Py_END_ALLOW_THREADS;
                 Py_DECREF(self);
                 if (how == GOPROC_INTERRUPTED && PyErr_CheckSignals() < 0)
@@ -342,7 +342,7 @@ static void leave_at_end(void) {
     goproc_left((uint32_t)getpid());
 }
 
-PyDoc_STRVAR(leave_locks_doc, "leave_locks(pid=None) -> None\n\n"
+PyDoc_STRVAR(leave_locks_doc, "leave_locks([pid]) -> None\n\n"
                               "This process, or the child pid, has ended by itself: the locks that it holds stay "
                               "locked, and nobody is\ntold of it.");
 
