@@ -39,13 +39,7 @@ refuse() {
     exit 1
 }
 
-quietly() { "$@" </dev/null >>"$log" 2>&1; }
-
-# Prints the mirror of Debian that the machine itself uses; nothing if it is not a Debian.
-mirror() {
-    grep -rhoE '^(deb|URIs:) .*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
-        grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ' || true
-}
+. "$support/debian.sh"
 
 make_root() {
     local command lacking="" archive found
@@ -137,16 +131,7 @@ make)
     if [ ! -e "$root/kernel" ]; then
         [ "$(id -u)" = 0 ] || refuse "as making the folder for it needs root"
         command -v apt-get >/dev/null || refuse "as Debian's packages are got with apt-get"
-        log=$root.failed.log new=$root.new
-        mkdir -p "$(dirname "$root")"
-        rm -rf "$new" "$log"
-        if ! (make_root); then
-            rm -rf --one-file-system "$new"
-            refuse "as Debian's packages could not be had: $(tail -n 1 "$log" 2>/dev/null) (see $log)"
-        fi
-        rm -rf "$root"
-        mv "$new" "$root"
-        rm -f "$log"
+        make_whole
     fi
     ;;
 test | run)

@@ -21,16 +21,7 @@ refuse() {
     exit 1
 }
 
-quietly() { "$@" </dev/null >>"$log" 2>&1; }
-
-# Prints the mirror of Debian that the machine itself uses. Prints nothing if it is not a Debian: then debootstrap uses
-# its default.
-mirror() {
-    local found
-    found=$(grep -rhoE '^(deb|URIs:) .*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
-        grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ') || true
-    echo "$found"
-}
+. "$support/debian.sh"
 
 make_root() {
     local version package
@@ -95,16 +86,7 @@ make)
     unshare --mount true 2>/dev/null || refuse "as this machine does not allow mount namespaces"
     if ! has 3.15; then
         command -v apt-get >/dev/null || refuse "as they are got from Debian, with apt-get"
-        log=$root.failed.log new=$root.new
-        mkdir -p "$(dirname "$root")"
-        rm -rf "$new" "$log"
-        if ! (make_root); then
-            rm -rf --one-file-system "$new"
-            refuse "as Debian's packages could not be had: $(tail -n 1 "$log" 2>/dev/null) (see $log)"
-        fi
-        rm -rf "$root"
-        mv "$new" "$root"
-        rm -f "$log"
+        make_whole
     fi
     for version in $versions; do has "$version" || echo "newer Pythons: Debian has no python$version today" >&2; done
     ;;

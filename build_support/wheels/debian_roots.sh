@@ -23,6 +23,9 @@ cd "$(dirname "$0")/../.."
 cache=${GOPROC_DEBIAN:-$HOME/.cache/goproc-debian}
 log=$cache/log
 report=build/wheels-debian.txt
+. build_support/debian.sh
+archive=$(mirror)
+archive=${archive:-http://deb.debian.org/debian}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg # Ubuntu's debootstrap does not look for it
 # The suites with the sources of each version.
 declare -A suites=([3.11]=bookworm [3.13]=trixie [3.14]=unstable [3.15]=unstable)
@@ -32,16 +35,6 @@ declare -A packages=([builder]=gcc,libc6-dev,make,pkg-config,libffi-dev,zlib1g-d
 refuse() {
     echo "wheels in Debian: not tested, $*" >&2
     exit 3
-}
-
-quietly() { "$@" </dev/null >>"$log" 2>&1; }
-
-# Prints the mirror of Debian that the machine itself uses, or else Debian's own.
-mirror() {
-    local found
-    found=$(grep -rhoE '^(deb|URIs:) .*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
-        grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ') || true
-    echo "${found:-http://deb.debian.org/debian}"
 }
 
 # in_root ROOT COMMAND...: run COMMAND in ROOT, with /proc, /dev and /sys. READ_ONLY is a folder that it sees as well.
@@ -64,7 +57,7 @@ make_system() { # NAME
     [ ! -d "$root" ] || return 0
     rm -rf --one-file-system "$root.new"
     if ! quietly unshare --mount debootstrap --variant=minbase --keyring="$keyring" \
-        --include="${packages[$1]}" "${systems[$1]}" "$root.new" "$(mirror)"; then
+        --include="${packages[$1]}" "${systems[$1]}" "$root.new" "$archive"; then
         rm -rf --one-file-system "$root.new"
         return 1
     fi
@@ -77,7 +70,7 @@ make_python() { # VERSION
     [ ! -d "$cache/python$version" ] || return 0
     rm -rf "$state" "$cache/builder/src/python$version" "$cache/builder$prefix"
     mkdir -p "$state/lists/partial" "$state/archives/partial" "$state/source" "$cache/builder/src/python$version"
-    echo "deb-src [signed-by=$keyring] $(mirror) ${suites[$version]} main" >"$state/sources.list"
+    echo "deb-src [signed-by=$keyring] $archive ${suites[$version]} main" >"$state/sources.list"
     local apt=(apt-get -o "Dir::State::lists=$state/lists" -o "Dir::Etc::SourceList=$state/sources.list"
         -o Dir::Etc::SourceParts=- -o "Dir::Cache=$state" -o APT::Sandbox::User=root -o Acquire::Check-Valid-Until=false)
     quietly "${apt[@]}" update -qq || return
