@@ -10,7 +10,7 @@ from queue import Full
 
 import lock_targets as targets
 import pytest
-from helpers import wait_until
+from helpers import THREADS_ARE_MEANT, wait_until
 
 import goproc
 from goproc import AbandonedLockError
@@ -298,6 +298,7 @@ def test_who_has_waited_longest_is_notified_first():
         thread.join()
 
 
+@THREADS_ARE_MEANT
 def test_wait_has_the_lock_when_it_tells_of_a_killed_holder(context):
     condition = context.Condition(context.Lock())
     caught = []
