@@ -44,6 +44,10 @@ class PoolPeer:
         """Return the library's context for a start method, which makes its locks."""
         return self._library.get_context(method)
 
+    def queue(self, context, kind):
+        """Return a new queue of a class: Queue or SimpleQueue."""
+        return getattr(context, kind)()
+
     def close(self):
         """End the pool and wait for its workers."""
         self._pool.close()
@@ -154,6 +158,21 @@ class JoblibPeer:
         return self._parallel(function, items, batch_size=1, return_as="generator_unordered")
 
 
+class FasterFifoPeer:
+    """faster_fifo.Queue, with multiprocessing's processes. It cannot do what a SimpleQueue does: wait for room."""
+
+    def __init__(self, name):
+        import multiprocessing
+
+        self.name = name
+        self._library = importlib.import_module(name)
+        self.context = multiprocessing.get_context
+
+    def queue(self, context, kind):
+        """Return a new queue. Its size is given, because the default is too small for the larger items."""
+        return self._library.Queue(64 << 20)
+
+
 def _length(items):
     return len(items) if hasattr(items, "__len__") else None
 
@@ -201,6 +220,7 @@ _KINDS = {
     "billiard": PoolPeer,
     "mpire": MpirePeer,
     "multiprocess": PoolPeer,
+    "faster_fifo": FasterFifoPeer,
 }
 
 PEERS = tuple(_KINDS)

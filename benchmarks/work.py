@@ -4,6 +4,7 @@ A subject (subject.py) opens a row once, and then does the row's work whenever i
 repetition, such as making its arguments, is not measured.
 """
 
+import functools
 import inspect
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import functions, locks, peers
+from . import functions, locks, peers, queues
 from .processor import Meter
 
 
@@ -166,6 +167,28 @@ class Locks(Row):
 
     def once(self, peer):
         return Measurement(*getattr(locks, self.operation)(peer.context(self.method), self.count))
+
+    def close(self, peer):
+        pass
+
+
+@dataclass(frozen=True)
+class Queues(Row):
+    """Work for processes that use a queue: a function of queues.py. kind: the name of the queue's class."""
+
+    kind: str = "Queue"
+    work: dict[str, Any] = field(default_factory=dict)
+
+    def can(self, library):
+        return hasattr(peers.kind(library), "queue")
+
+    def open(self, peer):
+        pass
+
+    def once(self, peer):
+        context = peer.context(self.method)
+        make = functools.partial(peer.queue, context, self.kind)
+        return Measurement(*getattr(queues, self.operation)(make, context, self.count, **self.work))
 
     def close(self, peer):
         pass

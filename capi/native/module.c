@@ -1,5 +1,6 @@
 /* module.c - the `_native` extension module: it collects what the other files define. */
 #include "native.h"
+#include "queue/ring.h"
 #include "sync/sync.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ static int add_parts(PyObject *module) {
     if (goproc_init_start(module) < 0)
         return -1;
     if (goproc_init_block(module) < 0 || goproc_init_semlock(module) < 0 || goproc_init_waiters(module) < 0 ||
-        goproc_init_flag(module) < 0)
+        goproc_init_flag(module) < 0 || goproc_init_queue(module) < 0)
         return -1;
     if (goproc_init_channel && goproc_init_channel(module) < 0)
         return -1;

@@ -32,6 +32,7 @@
  *     payload.c  how a pickled task or result lies in a ring and in an extent
  *     placed.c   large bytes objects that lie in an extent
  *   sync/      locks, semaphores, conditions, events and barriers: sync/sync.h
+ *   queue/     queues: queue/ring.h
  */
 #ifndef GOPROC_NATIVE_H
 #define GOPROC_NATIVE_H

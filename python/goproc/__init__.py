@@ -55,7 +55,14 @@ from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F4
 
 from . import context
 from ._common.stdlib import import_module, submodule_finder
-from .errors import AbandonedLockError, CancelledError, EngineError, TaskTimeoutError, WorkerLostError
+from .errors import (
+    AbandonedLockError,
+    CancelledError,
+    ConsumerLostError,
+    EngineError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
 from .install import install
 
 _submodule = submodule_finder("goproc")
@@ -82,7 +89,8 @@ __version__ = "0.1.0"
 # The public functions are the default context's methods, as in multiprocessing.
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
-__all__ += ["AbandonedLockError", "CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError", "install"]
+__all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "TaskTimeoutError"]
+__all__ += ["WorkerLostError", "install"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

@@ -37,6 +37,7 @@ from . import util as util
 from .context import Process as Process
 from .errors import AbandonedLockError as AbandonedLockError
 from .errors import CancelledError as CancelledError
+from .errors import ConsumerLostError as ConsumerLostError
 from .errors import EngineError as EngineError
 from .errors import TaskTimeoutError as TaskTimeoutError
 from .errors import WorkerLostError as WorkerLostError
@@ -50,6 +51,7 @@ __all__ = [
     "BoundedSemaphore",
     "BufferTooShort",
     "CancelledError",
+    "ConsumerLostError",
     "Condition",
     "EngineError",
     "Event",

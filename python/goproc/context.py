@@ -6,9 +6,10 @@
 
 Each class here derives from the class of the same name in multiprocessing.context. So code that accepts
 multiprocessing's contexts and processes (concurrent.futures, joblib, isinstance checks) accepts these, too. Everything
-that is not overridden here (queues, managers, shared memory) is the standard library's own.
+that is not overridden here (managers, shared memory) is the standard library's own.
 """
 
+import errno
 import os
 import sys
 from multiprocessing import context as _standard
@@ -29,6 +30,10 @@ _popen_fork: "ModuleType | None" = None
 
 #: What happens with the locks of multiprocessing's queues when their holder was killed, by class.
 _OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
+
+
+#: The errors by which the system refuses shared memory: for good, not for want of descriptors or memory.
+_NO_SHARED_FILE = {errno.EACCES, errno.EFBIG, errno.ENOENT, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS}
 
 
 class BaseContext(_standard.BaseContext):
@@ -61,6 +66,18 @@ class BaseContext(_standard.BaseContext):
     def Barrier(self, parties, action=None, timeout=None):
         """Return a barrier; see goproc.synchronize.Barrier for the arguments."""
         return self._made("Barrier", parties, action, timeout)
+
+    def Queue(self, maxsize=0):
+        """Return a queue; see goproc.queues.Queue for the argument."""
+        return self._made_queue("Queue", maxsize)
+
+    def JoinableQueue(self, maxsize=0):
+        """Return a queue that can be joined; see goproc.queues.JoinableQueue for the argument."""
+        return self._made_queue("JoinableQueue", maxsize)
+
+    def SimpleQueue(self):
+        """Return a simple queue; see goproc.queues.SimpleQueue."""
+        return self._made_queue("SimpleQueue")
 
     def Value(self, typecode_or_type, *args, lock=True):
         """Return a shared ctypes object with a lock. Source: multiprocessing.Value."""
@@ -100,6 +117,22 @@ class BaseContext(_standard.BaseContext):
             # A named semaphore is made, and then registered with the tracker, which unlinks it if the program is
             # killed. If the tracker had to be started in between, a program killed then would leave it behind.
             stdlib.tracker().ensure_running()
+        return getattr(_standard.BaseContext, name)(context, *args)
+
+    def _made_queue(self, name, *args):
+        """Return a new object of a class of goproc.queues; of multiprocessing.queues where that cannot be had."""
+        context = self.get_context()
+        if "queues" not in disabled:
+            from . import queues
+
+            try:
+                return getattr(queues, name)(*args, ctx=context)
+            except OSError as error:
+                if error.errno not in _NO_SHARED_FILE:
+                    raise
+                from ._common import log
+
+                log.warn(f"a queue is multiprocessing's, in a pipe: {error}")
         return getattr(_standard.BaseContext, name)(context, *args)
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):

@@ -8,6 +8,7 @@
         ├── EngineError                  the engine cannot go on, or is closed
         ├── WorkerLostError              a pool's worker ended while it ran the task
         ├── AbandonedLockError           the process that held the lock was killed
+        ├── ConsumerLostError            a process was killed that had taken items of a JoinableQueue
         └── CancelledError               the task was withdrawn, or its pool was terminated
 
 For all other errors goproc raises the standard library's exceptions: OSError when the kernel refuses a system call;
@@ -17,7 +18,14 @@ ValueError, TypeError and AssertionError for wrong use, with multiprocessing's o
 import signal as _signal
 from multiprocessing.context import ProcessError, TimeoutError
 
-__all__ = ["AbandonedLockError", "CancelledError", "EngineError", "TaskTimeoutError", "WorkerLostError"]
+__all__ = [
+    "AbandonedLockError",
+    "CancelledError",
+    "ConsumerLostError",
+    "EngineError",
+    "TaskTimeoutError",
+    "WorkerLostError",
+]
 
 
 class EngineError(ProcessError):
@@ -92,6 +100,23 @@ class AbandonedLockError(ProcessError):
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.name is None else f"{self.name} (pid {self.pid})"
         return f"{who} was killed while it held the lock: what the lock guards may be half-written"
+
+
+class ConsumerLostError(ProcessError):
+    """A process was killed that had got items of a JoinableQueue, and had not called task_done() for them.
+
+    pid: the process's id. tasks: the number of these items. It is raised once, by join(). The items count as done from
+    then on, so that join() can be called again.
+    """
+
+    def __init__(self, pid: int, tasks: int) -> None:
+        super().__init__(pid, tasks)
+        self.pid: int = pid
+        self.tasks: int = tasks
+
+    def __str__(self) -> str:
+        items = "1 item" if self.tasks == 1 else f"{self.tasks} items"
+        return f"process {self.pid} was killed: it had got {items} and not called task_done()"
 
 
 class TaskTimeoutError(TimeoutError):

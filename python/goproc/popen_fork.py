@@ -147,7 +147,7 @@ class Popen:
             code = _native.join(self._id, timeout)
             if code is not NotImplemented:
                 if code is not None:
-                    self.returncode = self._leave_locks(code)
+                    self.returncode = self._account(code)
                 return code
             # The engine has adopted the process, or another thread has joined it and released the seat.
             if self.returncode is not None:
@@ -227,16 +227,19 @@ class Popen:
         if self._id < 0:
             code = _native.exit_code(self._id)
             if code is not NotImplemented:
-                return self._leave_locks(code)
+                return self._account(code)
         try:
-            return self._leave_locks(calls.exit_code(self._id))
+            return self._account(calls.exit_code(self._id))
         except EngineError:
-            return self._leave_locks(self._ended_without_engine())
+            return self._account(self._ended_without_engine())
 
-    def _leave_locks(self, code):
+    def _account(self, code):
         """Return code. If the process has ended by itself, the locks that it holds stay held, as in multiprocessing."""
-        if code is not None and code >= 0:
-            _native.leave_locks(self.pid)
+        if code is not None:
+            if code >= 0:
+                _native.leave_locks(self.pid)
+            else:
+                _native.mend_queues()
         return code
 
     def _ended_without_engine(self):

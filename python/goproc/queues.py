@@ -1,13 +1,345 @@
-"""multiprocessing.queues itself, under goproc's name: queues between processes.
+"""Queues in shared memory that survive a kill. Mirrors multiprocessing/queues.py.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+An item is pickled by put() itself, and copied into memory that all processes of the queue have. There is no thread
+while there is room. When there is none, items wait in a buffer of the process, and a thread moves them. The classes
+derive from the standard library's of the same names. _native has the mechanism (capi/native/queue), and
+docs/design/queues.md the reasons. Called by context.py.
+
+    Queue, JoinableQueue    put() does not wait for room, unless the queue has a maxsize
+    SimpleQueue             put() waits for room
 """
 
-import multiprocessing.queues
-import sys
+import collections
+import os
+import threading
+import weakref
+from multiprocessing import connection as _connection
+from multiprocessing import context as _context
+from multiprocessing import queues as _standard
+from multiprocessing import reduction as _reduction
+from multiprocessing import util as _util
+from queue import Empty, Full
+
+from . import _native
+from ._pool.codec import OUT_OF_BAND, encode
+from .errors import ConsumerLostError
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
-    from multiprocessing.queues import *  # noqa: F403
+if TYPE_CHECKING:
+    from typing import Any
 
-sys.modules[__name__] = multiprocessing.queues
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+_native.set_queue_names(_reduction.ForkingPickler.loads, Empty, Full, ConsumerLostError)
+
+#: How _native.Queue._put() puts: into the buffer if there is no room; into the buffer; after waiting for room.
+_MAY_BUFFER, _MUST_BUFFER, _WAIT = range(3)
+
+#: How long the thread waits for more items before it ends, in seconds.
+_LINGER = 1.0
+
+#: In the buffer: the thread is to end.
+_END = None
+
+
+def _encoded(obj):
+    """Pickle an item: return the first two arguments of _native.Queue._put()."""
+    if type(obj) is bytes and len(obj) >= OUT_OF_BAND and _context.reduction is _reduction:
+        return obj, True
+    return encode(obj)
+
+
+def _files(queue):
+    """What another process needs to use the queue; only while a process is being started."""
+    _context.assert_spawning(queue)
+    return tuple(map(_reduction.DupFd, queue._files()))
+
+
+class _Reader(_connection.Connection):
+    """Stands for the pipe's end from which multiprocessing's queues read. Its descriptor is readable while there are
+    items, so that programs can wait for it."""
+
+    def __init__(self, queue):
+        super().__init__(os.dup(queue._watch()), writable=False)
+        self._queue = queue
+
+    def __reduce__(self):
+        return getattr, (self._queue, "_reader")
+
+    def _recv_bytes(self, maxsize=None):
+        import io
+
+        pickled = _reduction.ForkingPickler.dumps(self._queue._receive())
+        if maxsize is not None and len(pickled) > maxsize:
+            return None
+        received = io.BytesIO()
+        received.write(pickled)
+        return received
+
+    def recv(self):
+        self._check_closed()
+        return self._queue._receive()
+
+    def _poll(self, timeout):
+        return self._queue._poll(timeout)
+
+
+class _Writer(_connection.Connection):
+    """Stands for the pipe's end into which multiprocessing's queues write."""
+
+    def __init__(self, queue):
+        super().__init__(os.dup(queue._files()[1]), readable=False)
+        self._queue = queue
+
+    def __reduce__(self):
+        return getattr, (self._queue, "_writer")
+
+    def _send_bytes(self, buf):
+        self._queue._put(buf, None, _WAIT, True, None)
+
+
+class _Count:
+    """Stands for a semaphore by which multiprocessing's queues count. Programs look at its value."""
+
+    def __init__(self, get_value):
+        self.get_value = self._get_value = get_value
+
+    @property
+    def _semlock(self):
+        return self
+
+    def _is_zero(self):
+        return self.get_value() == 0
+
+
+def _end_of(kind):
+    def make(queue):
+        end = kind(queue)
+        if queue._closed and isinstance(queue, SimpleQueue):
+            end.close()
+        return end
+
+    return make
+
+
+#: The private attributes of multiprocessing's queues that are made for those who ask.
+_WHEN_ASKED = {
+    "_reader": _end_of(_Reader),
+    "_writer": _end_of(_Writer),
+    "_recv_bytes": lambda queue: queue._reader.recv_bytes,
+    "_send_bytes": lambda queue: queue._writer.send_bytes,
+    "_sem": lambda queue: _Count(lambda: queue._maxsize - queue.qsize()),
+    "_unfinished_tasks": lambda queue: _Count(queue._unfinished),
+    "_rlock": lambda queue: threading.Lock(),
+    "_wlock": lambda queue: threading.Lock(),
+}
+
+
+class _Lazy:
+    """Makes the attributes of _WHEN_ASKED."""
+
+    def __getattr__(self, name: str) -> "Any":
+        make = _WHEN_ASKED.get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        made = self.__dict__[name] = make(self)
+        return made
+
+
+class Queue(_native.Queue, _Lazy, _standard.Queue):
+    """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
+
+    maxsize: how many items it may have; 0 for no bound. Then put() never waits: items for which there is no room in the
+    shared memory wait in the process. An item that a killed process had put is not lost, and one that it was putting is
+    not seen.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: "Any") -> None:
+        most = _standard_maxsize()
+        if maxsize > most:
+            ctx.BoundedSemaphore(maxsize)  # raises what multiprocessing raises
+        self._make(maxsize if 0 < maxsize <= most else 0, isinstance(self, JoinableQueue))
+        self._maxsize = maxsize if maxsize > 0 else most
+        self._opid = os.getpid()
+        self._ignore_epipe = False
+        self._reset()
+        _util.register_after_fork(self, Queue._after_fork)
+
+    def __getstate__(self) -> "Any":
+        return self._ignore_epipe, self._maxsize, self._opid, _files(self)
+
+    def __setstate__(self, state: "Any") -> None:
+        self._ignore_epipe, self._maxsize, self._opid, files = state
+        self._attach(*(file.detach() for file in files))
+        self._reset()
+
+    def _reset(self, after_fork=False):
+        if after_fork:
+            self._notempty._at_fork_reinit()
+        else:
+            self._notempty: Any = threading.Condition(threading.Lock())
+        self._buffer: collections.deque = collections.deque()
+        self._thread = None
+        self._jointhread = None
+        self._joincancelled = False
+        self._closed = False
+        self._close = None
+
+    def put(self, obj: "Any", block: bool = True, timeout: "float | None" = None) -> None:
+        """Put an item. block, timeout: whether to wait for a place, for how many seconds, if there are maxsize items.
+
+        Raises queue.Full, and ValueError if the queue is closed. An object that cannot be pickled is not put:
+        _on_queue_feeder_error() is told.
+        """
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        try:
+            stream, buffers = _encoded(obj)
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+            return
+        how = _MUST_BUFFER if self._buffer else _MAY_BUFFER
+        if not self._put(stream, buffers, how, block, timeout):
+            self._put_aside(stream, buffers)
+
+    def _put_aside(self, stream, buffers):
+        """Put an item into the buffer, for the thread."""
+        if type(buffers) is list:  # the program may change what they refer to
+            buffers = [bytes(buffer.raw()) for buffer in buffers]
+        with self._notempty:
+            # The item holds the queue: it lives until all has been moved.
+            self._buffer.append((self, stream, buffers))
+            if self._thread is None:
+                self._start_thread()
+            self._notempty.notify()
+
+    get = _native.Queue._get
+    empty = _native.Queue._empty
+    full = _native.Queue._full
+    qsize = _native.Queue._qsize
+
+    def put_nowait(self, obj: "Any") -> None:
+        """Put an item. Raises queue.Full at once if there are maxsize items."""
+        self.put(obj, False)
+
+    def get_nowait(self) -> "Any":
+        """Remove and return an item. Raises queue.Empty at once if there is none."""
+        return self.get(False)
+
+    def _start_thread(self):
+        _util.debug("Queue._start_thread()")
+        arguments = weakref.ref(self), self._buffer, self._notempty
+        thread = threading.Thread(target=_move, args=arguments, name="QueueFeederThread", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except BaseException:  # at the interpreter's end no thread can be started
+            self._thread = None
+            raise
+        if not self._joincancelled:
+            self._jointhread = _util.Finalize(thread, _join, [weakref.ref(thread)], exitpriority=-5)
+        if self._close is None:
+            self._close = _util.Finalize(self, _end, [self._buffer, self._notempty], exitpriority=10)
+
+
+def _standard_maxsize():
+    from multiprocessing.synchronize import SEM_VALUE_MAX
+
+    return SEM_VALUE_MAX
+
+
+def _move(reference, buffer, notempty):
+    """Move items from the buffer of a queue into its shared memory: the target of the thread."""
+    while True:
+        with notempty:
+            if not buffer:
+                notempty.wait(_LINGER)
+            if not buffer or buffer[0] is _END:
+                queue = reference()
+                if queue is not None:
+                    queue._thread = None
+                return
+            queue, stream, buffers = buffer[0]
+        try:
+            queue._feed(stream, buffers)
+        except Exception as error:
+            if _util.is_exiting():
+                _util.info("error in queue thread: %s", error)
+                return
+            queue._on_queue_feeder_error(error, stream)
+        # Only now: while it is in the buffer, put() puts the next ones behind it.
+        buffer.popleft()
+        del queue, stream, buffers
+
+
+def _end(buffer, notempty):
+    _util.debug("telling queue thread to quit")
+    with notempty:
+        buffer.append(_END)
+        notempty.notify()
+
+
+def _join(reference):
+    _util.debug("joining queue thread")
+    thread = reference()
+    if thread is not None:
+        thread.join()
+
+
+class JoinableQueue(Queue, _standard.JoinableQueue):
+    """A queue that can be waited for until all items have been worked on. Source: multiprocessing.JoinableQueue.
+
+    maxsize: as for Queue. If a process is killed after it has got items and before it has called task_done() for them,
+    join() raises ConsumerLostError, once, and they count as done from then on.
+    """
+
+    task_done = _native.Queue._task_done
+    join = _native.Queue._join
+    put = Queue.put
+    __init__ = Queue.__init__
+    __getstate__ = Queue.__getstate__
+    __setstate__ = Queue.__setstate__
+
+
+class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
+    """A queue without a bound, a timeout and a thread: put() waits for room. Source: multiprocessing.SimpleQueue."""
+
+    def __init__(self, *, ctx: "Any") -> None:
+        self._make(0, False)
+
+    def __getstate__(self) -> "Any":
+        return _files(self)
+
+    def __setstate__(self, state: "Any") -> None:
+        self._attach(*(file.detach() for file in state))
+
+    def _check(self):
+        if self._closed:
+            raise OSError("handle is closed")
+
+    def close(self) -> None:
+        """Close the queue for this process."""
+        self._closed = True
+        for name in ("_reader", "_writer"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+    def empty(self) -> bool:
+        """Return whether there is no item to be had now. Raises OSError if the queue is closed."""
+        self._check()
+        return self._empty()
+
+    def get(self) -> "Any":
+        """Remove and return an item; wait for one. Raises OSError if the queue is closed."""
+        self._check()
+        return self._receive()
+
+    def put(self, obj: "Any") -> None:
+        """Put an item; wait for room. Raises OSError if the queue is closed, and what pickling raises."""
+        stream, buffers = _encoded(obj)
+        self._check()
+        self._put(stream, buffers, _WAIT, True, None)
+
+
+def __getattr__(name: str) -> "Any":
+    return getattr(_standard, name)

@@ -92,8 +92,8 @@ static goproc_block *block_new(uint8_t *memory, size_t size, int fd) {
 }
 
 /* Returns the descriptor of a new file without a name, or -1 with errno set. */
-static int nameless_file(void) {
-    int fd = (int)syscall(SYS_memfd_create, "goproc-locks", MFD_CLOEXEC);
+static int nameless_file(const char *name) {
+    int fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
     if (fd >= 0 || (errno != ENOSYS && errno != EPERM && errno != EACCES))
         return fd;
     const char *folders[] = {getenv("TMPDIR"), "/dev/shm", "/tmp", "/var/tmp", "."};
@@ -103,18 +103,37 @@ static int nameless_file(void) {
     return fd;
 }
 
-/* Returns how large a block may be under the limit for files; if the soft limit is too low, it is raised meanwhile. */
-static size_t permitted_size(struct rlimit *before) {
+/* Returns how large a file may be, at most most; if the soft limit is too low, it is raised meanwhile. */
+static size_t permitted_size(size_t most, struct rlimit *before) {
     struct rlimit limit;
     before->rlim_max = 0;
-    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= BLOCK_SIZE)
-        return BLOCK_SIZE;
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= most)
+        return most;
     struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
     if (limit.rlim_max > limit.rlim_cur && setrlimit(RLIMIT_FSIZE, &raised) == 0) {
         *before = limit;
         limit = raised;
     }
-    return limit.rlim_cur >= BLOCK_SIZE ? BLOCK_SIZE : (size_t)limit.rlim_cur & ~(size_t)4095;
+    return limit.rlim_cur >= most ? most : (size_t)limit.rlim_cur & ~(size_t)4095;
+}
+
+int goproc_shared_file(const char *name, size_t least, size_t *size, const char **call) {
+    *call = "memfd_create";
+    int fd = goproc_move_up(nameless_file(name));
+    if (fd < 0)
+        return -1;
+    *call = "ftruncate";
+    struct rlimit before;
+    *size = permitted_size(*size, &before);
+    int failed = *size < least ? (errno = EFBIG, 1) : ftruncate(fd, (off_t)*size) < 0;
+    int error = errno;
+    if (before.rlim_max)
+        setrlimit(RLIMIT_FSIZE, &before);
+    if (!failed)
+        return fd;
+    close(fd);
+    errno = error;
+    return -1;
 }
 
 static goproc_block *make_block(int anonymous) {
@@ -122,21 +141,10 @@ static goproc_block *make_block(int anonymous) {
     int fd = -1;
     size_t size = BLOCK_SIZE;
     if (!anonymous) {
-        struct rlimit before;
-        fd = goproc_move_up(nameless_file());
+        const char *call;
+        fd = goproc_shared_file("goproc-locks", LEAST_SIZE, &size, &call);
         if (fd < 0) {
-            goproc_raise_errno("memfd_create", purpose);
-            return NULL;
-        }
-        size = permitted_size(&before);
-        int failed = size < LEAST_SIZE ? (errno = EFBIG, 1) : ftruncate(fd, (off_t)size) < 0;
-        int error = errno;
-        if (before.rlim_max)
-            setrlimit(RLIMIT_FSIZE, &before);
-        if (failed) {
-            close(fd);
-            errno = error;
-            goproc_raise_errno("ftruncate", purpose);
+            goproc_raise_errno(call, purpose);
             return NULL;
         }
     }

@@ -5,6 +5,7 @@
  * still runs, and whether the word has changed though nobody woke it, since the one to do it, or the one that was woken,
  * may have been killed.
  */
+#include "../queue/ring.h"
 #include "holders.h"
 
 #include <string.h>
@@ -190,4 +191,5 @@ void goproc_leave_cell(goproc_cell *memory, void *data) {
 
 void goproc_left(uint32_t pid) {
     goproc_each_cell(goproc_leave_cell, &pid);
+    goproc_rings_left(pid);
 }

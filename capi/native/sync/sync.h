@@ -64,6 +64,10 @@ PyObject *goproc_cell_place(const goproc_home *home, const void *cell);
 /* Gives the cell up. */
 void goproc_cell_drop(goproc_home *home, void *cell);
 
+/* Makes a file without a name, in memory if possible. name: for /proc. *size: its size in bytes; under a limit for files
+ * it may become less, but not less than least. Returns its descriptor, or -1 with errno set, and *call is what failed. */
+int goproc_shared_file(const char *name, size_t least, size_t *size, const char **call);
+
 /* Calls visit for each cell of all blocks of this process. */
 void goproc_each_cell(void (*visit)(goproc_cell *cell, void *data), void *data);
 

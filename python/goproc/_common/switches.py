@@ -19,6 +19,7 @@ PARTS = {
     "divided-chunks": "a chunk of a map is run by one worker",
     "locks": "locks, semaphores, conditions, events and barriers are multiprocessing's: no killed holder is told of",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
+    "queues": "queues are multiprocessing's, in pipes, with a thread for each process that puts",
     "spawn-server": "an interpreter is executed for each spawned process",
     "process-titles": "ps and top show helper processes with the command line of the program",
     "standby": "the servers fork a process only when a process is requested",

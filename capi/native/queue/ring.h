@@ -1,0 +1,307 @@
+/* ring.h - queues in shared memory: what the files of this folder share.
+ *
+ *   gate.c     one process at a time puts, and one gets
+ *   ring.c     the memory, and putting items into it and taking them out. Without Python.
+ *   tasks.c    what is not yet in the ring, and what has been taken and not been reported done
+ *   queue.c    the Python type behind Queue, JoinableQueue and SimpleQueue
+ *   waits.c    its methods that wait
+ *
+ * A queue is one file without a name, which every process that has the queue maps:
+ *
+ *   header | ring, for items up to 16 KiB | far area, 8 MiB, for larger ones | the rest of an item above 8 MiB
+ *
+ * Any process may be killed at any instruction. Each step counts from one store on: an item is in the queue when the
+ * tail has been stored, and out of it when the head has. Whatever was written before is not seen, and is written again
+ * by the next process. docs/design/queues.md has the reasons.
+ */
+#ifndef GOPROC_RING_H
+#define GOPROC_RING_H
+
+#include "../sync/sync.h"
+
+#include <stdalign.h>
+
+enum {
+    GOPROC_RING_AT = 16 << 10, /* where the ring begins in the file */
+    GOPROC_RING_SIZE = 256 << 10,
+    GOPROC_FAR_AT = 320 << 10,
+    GOPROC_FAR_SIZE = 8 << 20,
+    GOPROC_FAR_UNIT = 4096,
+    GOPROC_QUEUE_SIZE = GOPROC_FAR_AT + GOPROC_FAR_SIZE, /* what a process maps */
+    GOPROC_MOST_INLINE = 16 << 10,                       /* a larger item goes to the far area */
+    GOPROC_MOST_PARTS = 4096,
+    GOPROC_MOST_SHARES = 64,
+};
+
+/* One process at a time is inside. The word is 0, or the pid of who is inside, and above it when that process started,
+ * since pids come again. Who finds that a process inside has ended empties the gate. */
+typedef struct {
+    _Atomic uint64_t inside;
+    _Atomic uint32_t sleepers; /* somebody may sleep */
+    uint32_t reserved;
+} goproc_gate;
+
+/* What the queue keeps of one process; one store changes the word. */
+typedef struct {
+    _Atomic uint64_t who;  /* as in a gate */
+    _Atomic uint64_t word; /* see tasks.c */
+} goproc_share;
+
+/* A position: the number of items up to it in the lower half, its offset in the ring in the upper one. So one store
+ * moves both, and processes can sleep on the number. */
+static inline uint32_t goproc_count_of(uint64_t position) {
+    return (uint32_t)position;
+}
+
+static inline uint32_t goproc_offset_of(uint64_t position) {
+    return (uint32_t)(position >> 32);
+}
+
+static inline uint64_t goproc_position(uint32_t count, uint32_t offset) {
+    return (uint64_t)offset << 32 | count;
+}
+
+static inline _Atomic uint32_t *goproc_count_word(_Atomic uint64_t *position) {
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the number of items is in the lower half of the word"
+#endif
+    return (_Atomic uint32_t *)position;
+}
+
+typedef struct {
+    uint32_t magic;
+    uint32_t maxsize; /* 0: no bound */
+    uint32_t joinable;
+    uint32_t space;           /* the pid namespace of the process that made it */
+    _Atomic uint32_t mixed;   /* a process of another pid namespace has it: nobody can be looked at */
+    _Atomic uint32_t watched; /* somebody waits for the descriptor */
+
+    /* Written by those who put. */
+    alignas(64) goproc_gate putting;
+    _Atomic uint64_t tail;
+    _Atomic uint64_t far_put;   /* up to where the far area has been given out; its offset is this modulo its size */
+    _Atomic uint64_t far_floor; /* everything below is free */
+    _Atomic uint64_t far_high;  /* up to where memory has been touched since it was last given back */
+    _Atomic uint32_t unfed;     /* how many shares of unfed_by may be in use */
+
+    /* Written by those who get. */
+    alignas(64) goproc_gate getting;
+    _Atomic uint64_t head;
+    _Atomic uint64_t far_got;
+
+    /* A flag is set by who is about to sleep, and cleared by who wakes. */
+    alignas(64) _Atomic uint32_t item_sleepers; /* on the tail's number */
+    _Atomic uint32_t bound_sleepers;            /* on the head's number */
+    _Atomic uint32_t room_sleepers;
+    _Atomic uint32_t room_turn;
+    _Atomic uint32_t join_sleepers;
+    _Atomic uint32_t join_turn;
+
+    alignas(64) goproc_share unfed_by[GOPROC_MOST_SHARES];
+    goproc_share taken_by[GOPROC_MOST_SHARES];
+    goproc_share taken_by_others; /* by processes that got no share */
+} goproc_queue_header;
+
+/* What is before each item in the ring. */
+typedef struct {
+    uint32_t room; /* bytes in the ring, this included */
+    uint32_t kind;
+    uint64_t size; /* of the item, wherever it is */
+} goproc_item;
+
+/* Kinds of items. */
+enum {
+    GOPROC_ITEM_PICKLE,
+    GOPROC_ITEM_BYTES,       /* a bytes object as it is */
+    GOPROC_ITEM_PARTS,       /* a number of parts, their sizes, and the parts: a pickle and its buffers */
+    GOPROC_ITEM_SKIP,        /* the next item is at the ring's beginning */
+    GOPROC_ITEM_FAR = 0x100, /* a flag: the item is in the far area, at a goproc_far */
+};
+
+typedef struct {
+    uint64_t start, end;
+} goproc_far;
+
+/* A queue, as this process knows it. */
+typedef struct goproc_ring {
+    goproc_queue_header *header; /* NULL: not made yet */
+    uint8_t *memory;             /* the same address */
+    int fd, event;
+    uint32_t fd_mark, event_mark;
+    uint32_t maxsize, joinable;
+    unsigned generation;         /* of what follows */
+    uint64_t me;                 /* as in a gate */
+    uint32_t counted, uncounted; /* items in the program's buffer that count in the share, and that do not */
+    goproc_sync_spinner getting, putting;
+    struct goproc_ring *next;
+} goproc_ring;
+
+/* A piece of an item to be put. */
+typedef struct {
+    const void *bytes;
+    size_t size;
+} goproc_piece;
+
+/* ---- gate.c */
+
+/* Enters if nobody is inside. Returns whether it has. */
+static inline int goproc_gate_try(goproc_gate *gate, uint64_t me) {
+    uint64_t nobody = 0;
+    return atomic_compare_exchange_strong(&gate->inside, &nobody, me);
+}
+
+void goproc_gate_leave(goproc_gate *gate);
+
+/* Waits until nobody is inside. Returns 0, EINTR, or ETIMEDOUT at the deadline. To be called without the GIL. */
+int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline);
+
+/* Whether the process runs, as far as it can be told: GOPROC_RUNS, GOPROC_KILLED or GOPROC_LEFT. */
+int goproc_ring_fate(const goproc_ring *ring, uint64_t who);
+
+/* Wakes one, or all, of those that sleep on the word, if the flag says that somebody may. */
+void goproc_wake_flagged(_Atomic uint32_t *flag, _Atomic uint32_t *word, int all);
+
+/* ---- ring.c */
+
+/* Makes a queue. Returns 0, or -1 with errno set, and *call is what failed. */
+int goproc_ring_make(goproc_ring *ring, uint32_t maxsize, int joinable, const char **call);
+
+/* Uses the queue that the two descriptors are of, and takes them over. Returns 0, or -1 with errno set. */
+int goproc_ring_attach(goproc_ring *ring, int fd, int event);
+
+void goproc_ring_drop(goproc_ring *ring);
+
+/* To be called before all else: notes what is of this process, if it is a new one. */
+void goproc_ring_refresh(goproc_ring *ring);
+
+/* How many items are in the ring. */
+static inline uint32_t goproc_ring_count(const goproc_ring *ring) {
+    uint32_t taken = goproc_count_of(atomic_load(&ring->header->head));
+    return goproc_count_of(atomic_load(&ring->header->tail)) - taken;
+}
+
+/* An item to be put. */
+typedef struct {
+    uint32_t kind;
+    goproc_piece *pieces;
+    size_t count;
+    size_t stream; /* how many pieces make the first part; each of the others is a part */
+} goproc_new_item;
+
+/* Puts an item. The caller is inside the gate `putting`. Returns 1, or 0 if there is no room now, or -1 with errno
+ * set. */
+int goproc_ring_put(goproc_ring *ring, const goproc_new_item *item);
+
+/* Wakes one who waits for an item. */
+void goproc_ring_wake(goproc_ring *ring);
+
+/* An item that has been found. */
+typedef struct {
+    uint64_t head, next; /* the head before and after it is taken */
+    uint32_t kind;       /* without the flag */
+    uint64_t size;
+    const uint8_t *at; /* NULL: it is in the file only */
+    goproc_far far;    /* end 0: it is in the ring */
+} goproc_found;
+
+/* Finds the next item. The caller is inside the gate `getting`. Returns 1, 0 if there is none, or -1 with errno EPROTO
+ * if the memory has been overwritten. */
+int goproc_ring_find(const goproc_ring *ring, goproc_found *found);
+
+/* Copies bytes of an item that has been found. Returns 0, or -1 with errno set. */
+int goproc_ring_copy(const goproc_ring *ring, const goproc_found *found, uint64_t from, void *to, size_t size);
+
+/* Takes the item that has been found out of the queue. */
+void goproc_ring_take(goproc_ring *ring, const goproc_found *found);
+
+/* Wakes those who wait for room. To be called outside of the gate. */
+void goproc_ring_taken(goproc_ring *ring, const goproc_found *found);
+
+/* Gives back the memory that a burst has touched, if the queue is empty and nobody puts. */
+void goproc_ring_trim(goproc_ring *ring);
+
+/* Has the descriptor `event` be readable while there are items, from now on. Returns its number, or -1 with errno set. */
+int goproc_ring_watch(goproc_ring *ring);
+
+/* Mends what a killed process may have left undone for those who wait for the descriptor: for all queues. */
+void goproc_rings_mend(void);
+
+/* Calls visit for each queue of this process. */
+void goproc_each_ring(void (*visit)(goproc_ring *ring, uint64_t data), uint64_t data);
+
+/* ---- tasks.c */
+
+/* How many items processes have in buffers of their own. Forgets those of processes that have ended, if look. The
+ * caller is inside `putting` if it looks. */
+uint32_t goproc_unfed(goproc_ring *ring, int look);
+
+/* Counts one item more, or less, in the buffer of this process. The caller is inside `putting`. */
+void goproc_unfed_add(goproc_ring *ring);
+void goproc_unfed_remove(goproc_ring *ring);
+
+/* Notes that this process takes the item after head. The caller is inside `getting`. */
+void goproc_task_taken(goproc_ring *ring, uint64_t head);
+
+/* Reports a task done. Returns 0 if none has been taken. */
+int goproc_task_done(goproc_ring *ring);
+
+/* How many tasks have been put and not been reported done. */
+uint64_t goproc_unfinished(goproc_ring *ring);
+
+/* Looks for a process that was killed with tasks that it had not reported done. Returns how many, which count as done
+ * from now on, and its pid. */
+uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid);
+
+/* A process has ended by itself: nobody is told of the tasks that it has taken. For one queue, or all of this process. */
+void goproc_ring_left(goproc_ring *ring, uint64_t pid);
+void goproc_rings_left(uint32_t pid);
+
+/* ---- queue.c, waits.c */
+
+/* A queue of Python. */
+typedef struct {
+    PyObject_HEAD;
+    goproc_ring ring;
+    char closed; /* close() has been called here */
+    char used;   /* something was put here */
+} goproc_queue;
+
+/* What Python gives: pickle.loads, queue.Empty, queue.Full, goproc.ConsumerLostError. */
+extern struct goproc_queue_names {
+    PyObject *loads, *empty, *full, *lost;
+} goproc_queue_names;
+
+/* To be called first: raises RuntimeError if the queue has not been made; the second one also ValueError if it has been
+ * closed. Returns -1 with an exception set. */
+int goproc_queue_is_made(goproc_queue *self);
+int goproc_queue_check(goproc_queue *self);
+
+/* What an item consists of. */
+typedef struct {
+    PyObject *content; /* bytes */
+    PyObject *buffers; /* NULL, or a list of bytearray objects */
+    uint32_t kind;
+} goproc_payload_found;
+
+/* Reads an item that has been found. Returns 0, or -1 with an exception set. It is not taken yet. */
+int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payload_found *payload);
+
+/* Returns the object, and gives the payload up. */
+PyObject *goproc_queue_loads(goproc_payload_found *payload);
+
+/* Begins an item of a pickle, or a list of its pieces, and its buffers: NULL or None, a list, or True for a bytes object
+ * as it is. Returns -1 with an exception set. goproc_item_end() is to be called in any case. */
+typedef struct {
+    goproc_new_item item;
+    Py_buffer *views;
+    size_t views_count;
+    goproc_piece one;
+} goproc_item_views;
+int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buffers);
+void goproc_item_end(goproc_item_views *views);
+
+extern PyMethodDef goproc_queue_waits[];
+
+int goproc_init_queue(PyObject *module);
+
+#endif

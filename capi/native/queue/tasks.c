@@ -1,0 +1,198 @@
+/* tasks.c - what is not yet in the ring, and what has been taken and not been reported done. Without Python.
+ *
+ * Each process has a share, whose word only it writes: so when it was killed, what was its can be told.
+ *
+ *   unfed_by   the word is how many items the process has in a buffer of its own, because the ring is full
+ *   taken_by   the word is how many tasks the process has taken and not reported done, in the upper half, and in the
+ *              lower one the number of the item that it took last. It is stored before the head is. If the head is
+ *              not behind that item, the process was killed in between: it has taken one less.
+ *
+ * Limit: 64 processes have a share. What others have in buffers does not count for maxsize, and what others take is not
+ * missed when they are killed.
+ */
+#include "ring.h"
+
+/* ---- items in buffers -------------------------------------------------------------------------------------------- */
+
+uint32_t goproc_unfed(goproc_ring *ring, int look) {
+    goproc_queue_header *header = ring->header;
+    uint32_t shares = atomic_load(&header->unfed), sum = 0;
+    for (uint32_t i = 0; i < shares && i < GOPROC_MOST_SHARES; i++) {
+        goproc_share *share = &header->unfed_by[i];
+        uint32_t items = (uint32_t)atomic_load(&share->word);
+        if (items && look && goproc_ring_fate(ring, atomic_load(&share->who)) != GOPROC_RUNS) {
+            atomic_store(&share->word, 0);
+            items = 0;
+        }
+        sum += items;
+    }
+    return sum;
+}
+
+static goproc_share *unfed_share(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
+    goproc_share *empty = NULL;
+    uint32_t shares = atomic_load(&header->unfed);
+    for (uint32_t i = 0; i < GOPROC_MOST_SHARES; i++) {
+        goproc_share *share = &header->unfed_by[i];
+        if (i < shares && atomic_load(&share->who) == ring->me)
+            return share;
+        if (!empty && (i >= shares || atomic_load(&share->word) == 0)) {
+            empty = share;
+            if (i >= shares)
+                break;
+        }
+    }
+    if (!empty)
+        return NULL;
+    uint32_t index = (uint32_t)(empty - header->unfed_by);
+    atomic_store(&empty->word, 0);
+    atomic_store(&empty->who, ring->me);
+    if (index >= shares)
+        atomic_store(&header->unfed, index + 1);
+    return empty;
+}
+
+void goproc_unfed_add(goproc_ring *ring) {
+    goproc_share *share = unfed_share(ring);
+    if (!share) {
+        ring->uncounted++;
+        return;
+    }
+    atomic_fetch_add(&share->word, 1);
+    ring->counted++;
+}
+
+void goproc_unfed_remove(goproc_ring *ring) {
+    if (ring->uncounted) {
+        ring->uncounted--;
+        return;
+    }
+    goproc_share *share = ring->counted ? unfed_share(ring) : NULL;
+    if (!share)
+        return;
+    ring->counted--;
+    if (atomic_load(&share->word))
+        atomic_fetch_sub(&share->word, 1);
+}
+
+/* ---- tasks that have been taken ---------------------------------------------------------------------------------- */
+
+static uint32_t tasks_of(uint64_t word, uint32_t head) {
+    uint32_t tasks = (uint32_t)(word >> 32);
+    return tasks && (int32_t)(head - (uint32_t)word) <= 0 ? tasks - 1 : tasks;
+}
+
+static uint64_t with_tasks(uint32_t tasks, uint32_t item) {
+    return (uint64_t)tasks << 32 | item;
+}
+
+static uint32_t head_count(const goproc_ring *ring) {
+    return goproc_count_of(atomic_load(&ring->header->head));
+}
+
+void goproc_task_taken(goproc_ring *ring, uint64_t position) {
+    goproc_queue_header *header = ring->header;
+    uint32_t head = goproc_count_of(position);
+    goproc_share *mine = NULL, *empty = NULL;
+    for (int i = 0; i < GOPROC_MOST_SHARES && !mine; i++) {
+        goproc_share *share = &header->taken_by[i];
+        uint64_t who = atomic_load(&share->who);
+        if (who == ring->me)
+            mine = share;
+        else if (!empty && tasks_of(atomic_load(&share->word), head) == 0)
+            empty = share;
+        if (who == 0)
+            break; /* the shares behind it were never used */
+    }
+    if (!mine && empty) {
+        mine = empty;
+        atomic_store(&mine->word, 0);
+        atomic_store(&mine->who, ring->me);
+    }
+    if (!mine)
+        mine = &header->taken_by_others;
+    /* Other processes may report tasks done that this one has taken. */
+    uint64_t word = atomic_load(&mine->word);
+    while (!atomic_compare_exchange_weak(&mine->word, &word, with_tasks(tasks_of(word, head) + 1, head)))
+        ;
+}
+
+static int report_done(goproc_ring *ring, goproc_share *share) {
+    uint64_t word = atomic_load(&share->word);
+    while (tasks_of(word, head_count(ring)))
+        if (atomic_compare_exchange_weak(&share->word, &word, word - with_tasks(1, 0)))
+            return 1;
+    return 0;
+}
+
+static int report_any(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
+    for (int i = 0; i < GOPROC_MOST_SHARES; i++)
+        if (atomic_load(&header->taken_by[i].who) == ring->me && report_done(ring, &header->taken_by[i]))
+            return 1;
+    if (report_done(ring, &header->taken_by_others))
+        return 1;
+    /* multiprocessing lets any process report a task done. */
+    for (int i = 0; i < GOPROC_MOST_SHARES; i++)
+        if (report_done(ring, &header->taken_by[i]))
+            return 1;
+    return 0;
+}
+
+uint64_t goproc_unfinished(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
+    /* What moves meanwhile may count twice, but never not at all: so what comes first is read first. */
+    uint64_t sum = goproc_unfed(ring, 0);
+    uint32_t tail = goproc_count_of(atomic_load(&header->tail)), head = head_count(ring);
+    sum += tail - head;
+    for (int i = 0; i < GOPROC_MOST_SHARES; i++)
+        sum += tasks_of(atomic_load(&header->taken_by[i].word), head);
+    return sum + tasks_of(atomic_load(&header->taken_by_others.word), head);
+}
+
+int goproc_task_done(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
+    if (!report_any(ring))
+        return 0;
+    if (goproc_unfinished(ring) == 0) {
+        atomic_fetch_add(&header->join_turn, 1);
+        goproc_wake_flagged(&header->join_sleepers, &header->join_turn, 1);
+    }
+    return 1;
+}
+
+uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid) {
+    goproc_queue_header *header = ring->header;
+    for (int i = 0; i < GOPROC_MOST_SHARES; i++) {
+        goproc_share *share = &header->taken_by[i];
+        uint64_t who = atomic_load(&share->who), word = atomic_load(&share->word);
+        uint32_t tasks = tasks_of(word, head_count(ring));
+        if (!who || !tasks)
+            continue;
+        int fate = goproc_ring_fate(ring, who);
+        if (fate == GOPROC_LEFT)
+            atomic_compare_exchange_strong(&share->who, &who, GOPROC_SOMEBODY);
+        if (fate != GOPROC_KILLED || !atomic_compare_exchange_strong(&share->word, &word, with_tasks(0, 0)))
+            continue;
+        *pid = (uint32_t)who;
+        return tasks;
+    }
+    return 0;
+}
+
+void goproc_ring_left(goproc_ring *ring, uint64_t pid) {
+    goproc_queue_header *header = ring->header;
+    for (int i = 0; ring->joinable && i < GOPROC_MOST_SHARES; i++) {
+        goproc_share *share = &header->taken_by[i];
+        uint64_t who = atomic_load(&share->who);
+        if (who == 0)
+            break;
+        if ((uint32_t)who == pid)
+            atomic_compare_exchange_strong(&share->who, &who, GOPROC_SOMEBODY);
+    }
+}
+
+void goproc_rings_left(uint32_t pid) {
+    goproc_each_ring(goproc_ring_left, pid);
+}

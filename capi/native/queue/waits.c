@@ -1,0 +1,369 @@
+/* waits.c - the methods of a queue that may wait: put, get, poll, feed, join.
+ *
+ * The steps inside a gate are made with the GIL held, and nobody waits for the GIL inside: another thread that computes
+ * must not keep all other processes out. So who finds the gate taken gives the GIL up, waits until nobody is inside,
+ * takes the GIL, and tries again.
+ */
+#include "ring.h"
+
+/* Where to go on after a wait: AGAIN, or an end. */
+enum { AGAIN, TIME_IS_OVER, RAISED };
+
+static int after_wait(int error) {
+    if (error == ETIMEDOUT)
+        return TIME_IS_OVER;
+    if (error == EINTR && PyErr_CheckSignals() < 0)
+        return RAISED;
+    return AGAIN;
+}
+
+static int wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline) {
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    error = goproc_gate_wait(ring, gate, spinner, deadline);
+    Py_END_ALLOW_THREADS;
+    return after_wait(error);
+}
+
+static int nap(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline) {
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    error = goproc_nap(word, seen, deadline, GOPROC_NEXT_LOOK_NS);
+    Py_END_ALLOW_THREADS;
+    return after_wait(error);
+}
+
+/* ---- put --------------------------------------------------------------------------------------------------------- */
+
+/* How to put: MAY_BUFFER: say so if there is no room. MUST_BUFFER: there are items in the buffer already. WAIT: wait for
+ * room. FEED: the same, and the item has been counted as one in the buffer. */
+enum { MAY_BUFFER, MUST_BUFFER, WAIT, FEED };
+
+/* The outcomes. */
+enum { FAILED = -1, FULL, TO_BUFFER, IS_PUT };
+
+static int put(goproc_queue *self, const goproc_new_item *item, int how, int block, uint64_t deadline) {
+    goproc_ring *ring = &self->ring;
+    goproc_queue_header *header = ring->header;
+    int armed = 0;
+    for (;;) {
+        int next = AGAIN, done = 0;
+        if (!goproc_gate_try(&header->putting, ring->me)) {
+            next = wait_for_gate(ring, &header->putting, &ring->putting, block ? deadline : 0);
+            if (next == RAISED)
+                return FAILED;
+            if (next == TIME_IS_OVER && how != FEED)
+                return FULL;
+            continue;
+        }
+        uint32_t turn = atomic_load(&header->room_turn);
+        uint32_t taken = goproc_count_of(atomic_load(&header->head));
+        int full = ring->maxsize && how != FEED &&
+                   goproc_ring_count(ring) + goproc_unfed(ring, armed || !block) >= ring->maxsize;
+        if (full) {
+            done = 0;
+        } else if (how == MUST_BUFFER) {
+            goproc_unfed_add(ring);
+            goproc_gate_leave(&header->putting);
+            return TO_BUFFER;
+        } else {
+            done = goproc_ring_put(ring, item);
+            if (done == 0 && how == MAY_BUFFER) {
+                goproc_unfed_add(ring);
+                goproc_gate_leave(&header->putting);
+                return TO_BUFFER;
+            }
+            if (done > 0 && how == FEED)
+                goproc_unfed_remove(ring);
+        }
+        int error = errno;
+        goproc_gate_leave(&header->putting);
+        if (done > 0) {
+            goproc_ring_wake(ring);
+            return IS_PUT;
+        }
+        if (done < 0) {
+            errno = error;
+            goproc_raise_errno("pwrite", "to put a large item into a queue");
+            return FAILED;
+        }
+        if (full && !block)
+            return FULL;
+        _Atomic uint32_t *flag = full ? &header->bound_sleepers : &header->room_sleepers;
+        if (!armed) {
+            armed = 1;
+            atomic_store(flag, 1); /* now look again */
+            continue;
+        }
+        armed = 0;
+        next = full ? nap(goproc_count_word(&header->head), taken, deadline) : nap(&header->room_turn, turn, deadline);
+        if (next == RAISED)
+            return FAILED;
+        if (next == TIME_IS_OVER)
+            return FULL;
+    }
+}
+
+PyDoc_STRVAR(put_doc,
+             "_put(stream, buffers, how, block, timeout)\n--\n\n"
+             "Put an item. stream: its pickle, bytes or a list. buffers: its buffers, a list or None; True if\n"
+             "stream is a bytes object that is the item. how: 0 to put it if there is room, 1 to count it as\n"
+             "one in the buffer, 2 to wait for room. block, timeout: for a queue with a maxsize. Returns\n"
+             "whether it has been put; otherwise it belongs into the buffer. Raises queue.Full.");
+
+static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    goproc_queue *self = (goproc_queue *)object;
+    if (count != 5)
+        return PyErr_Format(PyExc_TypeError, "_put() takes 5 arguments (%zd given)", count);
+    int how = (int)PyLong_AsLong(args[2]), block = PyObject_IsTrue(args[3]);
+    uint64_t deadline = 0;
+    if ((how == -1 && PyErr_Occurred()) || block < 0 || goproc_queue_check(self) < 0)
+        return NULL;
+    if (how < MAY_BUFFER || how > WAIT)
+        return PyErr_Format(PyExc_ValueError, "there is no way %d to put", how);
+    if (block && goproc_read_deadline(args[4], &deadline) < 0)
+        return NULL;
+    goproc_item_views views;
+    int outcome = FAILED;
+    self->used = 1;
+    if (goproc_item_begin(&views, args[0], args[1]) == 0)
+        outcome = put(self, &views.item, how, block, deadline);
+    goproc_item_end(&views);
+    if (outcome == FULL)
+        PyErr_SetNone(goproc_queue_names.full);
+    return outcome <= FULL ? NULL : PyBool_FromLong(outcome == IS_PUT);
+}
+
+PyDoc_STRVAR(feed_doc, "_feed(stream, buffers)\n--\n\n"
+                       "Put an item of the buffer; wait for room. The arguments are those of _put().");
+
+static PyObject *queue_feed(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    goproc_queue *self = (goproc_queue *)object;
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "_feed() takes 2 arguments (%zd given)", count);
+    if (goproc_queue_is_made(self) < 0)
+        return NULL;
+    goproc_item_views views;
+    int outcome = FAILED;
+    if (goproc_item_begin(&views, args[0], args[1]) == 0)
+        outcome = put(self, &views.item, FEED, 1, 0);
+    goproc_item_end(&views);
+    if (outcome == FAILED)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- get --------------------------------------------------------------------------------------------------------- */
+
+/* Waits until there is an item; AGAIN: there was one. */
+static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
+    goproc_queue_header *header = ring->header;
+    _Atomic uint32_t *tail = goproc_count_word(&header->tail), *head = goproc_count_word(&header->head);
+    int error = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    uint32_t seen = atomic_load(head);
+    if (atomic_load(tail) == seen && !goproc_sync_spin(&ring->getting, tail, seen)) {
+        int64_t look_ns = GOPROC_FIRST_LOOK_NS;
+        for (;;) {
+            atomic_store(&header->item_sleepers, 1);
+            seen = atomic_load(tail);
+            if (seen != atomic_load(head))
+                break;
+            error = goproc_nap(tail, seen, deadline, look_ns);
+            if (error || atomic_load(tail) != atomic_load(head))
+                break;
+            goproc_ring_trim(ring); /* it is idle */
+            look_ns = GOPROC_NEXT_LOOK_NS;
+        }
+    }
+    Py_END_ALLOW_THREADS;
+    return after_wait(error);
+}
+
+/* Returns 1 with the next item, 0 when the time is over, -1 with an exception set. */
+static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload_found *payload) {
+    goproc_ring *ring = &self->ring;
+    goproc_queue_header *header = ring->header;
+    for (;;) {
+        int next = AGAIN;
+        if (goproc_ring_count(ring) == 0) {
+            if (!block || (deadline && goproc_now_ns() >= deadline))
+                return 0;
+            next = wait_for_item(ring, deadline);
+            if (next == TIME_IS_OVER && goproc_ring_count(ring))
+                next = AGAIN;
+        } else if (!goproc_gate_try(&header->getting, ring->me)) {
+            next = wait_for_gate(ring, &header->getting, &ring->getting, deadline);
+        } else {
+            goproc_found found;
+            int how = goproc_ring_find(ring, &found);
+            if (how > 0 && goproc_queue_read(self, &found, payload) < 0)
+                how = -2;
+            if (how > 0) {
+                if (ring->joinable)
+                    goproc_task_taken(ring, found.head);
+                goproc_ring_take(ring, &found);
+            }
+            goproc_gate_leave(&header->getting);
+            if (how == -1)
+                PyErr_SetString(PyExc_OSError, "goproc: the memory of the queue has been overwritten");
+            if (how < 0)
+                return -1;
+            if (how > 0) {
+                goproc_ring_taken(ring, &found);
+                return 1;
+            }
+        }
+        if (next == RAISED)
+            return -1;
+        if (next == TIME_IS_OVER)
+            return 0;
+    }
+}
+
+/* Reads the arguments (block=True, timeout=None). */
+static int read_get_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, int *block,
+                              uint64_t *deadline) {
+    PyObject *given[] = {Py_True, Py_None};
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    if (count + named > 2) {
+        PyErr_Format(PyExc_TypeError, "get() takes at most 2 arguments (%zd given)", count + named);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        given[i] = args[i];
+    for (Py_ssize_t i = 0; i < named; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        int which = PyUnicode_CompareWithASCIIString(name, "block") == 0     ? 0
+                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0 ? 1
+                                                                             : -1;
+        if (which < 0 || which < count) {
+            PyErr_Format(PyExc_TypeError, "get() got an unexpected keyword argument %R", name);
+            return -1;
+        }
+        given[which] = args[count + i];
+    }
+    *deadline = 0;
+    *block = given[0] == Py_True ? 1 : PyObject_IsTrue(given[0]);
+    if (*block < 0)
+        return -1;
+    return *block ? goproc_read_deadline(given[1], deadline) : 0;
+}
+
+PyDoc_STRVAR(get_doc, "_get(block=True, timeout=None)\n--\n\n"
+                      "Remove and return an item. block: whether to wait for one. timeout: seconds to wait at most; "
+                      "None for no\nlimit. Raises queue.Empty, and ValueError if the queue is closed. Source:\n"
+                      "multiprocessing.Queue.get.");
+
+static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    goproc_queue *self = (goproc_queue *)object;
+    goproc_payload_found payload;
+    uint64_t deadline;
+    int block;
+    if (goproc_queue_check(self) < 0 || read_get_arguments(args, count, names, &block, &deadline) < 0)
+        return NULL;
+    int how = take(self, block, deadline, &payload);
+    if (how == 0)
+        PyErr_SetNone(goproc_queue_names.empty);
+    return how > 0 ? goproc_queue_loads(&payload) : NULL;
+}
+
+PyDoc_STRVAR(receive_doc, "_receive()\n--\n\nRemove and return an item; wait for one, also if the queue is closed.");
+
+static PyObject *queue_receive(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    goproc_queue *self = (goproc_queue *)object;
+    goproc_payload_found payload;
+    if (goproc_queue_is_made(self) < 0)
+        return NULL;
+    return take(self, 1, 0, &payload) > 0 ? goproc_queue_loads(&payload) : NULL;
+}
+
+PyDoc_STRVAR(poll_doc, "_poll(timeout=0.0)\n--\n\n"
+                       "Wait until there is an item, timeout seconds at most; None for no limit. Return whether there "
+                       "is one.");
+
+static PyObject *queue_poll(PyObject *object, PyObject *args) {
+    goproc_queue *self = (goproc_queue *)object;
+    PyObject *timeout = NULL;
+    uint64_t deadline;
+    if (!PyArg_ParseTuple(args, "|O:_poll", &timeout) || goproc_queue_is_made(self) < 0)
+        return NULL;
+    if (!timeout)
+        return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
+    if (goproc_read_deadline(timeout, &deadline) < 0)
+        return NULL;
+    while (goproc_ring_count(&self->ring) == 0) {
+        int next = deadline && goproc_now_ns() >= deadline ? TIME_IS_OVER : wait_for_item(&self->ring, deadline);
+        if (next == RAISED)
+            return NULL;
+        if (next == TIME_IS_OVER)
+            return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
+    }
+    Py_RETURN_TRUE;
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(task_done_doc,
+             "_task_done()\n--\n\n"
+             "Report that an item which was got has been worked on. Raises ValueError if there is none.\n"
+             "Source: multiprocessing.JoinableQueue.task_done.");
+
+static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    goproc_queue *self = (goproc_queue *)object;
+    if (goproc_queue_is_made(self) < 0)
+        return NULL;
+    if (goproc_task_done(&self->ring))
+        Py_RETURN_NONE;
+    PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+    return NULL;
+}
+
+PyDoc_STRVAR(join_doc, "_join()\n--\n\n"
+                       "Wait until all items that were put have been got and reported done.\n\n"
+                       "Raises ConsumerLostError, once, if a process was killed before it reported its items done.\n"
+                       "Source: multiprocessing.JoinableQueue.join.");
+
+static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    goproc_queue *self = (goproc_queue *)object;
+    if (goproc_queue_is_made(self) < 0)
+        return NULL;
+    goproc_queue_header *header = self->ring.header;
+    uint32_t turn = atomic_load(&header->join_turn);
+    uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
+    for (;;) {
+        atomic_store(&header->join_sleepers, 1);
+        /* If the last task was reported while this one waited, others may have put since: that does not count. */
+        if (atomic_load(&header->join_turn) != turn || goproc_unfinished(&self->ring) == 0)
+            Py_RETURN_NONE;
+        uint64_t now = goproc_now_ns();
+        if (now >= look_at) {
+            uint32_t pid, lost = goproc_tasks_lost(&self->ring, &pid);
+            look_at = now + GOPROC_NEXT_LOOK_NS;
+            if (lost) {
+                PyObject *error = PyObject_CallFunction(goproc_queue_names.lost, "II", pid, lost);
+                if (error)
+                    PyErr_SetObject(goproc_queue_names.lost, error);
+                Py_XDECREF(error);
+                return NULL;
+            }
+        }
+        int error;
+        Py_BEGIN_ALLOW_THREADS;
+        error = goproc_nap(&header->join_turn, turn, 0, (int64_t)(look_at - now));
+        Py_END_ALLOW_THREADS;
+        if (after_wait(error) == RAISED)
+            return NULL;
+    }
+}
+
+PyMethodDef goproc_queue_waits[] = {
+    {"_get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, get_doc},
+    {"_put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL, put_doc},
+    {"_feed", (PyCFunction)(void (*)(void))queue_feed, METH_FASTCALL, feed_doc},
+    {"_receive", queue_receive, METH_NOARGS, receive_doc},
+    {"_poll", queue_poll, METH_VARARGS, poll_doc},
+    {"_task_done", queue_task_done, METH_NOARGS, task_done_doc},
+    {"_join", queue_join, METH_NOARGS, join_doc},
+    {NULL, NULL, 0, NULL},
+};

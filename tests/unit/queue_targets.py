@@ -1,0 +1,97 @@
+"""What the child processes of test_queues.py run."""
+
+import os
+import signal
+import time
+
+
+def put_all(queue, items):
+    """Put the items, one by one."""
+    for item in items:
+        queue.put(item)
+
+
+def put_numbers(queue, producer, count):
+    """Put pairs: the producer's number, and 0 to count - 1."""
+    for number in range(count):
+        queue.put((producer, number))
+
+
+def put_and_die(queue, items):
+    """Put the items, and be killed: what put() has handed over is not lost."""
+    put_all(queue, items)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def put_for_ever(queue, size):
+    """Put numbered items of so many bytes until killed."""
+    number = 0
+    while True:
+        queue.put((number, bytes([number % 251]) * size))
+        number += 1
+
+
+def get_for_ever(queue, ready, delay=0):
+    """Get items until killed."""
+    ready.release()
+    while True:
+        queue.get()
+        time.sleep(delay)
+
+
+def move(source, sink):
+    """Get items from one queue and put them into another, until None comes."""
+    while True:
+        item = source.get()
+        sink.put(item)
+        if item is None:
+            break
+
+
+def echo(requests, answers, count):
+    """Answer count requests."""
+    for _ in range(count):
+        answers.put(requests.get())
+
+
+def take_tasks(queue, taken, count, done):
+    """Get count items, report so many of them done, say so, and wait to be killed."""
+    for _ in range(count):
+        queue.get()
+    for _ in range(done):
+        queue.task_done()
+    taken.release()
+    time.sleep(100)
+
+
+def work_off(queue):
+    """Get items and report them done, until None comes."""
+    while True:
+        item = queue.get()
+        queue.task_done()
+        if item is None:
+            break
+
+
+def take_and_end(queue):
+    """Get an item, and end without a report."""
+    queue.get()
+
+
+def report(queue):
+    """Report an item done that another process has got."""
+    queue.task_done()
+
+
+def fill_and_end(queue, count, size, cancel):
+    """Put more than fits, and end: what is in the buffer is moved before, or not."""
+    for number in range(count):
+        queue.put((number, bytes(size)))
+    if cancel:
+        queue.cancel_join_thread()
+
+
+def put_full(queue, results):
+    """Put into a queue that has a maxsize, and say when it is done."""
+    queue.put("more")
+    results.put("put")
