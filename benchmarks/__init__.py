@@ -8,7 +8,8 @@
 
 The files:
 
-    work.py          the rows of the tables: what is measured
+    rows.py          the rows of the tables: what is measured
+    work.py          the kinds of rows
     growth.py        the curves: what is measured at several sizes, lengths, and numbers of tasks and workers
     peers.py         the libraries, each as a class with the same operations
     functions.py     the functions that the workers call
@@ -20,6 +21,7 @@ The files:
     machine.py       the machine and the versions of the figures
     breakdown.py     the steps of a pool's task
     locks.py         work for two processes that use locks
+    queues.py        work for processes that use a queue
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
     program.py       a small program, measured as a whole

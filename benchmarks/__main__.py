@@ -14,6 +14,7 @@ from .alternation import ROOT, alternate
 from .figures import Figures
 from .peers import PEERS
 from .results import OtherMachine, Results
+from .rows import ROWS
 
 RESULTS = ROOT / "build" / "bench" / "results.json"
 QUICK_RESULTS = ROOT / "build" / "bench" / "quick.json"
@@ -79,7 +80,7 @@ def tell(row: work.Row):
 
 def measure(options: argparse.Namespace) -> int:
     """Measure the chosen rows; print each line of the table when it is measured."""
-    rows = list(work.ROWS.values())
+    rows = list(ROWS.values())
     if options.command == "run":
         rows += growth.ROWS.values()
     rows = chosen(options.only, rows)
@@ -129,7 +130,7 @@ def put(path: Path) -> int:
 
 def titles() -> dict[str, str]:
     """Return the title of each row that has published figures, by its name."""
-    return {row.name: row.title for row in [*work.ROWS.values(), *growth.ROWS.values()]}
+    return {row.name: row.title for row in [*ROWS.values(), *growth.ROWS.values()]}
 
 
 def write() -> int:

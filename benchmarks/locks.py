@@ -1,4 +1,4 @@
-"""Work for two processes that use a lock, an event or a condition. Rows of work.py call these functions.
+"""Work for two processes that use a lock, an event or a condition. Rows of rows.py call these functions.
 
 Each function takes a context of multiprocessing's kind, and how often to do the work. It returns a Measurement, which
 begins when both processes are ready.

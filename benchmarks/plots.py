@@ -16,6 +16,7 @@ from . import growth
 from .figures import Figures
 from .peers import PEERS
 from .report import BASE, byte_size, crossing, figure, pays_from, per_unit, shown, times, verdict
+from .rows import GROUPS
 from .theme import (
     FAINT,
     INK,
@@ -29,7 +30,7 @@ from .theme import (
     logarithmic,
     save,
 )
-from .work import GROUPS, Row
+from .work import Row
 
 
 def setting(figures: Figures) -> str:

@@ -1,4 +1,4 @@
-"""Work for processes that use a queue. Rows of work.py call these functions.
+"""Work for processes that use a queue. Rows of rows.py call these functions.
 
 Each takes a function that makes a queue, a context of multiprocessing's kind for the processes, and how often to do the
 work. It returns (seconds, processor seconds), which are counted from when all processes are ready.

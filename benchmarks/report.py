@@ -12,7 +12,8 @@ from pathlib import Path
 from . import growth
 from .figures import Figures
 from .results import Results, Spread
-from .work import GROUPS, ROWS, Row
+from .rows import GROUPS, ROWS
+from .work import Row
 
 Source = Results | Figures
 

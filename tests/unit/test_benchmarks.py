@@ -164,9 +164,9 @@ def test_measures_the_new_curves_of_a_library(tmp_path):
 
 def test_what_cannot_be_seen_is_no_difference(results, published):
     """The bold figure and the ratio are those of the medians that are shown."""
-    from benchmarks import report, work
+    from benchmarks import report, rows
 
-    row = work.ROWS["program_fork"]
+    row = rows.ROWS["program_fork"]
     figures = {"goproc": measured(0.0120), "multiprocessing": measured(0.01204), "billiard": measured(0.0130)}
     results.put(row.name, "title", figures, {}, {})
     assert report.medians_ratio(row, published(), "multiprocessing") == 1
