@@ -52,6 +52,11 @@ def _encoded(obj):
 def _files(queue):
     """What another process needs to use the queue; only while a process is being started."""
     _context.assert_spawning(queue)
+    if queue._for_forks:
+        raise RuntimeError(
+            "A SemLock created in a fork context is being shared with a process in a spawn context. This is not "
+            "supported. Please use the same context to create multiprocessing objects and Process."
+        )
     return tuple(map(_reduction.DupFd, queue._files()))
 
 
@@ -138,6 +143,9 @@ _WHEN_ASKED = {
 class _Lazy:
     """Makes the attributes of _WHEN_ASKED."""
 
+    #: Whether the queue was made in a fork context. multiprocessing's cannot be sent to a spawned process then.
+    _for_forks = False
+
     def __getattr__(self, name: str) -> "Any":
         make = _WHEN_ASKED.get(name)
         if make is None:
@@ -159,6 +167,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         if maxsize > most:
             ctx.BoundedSemaphore(maxsize)  # raises what multiprocessing raises
         self._make(maxsize if 0 < maxsize <= most else 0, isinstance(self, JoinableQueue))
+        self._for_forks = ctx.get_start_method() == "fork"
         self._maxsize = maxsize if maxsize > 0 else most
         self._opid = os.getpid()
         self._ignore_epipe = False
@@ -306,6 +315,7 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
 
     def __init__(self, *, ctx: "Any") -> None:
         self._make(0, False)
+        self._for_forks = ctx.get_start_method() == "fork"
 
     def __getstate__(self) -> "Any":
         return _files(self)

@@ -24,7 +24,7 @@ def test_exported_names():
 
 @pytest.mark.parametrize(
     "name",
-    "connection dummy dummy.connection heap managers process queues reduction resource_sharer resource_tracker "
+    "connection dummy dummy.connection heap managers process reduction resource_sharer resource_tracker "
     "shared_memory sharedctypes util".split(),
 )
 def test_modules_that_are_the_standard_librarys(name):

@@ -531,6 +531,13 @@ def test_pickling_is_for_starting_processes_only(context, make):
         pickle.dumps(queue)
 
 
+def test_a_fork_contexts_queue_cannot_be_sent():
+    for kind in KINDS:
+        queue = getattr(goproc.get_context("fork"), kind)()
+        with pytest.raises(RuntimeError, match="created in a fork context"):
+            run(goproc.get_context("spawn"), targets.put_all, queue, [])
+
+
 def test_wrong_use(context):
     with pytest.raises(TypeError):
         context.Queue("large")
