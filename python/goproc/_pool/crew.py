@@ -56,6 +56,7 @@ class Crew:
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # the exception of the last worker that could not begin, if it has sent one
+        self.give_up = None  # called with such an exception, if no further worker is to be tried
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
@@ -71,6 +72,11 @@ class Crew:
     def done(self):
         """Whether no worker is left, and none will be started."""
         return not self._by_pid and self.retry_at is None
+
+    @property
+    def processes(self):
+        """By pid, the Process objects of the workers. A new one is noted when it has been started."""
+        return self._by_pid
 
     def grow(self, processes):
         """Raise the number of workers to processes, if it is lower."""
@@ -265,6 +271,9 @@ class Crew:
 
     def could_not_begin(self, error):
         """Note the exception of a worker that could not begin."""
+        if self.give_up is not None:
+            self.give_up(error)
+            return
         if self._reason is None:
             from .describe import in_one_line
 
@@ -313,7 +322,8 @@ class Crew:
         end = ChannelEnd(memory_fd, slot, next(self._serials))
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
         be_worker(process, end)
-        process.name = process.name.replace("Process", "PoolWorker")
+        if not self._plan.for_executor:
+            process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         return process
 

@@ -22,6 +22,7 @@ BASELINE = "baseline"
 GOPROC = "goproc"
 MODE = "GOPROC_CONFORMANCE"
 FOLDER = "GOPROC_CONFORMANCE_FOLDER"
+FUTURES = "GOPROC_CONFORMANCE_FUTURES"  # if set: concurrent.futures' executor is goproc's, too
 TRAPS_FILE = "traps.jsonl"
 COUNTERS_FILE = "counters.jsonl"
 STANDIN_PREFIX = "test.test_multiprocessing_"
@@ -103,7 +104,7 @@ def _install_goproc(module):
         return
     import goproc
 
-    goproc.install()
+    goproc.install(futures=FUTURES in os.environ)
     report_counters_at_exit()
 
 
