@@ -30,7 +30,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Goal:
-    """The goals for developers of goproc, as ratios to multiprocessing.
+    """The goals for developers of goproc, as ratios to multiprocessing, or to the row's base.
 
     floor: the ratio that must be reached. aim: the ratio to work for.
     """
@@ -48,6 +48,7 @@ class Row:
     clock: the field of Measurement that counts.
     pool, options: further arguments of the peer's open(), and of the operation.
     limit: seconds that a repetition may take.
+    base: the library that goproc is compared with.
     rounds, repetitions: if the command line gives none; 0 for one round and five repetitions.
     """
 
@@ -64,6 +65,7 @@ class Row:
     unit: str = "us"
     clock: str = "seconds"
     goal: Goal | None = None
+    base: str = "multiprocessing"
     limit: float = 60
     rounds: int = 0
     repetitions: int = 0
@@ -100,6 +102,16 @@ class Row:
 
     def close(self, peer):
         peer.close()
+
+
+class Executor(Row):
+    """Work for an executor."""
+
+    def open(self, peer):
+        peer.open_executor(self.workers, self.method)
+
+    def close(self, peer):
+        peer.close_executor()
 
 
 class Idle(Row):
@@ -262,6 +274,26 @@ GROUPS: dict[str, list[Row]] = {
             options={"chunksize": None},
             unit="ms",
             goal=Goal(1.3, 1.7),
+        ),
+    ],
+    "Executors": [
+        Executor(
+            "executor_submit",
+            "`ProcessPoolExecutor.submit` of 10,000, then `result`",
+            "submit",
+            integers(10_000),
+            count=10_000,
+            goal=Goal(8, 15),
+            base="concurrent.futures",
+        ),
+        Executor(
+            "executor_map",
+            "`ProcessPoolExecutor.map(chunksize=1)` of 10,000",
+            "executor_map",
+            integers(10_000),
+            count=10_000,
+            goal=Goal(15, 30),
+            base="concurrent.futures",
         ),
     ],
     "Data": [

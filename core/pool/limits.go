@@ -108,7 +108,7 @@ func (p *Pool) Cancel(job uint64) int {
 }
 
 // Withdraw withdraws the tasks of the job that have not begun: they complete as cancelled. It returns how many there
-// were. Tasks that have begun go on.
+// were. Tasks that have begun go on, and so does the first task of a worker that has not begun any.
 func (p *Pool) Withdraw(job uint64) int {
 	return p.cancel(func(other uint64) bool { return other == job }, false)
 }
@@ -142,7 +142,14 @@ func (p *Pool) cancel(matches func(job uint64) bool, running bool) int {
 			if !matches(w.flights[i].frame.Job) {
 				continue
 			}
-			if t, ok := w.takeBack(i, ring.MaxBatch); ok {
+			most := ring.MaxBatch
+			if !running && i == 0 && w.settle() && w.flights[0].next == w.flights[0].frame.First {
+				most = w.flights[0].frame.Tasks() - 1
+			}
+			if most == 0 {
+				continue
+			}
+			if t, ok := w.takeBack(i, most); ok {
 				withdraw(t)
 			}
 		}

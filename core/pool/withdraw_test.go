@@ -27,6 +27,16 @@ func TestWithdraw(t *testing.T) {
 	assert.False(t, p.Begun(1))
 }
 
+// A worker that has not begun a task keeps its first one.
+func TestWithdrawLeavesFirstTasks(t *testing.T) {
+	p, _ := newPool(t)
+	h := hire(t, p, 0)
+	submit(t, p, 1, 2, 3)
+	assert.Equal(t, 2, p.WithdrawAll())
+	assert.ElementsMatch(t, []string{"cancelled 1.3 ", "cancelled 1.2 "}, collect(p))
+	assert.EqualValues(t, 1, h.recv(t).Index)
+}
+
 // Retry is for one task, and overrides SetRetries.
 func TestRetryOfOneTask(t *testing.T) {
 	p, counters := newPool(t)

@@ -54,7 +54,7 @@ def install(*, futures: bool = False) -> None:
     """
     if futures and not stdlib.installed_futures:
         stdlib.installed_futures = True
-        if _EXECUTORS in sys.modules:
+        if hasattr(sys.modules.get(_EXECUTORS), "ProcessPoolExecutor"):
             _replace_executor()
     if stdlib.installed:
         return

@@ -137,3 +137,27 @@ class Thing:
 
 def thing(_):
     return Thing()
+
+
+def crash():
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+def raise_it(error):
+    raise error
+
+
+def identity(value):
+    return value
+
+
+def signal_and_die(started, release):
+    signal_and_wait(started, release)
+    kill_self()
+
+
+def slow_pid():
+    time.sleep(0.1)
+    return os.getpid()

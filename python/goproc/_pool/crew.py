@@ -56,7 +56,7 @@ class Crew:
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # the exception of the last worker that could not begin, if it has sent one
-        self.give_up = None  # called with such an exception, if no further worker is to be tried
+        self.give_up = None  # called with such an exception and the worker's pid, if no further one is to be tried
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
@@ -269,10 +269,10 @@ class Crew:
         """Withdraw all tasks that have been submitted so far."""
         _ignoring_poison(calls.pool_cancel_all, self.number)
 
-    def could_not_begin(self, error):
+    def could_not_begin(self, error, pid):
         """Note the exception of a worker that could not begin."""
         if self.give_up is not None:
-            self.give_up(error)
+            self.give_up(error, pid)
             return
         if self._reason is None:
             from .describe import in_one_line

@@ -394,7 +394,7 @@ class Dispatch:
             if result is not None:
                 result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:
-                self._crew.could_not_begin(value)
+                self._crew.could_not_begin(value, index)
             del pending[at]
             item = payload = result = value = None
 

@@ -134,7 +134,8 @@ def worker(
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     interrupts = _InterruptTasks() if for_executor else None
-    if getsignal(SIGINT) is default_int_handler:
+    present = getsignal(SIGINT)
+    if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
         signal(SIGINT, interrupts or ignore_interrupt)
     if for_executor:
         process.current_process().daemon = False  # so that it may have children; its end of the lifeline is a daemon's

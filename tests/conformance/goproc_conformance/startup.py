@@ -104,8 +104,15 @@ def _install_goproc(module):
         return
     import goproc
 
-    goproc.install(futures=FUTURES in os.environ)
+    goproc.install()
     report_counters_at_exit()
+
+
+def _replace_executor(module):
+    if FUTURES in os.environ and "goproc" in sys.modules:
+        import goproc
+
+        goproc.install(futures=True)
 
 
 def report_counters_at_exit():
@@ -129,6 +136,7 @@ def engine_counters():
     return calls.stats() if calls is not None else None
 
 
+_EXECUTORS = os.path.join(os.path.dirname(os.__file__), "concurrent", "futures", "process.py")
 _STANDARD = os.path.join(os.path.dirname(os.__file__), "multiprocessing")
 
 TRAPS = {
@@ -145,7 +153,7 @@ _watched: list = []  # the modules whose action has been done; a mark in the mod
 
 def _watch_imports():
     """Have an action follow the execution of each of the files above, under whatever name and by whatever finder."""
-    actions = {os.path.join(_STANDARD, "__init__.py"): _install_goproc, **TRAPS}
+    actions = {os.path.join(_STANDARD, "__init__.py"): _install_goproc, _EXECUTORS: _replace_executor, **TRAPS}
     execute = SourceFileLoader.exec_module
 
     def exec_module(self, module):
