@@ -150,8 +150,8 @@ class Works:
 
     # ---- the end
 
-    def _break(self, error, pid):
-        """Fail all calls, and refuse further ones: the worker pid could not begin. Called by the collector."""
+    def _break(self, error):
+        """Fail all calls, and refuse further ones: a worker could not begin. Called by the collector."""
         if self.broken:
             return
         self.broken = f"a worker could not begin ({in_one_line(error)}): the executor is not usable anymore"
@@ -165,8 +165,7 @@ class Works:
         self.dispatch.fail_all(broken)
         self.close()
         for process in list(self._workers):
-            if process.pid != pid:  # that one ends by itself: what it has logged must arrive
-                process.terminate()
+            process.terminate()
 
     def close(self, cancel=False):
         """Refuse further calls, and end when all are done. cancel: withdraw those that have not begun."""

@@ -56,7 +56,8 @@ class Crew:
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # the exception of the last worker that could not begin, if it has sent one
-        self.give_up = None  # called with such an exception and the worker's pid, if no further one is to be tried
+        self.give_up = None  # called with such an exception when its worker has ended, if no other one is to be tried
+        self._could_not_begin = {}  # by pid: such exceptions, until their workers have ended
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
@@ -154,6 +155,8 @@ class Crew:
             return None
         process.join()
         self._nurseries.note_life(time.monotonic() - worker_end(process).started)
+        if pid in self._could_not_begin:
+            self.give_up(self._could_not_begin[pid])
         if process in self._pool:
             # A worker that ends after the last task of a closed pool stays in the list, as with multiprocessing:
             # programs look at exit codes.
@@ -272,7 +275,7 @@ class Crew:
     def could_not_begin(self, error, pid):
         """Note the exception of a worker that could not begin."""
         if self.give_up is not None:
-            self.give_up(error, pid)
+            self._could_not_begin[pid] = error  # it may still have to write what it has logged
             return
         if self._reason is None:
             from .describe import in_one_line
