@@ -96,6 +96,7 @@ def test_timeouts(executor, tmp_path):
             future.exception(timeout)
     wait_until(started.exists)
     assert future.running() and not future.done()
+    assert repr(future).endswith(" state=running>") and repr(future).startswith("<Future at ")
     release.touch()
     assert future.result(30) == 5
     assert not future.running()

@@ -83,6 +83,10 @@ class Future(_Future):
         """Return whether a worker runs the call."""
         return not self.done() and self._works.has_begun(self)
 
+    def __repr__(self):
+        text = super().__repr__()
+        return text.replace(" state=pending>", " state=running>") if self.running() else text
+
     def done(self):
         """Return whether the call is done, or was cancelled."""
         if self._state not in _DONE:

@@ -21,6 +21,10 @@ from ..errors import EngineError, WorkerLostError
 from .nursery import Nurseries
 from .worker import ChannelEnd, worker
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
+
 __all__ = ["Crew"]
 
 #: Seconds that a terminated worker has to end by itself before it is killed.
@@ -56,8 +60,8 @@ class Crew:
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # the exception of the last worker that could not begin, if it has sent one
-        self.give_up = None  # called with such an exception when its worker has ended, if no other one is to be tried
-        self._could_not_begin = {}  # by pid: such exceptions, until their workers have ended
+        self.give_up: Any = None  # called with such an exception when its worker has ended; None to try other workers
+        self._could_not_begin: dict = {}  # by pid: such exceptions, until their workers have ended
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
