@@ -106,7 +106,7 @@ class ProcessPoolExecutor(_Standard):
         program ends; BrokenProcessPool when the executor is broken. Source: concurrent.futures.Executor.submit.
         """
         works = self._works
-        if works is None or works.refusing or stdlib.is_after_exit():
+        if works is None or works.refusing:  # it refuses calls from the end of the program on, too
             works = self._ready()
             if works is None:
                 return super().submit(fn, *args, **kwargs)
