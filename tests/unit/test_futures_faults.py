@@ -209,6 +209,23 @@ def test_a_fork_of_a_program_with_an_executor():
     assert (done.stdout, done.stderr, done.returncode) == ("parent\nchild\n", "", 0)
 
 
+inherited = ProcessPoolExecutor(1, goproc.get_context("fork"))
+
+
+def use_inherited():
+    return inherited.submit(abs, -1).result()
+
+
+def test_a_worker_that_uses_the_executor_that_it_inherited():
+    """The first call forks it, and holds a lock meanwhile: it must not wait for that lock."""
+    try:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="belongs to the parent process"):
+                inherited.submit(use_inherited).result(30)
+    finally:
+        inherited.shutdown()
+
+
 def test_submitting_while_another_thread_shuts_down(context):
     for _ in range(5):
         executor, futures, refused = ProcessPoolExecutor(2, context), [], threading.Event()

@@ -86,6 +86,7 @@ class ProcessPoolExecutor(_Standard):
         self._initargs = initargs
         self._max_tasks_per_child = max_tasks_per_child
         self._safe_to_dynamically_spawn_children = not forks
+        self._owner = os.getpid()
         self._executor_manager_thread = None
         self._processes = {}
         self._shutdown_thread = False
@@ -168,6 +169,8 @@ class ProcessPoolExecutor(_Standard):
         """
         if self._is_standard:
             return None
+        if os.getpid() != self._owner:  # a worker that was forked by the first call has the lock as that call held it
+            raise RuntimeError("this executor belongs to the parent process: a forked child must make its own")
         with self._shutdown_lock:
             if self._broken:
                 raise BrokenProcessPool(self._broken)
@@ -210,6 +213,8 @@ class ProcessPoolExecutor(_Standard):
         """
         if self._is_standard:
             return super().shutdown(wait, cancel_futures=cancel_futures)
+        if os.getpid() != self._owner:
+            return  # a forked child: the workers are its parent's
         with self._shutdown_lock:
             self._shutdown_thread = True
             thread = self._executor_manager_thread
@@ -335,11 +340,11 @@ class _Queue:
     """
 
     def __init__(self, executor, count):
-        self._owner = weakref.ref(executor)
+        self._executor = weakref.ref(executor)
         self._count = count
 
     def qsize(self):
-        works = getattr(self._owner(), "_works", None)
+        works = getattr(self._executor(), "_works", None)
         return 0 if works is None else self._count(works)
 
     def empty(self):
