@@ -147,31 +147,35 @@ def test_a_signal_handler_that_raises_loses_no_result():
         pass
 
     def handle(signum, frame):
-        raise Raised
+        nonlocal armed
+        if armed:  # else it would raise where nothing catches it
+            armed = False
+            raise Raised
 
     def send():
         for _ in range(50):
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.0005)
-        sent.set()
 
-    sent, sender = threading.Event(), threading.Thread(target=send)
+    armed, sender = False, threading.Thread(target=send)
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         with ProcessPoolExecutor(2) as executor:
             futures = [executor.submit(targets.double, number) for number in range(3000)]
             results = {}
-            while len(results) < len(futures) or not sent.is_set():
+            sender.start()
+            while len(results) < len(futures):
                 try:
-                    if sender.ident is None:
-                        sender.start()
+                    armed = True
                     for future in futures:
                         results[future] = future.result()
+                    armed = False
                 except Raised:
                     pass
             sender.join()
             assert [results[future] for future in futures] == [2 * number for number in range(3000)]
     finally:
+        sender.join()
         signal.signal(signal.SIGUSR1, before)
 
 
