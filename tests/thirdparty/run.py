@@ -108,6 +108,7 @@ PROGRAMS = (
     Program("aiomultiprocess", ("aiomultiprocess",), script("aiomultiprocess_pool")),
     Program("torch", ("torch",), script("torch_dataloader"), optional=True),
     Program("gevent", ("gevent",), script("gevent_greenlets")),
+    Program("gevent, goproc's executor", ("gevent",), script("gevent_executor"), installs=False),
     Program("gevent, subprocess", ("gevent",), script("gevent_subprocess"), ("fork",)),
     Program("coverage", ("coverage",), script("coverage_children")),
     # Its workers are interpreters of its own, in which only what the tests' conftest.py installs runs on goproc.

@@ -58,6 +58,7 @@ class Dispatch:
         self._port = port
         self._cache = cache
         self._crew = crew
+        cooperative.is_patched()  # before the turn is first taken: from now on it tells greenlets apart
         self._turn = _native.Turn()  # the thread that holds it is the collector; only the collector completes results
         self._pending: deque = deque()  # items that were collected, or given to run(), and are not delivered yet
         self._delivering = 0  # how many items of _pending are being delivered, by nested calls
