@@ -107,7 +107,7 @@ test-quick: install-test ## pytest without the slow tests, and each test with on
 	$(RUN) tests/shares.py -m "not slow" --one-method $(ARGS)
 
 # The tests of the parts that depend most on the version of Python.
-BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver imports install \
+BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures futures_end imports install \
 	installation locks nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief

@@ -81,7 +81,34 @@ class PoolPeer:
         return self._pool.imap_unordered(function, items)
 
 
-class FuturesPeer:
+class ExecutorPeer:
+    """The operations of a library that has concurrent.futures' executor."""
+
+    def submit(self, function, items):
+        """Submit a call for each item to the executor, then take each result; return the list of results."""
+        futures = [self._executor.submit(function, item) for item in items]
+        return [future.result() for future in futures]
+
+    def executor_map(self, function, items):
+        """Return the list of the results of the executor's map. Each item is a task."""
+        return list(self._executor.map(function, items, chunksize=1))
+
+    def close_executor(self):
+        """End the executor and wait for its workers."""
+        self._executor.shutdown()
+
+
+class GoprocPeer(ExecutorPeer, PoolPeer):
+    """goproc: Pool, and goproc.futures' executor."""
+
+    def open_executor(self, workers, method):
+        """Make an executor of that many workers."""
+        from goproc.futures import ProcessPoolExecutor
+
+        self._executor = ProcessPoolExecutor(workers, self._library.get_context(method))
+
+
+class FuturesPeer(ExecutorPeer):
     """concurrent.futures.ProcessPoolExecutor."""
 
     makes_chunks = False
@@ -97,6 +124,10 @@ class FuturesPeer:
 
     def open(self, workers, method):
         self._pool = self._library.ProcessPoolExecutor(workers, mp_context=self._get_context(method))
+
+    def open_executor(self, workers, method):
+        self.open(workers, method)
+        self._executor = self._pool
 
     def close(self):
         self._pool.shutdown()
@@ -119,10 +150,10 @@ class FuturesPeer:
         return (future.result() for future in self._library.as_completed(futures))
 
 
-class JoblibPeer:
+class JoblibPeer(ExecutorPeer):
     """joblib.Parallel on its process backend, loky, which starts each worker as a new interpreter, in its own way.
 
-    joblib has no call for a single task: `apply` is a Parallel of one task.
+    joblib has no call for a single task: `apply` is a Parallel of one task. Its executor is loky's.
     """
 
     makes_chunks = True
@@ -135,6 +166,11 @@ class JoblibPeer:
 
     def open(self, workers, method):
         self._workers = workers
+
+    def open_executor(self, workers, method):
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        self._executor = ProcessPoolExecutor(workers)
 
     def close(self):
         from joblib.externals.loky import get_reusable_executor
@@ -212,8 +248,36 @@ class MpirePeer:
         return self._pool.imap_unordered(function, items, iterable_len=_length(items), chunk_size=1)
 
 
+class PebblePeer:
+    """pebble.ProcessPool: schedule() in the place of submit()."""
+
+    makes_chunks = False
+    start_methods = EVERY_METHOD
+    least_workers = 1
+
+    def __init__(self, name):
+        self.name = name
+        self._library = importlib.import_module(name)
+
+    def open_executor(self, workers, method):
+        import multiprocessing
+
+        self._pool = self._library.ProcessPool(workers, context=multiprocessing.get_context(method))
+
+    def submit(self, function, items):
+        futures = [self._pool.schedule(function, args=(item,)) for item in items]
+        return [future.result() for future in futures]
+
+    def executor_map(self, function, items):
+        return list(self._pool.map(function, items, chunksize=1).result())
+
+    def close_executor(self):
+        self._pool.close()
+        self._pool.join()
+
+
 _KINDS = {
-    "goproc": PoolPeer,
+    "goproc": GoprocPeer,
     "multiprocessing": PoolPeer,
     "concurrent.futures": FuturesPeer,
     "joblib": JoblibPeer,
@@ -221,6 +285,7 @@ _KINDS = {
     "mpire": MpirePeer,
     "multiprocess": PoolPeer,
     "faster_fifo": FasterFifoPeer,
+    "pebble": PebblePeer,
 }
 
 PEERS = tuple(_KINDS)

@@ -72,7 +72,7 @@ def heading(libraries: list[str]) -> str:
 
 
 def line(row: Row, results: Results, libraries: list[str]) -> str:
-    """Return a row of the terminal's table: the medians, and goproc's ratio to multiprocessing."""
+    """Return a row of the terminal's table: the medians, and goproc's ratio to the row's base."""
     cells = []
     for library in libraries:
         if library not in results.libraries(row.name):
@@ -87,7 +87,7 @@ def line(row: Row, results: Results, libraries: list[str]) -> str:
     text = f"{row.name:<22}" + "".join(f"{cell:>17}" for cell in cells)
     if isinstance(row, growth.Memory) or row.name in growth.DRAWN:
         return text
-    ratio, processor = (results.ratio(row.name, "goproc", BASE, clock) for clock in (row.clock, "processor"))
+    ratio, processor = (results.ratio(row.name, "goproc", row.base, clock) for clock in (row.clock, "processor"))
     if ratio is None:
         return text
     text += f"{ratio.median:>7.2f}x{f'{ratio.low:.2f}-{ratio.high:.2f}':>14}"
@@ -122,7 +122,7 @@ def shortfalls(rows: list[Row], results: Results) -> str:
     for row in rows:
         if isinstance(row, growth.Memory) or row.name in growth.DRAWN:
             continue
-        if row.goal and (ratio := results.ratio(row.name, "goproc", BASE, row.clock)):
+        if row.goal and (ratio := results.ratio(row.name, "goproc", row.base, row.clock)):
             if ratio.median < row.goal.floor:
                 lines.append(f"below the floor: {row.name}, {ratio.median:.2f}x of {row.goal.floor:g}x")
         lines += [
@@ -172,14 +172,14 @@ def table(rows: list[Row], results: Figures) -> str:
     """Return the table of some rows: the medians of all libraries with the quartiles, and goproc's ratio."""
     libraries = [name for name in results.versions if any(name in results.libraries(row.name) for row in rows)]
     lines = [
-        "| work | " + " | ".join(libraries) + f" | goproc to {BASE} |",
+        "| work | " + " | ".join(libraries) + f" | goproc to {rows[0].base} |",
         "|---|" + "--:|" * (len(libraries) + 1),
     ]
     for row in rows:
         if results.libraries(row.name):
             best = fastest(row, results, libraries)
             cells = [cell(row, results, library, [library] == best) for library in libraries]
-            ratio = times(medians_ratio(row, results, BASE))
+            ratio = times(medians_ratio(row, results, row.base))
             lines.append(f"| {row.title}, {WRITTEN[row.unit]} | " + " | ".join(cells) + f" | {ratio} |")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from . import functions
 from .work import (
     MIB,
     ONE_BY_ONE,
+    Executor,
     Goal,
     Idle,
     Locks,
@@ -69,6 +70,26 @@ GROUPS: dict[str, list[Row]] = {
             options={"chunksize": None},
             unit="ms",
             goal=Goal(1.3, 1.7),
+        ),
+    ],
+    "Executors": [
+        Executor(
+            "executor_submit",
+            "`ProcessPoolExecutor.submit` of 10,000, then `result`",
+            "submit",
+            integers(10_000),
+            count=10_000,
+            goal=Goal(8, 15),
+            base="concurrent.futures",
+        ),
+        Executor(
+            "executor_map",
+            "`ProcessPoolExecutor.map(chunksize=1)` of 10,000",
+            "executor_map",
+            integers(10_000),
+            count=10_000,
+            goal=Goal(15, 30),
+            base="concurrent.futures",
         ),
     ],
     "Data": [

@@ -31,13 +31,14 @@ COLOURS = {
     "mpire": ("#c23b00", "#ff8a5c"),
     "multiprocess": ("#2a7d95", "#7fd0e6"),
     "faster_fifo": ("#6b6b00", "#c8c83c"),
+    "pebble": ("#6b5b00", "#d6c65a"),
     "well": ("#d4efdb", "#123d24"),
     "broken": ("#fbe6b8", "#4f3a0c"),
     "lost": ("#f7cfca", "#5c1f1f"),
 }
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 INK, MUTED, FAINT = LIGHT["ink"], LIGHT["muted"], LIGHT["faint"]
-MARKERS = dict(zip(PEERS, ("o", "d", "s", "^", "D", "v", "X", "P"), strict=True))
+MARKERS = dict(zip(PEERS, ("o", "d", "s", "^", "D", "v", "X", "P", "p"), strict=True))
 
 STYLE_SHEET: Any = {
     "backend": "svg",

@@ -31,7 +31,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Goal:
-    """The goals for developers of goproc, as ratios to multiprocessing.
+    """The goals for developers of goproc, as ratios to multiprocessing, or to the row's base.
 
     floor: the ratio that must be reached. aim: the ratio to work for.
     """
@@ -49,6 +49,7 @@ class Row:
     clock: the field of Measurement that counts.
     pool, options: further arguments of the peer's open(), and of the operation.
     limit: seconds that a repetition may take.
+    base: the library that goproc is compared with.
     rounds, repetitions: if the command line gives none; 0 for one round and five repetitions.
     """
 
@@ -65,6 +66,7 @@ class Row:
     unit: str = "us"
     clock: str = "seconds"
     goal: Goal | None = None
+    base: str = "multiprocessing"
     limit: float = 60
     rounds: int = 0
     repetitions: int = 0
@@ -101,6 +103,16 @@ class Row:
 
     def close(self, peer):
         peer.close()
+
+
+class Executor(Row):
+    """Work for an executor."""
+
+    def open(self, peer):
+        peer.open_executor(self.workers, self.method)
+
+    def close(self, peer):
+        peer.close_executor()
 
 
 class Idle(Row):

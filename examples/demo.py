@@ -4,7 +4,7 @@
 
 Each script is run unchanged, once for each start method that it can work with:
 
-    python -W error -m goproc --stats --start-method METHOD SCRIPT
+    python -W error -m goproc --futures --stats --start-method METHOD SCRIPT
 
 It passes when all of this holds:
 
@@ -80,6 +80,7 @@ EXAMPLES = (
     Example("pool_apply_async.py", "Pool.apply_async", 2),
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
+    Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
 )
 
@@ -153,7 +154,7 @@ def command(script: Path, start_method: str, plain: bool) -> list[str]:
     """Return the command line that runs script with start_method, on goproc or on plain multiprocessing."""
     python = [sys.executable, "-W", "error"]
     if not plain:
-        return [*python, "-m", "goproc", "--stats", "--start-method", start_method, str(script)]
+        return [*python, "-m", "goproc", "--futures", "--stats", "--start-method", start_method, str(script)]
     if sys.version_info >= (3, 15):
         # multiprocessing's workers fail with this warning when a task raises: their `__mp_main__` has no `__spec__`.
         python += ["-W", "ignore:Module globals is missing a __spec__.loader:DeprecationWarning"]

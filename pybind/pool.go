@@ -93,6 +93,34 @@ func PoolCancelAll(number int) (int, error) {
 	return withPool("PoolCancelAll", number, func(p *pool.Pool) (int, error) { return p.CancelAll(), nil })
 }
 
+// PoolWithdraw withdraws the job's tasks that have not begun, and returns how many there were.
+func PoolWithdraw(number, job int) (int, error) {
+	return withPool("PoolWithdraw", number, func(p *pool.Pool) (int, error) { return p.Withdraw(uint64(job)), nil })
+}
+
+// PoolWithdrawAll is PoolWithdraw for all jobs.
+func PoolWithdrawAll(number int) (int, error) {
+	return withPool("PoolWithdrawAll", number, func(p *pool.Pool) (int, error) { return p.WithdrawAll(), nil })
+}
+
+// PoolBegun tells whether a worker has begun a task of the job that is not complete: 1 for yes, 0 for no.
+func PoolBegun(number, job int) (int, error) {
+	return withPool("PoolBegun", number, func(p *pool.Pool) (int, error) {
+		if p.Begun(uint64(job)) {
+			return 1, nil
+		}
+		return 0, nil
+	})
+}
+
+// PoolRetry sets how often task (job, index), which is about to be submitted, is run again if its worker is lost.
+func PoolRetry(number, job, index, retries int) (int, error) {
+	return withPool("PoolRetry", number, func(p *pool.Pool) (int, error) {
+		p.Retry(uint64(job), uint64(index), retries)
+		return 0, nil
+	})
+}
+
 // PoolUp is how many workers have come up, and have not ended. A worker has come up when it has waited for a task, or
 // claimed one.
 func PoolUp(number int) (int, error) {

@@ -104,15 +104,27 @@ func later(at, wait int64) int64 {
 // one is ended, and the task completes as cancelled when that worker is gone. Cancel returns how many tasks it has
 // cancelled; others had completed before.
 func (p *Pool) Cancel(job uint64) int {
-	return p.cancel(func(other uint64) bool { return other == job })
+	return p.cancel(func(other uint64) bool { return other == job }, true)
+}
+
+// Withdraw withdraws the tasks of the job that have not begun: they complete as cancelled. It returns how many there
+// were. Tasks that have begun go on, and so does the first task of a worker that has not begun any.
+func (p *Pool) Withdraw(job uint64) int {
+	return p.cancel(func(other uint64) bool { return other == job }, false)
+}
+
+// WithdrawAll is Withdraw for all jobs.
+func (p *Pool) WithdrawAll() int {
+	return p.cancel(func(uint64) bool { return true }, false)
 }
 
 // CancelAll is Cancel for all jobs.
 func (p *Pool) CancelAll() int {
-	return p.cancel(func(uint64) bool { return true })
+	return p.cancel(func(uint64) bool { return true }, true)
 }
 
-func (p *Pool) cancel(matches func(job uint64) bool) int {
+// cancel withdraws the tasks of the jobs that match. running: whether workers that run one are ended.
+func (p *Pool) cancel(matches func(job uint64) bool, running bool) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == terminated {
@@ -130,11 +142,18 @@ func (p *Pool) cancel(matches func(job uint64) bool) int {
 			if !matches(w.flights[i].frame.Job) {
 				continue
 			}
-			if t, ok := w.takeBack(i, ring.MaxBatch); ok {
+			most := ring.MaxBatch
+			if !running && i == 0 && w.settle() && w.flights[0].next == w.flights[0].frame.First {
+				most = w.flights[0].frame.Tasks() - 1
+			}
+			if most == 0 {
+				continue
+			}
+			if t, ok := w.takeBack(i, most); ok {
 				withdraw(t)
 			}
 		}
-		if len(w.flights) > 0 && matches(w.flights[0].frame.Job) && p.end(w, ring.KindCancelled) {
+		if running && len(w.flights) > 0 && matches(w.flights[0].frame.Job) && p.end(w, ring.KindCancelled) {
 			cancelled++
 		}
 	}

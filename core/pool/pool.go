@@ -76,6 +76,8 @@ type Pool struct {
 	retries int     // how often a task that is lost with its worker is run again
 	busy    float64 // how long a task takes, in microseconds: a moving average; 0 when unknown
 
+	more map[taskID]int // the same for single tasks that are about to be submitted
+
 	limits   map[taskID]int64 // in nanoseconds, of the tasks that have a limit and are not complete
 	shortest int64            // no limit is shorter
 	alarmAt  int64            // when the pump must look at limits, in monotonic nanoseconds; 0 for never
@@ -108,12 +110,39 @@ func openPool(counters Counters) (*Pool, error) {
 	return &Pool{memory: memory, counters: counters, pumped: make(chan struct{})}, nil
 }
 
-// SetRetries sets how often a task that is lost with its worker is run again. It must be called before there are
-// workers; if it is not called, no task is run again.
+// SetRetries sets how often a task that is lost with its worker is run again. It holds for tasks that are submitted
+// later; if it is not called, no task is run again.
 func (p *Pool) SetRetries(retries int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retries = retries
+}
+
+// Retry sets how often task (job, index), which is about to be submitted, is run again if it is lost with its worker.
+// With 0 the task is treated as all others.
+func (p *Pool) Retry(job, index uint64, retries int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch id := (taskID{job, index}); {
+	case retries <= 0:
+		delete(p.more, id)
+	case p.more == nil:
+		p.more = map[taskID]int{id: retries}
+	default:
+		p.more[id] = retries
+	}
+}
+
+// retriesOf is how often a task that is being submitted may be run again.
+func (p *Pool) retriesOf(f ring.Frame) int {
+	if len(p.more) > 0 {
+		id := taskID{f.Job, f.Index}
+		if retries, ok := p.more[id]; ok {
+			delete(p.more, id)
+			return retries
+		}
+	}
+	return p.retries
 }
 
 // spin is for how many nanoseconds a process spins before it sleeps. On a single core it does not spin: the process
@@ -141,15 +170,16 @@ func (p *Pool) Submit(f ring.Frame, payload []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	retries := p.retriesOf(f)
 	if p.state != open {
 		delete(p.limits, taskID{f.Job, f.Index})
 		return ErrClosed
 	}
 	p.handed += f.Tasks()
-	if p.retries > 0 && f.Flags&ring.FlagExtent != 0 {
+	if retries > 0 && f.Flags&ring.FlagExtent != 0 {
 		f.Flags |= ring.FlagKeep
 	}
-	t := task{f, payload, 0}
+	t := task{f, payload, retries}
 	if p.queue.empty() && p.share(&t) {
 		p.settle()
 		return nil

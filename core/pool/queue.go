@@ -10,7 +10,7 @@ import (
 type task struct {
 	frame   ring.Frame
 	payload []byte
-	tries   int // how often it has been lost with its worker
+	retries int // how often it may be run again if it is lost with its worker
 }
 
 // extent is the description of the task's extent, nil for none.

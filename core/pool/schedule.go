@@ -85,7 +85,7 @@ func (p *Pool) share(t *task) bool {
 			count = min(count, w.left)
 		}
 		f.End = f.First + uint32(count)
-		if !w.push(task{f, t.payload, t.tries}) {
+		if !w.push(task{f, t.payload, t.retries}) {
 			return false // its ring is full, though it has the least to do
 		}
 		w.slot.Publish()

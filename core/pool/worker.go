@@ -19,7 +19,7 @@ type flight struct {
 	size     int    // of the payload
 	extent   []byte // the extent's description, nil for none
 	kept     []byte // the payload, if the tasks are to be run again when the worker is lost; else nil
-	tries    int    // how often the tasks have been lost with their worker
+	retries  int    // how often they may be run again
 }
 
 // worker is the parent's view of one worker process.
@@ -36,7 +36,6 @@ type worker struct {
 	up      bool              // it has come up: it has waited for a task, or claimed one
 	served  bool              // it has claimed a task
 	signal  func(unix.Signal) // sends the process a signal
-	keeps   bool              // payloads are kept, for another try
 	failed  bool              // it has said why it cannot begin
 	broken  bool              // it broke the ring's protocol and is being ended
 	verdict ring.Kind         // if it is being ended because of its task: what that task completes as; else 0
@@ -63,11 +62,11 @@ func (w *worker) push(t task) bool {
 	if !ok {
 		return false
 	}
-	fl := flight{frame: f, next: f.First, position: position, size: len(t.payload), tries: t.tries}
+	fl := flight{frame: f, next: f.First, position: position, size: len(t.payload), retries: t.retries}
 	if f.Flags&ring.FlagExtent != 0 {
 		fl.extent = append([]byte(nil), t.payload...)
 	}
-	if w.keeps {
+	if t.retries > 0 {
 		fl.kept = append([]byte(nil), t.payload...)
 	}
 	w.flights = append(w.flights, fl)
@@ -88,7 +87,7 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 	if !ok {
 		return task{}, false
 	}
-	f, tries := fl.frame, fl.tries
+	f, retries := fl.frame, fl.retries
 	f.First, fl.frame.End = first, first
 	w.tasks -= f.Tasks()
 	w.queued -= f.Tasks()
@@ -99,7 +98,7 @@ func (w *worker) takeBack(at, most int) (task, bool) {
 		w.flights = slices.Delete(w.flights, at, at+1)
 		w.ahead--
 	}
-	return task{f, payload, tries}, true
+	return task{f, payload, retries}, true
 }
 
 // owes tells whether f can be the next result of the worker: it answers the task whose result comes next, and no task
@@ -199,7 +198,7 @@ func (p *Pool) Add(number, pid, maxTasks int, signal func(unix.Signal)) error {
 		return fmt.Errorf("slot %d has not been prepared", number)
 	}
 	w := p.slots[number]
-	*w = worker{slot: w.slot, number: number, running: true, pid: pid, left: maxTasks, signal: signal, keeps: p.retries > 0}
+	*w = worker{slot: w.slot, number: number, running: true, pid: pid, left: maxTasks, signal: signal}
 	if maxTasks <= 0 {
 		w.left = -1
 	}
@@ -233,6 +232,21 @@ func (p *Pool) Up() int {
 		}
 	}
 	return up
+}
+
+// Begun tells whether a worker runs a task of the job, or has run one whose result has not come.
+func (p *Pool) Begun(job uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.active {
+		w.settle()
+		for _, fl := range w.flights {
+			if fl.frame.Job == job && fl.next > fl.frame.First {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Idle returns the process ids of the workers that have come up, and have no task.
@@ -292,10 +306,10 @@ func (p *Pool) Exited(number, exitCode int) {
 		case i == 0 && w.verdict != 0:
 			p.lose(w.verdict, w, fl, exitCode, ran)
 			continue
-		case fl.tries < p.retries && p.state != terminated:
+		case fl.retries > 0 && p.state != terminated:
 			trace.Printf("%v was lost with worker %d, and is run again", fl.frame, w.pid)
 			p.keep(ring.Frame{Kind: ring.KindRetried, Job: fl.frame.Job, Index: fl.first().index}, w.last(fl, 0, exitCode, ran))
-			p.queue.pushFront(task{fl.frame, fl.kept, fl.tries + 1})
+			p.queue.pushFront(task{fl.frame, fl.kept, fl.retries - 1})
 			retried += int64(fl.frame.Tasks())
 		default:
 			p.lose(ring.KindLost, w, fl, exitCode, ran)

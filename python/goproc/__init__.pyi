@@ -20,6 +20,7 @@ from . import connection as connection
 from . import context as context
 from . import errors as errors
 from . import forkserver as forkserver
+from . import futures as futures
 from . import heap as heap
 from . import managers as managers
 from . import pool as pool

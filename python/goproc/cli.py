@@ -1,6 +1,6 @@
 """The command python -m goproc: runs an unchanged program with `import multiprocessing` meaning goproc.
 
-    python -m goproc [--start-method METHOD] [--stats] SCRIPT [ARGS...]
+    python -m goproc [--start-method METHOD] [--futures] [--stats] SCRIPT [ARGS...]
     python -m goproc [...] -m MODULE [ARGS...]
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
@@ -24,7 +24,7 @@ from .install import install
 
 __all__ = ["main"]
 
-_USAGE = "usage: {name} [--start-method METHOD] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]"
+_USAGE = "usage: {name} [--start-method METHOD] [--futures] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]"
 
 _HELP = """{usage}
 
@@ -34,6 +34,7 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   -m MODULE               a module, as python -m runs it
   -c CODE                 code in one argument
   --start-method METHOD   the default start method: fork, spawn or forkserver
+  --futures               concurrent.futures.ProcessPoolExecutor is goproc's, too
   --stats                 print the engine's counters to stderr at the end
   --version               print the version
   -h, --help              print this help
@@ -55,13 +56,13 @@ def main(argv: "list[str] | None" = None) -> None:
     if options["start_method"] is not None:
         context.set_default_start_method(options["start_method"])
     _find_first_path()
-    install()
+    install(futures=options["futures"])
     _run_as_main(*program)
 
 
 def _parse(arguments):
     """Split the command line; return (options, (run, program)). run(module, program) runs the program."""
-    options = {"start_method": None, "stats": False}
+    options = {"start_method": None, "stats": False, "futures": False}
     while arguments:
         argument = arguments.pop(0)
         if argument in ("-h", "--help"):
@@ -74,6 +75,8 @@ def _parse(arguments):
             sys.exit(0)
         elif argument == "--stats":
             options["stats"] = True
+        elif argument == "--futures":
+            options["futures"] = True
         elif argument == "--start-method" or argument.startswith("--start-method="):
             method = argument.partition("=")[2] or _value_of(argument, arguments)
             if method not in context._concrete_contexts:

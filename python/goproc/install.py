@@ -8,6 +8,9 @@ The package `multiprocessing` is changed in place, in four ways, so that the ord
     its modules pool, popen_*, become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
     forkserver, synchronize    classes, which import popen_* when they start a process
 
+install(futures=True) also changes concurrent.futures in place: the name ProcessPoolExecutor becomes goproc's, and the
+class that had the name makes objects of goproc's class.
+
 Classes that were imported before keep their identity, so that their instances can still be pickled.
 docs/design/install.md says why.
 """
@@ -21,6 +24,10 @@ from . import context
 from ._common import disabled, stdlib
 from ._common.stdlib import import_module, submodule_finder
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # as in stdlib.py
+
 __all__ = ["install"]
 
 _REPLACED_MODULES = {
@@ -33,13 +40,22 @@ if "locks" not in disabled:
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 
 
-def install() -> None:
+_EXECUTORS = "concurrent.futures.process"
+
+
+def install(*, futures: bool = False) -> None:
     """Make the module multiprocessing mean goproc, for the rest of this program and in all its children.
 
-    A second call does nothing. Call it before other modules are imported: a Pool that was imported from
+    futures: whether concurrent.futures.ProcessPoolExecutor is to mean goproc.futures.ProcessPoolExecutor, too.
+
+    A second call only adds futures. Call it before other modules are imported: a Pool that was imported from
     multiprocessing.pool before stays the standard library's class, though its processes are goproc's. A start method
     that has been set with multiprocessing stays set.
     """
+    if futures and not stdlib.installed_futures:
+        stdlib.installed_futures = True
+        if hasattr(sys.modules.get(_EXECUTORS), "ProcessPoolExecutor"):
+            _replace_executor()
     if stdlib.installed:
         return
     stdlib.installed = True
@@ -66,6 +82,26 @@ def _replace_modules() -> None:
     sys.meta_path.insert(0, _ModuleReplacer)
 
 
+def _replace_executor() -> None:
+    import concurrent.futures
+    from concurrent.futures import process
+
+    from .futures import ProcessPoolExecutor as Ours
+
+    Standard: Any = process.ProcessPoolExecutor
+    if Standard is Ours:
+        return
+
+    def new(cls, *args, **kwds):
+        """Return a new object: of goproc's class if this class itself is called, which a program imported before."""
+        return object.__new__(Ours if cls is Standard else cls)
+
+    Standard.__new__ = staticmethod(new)
+    process.ProcessPoolExecutor = Ours  # type: ignore[misc]
+    if "ProcessPoolExecutor" in vars(concurrent.futures):
+        concurrent.futures.ProcessPoolExecutor = Ours  # type: ignore[misc]
+
+
 def _put_in_place(theirs, module) -> None:
     replaced = sys.modules.get(theirs)
     if replaced is not None and replaced.__name__ == theirs:
@@ -84,6 +120,11 @@ class _ModuleReplacer:
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
+        if name == _EXECUTORS and stdlib.installed_futures:
+            spec = PathFinder.find_spec(name, path, target)
+            if spec is not None:
+                spec.loader = _ExecutorLoader(spec.loader)  # type: ignore[assignment]
+            return spec
         ours = _REPLACED_MODULES.get(name)
         if ours is not None:
             module = sys.modules.get(ours)
@@ -116,7 +157,7 @@ class _AliasLoader:
 class _ReplacingLoader:
     """Loads one of goproc's modules, and then replaces multiprocessing's module by it."""
 
-    def __init__(self, loader, theirs):
+    def __init__(self, loader, theirs=None):
         self._loader = loader
         self._theirs = theirs
 
@@ -126,7 +167,17 @@ class _ReplacingLoader:
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
+        self._replace(module)
+
+    def _replace(self, module):
         _put_in_place(self._theirs, module)
+
+
+class _ExecutorLoader(_ReplacingLoader):
+    """Loads concurrent.futures.process, and then replaces its executor by goproc's."""
+
+    def _replace(self, module):
+        _replace_executor()
 
 
 stdlib.install_again = install

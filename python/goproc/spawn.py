@@ -151,6 +151,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     standard_default._actual_context = settled
     data["goproc"] = {
         "installed": stdlib.is_installed(),
+        "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
         "daemon": bool(daemon),
     }
@@ -176,7 +177,7 @@ def prepare(data: "dict[str, Any]") -> None:
     own = data.get("goproc")
     if own is not None:
         if own["installed"]:
-            stdlib.install_again()  # before `__main__` is imported: it may import multiprocessing
+            stdlib.install_again(futures=own["futures"])  # before `__main__` is imported: it may import multiprocessing
         start_methods.default.set_start_method(own["start_method"], force=True)
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)

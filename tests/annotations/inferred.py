@@ -9,6 +9,7 @@ from typing_extensions import assert_type
 
 import goproc
 import goproc.context
+import goproc.futures
 import goproc.pool
 from goproc import CancelledError, EngineError, TaskTimeoutError, WorkerLostError
 from goproc.connection import Connection, wait
@@ -217,8 +218,22 @@ def shared() -> None:
     assert_type(goproc.util.get_logger() is goproc.get_logger(), bool)
 
 
+def futures() -> None:
+    with goproc.futures.ProcessPoolExecutor(1, goproc.get_context("fork"), prepare, (1, "a")) as executor:
+        assert_type(executor.submit(half, 3), goproc.futures.Future[float])
+        assert_type(executor.submit(repeat, "a", count=2).result(), str)
+        assert_type(executor.map(half, [1, 2], chunksize=2, buffersize=1), Iterator[float])
+        limited = executor.with_options(timeout=20, retries=1)
+        assert_type(limited, goproc.futures.LimitedExecutor)
+        assert_type(limited.submit(half, 3).result(), float)
+        assert_type(list(limited.map(half, [1])), list[float])
+        general: ProcessPoolExecutor = executor
+        print(general)
+
+
 def main() -> None:
     assert_type(goproc.install(), None)
+    futures()
     processes()
     with goproc.Pool(2, retries=1) as pool:
         pools(pool)

@@ -33,6 +33,7 @@ CHAPTER = {
     "Pool.apply_async": ("multiprocessing.Pool(", ".apply_async("),
     "Pool.map": ("multiprocessing.Pool(", "pool.map("),
     "Pool.map_async": ("multiprocessing.Pool(", ".map_async("),
+    "ProcessPoolExecutor": ("ProcessPoolExecutor(", ".submit(", "executor.map("),
     "threads and processes": ("threading.Thread", "multiprocessing.Process"),
 }
 

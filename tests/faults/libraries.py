@@ -5,6 +5,7 @@ import importlib
 #: As they are named in the table, and the modules that they are imported as.
 MODULES = {
     "goproc": "goproc",
+    "goproc.futures": "goproc.futures",
     "multiprocessing": "multiprocessing",
     "concurrent.futures": "concurrent.futures",
     "loky": "joblib.externals.loky",
@@ -20,6 +21,9 @@ def open_pool(name, initializer=None):
     module = importlib.import_module(MODULES[name])
     if name in ("goproc", "multiprocessing", "billiard"):
         return _Pool(module.get_context("fork").Pool(WORKERS, initializer))
+    if name == "goproc.futures":
+        context = importlib.import_module("goproc").get_context("fork")
+        return _Executor(module.ProcessPoolExecutor(WORKERS, context, initializer))
     if name == "concurrent.futures":
         context = importlib.import_module("multiprocessing").get_context("fork")
         return _Executor(module.ProcessPoolExecutor(WORKERS, mp_context=context, initializer=initializer))

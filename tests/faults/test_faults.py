@@ -1,4 +1,4 @@
-"""goproc's column of the table: each fault is the exception of one task, and a killed program leaves no process."""
+"""goproc's columns of the table: each fault is the exception of one task, and a killed program leaves no process."""
 
 import subprocess
 import sys
@@ -8,8 +8,9 @@ import pytest
 
 
 @pytest.mark.slow
-def test_goprocs_column():
-    command = [sys.executable, Path(__file__).with_name("run.py"), "--library", "goproc"]
+@pytest.mark.parametrize("library", ["goproc", "goproc.futures"])
+def test_goprocs_columns(library):
+    command = [sys.executable, Path(__file__).with_name("run.py"), "--library", library]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert (done.stderr, done.returncode) == ("", 0), done.stdout
-    assert done.stdout.count(", goproc: ") == 11
+    assert done.stdout.count(f", {library}: ") == 11

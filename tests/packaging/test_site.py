@@ -99,7 +99,7 @@ def test_each_name_of_the_package_has_an_entry():
     assert {f"goproc.{name}" for name in names - errors} <= entries()
 
 
-@pytest.mark.parametrize("module", ["pool", "context"])
+@pytest.mark.parametrize("module", ["pool", "futures", "context"])
 def test_each_name_of_a_stub_has_an_entry(module):
     assert {f"goproc.{module}.{name}" for name in declared(f"{module}.pyi")} <= entries()
 

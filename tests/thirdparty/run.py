@@ -44,8 +44,9 @@ class Program:
     arguments: what stands behind `python`, or `python -m goproc`; "{method}" in them is the start method. methods:
     start methods to run it with. starts: must the engine have started processes? contains: what its output must
     contain; None: it must be that on multiprocessing. installs: runs as `python -m goproc`; otherwise it uses goproc by
-    itself, once. source: a package whose source distribution is downloaded for the tests in it; these are not run on
-    multiprocessing. optional: it is not run where its packages are not installed.
+    itself, once. futures: runs with --futures, and the engine's pools must do what executors submit. source: a package
+    whose source distribution is downloaded for the tests in it; these are not run on multiprocessing. optional: it is
+    not run where its packages are not installed.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Program:
     contains: str | None = None
     status: int = 0
     installs: bool = True
+    futures: bool = False
     source: str | None = None
     optional: bool = False
 
@@ -73,6 +75,10 @@ def pytest(tests: str) -> tuple[str, ...]:
 PROGRAMS = (
     Program("concurrent.futures", (), script("futures")),
     Program("concurrent.futures, goproc's contexts", (), script("futures_contexts"), installs=False),
+    Program("concurrent.futures, goproc's executor", (), script("futures"), futures=True),
+    Program("asyncio, goproc's executor", (), script("asyncio_executor"), futures=True),
+    Program("dask, goproc's executor", ("dask",), script("dask_processes"), futures=True),
+    Program("tqdm, goproc's executor", ("tqdm",), script("tqdm_process_map"), futures=True),
     Program("joblib, multiprocessing", ("joblib", "numpy"), script("joblib_multiprocessing")),
     Program("joblib, loky", ("joblib", "numpy"), script("joblib_loky"), starts=False),
     Program("scikit-learn", ("scikit-learn", "joblib"), script("sklearn_models")),
@@ -102,6 +108,7 @@ PROGRAMS = (
     Program("aiomultiprocess", ("aiomultiprocess",), script("aiomultiprocess_pool")),
     Program("torch", ("torch",), script("torch_dataloader"), optional=True),
     Program("gevent", ("gevent",), script("gevent_greenlets")),
+    Program("gevent, goproc's executor", ("gevent",), script("gevent_executor"), installs=False),
     Program("gevent, subprocess", ("gevent",), script("gevent_subprocess"), ("fork",)),
     Program("coverage", ("coverage",), script("coverage_children")),
     # Its workers are interpreters of its own, in which only what the tests' conftest.py installs runs on goproc.
@@ -221,7 +228,8 @@ def run_program(program: Program, chosen: argparse.Namespace, work: Path) -> boo
         if chosen.start_method and method not in chosen.start_method:
             continue
         arguments = [argument.replace("{method}", method) for argument in program.arguments]
-        command = [sys.executable, "-m", "goproc", "--stats", "--start-method", method, *arguments]
+        options = ["--stats", *["--futures"] * program.futures, "--start-method", method]
+        command = [sys.executable, "-m", "goproc", *options, *arguments]
         outcome = execute(command, work, chosen.time_limit)
         passed &= report(method, program, outcome, plain)
     return passed
@@ -289,6 +297,8 @@ def report(title: str, program: Program, outcome: Outcome, plain: Outcome | None
     """Print the line of a run, and what is wrong with it, if anything. Returns whether it passed."""
     stats = STATS.search(outcome.stderr)
     started = sum(map(int, stats.groups()[:3])) if stats else 0
+    if stats and program.futures and title != "multiprocessing" and not int(stats[4]):
+        started = 0  # the executor was not goproc's
     problems = list(problems_of(program, outcome, plain, stats is not None, started))
     counts = f"; the engine started {started} processes, did {stats[4]} tasks" if stats else ""
     print(f"  {'FAILED' if problems else 'ok':6} {title:15} {outcome.seconds:5.1f} s{counts}", flush=True)

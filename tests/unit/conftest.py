@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 from helpers import SCRIPTS
@@ -22,6 +23,13 @@ def method(request):
 def context(method):
     """The context of each start method in turn."""
     return goproc.get_context(method)
+
+
+@pytest.fixture
+def executor(context):
+    """An executor of each start method; a proxy of it, for pytest keeps what a fixture gives, with its descriptors."""
+    with goproc.futures.ProcessPoolExecutor(2, context) as executor:
+        yield weakref.proxy(executor)
 
 
 @pytest.fixture

@@ -49,6 +49,17 @@ PROGRAMS = {
         "80",
         "8",
     ),
+    "late-conditions": (
+        """
+    import goproc.futures
+    with goproc.futures.ProcessPoolExecutor(1) as executor:
+        future = executor.submit(abs, -1)
+        future.result()
+        print("_condition" in vars(future))
+""",
+        "False",
+        "True",
+    ),
     "locks": (
         """
     context = goproc.get_context("spawn")

@@ -174,6 +174,26 @@ def pool_cancel_all(pool: int) -> None:
     call("PoolCancelAll", pool)
 
 
+def pool_withdraw(pool: int, job: int) -> int:
+    """Withdraw a job's tasks that have not begun: they complete as cancelled. Return how many there were."""
+    return call("PoolWithdraw", pool, job)
+
+
+def pool_withdraw_all(pool: int) -> int:
+    """Withdraw all tasks that have not begun: they complete as cancelled. Return how many there were."""
+    return call("PoolWithdrawAll", pool)
+
+
+def pool_begun(pool: int, job: int) -> bool:
+    """Return whether a worker runs a task of a job, or has run one whose result has not come."""
+    return bool(call("PoolBegun", pool, job))
+
+
+def pool_retry(pool: int, job: int, index: int, retries: int) -> None:
+    """Set how often a task that is about to be submitted is run again if its worker is lost; 0 removes that."""
+    call("PoolRetry", pool, job, index, retries)
+
+
 def pool_up(pool: int) -> int:
     """Return how many workers can take tasks: they have waited for a task, or taken one."""
     return call("PoolUp", pool)

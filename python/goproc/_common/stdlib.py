@@ -28,8 +28,11 @@ replaced: dict = {}
 #: Whether install() has been called, in this process or in an ancestor.
 installed = False
 
+#: Whether install(futures=True) has been called, likewise.
+installed_futures = False
+
 #: install.install, for a child whose parent has called it. install.py sets it, because it imports this module.
-install_again: "Callable[[], None]"
+install_again: "Callable[..., None]"
 
 
 def import_module(name):
@@ -81,7 +84,14 @@ def standard_module(name: str):
 #: The private names, by module. After a colon: the first version that has the name; with "<", the first that has not.
 NAMES = {
     "atexit": ("_clear", "_ncallbacks", "_run_exitfuncs"),
-    "concurrent.futures.process": ("_ExecutorManagerThread",),
+    "concurrent.futures": ("_base",),
+    "concurrent.futures.process": (
+        "_ExecutorManagerThread",
+        "_RemoteTraceback",
+        "_global_shutdown",
+        "_process_chunk",
+        "_threads_wakeups",
+    ),
     "multiprocessing.context": (
         "_concrete_contexts",
         "_default_context",
@@ -307,6 +317,46 @@ def executors_manager() -> "Any":
     from concurrent.futures.process import _ExecutorManagerThread
 
     return _ExecutorManagerThread
+
+
+def futures_base() -> "Any":
+    """Return the module concurrent.futures._base: the states of futures, TimeoutError, InvalidStateError."""
+    from concurrent.futures import _base
+
+    return _base
+
+
+def remote_traceback(text):
+    """Return the exception that concurrent.futures makes the cause of a worker's exception. text: the traceback."""
+    from concurrent.futures.process import _RemoteTraceback
+
+    return _RemoteTraceback(text)
+
+
+def process_chunk():
+    """Return the function that runs a chunk of a map in a worker of concurrent.futures."""
+    from concurrent.futures.process import _process_chunk
+
+    return _process_chunk
+
+
+def wait_at_exit(thread, wakeup):
+    """Have concurrent.futures, at the end of the program, call wakeup.wakeup(), and then wait for the thread."""
+    from concurrent.futures import process
+
+    process._threads_wakeups[thread] = wakeup
+
+
+def forget_at_exit(thread):
+    """Undo wait_at_exit()."""
+    from concurrent.futures import process
+
+    process._threads_wakeups.pop(thread, None)
+
+
+def is_after_exit():
+    """Return whether the program is ending, so that executors accept no further calls."""
+    return sys.modules["concurrent.futures.process"]._global_shutdown
 
 
 def reraises(function):

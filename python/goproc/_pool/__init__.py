@@ -6,6 +6,7 @@ From a call in the main program to the engine:
     maps.py          map and starmap: divides the input into tasks
     iteration.py     imap: reads the input as results are taken
     inputs.py        checks arguments, and reads iterables
+    machinery.py     makes the parts of a pool, and ends them
     submitter.py     submits tasks to the engine
     codec.py         pickles calls and results
 

@@ -21,6 +21,10 @@ from ..errors import EngineError, WorkerLostError
 from .nursery import Nurseries
 from .worker import ChannelEnd, worker
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
+
 __all__ = ["Crew"]
 
 #: Seconds that a terminated worker has to end by itself before it is killed.
@@ -56,6 +60,8 @@ class Crew:
         self._nurseries = Nurseries(number, plan.maxtasks)
         self._stillborn = 0  # how many workers in a row ended without having taken a task
         self._reason = None  # the exception of the last worker that could not begin, if it has sent one
+        self.give_up: Any = None  # called with such an exception when its worker has ended; None to try other workers
+        self._could_not_begin: dict = {}  # by pid: such exceptions, until their workers have ended
         self.closing = False  # no further tasks will come
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
@@ -71,6 +77,11 @@ class Crew:
     def done(self):
         """Whether no worker is left, and none will be started."""
         return not self._by_pid and self.retry_at is None
+
+    @property
+    def processes(self):
+        """By pid, the Process objects of the workers. A new one is noted when it has been started."""
+        return self._by_pid
 
     def grow(self, processes):
         """Raise the number of workers to processes, if it is lower."""
@@ -148,6 +159,8 @@ class Crew:
             return None
         process.join()
         self._nurseries.note_life(time.monotonic() - worker_end(process).started)
+        if pid in self._could_not_begin:
+            self.give_up(self._could_not_begin[pid])
         if process in self._pool:
             # A worker that ends after the last task of a closed pool stays in the list, as with multiprocessing:
             # programs look at exit codes.
@@ -263,8 +276,11 @@ class Crew:
         """Withdraw all tasks that have been submitted so far."""
         _ignoring_poison(calls.pool_cancel_all, self.number)
 
-    def could_not_begin(self, error):
+    def could_not_begin(self, error, pid):
         """Note the exception of a worker that could not begin."""
+        if self.give_up is not None:
+            self._could_not_begin[pid] = error  # it may still have to write what it has logged
+            return
         if self._reason is None:
             from .describe import in_one_line
 
@@ -313,7 +329,8 @@ class Crew:
         end = ChannelEnd(memory_fd, slot, next(self._serials))
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
         be_worker(process, end)
-        process.name = process.name.replace("Process", "PoolWorker")
+        if not self._plan.for_executor:
+            process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         return process
 

@@ -32,6 +32,10 @@ from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
 from .failures import raised_by_handler, undecodable, unpacked
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
+
 __all__ = ["Dispatch"]
 
 #: Seconds after which a thread that waits for the collector checks again by itself.
@@ -54,6 +58,7 @@ class Dispatch:
         self._port = port
         self._cache = cache
         self._crew = crew
+        cooperative.is_patched()  # before the turn is first taken: from now on it tells greenlets apart
         self._turn = _native.Turn()  # the thread that holds it is the collector; only the collector completes results
         self._pending: deque = deque()  # items that were collected, or given to run(), and are not delivered yet
         self._delivering = 0  # how many items of _pending are being delivered, by nested calls
@@ -63,6 +68,7 @@ class Dispatch:
         self._serving = False  # whether the pool's own thread is the only collector
         self._starting = threading.Lock()
         self._closing = False  # from now on only finish() collects
+        self._end = _End()  # what the pool's own thread serves until
         self.closed = False
         #: The text of the CancelledError of those who wait for results when the pool is terminated.
         self.why_terminated = "the pool was terminated before the task was done"
@@ -103,7 +109,7 @@ class Dispatch:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0)
                 pause = left if self._crew.retry_at is None else self._retry_if_due(left)
                 if self.closed:
-                    if waiter is _Never:
+                    if waiter is self._end:
                         return
                     if self._cache.get(getattr(waiter, "_job", None)) is waiter:
                         self._cancel(waiter)  # a signal handler ended the pool before the waiter was in its cache
@@ -180,6 +186,17 @@ class Dispatch:
             self._port.wake()  # the present collector stops
             self._port.rouse()
 
+    def serve_until(self, waiter, then):
+        """Serve until waiter.done is true. Then call then(), as the last act of the pool's thread."""
+        self._end.waiter, self._end.then = waiter, then
+        self.serve()
+        self._port.wake()
+
+    @property
+    def thread(self):
+        """The pool's own thread, None if it does not run."""
+        return self._thread
+
     def _start(self):
         with _native.held_signals, self._starting:  # in this order: a signal handler may need the lock
             if self._thread is None and not self._closing:
@@ -196,7 +213,9 @@ class Dispatch:
                     return
                 self._port.watch(None if self._crew.retry_at is None else self._retry_if_due(None))
                 self.poll()
-            self.wait(_Never)
+            self.wait(self._end)
+            if self._end.done:
+                self._end.then()
         except EngineError:
             pass  # threads that wait for a result raise the same error
         except ValueError:
@@ -376,12 +395,17 @@ class Dispatch:
             if result is not None:
                 result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:
-                self._crew.could_not_begin(value)
+                self._crew.could_not_begin(value, index)
             del pending[at]
             item = payload = result = value = None
 
 
-class _Never:
-    """The waiter of the pool's own thread: never done."""
+class _End:
+    """The waiter of the pool's own thread. It is never done, unless serve_until() was called."""
 
-    done = False
+    waiter: "Any" = None
+    then: "Any" = None
+
+    @property
+    def done(self):
+        return self.waiter is not None and self.waiter.done

@@ -7,23 +7,20 @@ No helper thread and no lock between processes takes part. The classes of result
 and wait in another way. ThreadPool is the standard library's own.
 """
 
-import errno
 import os
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls, engine
+from .._common import calls
 from .._common.start_methods import engines_context
-from ..errors import EngineError
 from . import maps, parts
 from .codec import CALL, ITEM, MAP, by_name, outlined
-from .crew import Crew
-from .dispatch import Dispatch
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
+from .machinery import Machinery, NoEngine, quietly, terminate
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
-from .submitter import FOR_EVER, Submitter, batch_size
+from .submitter import batch_size
 from .worker import Plan
 
 __all__ = ["Pool"]
@@ -117,47 +114,22 @@ class Pool(Parts, _standard.Pool):
 
     def _start(self, retries, max_memory_per_child):
         """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool."""
-        refusal = engine.refusal()
-        if refusal is not None:
-            return refusal
+        plan = Plan(
+            initializer=self._initializer,
+            initargs=self._initargs,
+            maxtasks=self._maxtasksperchild,
+            wrap_exception=self._wrap_exception,
+            max_memory=max_memory_per_child,
+        )
         try:
-            number = calls.pool_new(min(retries, FOR_EVER))
-        except OSError as reason:
-            if reason.errno == errno.EFBIG:
-                why = f"RLIMIT_FSIZE, the limit of the size of files, is too low for a pool's shared memory: {reason}"
-            elif reason.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
-                why = f"this system refuses a system call that pools need: {reason}"
-            else:
-                raise
-            engine.warn_once(f"{why}. Pools")
-            return reason
-        try:
-            memory_fd = os.dup(calls.pool_memory_fd(number))
-            try:
-                self._port = _native.Port(number, memory_fd)
-            except BaseException:
-                os.close(memory_fd)
-                raise
-            plan = Plan(
-                initializer=self._initializer,
-                initargs=self._initargs,
-                maxtasks=self._maxtasksperchild,
-                wrap_exception=self._wrap_exception,
-                max_memory=max_memory_per_child,
+            machinery = Machinery(
+                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=retries
             )
-            self._crew = Crew(self._ctx, self.Process, number, self._processes, self._pool, self._results, plan)
-            self._dispatch = Dispatch(self._port, self._results, self._crew)
-            self._submitter = Submitter(self._port, number, self._crew, self._dispatch, self._results)
-            try:
-                self._crew.repopulate(all_or_none=True)
-            except BaseException:
-                self._crew.terminate()
-                self._port.close()
-                raise
-        except BaseException:
-            _quietly(calls.pool_destroy, number)
-            raise
-        self._terminate = util.Finalize(self, _terminate_pool, args=(self._crew, self._dispatch), exitpriority=15)
+        except NoEngine as refusal:
+            return refusal.reason
+        self._port, self._crew = machinery.port, machinery.crew
+        self._dispatch, self._submitter = machinery.dispatch, machinery.submitter
+        self._terminate = util.Finalize(self, terminate, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
         if self._maxtasksperchild is not None or max_memory_per_child is not None:
             self._dispatch.serve()
@@ -404,13 +376,13 @@ class Pool(Parts, _standard.Pool):
         """Do what the finalizer does. It stays active until this is done, so an interrupted call can be repeated."""
         finalizer = self._terminate
         if finalizer.still_active() and finalizer._pid == os.getpid():
-            _terminate_pool(self._crew, self._dispatch)
+            terminate(self._crew, self._dispatch)
             finalizer.cancel()
 
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:
             self._crew.closing = True
-            _quietly(calls.pool_close, self._crew.number)
+            quietly(calls.pool_close, self._crew.number)
 
 
 def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
@@ -422,25 +394,6 @@ def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, c
     queue_pool = parts.queue_pool()
     queue_pool.take_over(self)
     queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
-
-
-def _terminate_pool(crew, dispatch):
-    """End the workers, and then the engine's pool. If a signal handler interrupts it, it can be called again."""
-    util.debug("finalizing pool")
-    crew.terminated = True
-    idle = _quietly(calls.pool_idle, crew.number) or ()
-    _quietly(calls.pool_terminate, crew.number)
-    crew.terminate(idle)
-    dispatch.finish()
-    _quietly(calls.pool_destroy, crew.number)
-
-
-def _quietly(call, number):
-    """Return call(number); None if the engine is poisoned or closed, or the pool has been destroyed."""
-    try:
-        return call(number)
-    except (EngineError, calls.PoolGoneError):
-        return None
 
 
 Pool.__module__ = "goproc.pool"  # its public module

@@ -13,8 +13,8 @@ writes to memory.
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
 from multiprocessing import context as _context
+from multiprocessing import process, util
 from multiprocessing import reduction as _reduction
-from multiprocessing import util
 from multiprocessing.reduction import DupFd
 from operator import length_hint
 from os import getpid, sysconf
@@ -70,14 +70,17 @@ class Plan:
 
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
-    wrap_exception: whether exceptions are sent with their tracebacks.
+    wrap_exception: whether exceptions are sent with their tracebacks. for_executor: whether the worker does as those of
+    concurrent.futures do: it may have children, it logs an error of the initializer, an error in pickling a result is
+    sent as it is, and Ctrl-C is raised in a task.
     """
 
-    __slots__ = ("maxtasks", "arguments")
+    __slots__ = ("maxtasks", "for_executor", "arguments")
 
-    def __init__(self, *, initializer, initargs, maxtasks, wrap_exception, max_memory):
+    def __init__(self, *, initializer, initargs, maxtasks, wrap_exception, max_memory=None, for_executor=False):
         self.maxtasks = maxtasks
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory
+        self.for_executor = for_executor
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor
 
 
 def _rebuild(memory, slot, serial, interruptible):
@@ -97,6 +100,17 @@ def ignore_interrupt(signum, frame):
     """
 
 
+class _InterruptTasks:
+    """A handler of SIGINT that raises KeyboardInterrupt in tasks, and nowhere else. running: whether a task runs."""
+
+    running = False
+
+    def __call__(self, signum, frame):
+        if self.running:
+            self.running = False
+            raise KeyboardInterrupt
+
+
 def could_not_begin(channel, error, wrap=True):
     """Send the pool the exception that keeps this worker from taking tasks, as the failure of NO_JOB.
 
@@ -110,15 +124,21 @@ def could_not_begin(channel, error, wrap=True):
     channel.send(True, stream, buffers)
 
 
-def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None):
+def worker(
+    end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None, for_executor=False
+):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
     end: the ChannelEnd. The other arguments are those of Plan. Source: multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
-    if getsignal(SIGINT) is default_int_handler:
-        signal(SIGINT, ignore_interrupt)
+    interrupts = _InterruptTasks() if for_executor else None
+    present = getsignal(SIGINT)
+    if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
+        signal(SIGINT, interrupts or ignore_interrupt)
+    if for_executor:
+        process.current_process().daemon = False  # so that it may have children; its end of the lifeline is a daemon's
     if end.slot is None:
         end.slot = end.clones.stand_by()
     if end.interruptible:
@@ -130,6 +150,10 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         try:
             initializer(*initargs)
         except BaseException as error:
+            if for_executor:
+                import logging
+
+                logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             could_not_begin(channel, error)
             raise SystemExit(1) from None  # the pool prints the error once, instead of each worker
     value: Any
@@ -167,6 +191,8 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
                 if type(func) is str:
                     func = function_named(func)
                 task = payload = None
+            if interrupts is not None:
+                interrupts.running = True
             if items is not None:
                 args = items[number]
             if together:
@@ -180,17 +206,28 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
                 value = outlined(_each(map if how == MAP else starmap, func, args))
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
+            if interrupts is not None:
+                interrupts.running = False
             failed = False
         except _ItemError as at:
+            if interrupts is not None:
+                interrupts.running = False
             value, failed = packed(at.error, wrap_exception, at.offset), True
             at.error = None
         except BaseException as error:
-            value, failed = packed(error, wrap_exception, None, payload is not None), True
+            if interrupts is not None:
+                interrupts.running = False
+            if for_executor and payload is not None:
+                value, failed = packed(_unreadable(error), wrap_exception), True
+            else:
+                value, failed = packed(error, wrap_exception, None, payload is not None), True
         args = None
         try:
             stream, buffers = encode(value)
         except BaseException as error:
-            stream, buffers = encode(packed(cannot_be_sent(error, value), False))
+            if not for_executor:
+                error = cannot_be_sent(error, value)
+            stream, buffers = encode(packed(error, for_executor))
             failed = True
         value = None
         last = max_memory is not None and own_memory() > max_memory
@@ -202,6 +239,15 @@ def worker(end, initializer=None, initargs=(), maxtasks=None, wrap_exception=Fal
         if last:
             break
     util.debug("worker exiting after %d tasks" % completed)
+
+
+def _unreadable(error):
+    """Return the exception of an executor's call that could not be unpickled: concurrent.futures' executor breaks."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    broken = BrokenProcessPool(f"the worker could not unpickle the call: {type(error).__qualname__}: {error}")
+    broken.__cause__ = error
+    return broken
 
 
 class _ItemError(BaseException):

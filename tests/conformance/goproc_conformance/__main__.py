@@ -147,7 +147,7 @@ def prepare(config):
     if config["mode"] == startup.GOPROC:
         import goproc
 
-        goproc.install()
+        goproc.install(futures=suites.replaces_executor(config["suite"]))
     from test.libregrtest import utils
 
     utils.setup_unraisable_hook()

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from goproc_conformance import processes, startup
+from goproc_conformance import processes, startup, suites
 
 POLL = 0.1  # seconds between two looks at the test process
 
@@ -136,6 +136,8 @@ def _one_process(plan, record, folder, log, deadline):
 def _environment(plan, folder):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GOPROC_"))}
     env.update({startup.MODE: plan.mode, startup.FOLDER: str(folder), "PYTHONFAULTHANDLER": "1"})
+    if suites.replaces_executor(plan.suite):
+        env[startup.FUTURES] = "1"
     return env
 
 

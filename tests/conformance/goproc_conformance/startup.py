@@ -22,6 +22,7 @@ BASELINE = "baseline"
 GOPROC = "goproc"
 MODE = "GOPROC_CONFORMANCE"
 FOLDER = "GOPROC_CONFORMANCE_FOLDER"
+FUTURES = "GOPROC_CONFORMANCE_FUTURES"  # if set: concurrent.futures' executor is goproc's, too
 TRAPS_FILE = "traps.jsonl"
 COUNTERS_FILE = "counters.jsonl"
 STANDIN_PREFIX = "test.test_multiprocessing_"
@@ -107,6 +108,13 @@ def _install_goproc(module):
     report_counters_at_exit()
 
 
+def _replace_executor(module):
+    if FUTURES in os.environ and "goproc" in sys.modules:
+        import goproc
+
+        goproc.install(futures=True)
+
+
 def report_counters_at_exit():
     """Have this interpreter write the engine's counters to the run's folder when it ends, if it loaded an engine."""
     import atexit
@@ -128,6 +136,7 @@ def engine_counters():
     return calls.stats() if calls is not None else None
 
 
+_EXECUTORS = os.path.join(os.path.dirname(os.__file__), "concurrent", "futures", "process.py")
 _STANDARD = os.path.join(os.path.dirname(os.__file__), "multiprocessing")
 
 TRAPS = {
@@ -144,7 +153,7 @@ _watched: list = []  # the modules whose action has been done; a mark in the mod
 
 def _watch_imports():
     """Have an action follow the execution of each of the files above, under whatever name and by whatever finder."""
-    actions = {os.path.join(_STANDARD, "__init__.py"): _install_goproc, **TRAPS}
+    actions = {os.path.join(_STANDARD, "__init__.py"): _install_goproc, _EXECUTORS: _replace_executor, **TRAPS}
     execute = SourceFileLoader.exec_module
 
     def exec_module(self, module):

@@ -11,7 +11,7 @@ import re
 import unittest
 
 # In the order in which `--suite all` runs them.
-SUITES = ("mp", "main", "futures", "logging", "threading", "stdlib")
+SUITES = ("mp", "main", "futures", "executor", "logging", "threading", "stdlib")
 
 # Modules of the standard library's suite with a few tests that use multiprocessing, directly or through an executor.
 STDLIB_MODULES = (
@@ -55,11 +55,17 @@ def load(suite, method, modules=()):
         "mp": _load_mp,
         "main": _load_main,
         "futures": _load_futures,
+        "executor": _load_futures,  # with goproc's executor in the place of concurrent.futures'
         "logging": lambda m: _load_users(("test.test_logging",)),
         "threading": lambda m: _load_users(("test.test_threading",)),
         "stdlib": lambda m: _load_users(STDLIB_MODULES),
         "modules": lambda m: [(_qualified_id(test), test) for name in modules for test in _tests(name)],
     }[suite](method)
+
+
+def replaces_executor(suite):
+    """Is concurrent.futures.ProcessPoolExecutor goproc's in this suite?"""
+    return suite == "executor"
 
 
 def sets_start_method(suite):

@@ -221,7 +221,7 @@ def _judge_engine(verdict, plan, record):
         verdict.problems.append(f"the standard library did the work, {times} times: {what}")
     verdict.problems += [f"loaded without its trap: {name}" for name in record.untrapped]
     whole = not plan.match and plan.only is None
-    expected = plan.method if plan.suite in ("mp", "main", "futures") else None
+    expected = plan.method if plan.suite in ("mp", "main", "futures", "executor") else None
     count = verdict.started.get(expected, 0) if expected else sum(verdict.started.values())
     if whole and plan.suite != "modules" and not count:
         verdict.problems.append(f"the engine started no process{f' by {expected}' if expected else ''}")

@@ -43,8 +43,8 @@ def main():
     with ProcessPoolExecutor(2) as executor:
         try:
             executor.submit(die).result()
-        except BrokenProcessPool as error:
-            print(type(error).__name__)
+        except BrokenProcessPool:
+            print("a worker was lost")
     executor = ProcessPoolExecutor(1)
     futures = [executor.submit(square, number) for number in range(50)]
     executor.shutdown(cancel_futures=True)

@@ -1,0 +1,370 @@
+"""ProcessPoolExecutor: concurrent.futures' executor on the engine's pool. Its public module is goproc.futures.
+
+    submit() ──▶ Future (future.py) ──▶ Works.submit (works.py) ──▶ the engine
+    Future.result() ──▶ the pool's results are collected by the thread that waits (../_pool/dispatch.py)
+
+The class derives from concurrent.futures', and has the private names that programs use. It is concurrent.futures' own,
+whole, in two cases: if there is no engine, and if a subclass overrides one of METHODS, which the engine's pool does not
+call.
+"""
+
+import itertools
+import os
+import weakref
+from concurrent.futures import Executor
+from concurrent.futures.process import ProcessPoolExecutor as _Standard
+from multiprocessing import util
+from threading import Lock
+from typing import Any
+
+from .._common import start_methods, stdlib
+from .._pool.inputs import checked_limit
+from .._pool.machinery import NoEngine
+from . import mapping
+from .faults import BrokenProcessPool
+from .future import Future
+from .works import AFTER_EXIT, AFTER_SHUTDOWN, Works
+
+__all__ = ["METHODS", "LimitedExecutor", "ProcessPoolExecutor"]
+
+#: The methods of concurrent.futures' executor that start workers.
+METHODS = ("_start_executor_manager_thread", "_adjust_process_count", "_launch_processes", "_spawn_process")
+
+_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
+
+
+class ProcessPoolExecutor(_Standard):
+    """An executor that runs calls in worker processes.
+
+    max_workers: the most workers; None for the number of usable CPUs. mp_context: the context that starts the workers;
+    None for goproc's default context, or, with max_tasks_per_child, for that of spawn. initializer, initargs: each
+    worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
+    number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
+
+    With fork, all workers are started by the first call; with other start methods, only as many as have something to
+    do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
+    TypeError if initializer cannot be called, or max_tasks_per_child is not an int.
+    Source: concurrent.futures.ProcessPoolExecutor of Python 3.15.
+    """
+
+    # Names of concurrent.futures that programs use. The values have other types there.
+    _executor_manager_thread: Any
+    _processes: Any
+    _call_queue: Any
+    _work_ids: Any
+
+    _works = None  # what is behind this executor, from the first call on
+    _is_standard = False  # whether this is concurrent.futures' own executor, whole
+
+    def __new__(cls, *args, **kwds):
+        """Return a new object. The class that install(futures=True) gives concurrent.futures' class has another."""
+        return object.__new__(cls)
+
+    def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None):
+        if max_workers is None:
+            max_workers = _cpu_count() or 1
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if mp_context is None:
+            mp_context = start_methods.default.get_context(None if max_tasks_per_child is None else "spawn")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        forks = mp_context.get_start_method(allow_none=False) == "fork"
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if forks:
+                raise ValueError(
+                    "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; supply a "
+                    "different mp_context."
+                )
+        self._max_workers = max_workers
+        self._mp_context = mp_context
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks_per_child = max_tasks_per_child
+        self._safe_to_dynamically_spawn_children = not forks
+        self._owner = os.getpid()
+        self._executor_manager_thread = None
+        self._processes = {}
+        self._shutdown_thread = False
+        self._shutdown_lock = Lock()
+        self._force_shutting_down = False
+        self._call_queue = _Queue(self, lambda works: 0)
+        self._work_ids = _Queue(self, lambda works: max(0, works.pending - max_workers))
+        if overridden := _overridden(type(self)):
+            util.info("an executor is concurrent.futures' own: its class overrides %s", ", ".join(overridden))
+            self._become_standard()
+
+    # ---- calls
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Submit fn(*args, **kwargs) to the workers; return a Future at once.
+
+        If the call cannot be pickled, the future has that error. Raises RuntimeError after shutdown(), and when the
+        program ends; BrokenProcessPool when the executor is broken. Source: concurrent.futures.Executor.submit.
+        """
+        works = self._works
+        if works is None or works.refusing:  # it refuses calls from the end of the program on, too
+            works = self._ready()
+            if works is None:
+                return super().submit(fn, *args, **kwargs)
+        future = Future(works, fn)
+        works.submit(future, fn, args, kwargs)
+        return future
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+        """Return an iterator over fn(*items), for each tuple of items that the iterables have in parallel, in order.
+
+        timeout: after that many seconds, counted from this call, the iterator raises TimeoutError; None for never.
+        chunksize: the number of calls in one task. buffersize: how many tasks are submitted ahead of the results that
+        were taken; None to submit all of them at once. When the iterator is closed, or raises an exception, the tasks
+        that have not begun are withdrawn.
+
+        Raises ValueError when chunksize or buffersize is below 1, TypeError when buffersize is not an int, and what
+        submit() raises. Source: concurrent.futures.Executor.map of Python 3.15.
+        """
+        return self._map(fn, iterables, timeout, chunksize, buffersize, None)
+
+    def _map(self, fn, iterables, timeout, chunksize, buffersize, limits):
+        mapping.checked(chunksize, buffersize)
+        submit = self.submit if limits is None else limits.submit
+        own = getattr(submit, "__func__", None) in (ProcessPoolExecutor.submit, LimitedExecutor.submit)
+        if not own or buffersize is not None or (works := self._ready()) is None:
+            owner = self if limits is None else limits
+            return mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
+        limit, retries = (None, 0) if limits is None else (limits.timeout, limits.retries)
+        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries)
+
+    def with_options(self, *, timeout=None, retries=0):
+        """Return an executor that gives its calls to this one, with limits.
+
+        timeout: how long each call may run, in seconds; None for no limit. After that its worker is ended, and the
+        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost.
+
+        The result has submit() and map(), and can be passed to whatever takes an executor. All arguments of its
+        submit() belong to the function, so that these two names cannot clash with the function's own.
+
+        Raises ValueError when timeout is not above 0, or retries is not an int of at least 0; TypeError when timeout is
+        not a number.
+        """
+        return LimitedExecutor(self, timeout, retries)
+
+    def _submit_limited(self, fn, args, kwargs, limits):
+        works = self._ready()
+        if works is None:
+            raise NotImplementedError(
+                "timeout and retries are not for an executor that is concurrent.futures' own; the log says why it is"
+            )
+        future = Future(works, fn)
+        works.submit(future, fn, args, kwargs, limits.timeout, limits.retries)
+        return future
+
+    def _ready(self):
+        """Return the Works, which the first call makes; None if this is concurrent.futures' own executor.
+
+        Raises the exception for which no call can be submitted.
+        """
+        if self._is_standard:
+            return None
+        if os.getpid() != self._owner:  # a worker that was forked by the first call has the lock as that call held it
+            raise RuntimeError("this executor belongs to the parent process: a forked child must make its own")
+        with self._shutdown_lock:
+            if self._broken:
+                raise BrokenProcessPool(self._broken)
+            if self._shutdown_thread:
+                raise RuntimeError(AFTER_SHUTDOWN)
+            if stdlib.is_after_exit():
+                raise RuntimeError(AFTER_EXIT)
+            if self._works is None:
+                self._start()
+            return self._works
+
+    def _start(self):
+        try:
+            works = Works(
+                self._mp_context, self._max_workers, self._initializer, self._initargs, self._max_tasks_per_child
+            )
+        except NoEngine:
+            self._become_standard()
+            return
+        works.watch_owner(self)
+        self._works = works
+        self._processes = works.crew.processes
+        self._executor_manager_thread = works.thread
+
+    def _become_standard(self):
+        """Be concurrent.futures' own executor from now on, before any call was submitted."""
+        options = {}
+        if self._max_tasks_per_child is not None:
+            options["max_tasks_per_child"] = self._max_tasks_per_child
+        self._is_standard = True
+        super().__init__(self._max_workers, self._mp_context, self._initializer, self._initargs, **options)
+
+    # ---- the end
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        """Refuse further calls, and end the workers when all calls are done.
+
+        wait: whether to wait until then. cancel_futures: whether to withdraw the calls that have not begun.
+        Source: concurrent.futures.Executor.shutdown.
+        """
+        if self._is_standard:
+            return super().shutdown(wait, cancel_futures=cancel_futures)
+        if os.getpid() != self._owner:
+            return  # a forked child: the workers are its parent's
+        with self._shutdown_lock:
+            self._shutdown_thread = True
+            thread = self._executor_manager_thread
+        if self._works is not None:
+            self._works.close(cancel_futures)
+        if wait and thread is not None:
+            thread.join()
+        self._executor_manager_thread = self._processes = self._call_queue = None
+
+    def terminate_workers(self):
+        """End the executor at once: withdraw the calls that have not begun, and send SIGTERM to the workers.
+
+        Source: concurrent.futures.ProcessPoolExecutor.terminate_workers of Python 3.14.
+        """
+        return self._force_shutdown(operation="terminate")
+
+    def kill_workers(self):
+        """End the executor at once: withdraw the calls that have not begun, and send SIGKILL to the workers.
+
+        Source: concurrent.futures.ProcessPoolExecutor.kill_workers of Python 3.14.
+        """
+        return self._force_shutdown(operation="kill")
+
+    def _force_shutdown(self, operation):
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
+        with self._shutdown_lock:
+            self._force_shutting_down = True
+        processes = list((self._processes or {}).values())
+        if self._works is not None:
+            self._works.stop_replacing()
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            try:
+                if process.is_alive():
+                    process.terminate() if operation == "terminate" else process.kill()
+            except (ValueError, ProcessLookupError):
+                pass  # it has been closed, or has just ended
+
+    # ---- names of concurrent.futures that programs use
+
+    @property
+    def _broken(self):
+        """Why the executor cannot be used any more; False while it can."""
+        own = self.__dict__.get("_said_broken", False)
+        return own or (False if self._works is None else self._works.broken)
+
+    @_broken.setter
+    def _broken(self, text):
+        self.__dict__["_said_broken"] = text
+        if self._works is not None:
+            self._works.refusing = True
+
+    @property
+    def _pending_work_items(self):
+        """By a number, something for each call that is not done. Programs read how many there are."""
+        own = self.__dict__.get("_said_pending")
+        if own is not None:
+            return own
+        return {} if self._works is None else dict.fromkeys(range(self._works.pending))
+
+    @_pending_work_items.setter
+    def _pending_work_items(self, items):
+        self.__dict__["_said_pending"] = items
+
+    def _start_executor_manager_thread(self):
+        if self._is_standard:
+            return super()._start_executor_manager_thread()
+        self._ready()
+
+    def _adjust_process_count(self):
+        if self._is_standard:
+            return super()._adjust_process_count()
+        self._spawn_process()
+
+    def _launch_processes(self):
+        if self._is_standard:
+            return super()._launch_processes()  # type: ignore[misc]
+        self._add_workers(self._max_workers)
+
+    def _spawn_process(self):
+        if self._is_standard:
+            return super()._spawn_process()  # type: ignore[misc]
+        self._add_workers(0 if self._works is None else len(self._processes) + 1)
+
+    def _add_workers(self, least):
+        works = self._ready()
+        if works is not None:
+            works.grow(least)
+
+
+class LimitedExecutor(Executor):
+    """An executor that gives its calls to another one, with limits. Made by ProcessPoolExecutor.with_options.
+
+    timeout: how long each call may run, in seconds; None for no limit. retries: how often a call is run again whose
+    worker was lost.
+    """
+
+    def __init__(self, executor, timeout, retries):
+        self.timeout = checked_limit("timeout", timeout)
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError("retries must be a non-negative int")
+        self.retries = retries
+        self._executor = executor
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Submit fn(*args, **kwargs) with the limits; return a Future. See ProcessPoolExecutor.submit."""
+        return self._executor._submit_limited(fn, args, kwargs, self)
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+        """Like ProcessPoolExecutor.map, with the limits for each task. timeout: for the iterator as a whole."""
+        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, self)
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        """Shut the other executor down, too."""
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class _Queue:
+    """A stand-in for a queue of concurrent.futures' executor: the engine's pool has none.
+
+    count: returns how many things would be in it, for a Works.
+    """
+
+    def __init__(self, executor, count):
+        self._executor = weakref.ref(executor)
+        self._count = count
+
+    def qsize(self):
+        works = getattr(self._executor(), "_works", None)
+        return 0 if works is None else self._count(works)
+
+    def empty(self):
+        return not self.qsize()
+
+    def full(self):
+        return False
+
+    def close(self):
+        pass
+
+    def join_thread(self):
+        pass
+
+
+def _overridden(cls):
+    """Return which of METHODS a class derived from the executor overrides."""
+    derived = itertools.takewhile(lambda base: base is not ProcessPoolExecutor, cls.__mro__)
+    return sorted({name for base in derived for name in METHODS if name in vars(base)})
+
+
+for _class in ProcessPoolExecutor, LimitedExecutor:
+    _class.__module__ = "goproc.futures"  # their public module

@@ -1,0 +1,218 @@
+"""map() of an executor. Used by executor.py.
+
+A map is one job of the engine's pool, with a task for each item or chunk. So its items need no future each, and small
+ones travel in batches, as those of Pool.imap. by_submit() is for maps that must call submit(): when a program has
+overridden it, and with a buffersize.
+"""
+
+import itertools
+import time
+import weakref
+from collections import deque
+from functools import partial
+
+from .._common import calls, stdlib
+from .._pool.codec import ITEM, MAP, STARMAP, by_name
+from .._pool.inputs import COLLECTIONS
+from .._pool.results import job_counter
+from .._pool.submitter import batch_size
+from .faults import of_executor
+
+__all__ = ["by_submit", "checked", "start"]
+
+_base = stdlib.futures_base()
+_TAKEN = (True, None)
+
+
+def checked(chunksize, buffersize):
+    """Check the arguments of map(). Raises ValueError or TypeError as concurrent.futures does."""
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+
+
+def start(works, func, iterables, timeout, chunksize, limit, retries):
+    """Submit all tasks of a map; return the iterator of its results.
+
+    timeout: after that many seconds from now on, the iterator raises TimeoutError; None for never. limit, retries: of
+    each task.
+    """
+    deadline = None if timeout is None else timeout + time.monotonic()
+    job = _Map(works, func, chunksize)
+    works.results[job._job] = job
+    try:
+        job.submit(iterables, limit, retries)
+    except Exception as error:  # of an iterable: what was read before it is run, as with concurrent.futures
+        works.refuse(error)
+        raise
+    except BaseException:
+        works.forget(job)
+        raise
+    finally:
+        job.all_submitted()
+    return _results(job, deadline, chunksize > 1)
+
+
+def _results(job, deadline, in_chunks):
+    """Yield the results of a map, and hold none of them meanwhile."""
+    try:
+        for index in range(job.length):
+            if in_chunks:
+                values = job.take(index, deadline)
+                values.reverse()
+                while values:
+                    yield values.pop()
+            else:
+                yield job.take(index, deadline)
+    finally:
+        job.drop()
+
+
+class _Map:
+    """One call of map. The pool holds it among its results until all tasks are complete.
+
+    chunksize: the number of items in a task.
+    """
+
+    _limit = _note = None  # as of the pool's results
+
+    def __init__(self, works, func, chunksize):
+        self._works = works
+        self._func = func
+        self._chunksize = chunksize
+        self._job = next(job_counter)
+        self._outcomes = []  # of each task that was submitted: (success, value); None until it has come
+        self._left = 0  # how many have not come
+        self._open = True  # whether more tasks will be submitted
+        self._at = 0  # the task whose outcome is waited for
+        self._star = False
+
+    @property
+    def length(self):
+        """How many tasks there are."""
+        return len(self._outcomes)
+
+    @property
+    def done(self):
+        """Whether the outcome that is waited for has come."""
+        return self._outcomes[self._at] is not None
+
+    def submit(self, iterables, limit, retries):
+        """Read the iterables, and submit the tasks."""
+        works, chunksize = self._works, self._chunksize
+        self._star = len(iterables) != 1
+        how = STARMAP if self._star else ITEM if chunksize == 1 else MAP
+        size = 1
+        if limit is None and not retries and all(type(iterable) in COLLECTIONS for iterable in iterables):
+            size = batch_size((), chunksize)
+        name = by_name(self._func)
+        units = _units(iterables, how, chunksize)
+        while batch := list(itertools.islice(units, size)):
+            index = len(self._outcomes)
+            self._left += len(batch)
+            self._outcomes += [None] * len(batch)
+            if limit is not None:
+                works.submitter.limit(self, index, limit)
+            if retries:
+                calls.pool_retry(works.crew.number, self._job, index, retries)
+            works.submitter.submit_batch(self, index, name, batch, how)
+            if works.growing:
+                works.grow()
+
+    def all_submitted(self):
+        """Note that no more tasks will be submitted."""
+        self._open = False
+        self._leave_if_complete()
+
+    def take(self, index, deadline):
+        """Return the result of a task, once; or raise its exception."""
+        outcomes = self._outcomes
+        if outcomes[index] is None:
+            self._at = index
+            self._works.dispatch.wait(self, None if deadline is None else deadline - time.monotonic())
+            if outcomes[index] is None:
+                raise _base.TimeoutError()
+        success, value = outcomes[index]
+        outcomes[index] = _TAKEN
+        if not success:
+            value = of_executor(value)
+            try:
+                raise value
+            finally:
+                del value  # else the exception's traceback would hold the exception
+        return value[0] if self._star and self._chunksize == 1 else value
+
+    def drop(self):
+        """Withdraw the tasks that have not begun: no further result will be taken. Those that run go on."""
+        if self._left:
+            self._works.withdraw_pending(self)
+        self._outcomes = [_TAKEN if outcome else outcome for outcome in self._outcomes]
+
+    # As in the pool's results: if a signal handler raises in one of these methods, it is called again.
+
+    def _set(self, index, outcome):
+        first, count = index if type(index) is tuple else (index, 1)  # a tuple: a batch that was withdrawn
+        for i in range(first, first + count):
+            if self._outcomes[i] is None:
+                self._outcomes[i] = outcome
+                self._left -= 1
+        self._leave_if_complete()
+
+    def _fail(self, error):
+        for i in range(len(self._outcomes)):
+            self._set(i, (False, error))
+
+    def _leave_if_complete(self):
+        if not self._left and not self._open:
+            self._works.results.pop(self._job, None)
+            self._func = None
+
+
+def _units(iterables, how, chunksize):
+    """Return an iterator of what a task has: an item, or a tuple of items. Two iterables are read in parallel."""
+    if how == ITEM:
+        return iter(iterables[0])
+    items = zip(*iterables, strict=False) if how == STARMAP else iter(iterables[0])
+    return iter(lambda: tuple(itertools.islice(items, chunksize)), ())
+
+
+def by_submit(executor, submit, func, iterables, timeout, chunksize, buffersize):
+    """Do a map by calling submit() for each chunk. buffersize: how many chunks are submitted ahead; None for all."""
+    deadline = None if timeout is None else timeout + time.monotonic()
+    process = partial(stdlib.process_chunk(), func)
+    chunks = _units(iterables, STARMAP, chunksize)
+    futures = deque(submit(process, chunk) for chunk in itertools.islice(chunks, buffersize))
+    # The results are yielded by another function, so that tasks are submitted before the first result is asked for.
+    return _results_of(futures, chunks, process, weakref.ref(executor), deadline)
+
+
+def _results_of(futures, chunks, process, executor_ref, deadline):
+    try:
+        while futures:
+            if (executor := executor_ref()) is not None:
+                for chunk in itertools.islice(chunks, 1):
+                    futures.append(executor.submit(process, chunk))
+            del executor
+            values = _result_of(futures.popleft(), deadline)
+            values.reverse()
+            while values:
+                yield values.pop()
+    finally:
+        for future in futures:
+            _cancel_pending(future)
+
+
+def _result_of(future, deadline):
+    try:
+        return future.result(None if deadline is None else deadline - time.monotonic())
+    finally:
+        _cancel_pending(future)
+        del future
+
+
+def _cancel_pending(future):
+    """Cancel a future of a map if it has not begun."""
+    getattr(future, "_cancel_pending", future.cancel)()

@@ -1,0 +1,92 @@
+"""The parts behind one of the engine's pools: how they are made, and how they end. Used by engine_pool.py and _futures.
+
+A pool and an executor have the same parts: the engine's pool, the port to it, the workers, the collector of results,
+and the submitter of tasks.
+"""
+
+import errno
+import os
+from multiprocessing import util
+
+from .. import _native
+from .._common import calls, engine
+from ..errors import EngineError
+from .crew import Crew
+from .dispatch import Dispatch
+from .submitter import FOR_EVER, Submitter
+
+__all__ = ["Machinery", "NoEngine", "quietly", "terminate"]
+
+
+class NoEngine(Exception):
+    """There can be no pool of the engine's here. reason: the exception that says why."""
+
+    def __init__(self, reason):
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Machinery:
+    """One of the engine's pools, with its workers.
+
+    context: starts the workers. make_process: makes a Process object of that context. processes: the number of workers.
+    workers: the list of their Process objects. results: by job, the results that are not complete. plan: the Plan of
+    each worker. retries: how often a task is run again whose worker was lost. what: the plural of what is made, for the
+    warning when there is no engine.
+
+    Raises NoEngine, or the exception for which no worker could be started.
+    """
+
+    def __init__(self, context, make_process, processes, workers, results, plan, *, retries=0, what="Pools"):
+        refusal = engine.refusal()
+        if refusal is not None:
+            raise NoEngine(refusal)
+        try:
+            number = calls.pool_new(min(retries, FOR_EVER))
+        except OSError as reason:
+            if reason.errno == errno.EFBIG:
+                why = f"RLIMIT_FSIZE, the limit of the size of files, is too low for a pool's shared memory: {reason}"
+            elif reason.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+                why = f"this system refuses a system call that pools need: {reason}"
+            else:
+                raise
+            engine.warn_once(f"{why}. {what}")
+            raise NoEngine(reason) from None
+        try:
+            memory_fd = os.dup(calls.pool_memory_fd(number))
+            try:
+                self.port = _native.Port(number, memory_fd)
+            except BaseException:
+                os.close(memory_fd)
+                raise
+            self.crew = Crew(context, make_process, number, processes, workers, results, plan)
+            self.dispatch = Dispatch(self.port, results, self.crew)
+            self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results)
+            try:
+                self.crew.repopulate(all_or_none=True)
+            except BaseException:
+                self.crew.terminate()
+                self.port.close()
+                raise
+        except BaseException:
+            quietly(calls.pool_destroy, number)
+            raise
+
+
+def terminate(crew, dispatch):
+    """End the workers, and then the engine's pool. If a signal handler interrupts it, it can be called again."""
+    util.debug("finalizing pool")
+    crew.terminated = True
+    idle = quietly(calls.pool_idle, crew.number) or ()
+    quietly(calls.pool_terminate, crew.number)
+    crew.terminate(idle)
+    dispatch.finish()
+    quietly(calls.pool_destroy, crew.number)
+
+
+def quietly(call, number):
+    """Return call(number); None if the engine is poisoned or closed, or the pool has been destroyed."""
+    try:
+        return call(number)
+    except (EngineError, calls.PoolGoneError):
+        return None
