@@ -32,6 +32,7 @@
  *     payload.c  how a pickled task or result lies in a ring and in an extent
  *     placed.c   large bytes objects that lie in an extent
  *   sync/      locks, semaphores, conditions, events and barriers: sync/sync.h
+ *   dump/      what threads wait for, for `python -m goproc dump`: dump/waits.h
  */
 #ifndef GOPROC_NATIVE_H
 #define GOPROC_NATIVE_H
@@ -130,5 +131,6 @@ int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
 int goproc_init_rights(PyObject *module);
 int goproc_init_title(PyObject *module);
+int goproc_init_waits(PyObject *module);
 
 #endif

@@ -154,8 +154,13 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        if self._has_sentinel() and not (cooperative if patched else _native).wait_readable(self.sentinel, timeout):
-            return None
+        if self._has_sentinel():
+            if not (
+                cooperative.wait_readable(self.sentinel, timeout)
+                if patched
+                else _native.wait_readable(self.sentinel, timeout, self.pid)
+            ):
+                return None
         # The sentinel of a fork server's child may be readable before the server, which reaps it, has sent its status.
         pause = 0.00005
         while Popen.poll(self) is None:
@@ -320,6 +325,7 @@ def run_child(
             parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
+        _native.note_process(process_obj.name, process_obj._start_method)
         start_methods.begin_child(process_obj)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:

@@ -435,6 +435,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 raise
         finally:
             stdlib.is_inheriting(False)
+    _native.note_process(process_obj.name, process_obj._start_method)
     start_methods.begin_child(process_obj)
     return process_obj._bootstrap(parent_sentinel)
 

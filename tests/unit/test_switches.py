@@ -49,6 +49,14 @@ PROGRAMS = {
         "80",
         "8",
     ),
+    "dump": (
+        """
+    from goproc import _native
+    print(_native.waits_for(_native.WAIT_OTHER, "something") >= 0)
+""",
+        "True",
+        "False",
+    ),
     "locks": (
         """
     context = goproc.get_context("spawn")
