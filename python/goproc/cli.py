@@ -69,7 +69,7 @@ def _dump(arguments):
     from ._dump import command
 
     status = command.main(arguments, _command_name())
-    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)  # a thread may still wait for the memory of a process
 
 

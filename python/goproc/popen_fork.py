@@ -325,7 +325,7 @@ def run_child(
             parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
-        _native.note_process(process_obj.name, process_obj._start_method)
+        _native.note_process(process_obj.name, "fork")
         start_methods.begin_child(process_obj)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:

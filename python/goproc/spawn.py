@@ -435,7 +435,8 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 raise
         finally:
             stdlib.is_inheriting(False)
-    _native.note_process(process_obj.name, process_obj._start_method)
+    method = process_obj._start_method or start_methods.default.get_start_method(allow_none=True)
+    _native.note_process(process_obj.name, method)
     start_methods.begin_child(process_obj)
     return process_obj._bootstrap(parent_sentinel)
 

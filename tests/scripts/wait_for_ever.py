@@ -197,6 +197,30 @@ def threads(context):
     started.wait()
 
 
+def odd_name(context):
+    lock = context.Lock()
+    lock.acquire()
+    process = context.Process(target=größe_日本, args=(lock,), name="größe 日本\n\x1b[2J", daemon=True)
+    process.start()
+    say("odd", process.pid)
+
+
+def größe_日本(lock):
+    lock.acquire()
+
+
+def deep(context):
+    lock = context.Lock()
+    lock.acquire()
+    start(context, "deep", go_down, 500, lock)
+
+
+def go_down(depth, lock):
+    if depth:
+        go_down(depth - 1, lock)
+    lock.acquire()
+
+
 def nested(context):
     lock = context.Lock()
     lock.acquire()

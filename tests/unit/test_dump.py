@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -210,6 +211,22 @@ def test_a_worker_without_a_task(program, dump_until, method):
     dump_until(pids["program"], r"worker of pool 1\n.*waits for a task of pool 1, since")
 
 
+def test_a_process_of_the_default_context(dump_until, run_script, method):
+    code = (
+        "import goproc, os, subprocess, sys, time\n"
+        "if __name__ == '__main__':\n"
+        f"    goproc.set_start_method('{method}')\n"
+        "    process = goproc.Process(target=time.sleep, args=(1000,), daemon=True)\n"
+        "    process.start()\n"
+        "    command = [sys.executable, '-m', 'goproc', 'dump', str(process.pid)]\n"
+        "    while b'in BaseProcess' not in (text := subprocess.run(command, capture_output=True).stdout):\n"
+        "        time.sleep(0.01)\n"
+        "    print(text.decode())\n"
+    )
+    text = run_script("-c", code).stdout
+    assert re.search(rf"(?m)^process \d+, Process-1, child of \d+, by {method}$", text)
+
+
 def test_a_stopped_process(program, dump_until, method):
     pids = program("stopped", method)
     text, _ = dump_until(pids["program"], r"is stopped \(SIGSTOP, or a debugger\)")
@@ -249,6 +266,55 @@ def test_a_process_that_the_program_has_forked_itself(program, dump_until):
     pids = program("forked")
     text, _ = dump_until(pids["program"], "forked by os.fork", "waits for lock 1")
     assert "forked by os.fork()" in block(text, pids["forked"])
+
+
+def test_names_may_have_any_letters(program, dump_until, method):
+    pids = program("odd_name", method)
+    text, _ = dump_until(pids["program"], "waits for lock 1")
+    assert f"process {pids['odd']}, größe 日本??[2J, child of" in text
+    assert "in größe_日本" in text
+
+
+def test_a_deep_stack_is_cut(program, dump_until, method):
+    pids = program("deep", method)
+    text, _ = dump_until(pids["program"], "waits for lock 1")
+    own = block(text, pids["deep"])
+    assert own.count("in go_down") == 200
+    assert "(more calls)" in own
+    assert own.rstrip().endswith("lock.acquire()")
+
+
+def test_a_reader_that_closes_the_pipe(program, run_script):
+    pids = program("threads")
+    command = f"{sys.executable} -m goproc dump {pids['program']} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_memory_that_cannot_be_read_in_time(program, monkeypatch):
+    """Such memory is hard to make: the reading of one process waits here."""
+    from goproc._dump import program as module
+    from goproc._dump.report import Report
+
+    pids = program("held")
+    look_at, end = module.look_at, threading.Event()
+
+    def wait_or_look(pid):
+        if pid == pids["holder"]:
+            end.wait()
+            raise OSError
+        return look_at(pid)
+
+    monkeypatch.setattr(module, "look_at", wait_or_look)
+    try:
+        views = module.look_at_program(pids["program"], 1)
+        text = "\n".join(Report(views, []).lines())
+        module.close(views)
+    finally:
+        end.set()
+    assert "its memory could not be read in 1 s" in block(text, pids["holder"])
+    assert "in the kernel: sleeps in the kernel" in block(text, pids["holder"])
+    assert "the main program" in block(text, pids["program"])
 
 
 def test_a_child_that_has_ended(program, dump):

@@ -1,5 +1,6 @@
 """The command line of `python -m goproc dump PID`, and its exit status."""
 
+import io
 import os
 import resource
 import sys
@@ -7,7 +8,7 @@ import time
 
 from . import kernel
 from .circles import find_circles
-from .program import look_at, look_at_program
+from .program import look_at_program
 from .report import Report
 
 __all__ = ["main"]
@@ -34,34 +35,39 @@ def main(arguments: "list[str]", name: str) -> int:
     """Run the command. arguments: those behind `dump`. name: what the command is called. Returns the exit status."""
     usage = _USAGE.format(name=name)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(_HELP.format(usage=usage))
+        print(_HELP.format(usage=usage), flush=True)
         return 0
     if len(arguments) != 1 or not arguments[0].isascii() or not arguments[0].isdigit() or int(arguments[0]) < 1:
         return _refuse(2, f"{usage}\ngoproc: error: dump needs the id of one process")
     pid = int(arguments[0])
     _raise_limit()
     try:
-        view = look_at(pid)
+        views = look_at_program(pid, _PATIENCE)
     except OSError:
         return _refuse(1, f"goproc: error: there is no process {pid}")
-    if reason := _why_not(view, name):
+    asked = next((view for view in views if view.pid == pid), views[0])
+    if reason := _why_not(asked):
         return _refuse(1, f"goproc: error: {reason}")
-    views = look_at_program(pid, _PATIENCE)
     circles = find_circles(views)
     count = f"{len(views)} process" + ("es" if len(views) != 1 else "")
-    print(f"goproc dump of {views[0].pid}, {time.strftime('%Y-%m-%d %H:%M:%S')}, {count}\n")
-    print("\n".join(Report(views, circles).lines()), flush=True)
+    title = f"goproc dump of {views[0].pid}, {time.strftime('%Y-%m-%d %H:%M:%S')}, {count}"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print("\n".join([title, "", *Report(views, circles).lines()]), flush=True)
+    except BrokenPipeError:
+        pass  # the reader has seen enough
     return 3 if circles else 0
 
 
-def _why_not(view, name):
+def _why_not(view):
     """Return why nothing can be printed about a process, "" if it can."""
     pid = view.pid
     if view.status.has_ended:
         return f"process {pid} has ended, and process {view.status.parent} has not reaped it yet"
     if view.is_foreign:
         return f"process {pid} ({view.command or view.status.name}) does not run on goproc, or has not used it yet"
-    if view.process is not None or view.status.is_stopped and not view.why:
+    if view.process is not None or view.is_late:
         return ""
     try:
         owner, same = kernel.user_of(pid), os.stat(f"/proc/{pid}").st_uid == os.geteuid()

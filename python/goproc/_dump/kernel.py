@@ -50,7 +50,8 @@ def command_line(pid):
     """Return the command line of a process, as a text; "" if it cannot be read."""
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            return " ".join(" ".join(file.read().split("\0")).split())
+            text = file.read().replace("\0", " ").strip()
+            return "".join(char if char.isprintable() else "?" for char in text)
     except OSError:
         return ""
 

@@ -26,8 +26,10 @@ __all__ = [
     "Holder",
     "Lock",
     "View",
+    "close",
     "look_at",
     "look_at_program",
+    "read_lock",
 ]
 
 # What a process is, and what a thread waits for: the numbers of record.h and waits.h in capi/native/dump.
@@ -36,8 +38,7 @@ LOCK, CONDITION, EVENT, JOIN, RESULT, TASK, ROOM, QUEUE_GET, QUEUE_PUT, OTHER = 
 
 _CELL_LOCK, _CELL_SEMAPHORE, _CELL_BOUNDED = 1, 2, 3
 
-#: A worker that has delivered its last result, and no task runs.
-_NO_TASK = 0
+_TRIES = 5
 
 
 class Holder:
@@ -65,6 +66,7 @@ class View:
     """What is known of a process.
 
     pid, status, command: see kernel.py. process: its record.Process; None if it cannot be read: then why says why.
+    is_foreign: whether it is not on goproc. is_late: whether its memory could not be read in time.
     threads: of stacks.Thread, each with its kernel status, its waits, and the locks that it waits for by its waits.
     task: of a worker, its task; None if it has none.
     """
@@ -76,9 +78,9 @@ class View:
         self.process = None
         self.why = ""
         self.is_foreign = False
+        self.is_late = False
         self.threads = []
         self.task = None
-        self.is_complete = False
 
     @property
     def is_worker(self):
@@ -106,16 +108,19 @@ def look_at(pid):
     except (OSError, Unreadable) as error:
         view.why = f"it cannot be read: {error}"
     if view.process is not None:
-        try:
-            _look_inside(view)
-        except (Unreadable, OSError) as error:
-            view.why = f"not all of it can be read: {error}"
-    view.is_complete = True
+        for _ in range(_TRIES):  # a thread that has just ended leaves nonsense
+            try:
+                _look_inside(view)
+                view.why = ""
+                break
+            except (Unreadable, OSError) as error:
+                view.why = f"not all of it can be read: {error}"
     return view
 
 
 def _look_inside(view):
     process = view.process
+    view.threads = []
     waits = process.waits()
     for thread in read_threads(process):
         try:
@@ -160,7 +165,7 @@ def read_lock(process, wait):
 def _task(view):
     process = view.process
     started = process.number(process.slot + process.layout.slot_started)
-    if started == _NO_TASK:
+    if started == 0:
         return None
     name = ""
     for thread in view.threads:
@@ -182,29 +187,15 @@ def _task(view):
 # ---- the program
 
 
-def _main_of(pid):
-    """Return the pid of the main program that a process belongs to."""
-    while True:
-        try:
-            process = Process(pid)
-        except (NotGoproc, OtherVersion, Unreadable, OSError):
-            return pid
-        is_main = process.role == MAIN
-        process.close()
-        parent = kernel.status(pid).parent
-        if is_main or parent <= 1 or not _is_goproc(parent):
-            return pid
+def _main_of(pid, views, seconds):
+    """Return the pid of the main program that a process belongs to. Adds the Views of its parents to views."""
+    while views[pid].process is not None and views[pid].process.role != MAIN:
+        parent = views[pid].status.parent
+        _look_at_all([parent], views, seconds)
+        if parent not in views or views[parent].is_foreign:
+            break  # it has ended, or has executed another program
         pid = parent
-
-
-def _is_goproc(pid):
-    try:
-        Process(pid).close()
-    except (NotGoproc, OSError):
-        return False
-    except (OtherVersion, Unreadable):
-        pass
-    return True
+    return pid
 
 
 def _descendants(pid, children):
@@ -217,17 +208,32 @@ def _descendants(pid, children):
 def look_at_program(pid, seconds):
     """Return the Views of all processes of the program that a process belongs to, the main program first.
 
-    Those that hold a lock which one of them waits for belong to it, too. seconds: how long to wait for one process.
+    Those that hold a lock which one of them waits for belong to it, too. If the process cannot be read, its View is the
+    only one. seconds: how long to wait for the memory of the processes. Raises OSError if there is no such process.
     """
     views: dict[int, View] = {}
-    todo = _descendants(_main_of(pid), kernel.children())
+    _look_at_all([pid], views, seconds)
+    if pid not in views:
+        raise ProcessLookupError
+    if views[pid].process is None:
+        return [views[pid]]
+    todo = _descendants(_main_of(pid, views, seconds), kernel.children())
+    close(views.values())
+    views = {}
     if os.getpid() in todo:  # the program itself runs this command
         todo = [at for at in todo if at not in _descendants(os.getpid(), kernel.children())]
     while todo:
         _look_at_all(todo, views, seconds)
         holders = {holder.pid for view in views.values() for holder in _holders_for(view)}
         todo = [at for at in sorted(holders) if at and at not in views and os.path.exists(f"/proc/{at}")]
-    return [view for view in views.values() if not view.is_foreign or view.pid == pid or _is_child(view, views)]
+    return [view for view in views.values() if not view.is_foreign or _is_child(view, views)]
+
+
+def close(views):
+    """Close the memory of the processes."""
+    for view in views:
+        if view.process is not None:
+            view.process.close()
 
 
 def _is_child(view, views):
@@ -265,6 +271,6 @@ def _unanswered(pid, seconds):
     view = View.__new__(View)
     view.pid, view.status, view.command = pid, kernel.status(pid), ""
     view.process, view.threads, view.task = None, [], None
-    view.is_foreign = view.is_complete = False
+    view.is_foreign, view.is_late = False, True
     view.why = f"its memory could not be read in {seconds:g} s: the kernel keeps the reader waiting"
     return view

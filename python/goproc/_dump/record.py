@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from .. import _native
 
-__all__ = ["NotGoproc", "OtherVersion", "Process", "Unreadable", "Wait"]
+__all__ = ["NotGoproc", "OtherVersion", "Process", "Unreadable", "Wait", "printable"]
 
 _MAGIC = b"goproc\x01\x02record\n"
 _VERSION = 1
@@ -49,8 +49,13 @@ class Wait:
         self.where = None
 
 
+def printable(text):
+    """Return text of another process for the terminal: a name may contain anything."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _text(data):
-    return data.partition(b"\0")[0].decode("utf-8", "replace")
+    return printable(data.partition(b"\0")[0].decode("utf-8", "replace"))
 
 
 class Process:
@@ -152,13 +157,13 @@ class Process:
         bits = layout.text_kind_bits
         size = (state & bits) // (bits & -bits)
         if state & layout.text_ascii_bit:
-            return self.read(address + layout.text_ascii_size, length).decode("latin-1")
+            return printable(self.read(address + layout.text_ascii_size, length).decode("latin-1"))
         if size not in (1, 2, 4):
             raise Unreadable(f"0x{address:x}: no text")
         encoding = {1: "latin-1", 2: "utf-16", 4: "utf-32"}[size]
         if size > 1:
             encoding += "-le" if struct.pack("=H", 1)[0] else "-be"
-        return self.read(address + layout.text_size, length * size).decode(encoding, "replace")
+        return printable(self.read(address + layout.text_size, length * size).decode(encoding, "replace"))
 
     def bytes(self, address):
         """Return the content of a bytes object."""

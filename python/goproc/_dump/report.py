@@ -118,7 +118,11 @@ class Report:
     # ---- threads
 
     def _thread(self, view, thread):
-        title = f"  thread {thread.id}" + (", main" if thread.id == view.pid else "")
+        title = f"  thread {thread.id}"
+        if thread.id == view.pid:
+            title += ", main"
+        elif thread.status.name != view.status.name:  # Python 3.14 and later tell the kernel
+            title += f", {thread.status.name}"
         if thread.has_gil:
             title += ", holds the GIL"
         yield title
@@ -127,7 +131,9 @@ class Report:
         for line in self._holds(view, thread):
             yield f"    {line}"
         frames = own_frames(thread.frames)
-        if len(frames) < len(thread.frames):
+        if thread.is_cut:
+            yield "      (more calls)"
+        elif len(frames) < len(thread.frames):
             yield f"      ({len(thread.frames) - len(frames)} calls by which it was started)"
         for frame in reversed(frames):
             yield f'      File "{frame.filename}", line {frame.line}, in {frame.name}'

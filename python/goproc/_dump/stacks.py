@@ -4,6 +4,8 @@ The process runs on meanwhile. The stack of a thread that waits is exact. That o
 is read: a frame that is nonsense ends it.
 """
 
+from itertools import islice
+
 from .record import Unreadable
 
 __all__ = ["Frame", "Thread", "read_threads"]
@@ -27,10 +29,15 @@ class Frame:
 
 
 class Thread:
-    """A Python thread. id: the kernel's id. frames: the innermost first. has_gil: whether it holds the GIL."""
+    """A Python thread.
+
+    id: the kernel's id. frames: the innermost first. is_cut: whether there are more than these. has_gil: whether it
+    holds the GIL.
+    """
 
     def __init__(self, id, frames, has_gil):
         self.id, self.frames, self.has_gil = id, frames, has_gil
+        self.is_cut = len(frames) == _MOST_FRAMES
 
 
 class _Code:
@@ -107,7 +114,7 @@ def read_threads(process):
     holder = process.number(process.gil_holder) if process.number(process.gil_locked, "i") == 1 else 0
     at = process.number(process.threads)
     while at and len(threads) < _MOST_THREADS:
-        frames = list(_frames(process, at, codes))
+        frames = list(islice(_frames(process, at, codes), _MOST_FRAMES))
         threads.append(Thread(_kernel_id(process, at), frames, at == holder))
         at = process.number(at + layout.thread_next)
     return threads[::-1]
@@ -126,7 +133,7 @@ def _frames(process, thread, codes):
         at = process.number(thread + layout.thread_frame)
         if layout.frame_in >= 0 and at:
             at = process.number(at + layout.frame_in)
-        for _ in range(_MOST_FRAMES):
+        for _ in range(2 * _MOST_FRAMES):  # half of them may be the interpreter's own
             if not at:
                 return
             code = process.number(at + layout.frame_code) & ~3
