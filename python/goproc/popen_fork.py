@@ -263,7 +263,7 @@ class Popen:
         self._registered = self.method != "forkserver" and cooperative.register_child(pid)
 
     def _launch(self, process_obj):
-        child = _Child()
+        child, name = _Child(), process_obj._name
         nursery = start_methods.take_nursery(process_obj)
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
@@ -273,7 +273,7 @@ class Popen:
             if not taken:
                 return self._launch_by_engine(process_obj)
             if child.pid == 0:
-                run_child(process_obj, child.descriptor)
+                run_child(process_obj, child.descriptor, None, name)
             self._watch(*child)
         except BaseException:
             if child.pid is not None:
@@ -294,7 +294,7 @@ class Popen:
                 pid = _native.fork()
             if pid == 0:
                 _native.put_off_collecting()
-                run_child(process_obj, None, lifeline)
+                run_child(process_obj, None, lifeline, process_obj._name)
             self._watch(process_id, pid, calls.fork_commit(process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -310,12 +310,17 @@ def _is_executors(process_obj):
 
 
 def run_child(
-    process_obj: "BaseProcess", parent_sentinel: "int | None", inherited_lifeline: "int | None" = None
+    process_obj: "BaseProcess",
+    parent_sentinel: "int | None",
+    inherited_lifeline: "int | None" = None,
+    name: str = "",
+    method: str = "fork",
 ) -> "NoReturn":
     """Run the process object in a forked child, and end the child. Does not return.
 
     parent_sentinel: the descriptor that is readable when the parent has ended. If it is None, it is made from
-    inherited_lifeline, which is the lifeline's descriptor that the child has inherited.
+    inherited_lifeline, which is the lifeline's descriptor that the child has inherited. name, method: dump finds them
+    in this call's frame, so the child need not write them anywhere.
     """
     code = 1
     try:
@@ -325,7 +330,6 @@ def run_child(
             parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
-        _native.note_process(process_obj.name, "fork")
         start_methods.begin_child(process_obj)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:

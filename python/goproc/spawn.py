@@ -436,9 +436,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
         finally:
             stdlib.is_inheriting(False)
     method = process_obj._start_method or start_methods.default.get_start_method(allow_none=True)
-    _native.note_process(process_obj.name, method)
-    start_methods.begin_child(process_obj)
-    return process_obj._bootstrap(parent_sentinel)
+    return start_methods.run_spawned(process_obj, parent_sentinel, process_obj._name, method)
 
 
 def _handle_interrupts(handler, worker_end):

@@ -279,6 +279,7 @@ def test_a_deep_stack_is_cut(program, dump_until, method):
     pids = program("deep", method)
     text, _ = dump_until(pids["program"], "waits for lock 1")
     own = block(text, pids["deep"])
+    assert re.match(rf"process \d+, deep, child of \d+, by {method}\n", own)
     assert own.count("in go_down") == 200
     assert "(more calls)" in own
     assert own.rstrip().endswith("lock.acquire()")

@@ -182,7 +182,6 @@ void goproc_fill_record(goproc_record *record) {
 #define VALUE(name, value) (int32_t)(value),
     int32_t layout[] = {LAYOUT(VALUE)};
     memcpy(record->layout, layout, sizeof layout);
-    record->python = PY_VERSION_HEX;
     record->types[0] = (uintptr_t)&PyCode_Type;
     record->types[1] = (uintptr_t)&PyFunction_Type;
     record->types[2] = (uintptr_t)&PyCFunction_Type;

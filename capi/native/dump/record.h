@@ -4,14 +4,6 @@
 
 #include "waits.h"
 
-/* What a process is. */
-enum {
-    GOPROC_ROLE_MAIN,   /* it was executed, and started by nobody through goproc */
-    GOPROC_ROLE_FORKED, /* the program has forked it by os.fork() */
-    GOPROC_ROLE_CHILD,  /* a Process object runs in it */
-    GOPROC_ROLE_HELPER, /* a server, a standby or a template */
-};
-
 /* How many threads can have a note at the same time. */
 enum { GOPROC_MOST_WAITS = 128 };
 
@@ -20,23 +12,27 @@ enum { GOPROC_RECORD_VERSION = 1 };
 
 enum { GOPROC_MOST_LAYOUT = 96 };
 
-/* dump finds it by its magic, in the data of _native. python/goproc/_dump/record.py reads it. */
+/* What changes while the process runs. Without a pool's channel, control and slot are 0. */
+typedef struct {
+    uint64_t control, slot; /* of a worker: the addresses of its pool's page and of its own */
+    goproc_wait waits[GOPROC_MOST_WAITS];
+} goproc_notes;
+
+/* dump finds it by its magic, in the data of _native. It is written when _native is loaded, and in helpers. So forked
+ * children share its page with their parent. python/goproc/_dump/record.py reads it. */
 typedef struct {
     char magic[16];
-    uint32_t version;  /* GOPROC_RECORD_VERSION */
-    uint32_t off;      /* GOPROC_DISABLE=dump */
-    uint32_t role;     /* GOPROC_ROLE_* */
-    uint32_t python;   /* PY_VERSION_HEX */
-    uint64_t threads;  /* the address of the pointer to the first PyThreadState */
-    uint64_t holder;   /* the address of the pointer to the PyThreadState that held the GIL last */
-    uint64_t locked;   /* the address of the int that says whether the GIL is held */
-    uint64_t types[4]; /* the addresses of the types of code, functions, functions in C, and types */
-    uint64_t waits;    /* the address of the notes, */
+    uint32_t version;    /* GOPROC_RECORD_VERSION */
+    uint32_t off;        /* GOPROC_DISABLE=dump */
+    uint32_t pid;        /* of the process that has loaded _native; another one is forked from it */
+    uint32_t helper_pid; /* of the process that helper is the title of: a server, a standby or a template */
+    uint64_t threads;    /* the address of the pointer to the first PyThreadState */
+    uint64_t holder;     /* the address of the pointer to the PyThreadState that held the GIL last */
+    uint64_t locked;     /* the address of the int that says whether the GIL is held */
+    uint64_t types[4];   /* the addresses of the types of code, functions, functions in C, and types */
+    uint64_t notes;      /* the address of the notes; 0: there are none */
     uint32_t wait_count, wait_size;
-    uint64_t control, slot; /* of a worker: the addresses of its pool's page and of its own; else 0 */
-    char method[16];        /* of a child: its start method */
-    char name[64];          /* the Process's name when it was started; empty: not known */
-    char helper[48];        /* of a helper: its title */
+    char helper[48];
     int32_t layout[GOPROC_MOST_LAYOUT];
 } goproc_record;
 

@@ -2,28 +2,34 @@
  *
  * Only this process writes here, and only dump reads. A note is published by its thread's id, which is written last.
  */
+#define _GNU_SOURCE
 #include "../sync/sync.h"
 #include "record.h"
 
 #include <string.h>
+#include <sys/mman.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
 
 /* It is initialised, so it lies in the data of the library, which has the library's name in /proc/PID/maps. */
 goproc_record goproc_the_record = {.magic = "goproc\x01\x02record\n", .version = GOPROC_RECORD_VERSION};
 
-static goproc_wait waits[GOPROC_MOST_WAITS];
-static _Atomic uint32_t used; /* places behind these were never used in this process */
+/* In memory of its own, which the kernel gives to forked children empty. So neither the parent's next note nor a child
+ * copies a page. NULL: there is no memory, and nothing is noted. */
+static goproc_notes *notes;
+static int wiped; /* whether the kernel empties it: Linux 4.14 and later */
 
 goproc_wait *goproc_waits_for(uint32_t kind, const void *object, uint64_t number, uint64_t deadline_ns) {
-    if (goproc_the_record.off)
+    if (!notes || goproc_the_record.off)
         return NULL;
     for (uint32_t i = 0; i < GOPROC_MOST_WAITS; i++) {
-        goproc_wait *wait = &waits[i];
+        goproc_wait *wait = &notes->waits[i];
         uint32_t nobody = 0;
         if (atomic_load_explicit(&wait->thread, memory_order_relaxed) ||
             !atomic_compare_exchange_strong(&wait->thread, &nobody, GOPROC_WAIT_CLAIMED))
             continue;
-        if (atomic_load_explicit(&used, memory_order_relaxed) <= i)
-            atomic_store(&used, i + 1);
         wait->kind = kind;
         wait->object = (uintptr_t)object;
         wait->number = number;
@@ -44,50 +50,42 @@ void goproc_waits_no_longer(goproc_wait *wait) {
 
 void goproc_note_helper(const char *title) {
     goproc_record *record = &goproc_the_record;
-    record->role = title ? GOPROC_ROLE_HELPER : GOPROC_ROLE_FORKED;
-    snprintf(record->helper, sizeof record->helper, "%s", title ? title : "");
+    uint32_t me = (uint32_t)getpid();
+    if (title) {
+        record->helper_pid = me;
+        snprintf(record->helper, sizeof record->helper, "%s", title);
+    } else if (record->helper_pid == me) {
+        record->helper_pid = 0;
+    }
 }
 
 void goproc_note_worker(const void *control, const void *slot) {
-    goproc_the_record.control = (uintptr_t)control;
-    goproc_the_record.slot = (uintptr_t)slot;
+    if (notes) {
+        notes->control = (uintptr_t)control;
+        notes->slot = (uintptr_t)slot;
+    }
 }
 
-/* Inside fork(): only stores. The threads that waited are the parent's. */
+/* Inside fork(): only stores, and none to pages that are as they should be. The threads that waited are the parent's. */
 void goproc_waits_forked(void) {
-    goproc_record *record = &goproc_the_record;
-    uint32_t count = atomic_load(&used);
-    if (count) {
-        memset((void *)waits, 0, count * sizeof *waits);
-        atomic_store(&used, 0);
-    }
-    record->control = record->slot = 0;
-    if (record->role != GOPROC_ROLE_HELPER) /* a helper's child is one, until it gives the title back */
-        record->role = GOPROC_ROLE_FORKED;
+    if (!notes || wiped)
+        return;
+    for (uint32_t i = 0; i < GOPROC_MOST_WAITS; i++)
+        if (atomic_load(&notes->waits[i].thread))
+            atomic_store(&notes->waits[i].thread, 0);
+    if (notes->control)
+        notes->control = notes->slot = 0;
+}
+
+static void make_notes(void) {
+    void *memory = mmap(NULL, sizeof *notes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return;
+    notes = memory;
+    wiped = madvise(memory, sizeof *notes, MADV_WIPEONFORK) == 0;
 }
 
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(note_process_doc, "note_process(name, method)\n--\n\n"
-                               "Note for dump which Process this process is, and its start method; None: not known.");
-
-static PyObject *note_process(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    goproc_record *record = &goproc_the_record;
-    char *to[] = {record->name, record->method};
-    size_t sizes[] = {sizeof record->name, sizeof record->method};
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "note_process() takes 2 arguments");
-        return NULL;
-    }
-    for (int i = 0; i < 2; i++) {
-        const char *text = PyUnicode_Check(args[i]) ? PyUnicode_AsUTF8(args[i]) : NULL;
-        if (!text)
-            PyErr_Clear(); /* a program may give a process any name */
-        snprintf(to[i], sizes[i], "%s", text ? text : "");
-    }
-    record->role = GOPROC_ROLE_CHILD;
-    Py_RETURN_NONE;
-}
 
 PyDoc_STRVAR(
     waits_for_doc,
@@ -114,7 +112,7 @@ static PyObject *waits_for(PyObject *Py_UNUSED(module), PyObject *args, PyObject
     goproc_wait *wait = goproc_waits_for(kind, (const void *)(uintptr_t)at, of, deadline_ns);
     if (wait)
         snprintf(wait->what, sizeof wait->what, "%s", what);
-    return PyLong_FromLong(wait ? (long)(wait - waits) : -1);
+    return PyLong_FromLong(wait ? (long)(wait - notes->waits) : -1);
 }
 
 PyDoc_STRVAR(waits_no_longer_doc, "waits_no_longer(wait)\n--\n\n"
@@ -124,8 +122,8 @@ static PyObject *waits_no_longer(PyObject *Py_UNUSED(module), PyObject *number) 
     long index = PyLong_AsLong(number);
     if (index == -1 && PyErr_Occurred())
         return NULL;
-    if (index >= 0 && index < GOPROC_MOST_WAITS)
-        goproc_waits_no_longer(&waits[index]);
+    if (notes && index >= 0 && index < GOPROC_MOST_WAITS)
+        goproc_waits_no_longer(&notes->waits[index]);
     Py_RETURN_NONE;
 }
 
@@ -152,7 +150,6 @@ static PyObject *layout_names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
 }
 
 static PyMethodDef methods[] = {
-    {"note_process", (PyCFunction)(void (*)(void))note_process, METH_FASTCALL, note_process_doc},
     {"waits_for", (PyCFunction)(void (*)(void))waits_for, METH_VARARGS | METH_KEYWORDS, waits_for_doc},
     {"waits_no_longer", waits_no_longer, METH_O, waits_no_longer_doc},
     {"note_no_waits", note_no_waits, METH_NOARGS, note_no_waits_doc},
@@ -174,9 +171,12 @@ int goproc_init_waits(PyObject *module) {
         if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].value) < 0)
             return -1;
     goproc_fill_record(&goproc_the_record);
-    goproc_the_record.waits = (uintptr_t)waits;
+    if (!notes)
+        make_notes();
+    goproc_the_record.pid = (uint32_t)getpid();
+    goproc_the_record.notes = (uintptr_t)notes;
     goproc_the_record.wait_count = GOPROC_MOST_WAITS;
-    goproc_the_record.wait_size = sizeof *waits;
+    goproc_the_record.wait_size = sizeof(goproc_wait);
     if (goproc_on_fork_child(goproc_waits_forked) < 0)
         return -1;
     return PyModule_AddFunctions(module, methods);

@@ -65,7 +65,7 @@ void goproc_note_helper(const char *title);
 /* Notes that this process is a pool's worker, and its place in the pool's memory. */
 void goproc_note_worker(const void *control, const void *slot);
 
-/* To be called in a forked child, and in a sibling, for which no handlers run. */
+/* To be called in a forked child, and in a sibling, for which no handlers run. Inside fork(). */
 void goproc_waits_forked(void);
 
 #endif

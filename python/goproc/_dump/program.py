@@ -32,8 +32,11 @@ __all__ = [
     "read_lock",
 ]
 
-# What a process is, and what a thread waits for: the numbers of record.h and waits.h in capi/native/dump.
+# What a process is: it was executed, and started by nobody through goproc; the program has forked it by os.fork(); a
+# Process object runs in it; it is a server, a standby or a template.
 MAIN, FORKED, CHILD, HELPER = range(4)
+
+# What a thread waits for: the numbers of capi/native/dump/waits.h.
 LOCK, CONDITION, EVENT, JOIN, RESULT, TASK, ROOM, QUEUE_GET, QUEUE_PUT, OTHER = range(1, 11)
 
 _CELL_LOCK, _CELL_SEMAPHORE, _CELL_BOUNDED = 1, 2, 3
@@ -67,6 +70,7 @@ class View:
 
     pid, status, command: see kernel.py. process: its record.Process; None if it cannot be read: then why says why.
     is_foreign: whether it is not on goproc. is_late: whether its memory could not be read in time.
+    role: what it is. name, method: of a child, its Process's name and its start method.
     threads: of stacks.Thread, each with its kernel status, its waits, and the locks that it waits for by its waits.
     task: of a worker, its task; None if it has none.
     """
@@ -77,6 +81,7 @@ class View:
         self.command = kernel.command_line(pid) if not self.status.has_ended else ""
         self.process = None
         self.why = ""
+        self.role, self.name, self.method = MAIN, "", ""
         self.is_foreign = False
         self.is_late = False
         self.threads = []
@@ -121,6 +126,7 @@ def look_at(pid):
 def _look_inside(view):
     process = view.process
     view.threads = []
+    view.role = HELPER if process.helper else FORKED if process.is_forked else MAIN
     waits = process.waits()
     for thread in read_threads(process):
         try:
@@ -130,8 +136,25 @@ def _look_inside(view):
         thread.waits = [wait for wait in waits if wait.thread == thread.id]
         thread.locks = {wait.place: read_lock(process, wait) for wait in thread.waits if wait.kind == LOCK}
         view.threads.append(thread)
+        _read_names(view, thread.frames)
     if process.slot:
         view.task = _task(view)
+
+
+#: The calls in which a Process object runs; they have its name and its start method.
+_RUNNERS = {"run_child": "goproc/popen_fork.py", "run_spawned": "goproc/_common/start_methods.py"}
+
+
+def _read_names(view, frames):
+    for frame in frames:
+        if frame.name in _RUNNERS and frame.filename.endswith(_RUNNERS[frame.name]):
+            view.role = CHILD
+            try:
+                name, method = frame.local("name"), frame.local("method")
+                view.name, view.method = (view.process.string(at) if at else "" for at in (name, method))
+            except (Unreadable, ValueError):
+                pass
+            return  # a fork has the calls of its parent behind these
 
 
 def read_lock(process, wait):
@@ -189,7 +212,7 @@ def _task(view):
 
 def _main_of(pid, views, seconds):
     """Return the pid of the main program that a process belongs to. Adds the Views of its parents to views."""
-    while views[pid].process is not None and views[pid].process.role != MAIN:
+    while views[pid].process is not None and views[pid].role != MAIN:
         parent = views[pid].status.parent
         _look_at_all([parent], views, seconds)
         if parent not in views or views[parent].is_foreign:
@@ -271,6 +294,7 @@ def _unanswered(pid, seconds):
     view = View.__new__(View)
     view.pid, view.status, view.command = pid, kernel.status(pid), ""
     view.process, view.threads, view.task = None, [], None
+    view.role, view.name, view.method = MAIN, "", ""
     view.is_foreign, view.is_late = False, True
     view.why = f"its memory could not be read in {seconds:g} s: the kernel keeps the reader waiting"
     return view

@@ -14,7 +14,8 @@ __all__ = ["NotGoproc", "OtherVersion", "Process", "Unreadable", "Wait", "printa
 
 _MAGIC = b"goproc\x01\x02record\n"
 _VERSION = 1
-_RECORD = struct.Struct("@16s4I3Q4QQ2I2Q16s64s48s")
+_RECORD = struct.Struct("@16s4I3Q4QQ2I48s")
+_NOTES = struct.Struct("@2Q")
 _MOST_LAYOUT = 96
 _WAIT = struct.Struct("@2I4QI40s4x")
 _CLAIMED = 0xFFFFFFFF
@@ -61,7 +62,9 @@ def _text(data):
 class Process:
     """Another process that runs on goproc. Raises OSError, NotGoproc, OtherVersion or Unreadable.
 
-    pid: its process id. role, method, name, helper, control, slot: see record.h. layout: the offsets in its structures.
+    pid: its process id. noting: whether its threads note what they wait for. is_forked: whether it is a fork of the
+    process that has loaded goproc. helper: its title, if it is a helper. control, slot: of a worker, see record.h.
+    layout: the offsets in its structures.
     """
 
     def __init__(self, pid):
@@ -87,15 +90,18 @@ class Process:
 
     def _read_record(self, address):
         fields = _RECORD.unpack(self.read(address, _RECORD.size))
-        version, off, self.role, self.python = fields[1:5]
+        version, off, pid, helper_pid = fields[1:5]
         if version != _VERSION:
             raise OtherVersion
-        self.noting = not off
+        self.is_forked = pid != self.pid
+        self.helper = _text(fields[15]) if helper_pid == self.pid else ""
         self.threads, self.gil_holder, self.gil_locked = fields[5:8]
         self.types = fields[8:12]
-        self._waits, self._wait_count, wait_size = fields[12:15]
-        self.control, self.slot = fields[15:17]
-        self.method, self.name, self.helper = map(_text, fields[17:20])
+        self._notes, self._wait_count, wait_size = fields[12:15]
+        self.noting = bool(self._notes) and not off
+        self.control = self.slot = 0
+        if self._notes:
+            self.control, self.slot = _NOTES.unpack(self.read(self._notes, _NOTES.size))
         numbers = struct.unpack(f"@{_MOST_LAYOUT}i", self.read(address + _RECORD.size, 4 * _MOST_LAYOUT))
         self.layout = SimpleNamespace(**dict(zip(_native.layout_names(), numbers, strict=False)))
         if wait_size != _WAIT.size or self._wait_count > 4096:
@@ -132,7 +138,9 @@ class Process:
 
     def waits(self):
         """Return the notes of the threads that wait, the oldest of each thread first."""
-        raw = self.read(self._waits, self._wait_count * _WAIT.size)
+        if not self._notes:
+            return []
+        raw = self.read(self._notes + _NOTES.size, self._wait_count * _WAIT.size)
         found = []
         for place in range(self._wait_count):
             wait = Wait(place, raw[place * _WAIT.size : (place + 1) * _WAIT.size])
@@ -143,7 +151,7 @@ class Process:
 
     def wait_at(self, place):
         """Return the note at a place, as it is now."""
-        return Wait(place, self.read(self._waits + place * _WAIT.size, _WAIT.size))
+        return Wait(place, self.read(self._notes + _NOTES.size + place * _WAIT.size, _WAIT.size))
 
     # ---- objects of Python
 

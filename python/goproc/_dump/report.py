@@ -11,6 +11,9 @@ __all__ = ["Report"]
 
 _NO_JOB = 2**64 - 1
 
+#: How many of a thread's calls are printed.
+_MOST_FRAMES = 200
+
 
 class Report:
     """The text about a program. views: its processes. circles: its circles."""
@@ -101,14 +104,14 @@ class Report:
         process = view.process
         if process is None:
             return ["not on goproc"] if view.is_foreign else []
-        if process.role == program.MAIN:
+        if view.role == program.MAIN:
             return ["the main program"]
-        if process.role == program.HELPER:
+        if view.role == program.HELPER:
             return [process.helper.removeprefix("goproc: ")]
         parts = [_own_name(view), f"child of {view.status.parent}"]
-        if process.role == program.FORKED:
+        if view.role == program.FORKED:
             return [*parts, "forked by os.fork()"]
-        parts.append(f"by {process.method}" if process.method else "")
+        parts.append(f"by {view.method}" if view.method else "")
         if view.is_worker:
             parts.append(f"worker of {self._number('pool', process.where(process.control))}")
         elif any(is_manager(thread.frames) for thread in view.threads):
@@ -131,7 +134,8 @@ class Report:
         for line in self._holds(view, thread):
             yield f"    {line}"
         frames = own_frames(thread.frames)
-        if thread.is_cut:
+        if len(frames) > _MOST_FRAMES:
+            frames = frames[:_MOST_FRAMES]
             yield "      (more calls)"
         elif len(frames) < len(thread.frames):
             yield f"      ({len(thread.frames) - len(frames)} calls by which it was started)"
@@ -224,12 +228,9 @@ class Report:
 
 
 def _own_name(view):
-    process = view.process
-    if process is None:
-        return ""
-    if process.role == program.MAIN:
+    if view.role == program.MAIN and view.process is not None:
         return "the main program"
-    return process.name if process.role == program.CHILD else ""
+    return view.name
 
 
 def _in_words(status, place):

@@ -10,7 +10,7 @@ from .record import Unreadable
 
 __all__ = ["Frame", "Thread", "read_threads"]
 
-_MOST_THREADS, _MOST_FRAMES = 1000, 200
+_MOST_THREADS, _MOST_FRAMES = 1000, 5000
 
 
 class Frame:
@@ -31,13 +31,11 @@ class Frame:
 class Thread:
     """A Python thread.
 
-    id: the kernel's id. frames: the innermost first. is_cut: whether there are more than these. has_gil: whether it
-    holds the GIL.
+    id: the kernel's id. frames: the innermost first. has_gil: whether it holds the GIL.
     """
 
     def __init__(self, id, frames, has_gil):
         self.id, self.frames, self.has_gil = id, frames, has_gil
-        self.is_cut = len(frames) == _MOST_FRAMES
 
 
 class _Code:
