@@ -11,6 +11,7 @@ import threading
 import time
 
 import goproc
+from goproc import _native
 
 FOR_EVER = 1000
 
@@ -133,6 +134,16 @@ def signals(context):
 
 def queue(context):
     start(context, "getter", call, context.Queue().get)
+
+
+def noted_queue(context):
+    start(context, "getter", note_a_queue, context.Lock(), os.getpid())
+
+
+def note_a_queue(memory, pid):
+    """Wait as a queue does that notes it; the lock stands for the queue's memory."""
+    _native.waits_for(_native.WAIT_QUEUE_GET, object=memory._semlock.handle, number=pid)
+    time.sleep(FOR_EVER)
 
 
 def event(context):

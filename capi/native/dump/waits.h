@@ -13,7 +13,7 @@
  *     ... sleep ...
  *     goproc_waits_no_longer(wait);
  *
- * The two calls take some 40 ns together. They need no GIL, allocate nothing, and cannot fail.
+ * The two calls take less than 0.1 us together. They need no GIL, allocate nothing, and cannot fail.
  */
 #ifndef GOPROC_WAITS_H
 #define GOPROC_WAITS_H

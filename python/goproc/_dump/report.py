@@ -157,6 +157,8 @@ class Report:
         if wait.deadline:
             text += f", for at most {max(wait.deadline - self._now, 0) / 1e9:.1f} s more"
         yield text
+        if wait.kind in (program.QUEUE_GET, program.QUEUE_PUT) and wait.number:
+            yield f"  {self._name(wait.number)} keeps it waiting"
         lock = thread.locks.get(wait.place)
         if lock is not None:
             for holder in lock.holders:
@@ -185,8 +187,7 @@ class Report:
             return f"{pool} to take its result"
         if wait.kind in (program.QUEUE_GET, program.QUEUE_PUT):
             what = "an item of" if wait.kind == program.QUEUE_GET else "room in"
-            by = f", for which {self._name(wait.number)} keeps it waiting" if wait.number else ""
-            return f"{what} {self._number('queue', wait.where)}{by}"
+            return f"{what} {self._number('queue', wait.where)}"
         return wait.what or "something"
 
     def _result(self, wait):
