@@ -223,7 +223,7 @@ def test_a_process_of_the_default_context(dump_until, run_script, method):
         "    process = goproc.Process(target=time.sleep, args=(1000,), daemon=True)\n"
         "    process.start()\n"
         "    command = [sys.executable, '-m', 'goproc', 'dump', str(process.pid)]\n"
-        "    while b'in BaseProcess' not in (text := subprocess.run(command, capture_output=True).stdout):\n"
+        "    while b', by ' not in (text := subprocess.run(command, capture_output=True).stdout):\n"
         "        time.sleep(0.01)\n"
         "    print(text.decode())\n"
     )

@@ -9,6 +9,7 @@
 #include "../layout.h"
 #include "record.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
@@ -97,16 +98,15 @@ static int32_t state_bits(PyASCIIObject probe) {
 }
 
 /* Returns where in a thread's descriptor, to which the thread's identifier in Python points, the kernel's id of the
- * thread is; -1 if it cannot be told. Python 3.10 does not note the kernel's id. */
+ * thread is; -1 if it cannot be told. glibc describes it for debuggers. It is needed for Python 3.10, which does not note
+ * the kernel's id. */
 static int32_t id_in_thread(void) {
-    const char *self = (const char *)pthread_self(); /* NOLINT: in glibc and musl it is an address */
-    int32_t wanted = (int32_t)goproc_my_thread(), found;
-    for (int32_t at = 0; at < 1024; at += (int32_t)sizeof found) {
-        memcpy(&found, self + at, sizeof found);
-        if (found == wanted)
-            return at;
-    }
-    return -1;
+    const uint32_t *description = dlsym(RTLD_DEFAULT, "_thread_db_pthread_tid"); /* bits, elements, offset */
+    if (!description || description[0] != 8 * sizeof(int32_t) || description[2] > 4096)
+        return -1;
+    uint32_t id;
+    memcpy(&id, (const char *)pthread_self() + description[2], sizeof id); /* NOLINT: in glibc it is an address */
+    return id == goproc_my_thread() ? (int32_t)description[2] : -1;
 }
 
 /* X(name, value): value is an offset in bytes, or a size; -1: this version has no such thing. */

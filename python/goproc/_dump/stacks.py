@@ -120,9 +120,11 @@ def read_threads(process):
 
 def _kernel_id(process, thread):
     layout = process.layout
-    if layout.id_in_thread >= 0:
-        return process.number(process.number(thread + layout.thread_id) + layout.id_in_thread, "I")
-    return process.number(thread + layout.thread_native_id) if layout.thread_native_id >= 0 else 0
+    if layout.thread_native_id >= 0:
+        return process.number(thread + layout.thread_native_id)
+    if layout.id_in_thread < 0:
+        return process.pid  # Python 3.10 with a C library that does not tell: all threads look like the main one
+    return process.number(process.number(thread + layout.thread_id) + layout.id_in_thread, "I")
 
 
 def _frames(process, thread, codes):
