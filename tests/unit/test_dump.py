@@ -194,7 +194,7 @@ def test_a_pools_result(program, dump_until, method):
     pids = program("result", method)
     text, _ = dump_until(
         pids["program"],
-        r"waits for a result of pool 1, whose task runs in process \d+ \([^)]*\) since .* \(\d+\.\d s\), since",
+        r"waits for a result of pool 1, since [^\n]*\n +process \d+ \([^)]*\) runs its task, since .* \(\d+\.\d s\)",
         r"runs a task: task_that_waits, since \d\d:\d\d:\d\d",
     )
     worker = next(part for part in text.split("\n\n") if "worker of pool 1" in part)
@@ -205,8 +205,8 @@ def test_two_threads_that_wait_for_results(program, dump_until):
     pids = program("results")
     dump_until(
         pids["program"],
-        r"(waits for a result of (its pool|pool 1), whose task runs in.*){2}",
-        r"waits for a result of pool 1, whose task runs in",
+        r"(waits for a result of (its pool|pool 1), since [^\n]*\n +process \d+ \([^)]*\) runs its task.*){2}",
+        r"waits for a result of pool 1, since",
     )
 
 

@@ -103,7 +103,8 @@ class Report:
     def _what_it_is(self, view):
         process = view.process
         if process is None:
-            return ["not on goproc"] if view.is_foreign else []
+            is_tracker = "multiprocessing.resource_tracker" in view.command
+            return ["the resource tracker" if is_tracker else "not on goproc"] if view.is_foreign else []
         if view.role == program.MAIN:
             return ["the main program"]
         if view.role == program.HELPER:
@@ -133,6 +134,8 @@ class Report:
             yield f"    {line}"
         for line in self._holds(view, thread):
             yield f"    {line}"
+        if view.role == program.HELPER and told_by_stack(thread.frames):
+            return  # it has nothing to do
         frames = own_frames(thread.frames)
         if len(frames) > _MOST_FRAMES:
             frames = frames[:_MOST_FRAMES]
@@ -157,6 +160,8 @@ class Report:
         if wait.deadline:
             text += f", for at most {max(wait.deadline - self._now, 0) / 1e9:.1f} s more"
         yield text
+        if wait.kind == program.RESULT and wait.number != _NO_JOB:
+            yield from self._tasks(wait)
         if wait.kind in (program.QUEUE_GET, program.QUEUE_PUT) and wait.number:
             yield f"  {self._name(wait.number)} keeps it waiting"
         lock = thread.locks.get(wait.place)
@@ -179,7 +184,8 @@ class Report:
         if wait.kind == program.JOIN:
             return f"the end of {self._name(wait.number)}"
         if wait.kind == program.RESULT:
-            return self._result(wait)
+            pool = self._number("pool", wait.where) if wait.where else "its pool"
+            return f"results of {pool}" if wait.number == _NO_JOB else f"a result of {pool}"
         pool = self._number("pool", wait.where)
         if wait.kind == program.TASK:
             return f"a task of {pool}"
@@ -190,20 +196,17 @@ class Report:
             return f"{what} {self._number('queue', wait.where)}"
         return wait.what or "something"
 
-    def _result(self, wait):
-        pool = self._number("pool", wait.where) if wait.where else "its pool"
-        if wait.number == _NO_JOB:
-            return f"results of {pool}"
-        runs = []
+    def _tasks(self, wait):
+        """Say which workers run tasks of the job that a thread waits for."""
+        found = False
         for view in self._views.values():
             task = view.task
             if task is not None and task.job == wait.number:
                 if wait.where is None or view.process.where(view.process.control) == wait.where:
-                    runs.append(f"{self._name(view.pid)} {self._since(task.since)}")
-        text = f"a result of {pool}"
-        if runs:
-            return text + ", whose task runs in " + " and in ".join(runs)
-        return text + ", whose task no worker runs"
+                    found = True
+                    yield f"  {self._name(view.pid)} runs its task, {self._since(task.since)}"
+        if not found:
+            yield "  no worker runs its task"
 
     def _holder(self, lock, holder):
         if not holder.pid:

@@ -25,6 +25,7 @@ _PLACES = {
     "goproc/forkserver.py": {"main": "orders of the program"},
     "goproc/_start/spawn_server.py": {"main": "orders of the program"},
     "goproc/_start/prefork.py": {"serve": "orders of the program"},
+    "goproc/_pool/dispatch.py": {"_run": "results that no other thread collects"},
     "goproc/_pool/engine_pool.py": {"join": "the end of its pool's workers"},
     "multiprocessing/util.py": {},
     "multiprocessing/process.py": {"join": "the end of a process"},
