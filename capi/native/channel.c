@@ -8,6 +8,7 @@
 #include "payload/placed.h"
 #include "native.h"
 #include "wake.h"
+#include "dump/waits.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -60,6 +61,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->spinner.budget_ns = 0; /* at first no spin: a pool's workers come up together, and need the processors */
     self->memory_fd = memory_fd;
     self->memory_mark = goproc_mark(memory_fd);
+    goproc_note_worker(self->control, self->slot);
     return (PyObject *)self;
 failed:
     PyErr_SetFromErrno(PyExc_OSError);
@@ -123,6 +125,8 @@ static void poke(Channel *self, int delivered, int dry, int full) {
 static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
     goproc_slot *slot = self->slot;
     int64_t ns = self->out.count > 0 || self->in.count > 0 ? GOPROC_IDLE_NS : -1;
+    goproc_wait *note = NULL;
+    int raised = 0;
     for (int called = 0;; called = 1) {
         uint32_t bell = atomic_load(&slot->bell);
         atomic_store(&slot->sleeping, reason);
@@ -131,6 +135,9 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         uint64_t now = reason == GOPROC_SLEEP_TASKS ? atomic_load(&slot->task_tail) : atomic_load(&slot->result_head);
         if (now != seen || (reason == GOPROC_SLEEP_TASKS && atomic_load(&slot->stop)))
             break;
+        if (!note)
+            note = goproc_waits_for(reason == GOPROC_SLEEP_TASKS ? GOPROC_WAIT_TASK : GOPROC_WAIT_ROOM, self->control,
+                                    0, 0);
         int error;
         Py_BEGIN_ALLOW_THREADS;
         error = goproc_futex_wait(&slot->bell, bell, ns);
@@ -138,12 +145,13 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         if (error == ETIMEDOUT && ns >= 0) {
             ns = goproc_arenas_rest(&self->out, &self->in) ? GOPROC_IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
-            atomic_store(&slot->sleeping, 0);
-            return -1;
+            raised = -1;
+            break;
         }
     }
     atomic_store(&slot->sleeping, 0);
-    return 0;
+    goproc_waits_no_longer(note);
+    return raised;
 }
 
 /* Waits until a task is published, or the pool says that there are no more. Returns 0, or -1 when a signal handler

@@ -31,7 +31,7 @@ static int add_parts(PyObject *module) {
     if (goproc_init_start(module) < 0)
         return -1;
     if (goproc_init_block(module) < 0 || goproc_init_semlock(module) < 0 || goproc_init_waiters(module) < 0 ||
-        goproc_init_flag(module) < 0 || goproc_init_queue(module) < 0)
+        goproc_init_flag(module) < 0 || goproc_init_queue(module) < 0 || goproc_init_waits(module) < 0)
         return -1;
     if (goproc_init_channel && goproc_init_channel(module) < 0)
         return -1;

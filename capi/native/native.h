@@ -33,6 +33,7 @@
  *     placed.c   large bytes objects that lie in an extent
  *   sync/      locks, semaphores, conditions, events and barriers: sync/sync.h
  *   queue/     queues: queue/ring.h
+ *   dump/      what threads wait for, for `python -m goproc dump`: dump/waits.h
  */
 #ifndef GOPROC_NATIVE_H
 #define GOPROC_NATIVE_H
@@ -131,5 +132,6 @@ int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
 int goproc_init_rights(PyObject *module);
 int goproc_init_title(PyObject *module);
+int goproc_init_waits(PyObject *module);
 
 #endif

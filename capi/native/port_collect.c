@@ -5,6 +5,8 @@
  */
 #define _GNU_SOURCE
 #include "port.h"
+#include "dump/waits.h"
+#include "sync/sync.h"
 
 #include <string.h>
 
@@ -65,8 +67,39 @@ static PyObject *completions(goproc_port *self, int64_t used) {
     return list;
 }
 
+/* What collect() is called for. */
+typedef struct {
+    uint64_t job; /* GOPROC_NO_JOB: for any */
+    uint64_t deadline;
+    goproc_wait *note; /* NULL: it has not slept yet */
+} purpose;
+
+/* Returns the job that waiter, the third argument of collect(), waits for. */
+static uint64_t job_of(PyObject *waiter) {
+    PyObject *number = PyObject_GetAttrString(waiter, "_job");
+    uint64_t job = number && PyLong_Check(number) ? PyLong_AsUnsignedLongLong(number) : GOPROC_NO_JOB;
+    Py_XDECREF(number);
+    if (PyErr_Occurred())
+        PyErr_Clear(); /* it waits for something else */
+    return job;
+}
+
+/* Notes for dump what the thread waits for. A wait for one job may take many calls of collect(): others' results come
+ * meanwhile. */
+static void note(goproc_port *self, purpose *why) {
+    uint32_t thread = goproc_my_thread();
+    why->note = goproc_waits_for(GOPROC_WAIT_RESULT, self->control, why->job, why->deadline);
+    if (!why->note)
+        return;
+    if (self->note_thread == thread && self->note_job == why->job)
+        why->note->since_ns = self->note_since;
+    self->note_thread = thread;
+    self->note_job = why->job;
+    self->note_since = why->note->since_ns;
+}
+
 /* Waits until the doorbell, which had the value seen, has been rung, at most ns nanoseconds. Runs without the GIL. */
-static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
+static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns, purpose *why) {
     goproc_control *control = self->control;
     uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
     uint64_t start = goproc_now_ns();
@@ -74,8 +107,11 @@ static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns) {
         /* A worker that delivers changes the doorbell, and then reads whether the collector waits. Here it is written
          * first that it waits, and then the doorbell is read. So no delivery is missed. */
         atomic_fetch_or(&control->waiting, GOPROC_WAITING_COLLECTOR);
-        if (atomic_load(&control->doorbell) == seen)
+        if (atomic_load(&control->doorbell) == seen) {
+            if (!why->note)
+                note(self, why);
             goproc_futex_wait(&control->doorbell, seen, ns);
+        }
         atomic_fetch_and(&control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR);
     }
     goproc_spinner_waited(&self->spinner, most, goproc_now_ns() - start);
@@ -93,19 +129,19 @@ static int read_timeout(PyObject *argument, double *seconds) {
 }
 
 const char goproc_port_collect_doc[] = PyDoc_STR(
-    "collect(timeout=None, take=None)\n--\n\n"
+    "collect(timeout=None, take=None, waiter=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
     "Returns a list of (job, index, kind, payload). It is empty when the time was over, after wake(), and when the\n"
     "port is closed. If kind is RESULT or FAILURE, payload is bytes, or (stream, buffers), or an exception when the\n"
     "memory could not be read. Otherwise the engine has made the completion, and payload is what core/ring/layout.go\n"
     "says of the kind, as bytes. take, a method in C, is called with the list before any signal handler can run.\n"
-    "Signal handlers run while collect() waits.");
+    "Signal handlers run while collect() waits. waiter: the result that the thread waits for, for dump.");
 
 PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_port *self = (goproc_port *)object;
     double timeout = -1;
-    if (count > 2) {
-        PyErr_SetString(PyExc_TypeError, "collect() takes at most 2 arguments");
+    if (count > 3) {
+        PyErr_SetString(PyExc_TypeError, "collect() takes at most 3 arguments");
         return NULL;
     }
     if (count >= 1 && read_timeout(args[0], &timeout) < 0)
@@ -117,6 +153,9 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     PyObject *result = NULL;
     int forever = timeout < 0 || timeout > 1e9;
     uint64_t deadline = forever ? 0 : goproc_now_ns() + (uint64_t)(timeout * 1e9);
+    purpose why = {.job = GOPROC_NO_JOB, .deadline = deadline};
+    if (count > 2 && timeout != 0)
+        why.job = job_of(args[2]);
     for (;;) {
         goproc_arenas_tidy(&self->out, &self->in);
         uint32_t seen = atomic_load(&self->control->doorbell);
@@ -169,7 +208,7 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         self->busy++;
         atomic_fetch_add(&self->waiters, 1);
         Py_BEGIN_ALLOW_THREADS;
-        wait_for_doorbell(self, seen, ns);
+        wait_for_doorbell(self, seen, ns, &why);
         Py_END_ALLOW_THREADS;
         atomic_fetch_sub(&self->waiters, 1);
         self->busy--;
@@ -187,6 +226,7 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
             break;
         }
     }
+    goproc_waits_no_longer(why.note);
     return result;
 }
 

@@ -9,6 +9,7 @@
  * /proc cannot be read; the thread's name is set all the same.
  */
 #include "native.h"
+#include "dump/waits.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -62,6 +63,7 @@ static void save(void) {
 }
 
 void goproc_take_title(const char *text) {
+    goproc_note_helper(text);
     if (title.disabled)
         return;
     if (!title.taken)
@@ -74,6 +76,7 @@ void goproc_take_title(const char *text) {
 }
 
 void goproc_give_title_back(void) {
+    goproc_note_helper(NULL);
     if (!title.taken)
         return;
     title.taken = false;

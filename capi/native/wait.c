@@ -4,6 +4,7 @@
  * time.
  */
 #include "process.h"
+#include "dump/waits.h"
 
 #include <errno.h>
 #include <math.h>
@@ -119,19 +120,36 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
     }
 }
 
+/* Notes for dump that this thread waits for the end of a process. */
+static goproc_wait *note_join(long pid, PyObject *timeout) {
+    uint64_t deadline_ns = 0;
+    if (PyFloat_Check(timeout) || PyLong_Check(timeout)) {
+        double seconds = PyFloat_AsDouble(timeout);
+        if (PyErr_Occurred())
+            PyErr_Clear(); /* the wait itself raises it */
+        else if (seconds > 0 && seconds < 1e8)
+            deadline_ns = (uint64_t)((monotonic_seconds() + seconds) * 1e9);
+    }
+    return goproc_waits_for(GOPROC_WAIT_JOIN, NULL, (uint64_t)pid, deadline_ns);
+}
+
 PyDoc_STRVAR(
     wait_readable_doc,
-    "wait_readable(fd, timeout) -> bool\n\n"
+    "wait_readable(fd, timeout, pid=0) -> bool\n\n"
     "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
     "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
-    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open.");
+    "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open. pid: the process whose sentinel fd "
+    "is,\n"
+    "for dump.");
 
 static PyObject *wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
-    int fd;
+    int fd, pid = 0;
     PyObject *timeout_arg;
-    if (!PyArg_ParseTuple(args, "iO:wait_readable", &fd, &timeout_arg))
+    if (!PyArg_ParseTuple(args, "iO|i:wait_readable", &fd, &timeout_arg, &pid))
         return NULL;
+    goproc_wait *note = pid > 0 ? note_join(pid, timeout_arg) : NULL;
     int ready = wait_until_readable(fd, timeout_arg);
+    goproc_waits_no_longer(note);
     return ready < 0 ? NULL : PyBool_FromLong(ready);
 }
 
@@ -157,7 +175,9 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
     if (ended)
         return PyLong_FromLong(status);
 
+    goproc_wait *note = note_join((long)pid, timeout);
     int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(pid, timeout);
+    goproc_waits_no_longer(note);
     if (!(seat = goproc_acquire_seat(id))) {
         if (ready < 0)
             return NULL;

@@ -24,6 +24,7 @@ The private folders and the two compiled extensions:
     _start/                 how processes start: the servers, and the first steps of a child
     _pool/                  the implementation of Pool: tasks, workers, results
     _futures/               the implementation of ProcessPoolExecutor, on the parts of _pool
+    _dump/                  the command `python -m goproc dump`
     _common/                used by both: the engine's calls, waiting, the standard library's private names
     _engine, _native        the Go engine, and the part in C, which contains no Go
     __pyinstaller           PyInstaller's hook

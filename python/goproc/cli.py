@@ -4,6 +4,7 @@
     python -m goproc [...] -m MODULE [ARGS...]
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
+    python -m goproc dump PID                   no program is run: _dump/ prints what a running one waits for
 
 The program finds the same as under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
 attributes, from which spawned children learn what to import. Tracebacks show the program's own frames only.
@@ -24,7 +25,8 @@ from .install import install
 
 __all__ = ["main"]
 
-_USAGE = "usage: {name} [--start-method METHOD] [--futures] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]"
+_USAGE = """usage: {name} [--start-method METHOD] [--futures] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]
+       {name} dump PID"""
 
 _HELP = """{usage}
 
@@ -36,6 +38,7 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   --start-method METHOD   the default start method: fork, spawn or forkserver
   --futures               concurrent.futures.ProcessPoolExecutor is goproc's, too
   --stats                 print the engine's counters to stderr at the end
+  dump PID                print what the processes of a running program wait for (dump --help)
   --version               print the version
   -h, --help              print this help
 
@@ -50,6 +53,8 @@ def main(argv: "list[str] | None" = None) -> None:
     SystemExit with status 2 when the command line is wrong, or the script cannot be opened.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["dump"]:  # a script of that name is run by ./dump
+        _dump(arguments[1:])
     options, program = _parse(arguments)
     if options["stats"]:
         counters.print_at_exit()
@@ -58,6 +63,15 @@ def main(argv: "list[str] | None" = None) -> None:
     _find_first_path()
     install(futures=options["futures"])
     _run_as_main(*program)
+
+
+def _dump(arguments):
+    """Run the command `dump`, and exit."""
+    from ._dump import command
+
+    status = command.main(arguments, _command_name())
+    sys.stderr.flush()
+    os._exit(status)  # a thread may still wait for the memory of a process
 
 
 def _parse(arguments):
@@ -104,8 +118,12 @@ def _value_of(option, arguments):
 
 
 def _usage():
+    return _USAGE.format(name=_command_name())
+
+
+def _command_name():
     command = os.path.basename(sys.argv[0]) if sys.argv else ""
-    return _USAGE.format(name="goproc" if command == "goproc" else "python -m goproc")
+    return "goproc" if command == "goproc" else "python -m goproc"
 
 
 def _refuse(message):

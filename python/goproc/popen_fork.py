@@ -154,8 +154,13 @@ class Popen:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - time.monotonic())
-        if self._has_sentinel() and not (cooperative if patched else _native).wait_readable(self.sentinel, timeout):
-            return None
+        if self._has_sentinel():
+            if not (
+                cooperative.wait_readable(self.sentinel, timeout)
+                if patched
+                else _native.wait_readable(self.sentinel, timeout, self.pid)
+            ):
+                return None
         # The sentinel of a fork server's child may be readable before the server, which reaps it, has sent its status.
         pause = 0.00005
         while Popen.poll(self) is None:
@@ -261,7 +266,7 @@ class Popen:
         self._registered = self.method != "forkserver" and cooperative.register_child(pid)
 
     def _launch(self, process_obj):
-        child = _Child()
+        child, name = _Child(), process_obj._name
         nursery = start_methods.take_nursery(process_obj)
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
@@ -271,7 +276,7 @@ class Popen:
             if not taken:
                 return self._launch_by_engine(process_obj)
             if child.pid == 0:
-                run_child(process_obj, child.descriptor)
+                run_child(process_obj, child.descriptor, None, name)
             self._watch(*child)
         except BaseException:
             if child.pid is not None:
@@ -292,7 +297,7 @@ class Popen:
                 pid = _native.fork()
             if pid == 0:
                 _native.put_off_collecting()
-                run_child(process_obj, None, lifeline)
+                run_child(process_obj, None, lifeline, process_obj._name)
             self._watch(process_id, pid, calls.fork_commit(process_id, pid))
         except BaseException:
             _end_unwatched(process_id, pid)
@@ -308,12 +313,17 @@ def _is_executors(process_obj):
 
 
 def run_child(
-    process_obj: "BaseProcess", parent_sentinel: "int | None", inherited_lifeline: "int | None" = None
+    process_obj: "BaseProcess",
+    parent_sentinel: "int | None",
+    inherited_lifeline: "int | None" = None,
+    name: str = "",
+    method: str = "fork",
 ) -> "NoReturn":
     """Run the process object in a forked child, and end the child. Does not return.
 
     parent_sentinel: the descriptor that is readable when the parent has ended. If it is None, it is made from
-    inherited_lifeline, which is the lifeline's descriptor that the child has inherited.
+    inherited_lifeline, which is the lifeline's descriptor that the child has inherited. name, method: dump finds them
+    in this call's frame, so the child need not write them anywhere.
     """
     code = 1
     try:

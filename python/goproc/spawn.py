@@ -436,8 +436,8 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 raise
         finally:
             stdlib.is_inheriting(False)
-    start_methods.begin_child(process_obj)
-    return process_obj._bootstrap(parent_sentinel)
+    method = process_obj._start_method or start_methods.default.get_start_method(allow_none=True)
+    return start_methods.run_spawned(process_obj, parent_sentinel, process_obj._name, method)
 
 
 def _handle_interrupts(handler, worker_end):

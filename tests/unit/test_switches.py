@@ -49,6 +49,14 @@ PROGRAMS = {
         "80",
         "8",
     ),
+    "dump": (
+        """
+    from goproc import _native
+    print(_native.waits_for(_native.WAIT_OTHER, "something") >= 0)
+""",
+        "True",
+        "False",
+    ),
     "late-conditions": (
         """
     import goproc.futures
@@ -64,6 +72,14 @@ PROGRAMS = {
         """
     context = goproc.get_context("spawn")
     print(context.Lock()._semlock.name is None)
+""",
+        "True",
+        "False",
+    ),
+    "queues": (
+        """
+    from goproc import _native
+    print(isinstance(goproc.Queue(), _native.Queue))
 """,
         "True",
         "False",

@@ -124,8 +124,10 @@ pid_t goproc_fork_sibling(int *pid_word) {
     int error = errno;
     if (pid == 0 && robust)
         syscall(SYS_set_robust_list, robust, size);
-    if (pid == 0)
+    if (pid == 0) {
         goproc_sync_forked();
+        goproc_waits_forked();
+    }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     errno = error;
     return pid;

@@ -52,12 +52,16 @@ static PyObject *flag_clear(PyObject *object, PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
-/* Returns 1 when the flag has been set since its word was seen, 0 when the time is over, -1 for EINTR. */
-static int wait_for(flag_cell *cell, goproc_sync_spinner *spinner, uint32_t seen, uint64_t deadline) {
+/* Returns 1 when the flag has been set since its word was seen, 0 when the time is over, -1 for EINTR. *note is the
+ * wait's, which goes on after a signal. */
+static int wait_for(flag_cell *cell, goproc_sync_spinner *spinner, uint32_t seen, uint64_t deadline,
+                    goproc_wait **note) {
     int how = 1;
     if (!goproc_sync_spin(spinner, &cell->word, seen)) {
         atomic_fetch_add(&cell->waiting, 1);
         while (atomic_load(&cell->word) == seen) {
+            if (!*note)
+                *note = goproc_waits_for(GOPROC_WAIT_EVENT, cell, 0, deadline);
             int error = goproc_nap(&cell->word, seen, deadline, GOPROC_NEXT_LOOK_NS);
             if (error && atomic_load(&cell->word) == seen) {
                 how = error == EINTR ? -1 : 0;
@@ -88,16 +92,15 @@ static PyObject *flag_wait(PyObject *object, PyObject *const *args, Py_ssize_t c
         Py_RETURN_TRUE;
     if (goproc_read_deadline(count + named ? args[0] : Py_None, &deadline) < 0)
         return NULL;
-    for (;;) {
-        int how;
+    goproc_wait *note = NULL;
+    int how;
+    do {
         Py_BEGIN_ALLOW_THREADS;
-        how = wait_for(self->cell, &self->spinner, seen, deadline);
+        how = wait_for(self->cell, &self->spinner, seen, deadline, &note);
         Py_END_ALLOW_THREADS;
-        if (how >= 0)
-            return PyBool_FromLong(how);
-        if (PyErr_CheckSignals() < 0)
-            return NULL;
-    }
+    } while (how < 0 && PyErr_CheckSignals() == 0);
+    goproc_waits_no_longer(note);
+    return how < 0 ? NULL : PyBool_FromLong(how);
 }
 
 static PyObject *settle(flag *self, goproc_home home, flag_cell *cell) {

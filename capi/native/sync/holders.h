@@ -66,10 +66,16 @@ int goproc_lock_take(const goproc_lock *lock);
  * ABANDONED: then the lock is free, and lost tells who was killed. */
 int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost);
 
+/* A thread's wait for a lock, which goes on after a signal. */
+typedef struct {
+    uint64_t deadline; /* 0: none */
+    uint64_t look_at;  /* when to look next: a timer's signals may come more often than looks */
+    goproc_wait *note; /* NULL: the thread does not sleep. After INTERRUPTED, it goes on, or the caller ends it. */
+} goproc_lock_waiting;
+
 /* Waits until the lock or a permit has been taken (TAKEN), the deadline has come (BUSY), or a signal has (INTERRUPTED);
- * otherwise as goproc_lock_look(). *look_at is when to look next, also after a signal: a timer's signals may come more
- * often than looks. To be called without the GIL. */
-int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, uint64_t *look_at,
+ * otherwise as goproc_lock_look(). To be called without the GIL. */
+int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, goproc_lock_waiting *waiting,
                      goproc_lost *lost);
 
 /* Gives the lock or a permit back. Returns 0 if it was not taken. */

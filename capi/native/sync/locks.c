@@ -99,31 +99,37 @@ int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost) {
 }
 
 /* The same while this process counts among those that wait. */
-static int wait_counted(const goproc_lock *lock, uint64_t deadline, uint64_t *look_at, goproc_lost *lost) {
+static int wait_counted(const goproc_lock *lock, goproc_lock_waiting *waiting, goproc_lost *lost) {
     goproc_lock_cell *cell = lock->cell;
     for (;;) {
         uint32_t seen;
         if (goproc_lock_take(lock))
             return GOPROC_TAKEN;
         uint64_t now = goproc_now_ns();
-        if (now >= *look_at) {
-            *look_at = now + GOPROC_NEXT_LOOK_NS;
+        if (now >= waiting->look_at) {
+            waiting->look_at = now + GOPROC_NEXT_LOOK_NS;
             int how = goproc_lock_look(lock, lost);
             if (how != GOPROC_BUSY)
                 return how;
         }
         if (!must_wait(lock, &seen)) {
-            if (deadline && now >= deadline)
+            if (waiting->deadline && now >= waiting->deadline)
                 return GOPROC_BUSY; /* others are faster each time */
             continue;
         }
-        int error = goproc_nap(&cell->word, seen, deadline, (int64_t)(*look_at - now));
+        if (!waiting->note)
+            waiting->note = goproc_waits_for(GOPROC_WAIT_LOCK, cell, 0, waiting->deadline);
+        if (waiting->note)
+            atomic_store_explicit(&waiting->note->asleep, 1, memory_order_release);
+        int error = goproc_nap(&cell->word, seen, waiting->deadline, (int64_t)(waiting->look_at - now));
+        if (waiting->note) /* the store comes before the next attempt to take the lock */
+            atomic_store(&waiting->note->asleep, 0);
         if (error)
             return error == EINTR ? GOPROC_INTERRUPTED : GOPROC_BUSY;
     }
 }
 
-int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint64_t deadline, uint64_t *look_at,
+int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, goproc_lock_waiting *waiting,
                      goproc_lost *lost) {
     enum { MOST_SPINS = 8 }; /* others may be faster each time */
     uint32_t seen;
@@ -134,8 +140,12 @@ int goproc_lock_wait(const goproc_lock *lock, goproc_sync_spinner *spinner, uint
             return GOPROC_TAKEN;
     }
     atomic_fetch_add(&lock->cell->waiting, 1);
-    int how = wait_counted(lock, deadline, look_at, lost);
+    int how = wait_counted(lock, waiting, lost);
     atomic_fetch_sub(&lock->cell->waiting, 1);
+    if (how != GOPROC_INTERRUPTED) {
+        goproc_waits_no_longer(waiting->note); /* before it waits for the GIL */
+        waiting->note = NULL;
+    }
     return how;
 }
 

@@ -74,16 +74,19 @@ static int acquire(semlock *self, int block, PyObject *timeout) {
         if (!block || (deadline && goproc_now_ns() >= deadline)) {
             how = goproc_lock_look(&self->lock, &lost);
         } else {
-            uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
+            goproc_lock_waiting waiting = {.deadline = deadline, .look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS};
+            int raised;
             do {
                 Py_INCREF(self);
                 Py_BEGIN_ALLOW_THREADS;
-                how = goproc_lock_wait(&self->lock, &self->spinner, deadline, &look_at, &lost);
+                how = goproc_lock_wait(&self->lock, &self->spinner, &waiting, &lost);
                 Py_END_ALLOW_THREADS;
                 Py_DECREF(self);
-                if (how == GOPROC_INTERRUPTED && PyErr_CheckSignals() < 0)
-                    return -1;
-            } while (how == GOPROC_INTERRUPTED);
+                raised = how == GOPROC_INTERRUPTED && PyErr_CheckSignals() < 0;
+            } while (how == GOPROC_INTERRUPTED && !raised);
+            goproc_waits_no_longer(waiting.note);
+            if (raised)
+                return -1;
         }
         if (how == GOPROC_ABANDONED) {
             raise_abandoned(&lost);

@@ -18,6 +18,7 @@
 
 #include "../native.h"
 #include "../wake.h"
+#include "../dump/waits.h"
 
 /* ---- block.c */
 

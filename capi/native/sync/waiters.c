@@ -123,15 +123,17 @@ static PyObject *waiters_leave(PyObject *object, PyObject *number) {
     Py_RETURN_NONE;
 }
 
-/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. */
-static int sleep_on(entry *mine, goproc_sync_spinner *spinner, uint64_t deadline) {
+/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. *note is the wait's, which goes on after a signal. */
+static int sleep_on(waiters *self, entry *mine, uint64_t deadline, goproc_wait **note) {
     int how = 0;
-    goproc_sync_spin(spinner, &mine->state, WAITING);
+    goproc_sync_spin(&self->spinner, &mine->state, WAITING);
     for (;;) {
         if (atomic_load(&mine->state) != WAITING) {
             how = 1;
             break;
         }
+        if (!*note)
+            *note = goproc_waits_for(GOPROC_WAIT_CONDITION, self->cell, 0, deadline);
         int error = goproc_nap(&mine->state, WAITING, deadline, GOPROC_NEXT_LOOK_NS);
         if (error && atomic_load(&mine->state) == WAITING) {
             how = error == EINTR ? -1 : 0;
@@ -155,16 +157,15 @@ static PyObject *waiters_sleep(PyObject *object, PyObject *const *args, Py_ssize
     entry *mine = entry_of(self, args[0]);
     if (!mine || goproc_read_deadline(count > 1 ? args[1] : Py_None, &deadline) < 0)
         return NULL;
-    for (;;) {
-        int how;
+    goproc_wait *note = NULL;
+    int how;
+    do {
         Py_BEGIN_ALLOW_THREADS;
-        how = sleep_on(mine, &self->spinner, deadline);
+        how = sleep_on(self, mine, deadline, &note);
         Py_END_ALLOW_THREADS;
-        if (how >= 0)
-            return PyBool_FromLong(how);
-        if (PyErr_CheckSignals() < 0)
-            return NULL;
-    }
+    } while (how < 0 && PyErr_CheckSignals() == 0);
+    goproc_waits_no_longer(note);
+    return how < 0 ? NULL : PyBool_FromLong(how);
 }
 
 /* Returns the entry that has waited longest, of those whose process runs; NULL if there is none. */

@@ -16,6 +16,7 @@ __all__ = [
     "concrete",
     "default",
     "engines_context",
+    "run_spawned",
     "take_nursery",
     "worker_end",
 ]
@@ -46,6 +47,15 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
+
+
+def run_spawned(process_obj, parent_sentinel, name, method) -> int:
+    """Run process_obj in a child that was not forked by its parent; return its exit status.
+
+    name, method: dump finds them in this call's frame (popen_fork.run_child has them for forked children).
+    """
+    begin_child(process_obj)
+    return process_obj._bootstrap(parent_sentinel)
 
 
 # A pool's worker is an ordinary Process object, of a class that the program may have chosen. Its further data is in two

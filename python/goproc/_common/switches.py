@@ -17,6 +17,7 @@ PARTS = {
     "clones": "each worker is forked by itself from the main program, when it is needed",
     "deferred-imports": "a spawned child imports at its start all that multiprocessing imports",
     "divided-chunks": "a chunk of a map is run by one worker",
+    "dump": "no thread notes what it waits for, so `python -m goproc dump` shows stacks, but no locks and no circles",
     "late-conditions": "each future of an executor has its condition from the start, and a thread collects the results",
     "locks": "locks, semaphores, conditions, events and barriers are multiprocessing's: no killed holder is told of",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
@@ -46,3 +47,7 @@ def read(value: str) -> None:
         from .. import _native
 
         _native.refuse_titles()
+    if "dump" in disabled:
+        from .. import _native
+
+        _native.note_no_waits()

@@ -123,7 +123,7 @@ class Dispatch:
                             elif cooperative.is_patched():
                                 self._collect_by_turns(waiter, deadline, depth)
                             else:
-                                self._collect(pause, depth)
+                                self._collect(pause, depth, waiter)
                     if not depth:
                         self._follow(waiter, pause)
                     elif not self._may_collect():
@@ -286,6 +286,7 @@ class Dispatch:
         gate = threading.Lock()
         gate.acquire()
         follower = (waiter, gate)
+        note = -1
         try:
             self._followers.append(follower)
             # The collector looks for followers after it has released the turn. So either it sees this follower, or the
@@ -295,9 +296,11 @@ class Dispatch:
                 with self._turn as depth:
                     free = depth > 0
             if not free and not self.closed:
+                note = _native.waits_for(_native.WAIT_RESULT, number=getattr(waiter, "_job", -1))
                 # At most _PATIENCE: the wake is lost if a signal handler raises in the collector.
                 gate.acquire(timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE))
         finally:
+            _native.waits_no_longer(note)
             try:
                 self._followers.remove(follower)
             except ValueError:
@@ -316,14 +319,17 @@ class Dispatch:
                 continue  # its thread has removed it
             follower[1].release()
 
-    def _collect(self, timeout, depth):
-        """Collect and deliver. depth: how often this thread holds the turn. Return whether anything was collected."""
+    def _collect(self, timeout, depth, waiter=None):
+        """Collect and deliver. Return whether anything was collected.
+
+        depth: how often this thread holds the turn. waiter: what it waits for.
+        """
         pending = self._pending
         # A callback, or an object's unpickling, may wait for another result, and call this again. Then deliver only the
         # items behind those that are being delivered.
         at = self._delivering if depth > 1 else 0
         # pending may hold items whose delivery a signal handler interrupted.
-        frames = self._port.collect(timeout if len(pending) <= at else 0, pending.extend)
+        frames = self._port.collect(timeout if len(pending) <= at else 0, pending.extend, waiter)
         if pending:
             self._delivering = at + 1
             try:

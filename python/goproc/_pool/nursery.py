@@ -149,7 +149,7 @@ class Nursery:
         end.clones = self._clones
         if self._standing_by:
             end.slot = None
-        run_child(process, self._clones.lifeline)
+        run_child(process, self._clones.lifeline, None, process._name)
 
 
 class Nurseries:
