@@ -20,6 +20,7 @@ The files:
     machine.py       the machine and the versions of the figures
     breakdown.py     the steps of a pool's task
     locks.py         work for two processes that use locks
+    managers.py      work for a manager's proxy
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
     program.py       a small program, measured as a whole

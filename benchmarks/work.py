@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from . import functions, locks, peers
+from . import functions, locks, managers, peers
 from .processor import Meter
 
 
@@ -169,6 +169,25 @@ class Locks(Row):
 
     def close(self, peer):
         pass
+
+
+class Managers(Row):
+    """Calls of a proxy of a manager: a function of managers.py."""
+
+    kept: ClassVar[list] = []  # the manager, and the proxy of its dict
+
+    def can(self, library):
+        return hasattr(peers.kind(library), "context")
+
+    def open(self, peer):
+        self.kept.append(peer.context(self.method).Manager())
+        self.kept.append(self.kept[0].dict())
+
+    def once(self, peer):
+        return Measurement(*getattr(managers, self.operation)(self.kept[1], self.count))
+
+    def close(self, peer):
+        self.kept[0].shutdown()
 
 
 class Program(NewPool):
@@ -397,6 +416,10 @@ GROUPS: dict[str, list[Row]] = {
         Locks("lock_contended", "`with lock`, two processes at once", "contended", count=20_000),
         Locks("event", "`Event`: `set`, and wait for the answer", "ping_pong", count=2_000, goal=Goal(3, 8)),
         Locks("condition", "`Condition`: take turns", "turns", count=1_000),
+    ],
+    "Managers": [
+        Managers("manager_assign", "a manager's `dict`: `d[k] = v`", "assign", count=5_000, goal=Goal(2, 4)),
+        Managers("manager_look_up", "a manager's `dict`: `d[k]`", "look_up", count=5_000, goal=Goal(2, 4)),
     ],
     "Processor time": [
         Row(

@@ -62,6 +62,12 @@ class BaseContext(_standard.BaseContext):
         """Return a barrier; see goproc.synchronize.Barrier for the arguments."""
         return self._made("Barrier", parties, action, timeout)
 
+    def Manager(self):
+        """Return a manager whose server has been started. Source: multiprocessing.Manager."""
+        from . import managers  # noqa: F401
+
+        return super().Manager()
+
     def Value(self, typecode_or_type, *args, lock=True):
         """Return a shared ctypes object with a lock. Source: multiprocessing.Value."""
         from . import heap  # noqa: F401

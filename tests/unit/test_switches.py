@@ -49,6 +49,17 @@ PROGRAMS = {
         "80",
         "8",
     ),
+    "late-tracker": (
+        """
+    process = goproc.get_context("spawn").Process(target=abs, args=(1,))
+    process.start()
+    process.join()
+    from multiprocessing import resource_tracker
+    print(resource_tracker._resource_tracker._pid is None)
+""",
+        "True",
+        "False",
+    ),
     "locks": (
         """
     context = goproc.get_context("spawn")
@@ -56,6 +67,14 @@ PROGRAMS = {
 """,
         "True",
         "False",
+    ),
+    "manager-connections": (
+        """
+    with goproc.Manager() as manager:
+        print(manager._Client.__module__)
+""",
+        "goproc._common.manager_connections",
+        "multiprocessing.connection",
     ),
     "placed-bytes": (
         """

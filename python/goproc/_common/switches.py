@@ -18,6 +18,8 @@ PARTS = {
     "deferred-imports": "a spawned child imports at its start all that multiprocessing imports",
     "divided-chunks": "a chunk of a map is run by one worker",
     "locks": "locks, semaphores, conditions, events and barriers are multiprocessing's: no killed holder is told of",
+    "late-tracker": "the resource tracker is started with the first spawned process",
+    "manager-connections": "the connections of managers are multiprocessing's",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
     "spawn-server": "an interpreter is executed for each spawned process",
     "process-titles": "ps and top show helper processes with the command line of the program",
