@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -110,6 +111,18 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
     return got;
 }
 
+/* Receives up to size bytes, and sleeps until there are any. Returns the same as recv().
+ *
+ * It sleeps in poll(): a thread that sleeps in recv() on a Unix socket is also woken when the other end has read what
+ * this one sent before, which here is so with each message. */
+static ssize_t sleep_for_bytes(const stream *self, void *buffer, size_t size) {
+    struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
+    ssize_t got = recv(self->fd, buffer, size, MSG_DONTWAIT);
+    if (got >= 0 || errno != EAGAIN)
+        return got;
+    return poll(&wanted, 1, -1) < 0 ? -1 : recv(self->fd, buffer, size, 0);
+}
+
 /* Receives exactly size bytes, without the GIL, as far as no signal interrupts. *have counts them. *sleeps: whether to
  * sleep without spinning; set after a spin. Returns 1, 0 at the end of file, or -1 with errno set. */
 static int fill(stream *self, char *buffer, size_t size, size_t *have, int *sleeps) {
@@ -119,7 +132,7 @@ static int fill(stream *self, char *buffer, size_t size, size_t *have, int *slee
             *sleeps = 1;
             got = spin(self, buffer + *have, size - *have);
         } else {
-            got = recv(self->fd, buffer + *have, size - *have, 0);
+            got = sleep_for_bytes(self, buffer + *have, size - *have);
         }
         if (got <= 0)
             return (int)got;
