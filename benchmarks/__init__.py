@@ -22,6 +22,7 @@ The files:
     breakdown.py     the steps of a pool's task
     locks.py         work for two processes that use locks
     queues.py        work for processes that use a queue
+    managers.py      work for a manager's proxy
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
     program.py       a small program, measured as a whole

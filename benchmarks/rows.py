@@ -8,6 +8,7 @@ from .work import (
     Goal,
     Idle,
     Locks,
+    Managers,
     NewPool,
     NewProcesses,
     Program,
@@ -246,6 +247,10 @@ GROUPS: dict[str, list[Row]] = {
             count=2_000,
             goal=Goal(5, 15),
         ),
+    ],
+    "Managers": [
+        Managers("manager_assign", "a manager's `dict`: `d[k] = v`", "assign", count=5_000, goal=Goal(2, 4)),
+        Managers("manager_look_up", "a manager's `dict`: `d[k]`", "look_up", count=5_000, goal=Goal(2, 4)),
     ],
     "Processor time": [
         Row(

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from . import functions, locks, peers, queues
+from . import functions, locks, managers, peers, queues
 from .processor import Meter
 
 
@@ -204,6 +204,25 @@ class Queues(Row):
 
     def close(self, peer):
         pass
+
+
+class Managers(Row):
+    """Calls of a proxy of a manager: a function of managers.py."""
+
+    kept: ClassVar[list] = []  # the manager, and the proxy of its dict
+
+    def can(self, library):
+        return hasattr(peers.kind(library), "context")
+
+    def open(self, peer):
+        self.kept.append(peer.context(self.method).Manager())
+        self.kept.append(self.kept[0].dict())
+
+    def once(self, peer):
+        return Measurement(*getattr(managers, self.operation)(self.kept[1], self.count))
+
+    def close(self, peer):
+        self.kept[0].shutdown()
 
 
 class Program(NewPool):

@@ -97,7 +97,7 @@ int goproc_arm_lifeline(int own, int signum) {
 /* Where neither the kernel nor a thread can kill it, the process lives on, as multiprocessing's daemons do. */
 void goproc_end_with_parent(int own, int armable) {
     if (!armable || goproc_arm_lifeline(own, SIGKILL) < 0)
-        (void)goproc_watch_lifeline(own);
+        (void)goproc_watch_lifeline(own, 0);
 }
 
 int goproc_child_lifeline(int *armed) {
@@ -137,11 +137,32 @@ static PyObject *lifeline_open(PyObject *Py_UNUSED(module), PyObject *args) {
     return PyLong_FromLong(own);
 }
 
+PyDoc_STRVAR(
+    end_after_parent_doc,
+    "end_after_parent(lifeline, seconds)\n--\n\n"
+    "Have this process killed so many seconds after its parent is gone, unless it has ended by then. lifeline: its\n"
+    "descriptor of its parent's lifeline, which stays open. Raises OSError.");
+
+static PyObject *lifeline_end_after_parent(PyObject *Py_UNUSED(module), PyObject *args) {
+    int fd;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "id:end_after_parent", &fd, &seconds))
+        return NULL;
+    if (!(seconds >= 0 && seconds <= 3600))
+        return PyErr_Format(PyExc_ValueError, "seconds must be between 0 and 3600");
+    if ((errno = goproc_watch_lifeline(fd, (unsigned)(seconds * 1000)))) {
+        goproc_raise_errno("pthread_create", "to end a manager's server with the process that has started it");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
     {"duplicate_lifeline", lifeline_duplicate, METH_NOARGS, duplicate_lifeline_doc},
     {"open_lifeline", lifeline_open, METH_VARARGS, open_lifeline_doc},
+    {"end_after_parent", lifeline_end_after_parent, METH_VARARGS, end_after_parent_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -26,7 +26,7 @@ static int add_parts(PyObject *module) {
         goproc_init_wait(module) < 0)
         return -1;
     if (goproc_init_signals(module) < 0 || goproc_init_faults() < 0 || goproc_init_nursery(module) < 0 ||
-        goproc_init_rights(module) < 0 || goproc_init_title(module) < 0)
+        goproc_init_rights(module) < 0 || goproc_init_title(module) < 0 || goproc_init_stream(module) < 0)
         return -1;
     if (goproc_init_start(module) < 0)
         return -1;

@@ -21,6 +21,7 @@
  *   faults.c   the signals that the Go runtime takes, and how the program gets them back
  *   rights.c   a fingerprint of rights, for workers that were forked ahead
  *   title.c    what ps and top show of a helper process
+ *   stream.c   messages over a socket, for the connections of managers
  *   layout.h   the memory that a pool shares with its workers
  *   wake.h     futexes, and spinning before sleeping
  *
@@ -133,5 +134,6 @@ int goproc_init_nursery(PyObject *module);
 int goproc_init_rights(PyObject *module);
 int goproc_init_title(PyObject *module);
 int goproc_init_waits(PyObject *module);
+int goproc_init_stream(PyObject *module);
 
 #endif

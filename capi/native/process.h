@@ -49,9 +49,9 @@ void goproc_end_with_parent(int own, int armable);
 
 /* ---- watch.c */
 
-/* Starts a thread that kills this process when its parent is gone. own is this process's descriptor of the lifeline.
- * Returns 0, or an errno. */
-int goproc_watch_lifeline(int own);
+/* Starts a thread that kills this process grace_ms milliseconds after its parent is gone. own is this process's
+ * descriptor of the lifeline. Returns 0, or an errno. */
+int goproc_watch_lifeline(int own, unsigned grace_ms);
 
 /* ---- sentinel.c */
 

@@ -79,6 +79,12 @@ class BaseContext(_standard.BaseContext):
         """Return a simple queue; see goproc.queues.SimpleQueue."""
         return self._made_queue("SimpleQueue")
 
+    def Manager(self):
+        """Return a manager whose server has been started. Source: multiprocessing.Manager."""
+        from . import managers  # noqa: F401
+
+        return super().Manager()
+
     def Value(self, typecode_or_type, *args, lock=True):
         """Return a shared ctypes object with a lock. Source: multiprocessing.Value."""
         from . import heap  # noqa: F401

@@ -144,7 +144,7 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     _native.take_title(f"goproc: fork server of {os.getppid()}")
     tracker = stdlib.tracker()
-    tracker._fd = tracker_fd
+    stdlib.inherit_tracker(tracker_fd)
     with open(data_fd, "rb") as file:
         traces, data, *modules = pickle.load(file)
     tell = None
@@ -184,7 +184,8 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         if sent is not None:
             if child_handler is not None:
                 signal.signal(signal.SIGCHLD, child_handler)
-            _, (data_fd, tracker._fd, *_forkserver._inherited_fds) = sent
+            _, (data_fd, tracker_fd, *_forkserver._inherited_fds) = sent
+            stdlib.inherit_tracker(tracker_fd)
             code = spawn.main(data_fd, lifeline_fd, interrupt_handler)
     except Exception:
         sys.excepthook(*sys.exc_info())

@@ -1,12 +1,14 @@
 """Makes `import multiprocessing` mean goproc, in this process and in its children.
 
-The package `multiprocessing` is changed in place, in four ways, so that the order of imports does not matter:
+The package `multiprocessing` is changed in place, in five ways, so that the order of imports does not matter:
 
     its public names           become goproc's, for `multiprocessing.Pool` and `from multiprocessing import Pool`
     its default context        shares its state with goproc's, for bound methods of it that were imported before
     its concrete contexts      become goproc's, for every get_context("spawn")
     its modules pool, popen_*, become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
     forkserver, synchronize    classes, which import popen_* when they start a process
+    its modules heap,          are changed in place by goproc's modules of the same names (_start/companions.py)
+    managers, shared_memory
 
 install(futures=True) also changes concurrent.futures in place: the name ProcessPoolExecutor becomes goproc's, and the
 class that had the name makes objects of goproc's class.
@@ -61,6 +63,9 @@ def install(*, futures: bool = False) -> None:
     stdlib.installed = True
     _replace_contexts()
     _replace_modules()
+    from ._start import companions  # here: `import goproc` imports this module
+
+    companions.want(companions.ALL)
     for name in multiprocessing.__all__:
         setattr(multiprocessing, name, getattr(context._default_context, name))
     if not hasattr(multiprocessing, "__getattr__"):

@@ -1,10 +1,18 @@
-"""multiprocessing.managers itself, under goproc's name: managers and their proxies.
+"""multiprocessing.managers, under goproc's name: managers and their proxies, with faster connections.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+It is the standard library's module, because it holds state that belongs to the process, and because pickled proxies
+name it. Three things are replaced: the connections of the serializer "pickle"; BaseManager.start(), so that a server
+that a context of goproc's has started ends with the process that has started it; and what a manager does at its end, so
+that nothing is left of a server that was killed. docs/design/managers.md has the reasons.
 """
 
-import multiprocessing.managers
+import functools
+import multiprocessing.managers as _standard
 import sys
+
+from ._common import disabled, stdlib
+from ._start.manager_server import Beginning, remove_socket
+from .context import BaseContext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
@@ -21,4 +29,29 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is th
     if sys.version_info >= (3, 14):
         from multiprocessing.managers import SetProxy as SetProxy
 
-sys.modules[__name__] = multiprocessing.managers
+_standard_start = _standard.BaseManager.start
+
+
+@functools.wraps(_standard_start)
+def _start(self, initializer=None, initargs=()):
+    if isinstance(stdlib.context_of(self), BaseContext) and (initializer is None or callable(initializer)):
+        initializer = Beginning(initializer)
+    _standard_start(self, initializer, initargs)
+
+
+def _end(finalize):
+    @functools.wraps(finalize)
+    def finalize_manager(process, address, *arguments, **options):
+        finalize(process, address, *arguments, **options)
+        remove_socket(process, address)
+
+    return finalize_manager
+
+
+_standard.BaseManager.start = _start  # type: ignore[method-assign]
+stdlib.replace_end_of_managers(_end)
+if "manager-connections" not in disabled:
+    from ._common import manager_connections
+
+    _standard.listener_client["pickle"] = manager_connections.Listener, manager_connections.Client  # type: ignore[attr-defined]
+sys.modules[__name__] = _standard

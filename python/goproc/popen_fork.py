@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from multiprocessing import util
+from types import ModuleType
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, stdlib
@@ -33,7 +34,7 @@ _RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
 
 
 class _KeepingTracker:
-    """A context manager around a fork: the child goes on to use the resource tracker of its parent.
+    """A context manager around a fork: the child uses the resource tracker of its parent, also one that starts later.
 
     Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. Then the child would start a
     tracker of its own, which unlinks resources at the child's end though the parent still uses them.
@@ -50,6 +51,11 @@ class _KeepingTracker:
     def _set(keep: bool) -> None:
         # If the module has not been imported, or is deferred (deferred_imports.py), no fork handler closes the pipe.
         module = sys.modules.get("multiprocessing.resource_tracker")
+        if keep and type(module) is ModuleType:
+            try:
+                stdlib.tracker_pipe()
+            except OSError as error:
+                util.info("a forked child is given no pipe of the resource tracker: %s", error)
         if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
             intent.preserve_fd = keep
 

@@ -1,10 +1,21 @@
-"""multiprocessing.resource_tracker itself, under goproc's name: named resources, one tracker for both.
+"""multiprocessing.resource_tracker, under goproc's name: named resources, and the process that removes them.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+It is the standard library's module, because it holds state that belongs to the process; only the class of the one
+tracker object is replaced. multiprocessing starts the tracker with the first spawned process. Here that process is
+given the tracker's pipe, and the tracker is started when the first resource is registered, by whichever process does
+that. docs/design/named-memory.md has the reasons.
 """
 
-import multiprocessing.resource_tracker
+import fcntl
+import multiprocessing.resource_tracker as _standard
+import os
+import select
+import signal
 import sys
+import threading
+from multiprocessing import util
+
+from ._common import disabled, stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
@@ -12,5 +23,139 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is th
     from multiprocessing.resource_tracker import ResourceTracker as ResourceTracker
     from multiprocessing.resource_tracker import getfd as getfd
     from multiprocessing.resource_tracker import main as main
+    from typing import Any
 
-sys.modules[__name__] = multiprocessing.resource_tracker
+
+#: Its types are not complete in typeshed.
+_Standard: "Any" = _standard.ResourceTracker
+
+
+class _Untracked(threading.local):
+    """A context manager: inside it, this thread's calls do not reach the tracker if they are about shared memory."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self.depth -= 1
+
+
+class _ResourceTracker(_Standard):
+    """This process's end of the tracker's pipe. Source: multiprocessing.resource_tracker.ResourceTracker.
+
+    All processes of a program have the same pipe. The tracker's end of it has a lock of the kernel's (flock): so only
+    one process starts the tracker.
+    """
+
+    _fd: "Any"  # an int, or None
+
+    #: Whether the tracker of the pipe may not have been started yet. stdlib.inherit_tracker() sets it, too.
+    _is_late = False
+
+    #: See _Untracked.
+    untracked = _Untracked()
+
+    def pipe(self) -> int:
+        """Return the descriptor of the pipe, for a child to inherit. The tracker need not run yet."""
+        if self._fd is None and "late-tracker" not in disabled and not getattr(sys, "frozen", False):
+            reader, self._fd = os.pipe()
+            os.close(reader)
+            self._is_late = True
+        if self._is_late and self._fd is not None:
+            return self._fd
+        return self.getfd()
+
+    def ensure_running(self) -> None:
+        """Start the tracker unless it runs."""
+        self._start_late()
+        super().ensure_running()
+
+    # The standard library's ensure_running(), to which programs may hold references, calls one of these two, depending
+    # on the version of Python.
+    def _check_alive(self):
+        self._start_late_locked()
+        return super()._check_alive()  # if the tracker could not be started: False
+
+    def _ensure_running_and_write(self, msg=None):
+        self._start_late()
+        super()._ensure_running_and_write(msg)
+
+    def _send(self, cmd, name, rtype):
+        if rtype == "shared_memory":
+            if self.untracked.depth:
+                return
+            if cmd == "UNREGISTER":
+                # Another process of the program may have registered the name, or nobody. The tracker would complain
+                # of a name that it does not know; it keeps a set of names, so to register one again does nothing.
+                if self._fd is None or (self._is_late and not self._is_read()):
+                    return
+                super()._send("REGISTER", name, rtype)
+        self._start_late()
+        super()._send(cmd, name, rtype)
+
+    def _stop(self, *args, close=os.close, **options):
+        if self._fd is not None and self._pid is None and self._is_late:
+            close(self._fd)
+            self._fd = None
+            return
+        super()._stop(*args, **options)
+
+    def _is_read(self):
+        """Whether any process has the other end of the pipe."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return not any(events & select.POLLERR for _, events in poll.poll(0))
+
+    def _start_late(self):
+        if self._is_late:
+            with self._lock:
+                if not self._start_late_locked():
+                    os.close(self._fd)
+                    self._fd = None
+
+    def _start_late_locked(self):
+        """Start the tracker if the pipe has no reader. Return False if this process cannot read the pipe."""
+        if not self._is_late or self._fd is None:
+            return True
+        self._is_late = False
+        if self._is_read():
+            return True
+        try:
+            reader = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            # There is no /proc, or the pipe belongs to another user.
+            util.info("this process has a resource tracker of its own: its parent's pipe cannot be read: %s", error)
+            return False
+        try:
+            # The tracker inherits the lock with the descriptor. If this process is killed before, it is free again.
+            fcntl.flock(reader, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._pid = _launch(reader)
+        except BlockingIOError:
+            pass  # another process starts the tracker
+        finally:
+            os.close(reader)
+        return True
+
+
+def _launch(reader):
+    """Start the tracker, which reads from the descriptor; return its pid."""
+    code = f"from multiprocessing.resource_tracker import main;main({reader})"
+    command = [stdlib.standard_module("spawn").get_executable(), *stdlib.interpreter_flags(), "-c", code]
+    fds = [reader]
+    try:
+        fds.append(sys.stderr.fileno())
+    except Exception:  # there is none, or the program has put another object in its place
+        pass
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # the tracker ignores them
+    try:
+        return util.spawnv_passfds(os.fsencode(command[0]), command, fds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+_ResourceTracker.__module__ = _standard.__name__
+stdlib.tracker().__class__ = _ResourceTracker
+_standard.ensure_running = stdlib.tracker().ensure_running
+sys.modules[__name__] = _standard

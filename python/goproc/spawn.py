@@ -18,6 +18,7 @@ from io import BytesIO, open_code
 
 from . import _native
 from ._common import start_methods, stdlib
+from ._start import companions
 
 deferred_imports: "ModuleType | None" = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
@@ -154,6 +155,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
         "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
         "daemon": bool(daemon),
+        "companions": companions.wanted(),
     }
     return data
 
@@ -178,6 +180,7 @@ def prepare(data: "dict[str, Any]") -> None:
     if own is not None:
         if own["installed"]:
             stdlib.install_again(futures=own["futures"])  # before `__main__` is imported: it may import multiprocessing
+        companions.want(own["companions"])
         start_methods.default.set_start_method(own["start_method"], force=True)
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
@@ -341,15 +344,13 @@ _tracker: "tuple[int | None, int, int | None] | None" = None
 
 
 def tracker_fd() -> int:
-    """Return the descriptor of the resource tracker's pipe; start the tracker if necessary.
+    """Return the descriptor of the resource tracker's pipe, for a child to inherit. The tracker need not run yet.
 
-    A program may close descriptors that it has not opened. If it has closed the tracker's pipe, getfd() of the standard
-    library fails, or writes to another file that has got the same number. So the pipe is checked first, and if it has
-    been closed, another tracker is started.
+    A program may close descriptors that it has not opened. If it has closed the tracker's pipe, the standard library
+    fails, or writes to another file that has got the same number. So the pipe is checked first, and if it has been
+    closed, another one is made.
     """
     global _tracker
-    from multiprocessing import resource_tracker
-
     tracker = stdlib.tracker()
     fd = tracker._fd
     if fd is not None:
@@ -358,8 +359,7 @@ def tracker_fd() -> int:
         # started another tracker since, whose pipe happens to have the same number.
         if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
             tracker._fd = tracker._pid = None  # the old tracker ends when no process has its pipe any more
-    fd = resource_tracker.getfd()
-    assert fd is not None  # it has been started
+    fd = stdlib.tracker_pipe()
     _tracker = fd, _native.mark(fd), tracker._pid
     return fd
 
@@ -402,7 +402,7 @@ def spawn_main(data_fd: int, tracker_fd: int, lifeline_fd: int) -> "NoReturn":
     if deferred_imports is not None:
         deferred_imports.use_tracker(tracker_fd)
     else:
-        stdlib.tracker()._fd = tracker_fd
+        stdlib.inherit_tracker(tracker_fd)
     code = main(data_fd, lifeline_fd)
     gc.unfreeze()  # at exit, objects that the spawn server has frozen are to be collected with all others, in order
     sys.exit(code)

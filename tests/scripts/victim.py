@@ -79,8 +79,48 @@ def beside_a_fork_of_the_users():
     return end, [pid]
 
 
+def managers():
+    """Servers of managers, of which one has memory with a name."""
+    from goproc.managers import SharedMemoryManager
+
+    manager = keep(context.Manager())
+    keep(manager.dict(), manager.Pool(1))
+    memory = keep(SharedMemoryManager(ctx=context))
+    memory.start()
+    keep(memory.SharedMemory(100))
+    return [manager._process, memory._process], []
+
+
+def busy_manager():
+    """A manager's server that lets no other thread run."""
+    from goproc.managers import BaseManager
+
+    class Manager(BaseManager):
+        pass
+
+    Manager.register("loop", loop)
+    manager = keep(Manager(ctx=context))
+    manager.start(sys.setswitchinterval, (100,))
+    threading.Thread(target=manager.loop, args=(new_file(),), daemon=True).start()
+    return [manager._process], []
+
+
+def server_of_the_users():
+    """A server that a child runs by itself lives on with the child, which is no daemon."""
+    return [], [start(serve)]
+
+
+def serve(started):
+    from goproc.managers import SyncManager
+
+    server = SyncManager(("127.0.0.1", 0)).get_server()
+    Path(started).touch()
+    server.serve_forever()
+
+
 def all_at_once():
-    """And things of the standard library's that have names while they are made."""
+    """And things of the standard library's that have names, if only while they are made."""
+    keep(context.Manager().dict())
     keep(context.Lock(), context.Queue(), context.Event(), context.Array("i", 10))
     return daemons()[0] + idle_pool()[0] + busy_pool()[0], []
 

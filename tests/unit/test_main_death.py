@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,7 +81,8 @@ class Victim:
 
     def check_files(self, but=()):
         """Nothing of the program's is in the temporary folder or in the shared memory's, but what has such a prefix."""
-        assert not list((self.folder / "temporary").iterdir())
+        left = [str(path) for path in (self.folder / "temporary").rglob("*")]
+        assert not left, left
         new = {name for name in os.listdir("/dev/shm") if not name.startswith(but)} - self._shared_memory
         deadline = time.monotonic() + PATIENCE
         while new := new.intersection(os.listdir("/dev/shm")) - shared_memory_in_use():  # by other programs
@@ -107,11 +109,11 @@ def command_of(pid):
 
 
 @pytest.fixture
-def run_victim(tmp_path):
+def run_victim():
     victims = []
 
     def run(method, scenario):
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        folder = Path(tempfile.mkdtemp(prefix="goproc-"))  # not in tmp_path: a socket's path has 107 bytes at most
         victims.append(Victim(method, scenario, folder))
         return victims[-1]
 
@@ -120,10 +122,11 @@ def run_victim(tmp_path):
         victim.kill()
         for pid in victim.alive():
             os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(victim.folder)
 
 
 @pytest.mark.parametrize(
-    "scenario", ["daemons", "from_a_thread_that_has_ended", "idle_pool", "busy_pool", "all_at_once"]
+    "scenario", ["daemons", "from_a_thread_that_has_ended", "idle_pool", "busy_pool", "managers", "all_at_once"]
 )
 def test_nothing_is_left(run_victim, method, scenario):
     victim = run_victim(method, scenario)
@@ -132,6 +135,24 @@ def test_nothing_is_left(run_victim, method, scenario):
     victim.kill()
     victim.wait_until_alone()
     victim.check_files()
+
+
+def test_a_managers_server_that_cannot_shut_down_is_killed(run_victim, method):
+    """The socket stays: nobody is left who could remove it."""
+    victim = run_victim(method, "busy_manager")
+    victim.started()
+    victim.kill()
+    victim.wait_until_alone()
+
+
+def test_a_server_that_the_program_runs_by_itself_lives_on(run_victim, method):
+    victim = run_victim(method, "server_of_the_users")
+    _, (server,) = victim.started()
+    victim.kill()
+    victim.wait_until_alone(server, *victim.trackers())
+    assert server in victim.alive()
+    os.kill(server, signal.SIGKILL)
+    victim.wait_until_alone()
 
 
 @pytest.mark.parametrize("scenario", ["not_a_daemon", "beside_a_fork_of_the_users"])

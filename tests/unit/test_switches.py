@@ -57,6 +57,17 @@ PROGRAMS = {
         "True",
         "False",
     ),
+    "late-tracker": (
+        """
+    process = goproc.get_context("spawn").Process(target=abs, args=(1,))
+    process.start()
+    process.join()
+    from multiprocessing import resource_tracker
+    print(resource_tracker._resource_tracker._pid is None)
+""",
+        "True",
+        "False",
+    ),
     "late-conditions": (
         """
     import goproc.futures
@@ -83,6 +94,14 @@ PROGRAMS = {
 """,
         "True",
         "False",
+    ),
+    "manager-connections": (
+        """
+    with goproc.Manager() as manager:
+        print(manager._Client.__module__)
+""",
+        "goproc._common.manager_connections",
+        "multiprocessing.connection",
     ),
     "placed-bytes": (
         """

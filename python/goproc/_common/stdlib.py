@@ -99,11 +99,20 @@ NAMES = {
         "_default_context._default_context:<3.14",
         "_default_context._actual_context",
     ),
+    "multiprocessing.connection": ("_ForkingPickler", "_ConnectionBase._handle"),
+    "multiprocessing.managers": ("BaseManager._finalize_manager",),
     "multiprocessing.pool": ("_helper_reraises_exception",),
     "multiprocessing.popen_fork": ("Popen._launch", "Popen._send_signal"),
     "multiprocessing.process": ("BaseProcess._bootstrap", "BaseProcess._Popen", "BaseProcess._after_fork"),
     "multiprocessing.reduction": ("ForkingPickler._copyreg_dispatch_table", "ForkingPickler._extra_reducers"),
-    "multiprocessing.resource_tracker": ("_resource_tracker", "_resource_tracker._fd", "_resource_tracker._pid"),
+    "multiprocessing.resource_tracker": (
+        "_resource_tracker",
+        "_resource_tracker._fd",
+        "_resource_tracker._lock",
+        "_resource_tracker._pid",
+        "_resource_tracker._send",
+        "_resource_tracker._stop",
+    ),
     "multiprocessing.spawn": ("_fixup_main_from_path",),
     "multiprocessing.util": (
         "_args_from_interpreter_flags",
@@ -211,6 +220,20 @@ def tracker():
     return resource_tracker._resource_tracker
 
 
+def inherit_tracker(fd):
+    """Use the resource tracker that reads, or will read, from the pipe fd, which this process has inherited."""
+    ours = tracker()
+    ours._fd = fd
+    ours._is_late = True
+    import_module("goproc.resource_tracker")
+
+
+def tracker_pipe():
+    """Return the descriptor of the resource tracker's pipe, for a child to inherit. See goproc.resource_tracker."""
+    import_module("goproc.resource_tracker")
+    return tracker().pipe()
+
+
 def is_inheriting(yes):
     """Set whether this process is unpickling the data that its parent has sent."""
     from multiprocessing import process
@@ -233,6 +256,47 @@ def module_runner():
     import runpy
 
     return runpy._run_module_as_main
+
+
+# ---- connections and temporary folders
+
+
+def detach(connection):
+    """Return the descriptor of a connection of multiprocessing's, which does not own it any more."""
+    fd = connection._handle
+    connection._handle = None
+    return fd
+
+
+def pickler_of(connection_module):
+    """Return the pickler by which multiprocessing.connection, which is given, sends objects."""
+    return connection_module._ForkingPickler
+
+
+def context_of(manager):
+    """Return the context by which a manager starts its server."""
+    return manager._ctx
+
+
+def replace_end_of_managers(replacement):
+    """Replace the function that a manager calls at its end. replacement: given the function, it returns the new one."""
+    from multiprocessing import managers
+
+    managers.BaseManager._finalize_manager = staticmethod(replacement(managers.BaseManager._finalize_manager))
+
+
+def temp_dir():
+    """Return the path of this process's folder for temporary files, None if it has none."""
+    from multiprocessing import process
+
+    return process.current_process()._config.get("tempdir")
+
+
+def forget_temp_dir():
+    """Have this process make a folder of its own when it needs one, in place of its parent's."""
+    from multiprocessing import process
+
+    process.current_process()._config.pop("tempdir", None)
 
 
 # ---- threads

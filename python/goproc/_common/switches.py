@@ -20,6 +20,8 @@ PARTS = {
     "dump": "no thread notes what it waits for, so `python -m goproc dump` shows stacks, but no locks and no circles",
     "late-conditions": "each future of an executor has its condition from the start, and a thread collects the results",
     "locks": "locks, semaphores, conditions, events and barriers are multiprocessing's: no killed holder is told of",
+    "late-tracker": "the resource tracker is started with the first spawned process",
+    "manager-connections": "the connections of managers are multiprocessing's",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
     "queues": "queues are multiprocessing's, in pipes, with a thread for each process that puts",
     "spawn-server": "an interpreter is executed for each spawned process",

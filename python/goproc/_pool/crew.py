@@ -113,7 +113,7 @@ class Crew:
                     else:
                         from ..spawn import tracker_fd
 
-                        tracker_fd()  # start the tracker now: its start unblocks SIGINT
+                        tracker_fd()  # now: until 3.12, the start of the tracker unblocks SIGINT
                     # Before the first fork: after it, memory is copy-on-write.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
                     # Ctrl-C must not kill a worker before it can handle SIGINT. A worker inherits this signal mask.

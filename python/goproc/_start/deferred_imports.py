@@ -94,7 +94,7 @@ def _use_inherited_tracker(resource_tracker):
     if _tracker_fd is not None:
         from .._common import stdlib  # which imports multiprocessing
 
-        stdlib.tracker()._fd = _tracker_fd
+        stdlib.inherit_tracker(_tracker_fd)
 
 
 _MODULES = {
