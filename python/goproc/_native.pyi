@@ -51,6 +51,7 @@ def wait_readable(fd: int, timeout: float | None, pid: int = 0) -> bool: ...
 WAIT_RESULT: Final[int]
 WAIT_QUEUE_GET: Final[int]
 WAIT_QUEUE_PUT: Final[int]
+WAIT_QUEUE_JOIN: Final[int]
 WAIT_OTHER: Final[int]
 
 def waits_for(kind: int, what: str = "", object: int = 0, number: int = 0, deadline: float | None = None) -> int: ...

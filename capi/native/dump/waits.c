@@ -162,9 +162,8 @@ int goproc_init_waits(PyObject *module) {
         const char *name;
         int value;
     } kinds[] = {
-        {"WAIT_RESULT", GOPROC_WAIT_RESULT},
-        {"WAIT_QUEUE_GET", GOPROC_WAIT_QUEUE_GET},
-        {"WAIT_QUEUE_PUT", GOPROC_WAIT_QUEUE_PUT},
+        {"WAIT_RESULT", GOPROC_WAIT_RESULT},       {"WAIT_QUEUE_GET", GOPROC_WAIT_QUEUE_GET},
+        {"WAIT_QUEUE_PUT", GOPROC_WAIT_QUEUE_PUT}, {"WAIT_QUEUE_JOIN", GOPROC_WAIT_QUEUE_JOIN},
         {"WAIT_OTHER", GOPROC_WAIT_OTHER},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)

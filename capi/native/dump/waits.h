@@ -24,16 +24,17 @@
 /* What a thread waits for. object is an address, by which dump knows the same thing again in other processes if it is
  * in shared memory. python/goproc/_dump/program.py has the same numbers. */
 enum {
-    GOPROC_WAIT_LOCK = 1,  /* object: the cell of a lock or semaphore */
-    GOPROC_WAIT_CONDITION, /* object: its cell */
-    GOPROC_WAIT_EVENT,     /* object: its cell */
-    GOPROC_WAIT_JOIN,      /* number: the pid of the process that is joined */
-    GOPROC_WAIT_RESULT,    /* object: the pool's control page. number: the job */
-    GOPROC_WAIT_TASK,      /* a worker that has no task. object: the pool's control page */
-    GOPROC_WAIT_ROOM,      /* a worker that cannot deliver its result yet. object: the pool's control page */
-    GOPROC_WAIT_QUEUE_GET, /* object: the queue's memory. number: the pid of the process that keeps it waiting, or 0 */
-    GOPROC_WAIT_QUEUE_PUT, /* the same */
-    GOPROC_WAIT_OTHER,     /* what says for what */
+    GOPROC_WAIT_LOCK = 1,   /* object: the cell of a lock or semaphore */
+    GOPROC_WAIT_CONDITION,  /* object: its cell */
+    GOPROC_WAIT_EVENT,      /* object: its cell */
+    GOPROC_WAIT_JOIN,       /* number: the pid of the process that is joined */
+    GOPROC_WAIT_RESULT,     /* object: the pool's control page. number: the job */
+    GOPROC_WAIT_TASK,       /* a worker that has no task. object: the pool's control page */
+    GOPROC_WAIT_ROOM,       /* a worker that cannot deliver its result yet. object: the pool's control page */
+    GOPROC_WAIT_QUEUE_GET,  /* object: the queue's memory. number: the pid of the process that keeps it waiting, or 0 */
+    GOPROC_WAIT_QUEUE_PUT,  /* the same */
+    GOPROC_WAIT_QUEUE_JOIN, /* object: the same */
+    GOPROC_WAIT_OTHER,      /* what says for what */
 };
 
 /* The length of the text by which other waits say for what they are, with the zero at the end. */

@@ -4,6 +4,8 @@
  * must not keep all other processes out. So who finds the gate taken gives the GIL up, waits until nobody is inside,
  * takes the GIL, and tries again.
  */
+#define _GNU_SOURCE
+#include "../dump/waits.h"
 #include "ring.h"
 
 /* Where to go on after a wait: AGAIN, or an end. */
@@ -25,10 +27,13 @@ static int wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinn
     return after_wait(error);
 }
 
-static int nap(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline) {
+/* Sleeps until a place or room in the queue may have come. */
+static int nap(goproc_ring *ring, _Atomic uint32_t *word, uint32_t seen, uint64_t deadline) {
     int error;
     Py_BEGIN_ALLOW_THREADS;
+    goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_PUT, ring->header, 0, deadline);
     error = goproc_nap(word, seen, deadline, GOPROC_NEXT_LOOK_NS);
+    goproc_waits_no_longer(note);
     Py_END_ALLOW_THREADS;
     return after_wait(error);
 }
@@ -96,7 +101,8 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
             continue;
         }
         armed = 0;
-        next = full ? nap(goproc_count_word(&header->head), taken, deadline) : nap(&header->room_turn, turn, deadline);
+        next = full ? nap(ring, goproc_count_word(&header->head), taken, deadline)
+                    : nap(ring, &header->room_turn, turn, deadline);
         if (next == RAISED)
             return FAILED;
         if (next == TIME_IS_OVER)
@@ -164,6 +170,7 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
     uint32_t seen = atomic_load(head);
     if (atomic_load(tail) == seen && !goproc_sync_spin(&ring->getting, tail, seen)) {
         int64_t look_ns = GOPROC_FIRST_LOOK_NS;
+        goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, header, 0, deadline);
         for (;;) {
             atomic_store(&header->item_sleepers, 1);
             seen = atomic_load(tail);
@@ -175,6 +182,7 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
             goproc_ring_trim(ring); /* it is idle */
             look_ns = GOPROC_NEXT_LOOK_NS;
         }
+        goproc_waits_no_longer(note);
     }
     Py_END_ALLOW_THREADS;
     return after_wait(error);
@@ -350,7 +358,9 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
         }
         int error;
         Py_BEGIN_ALLOW_THREADS;
+        goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_JOIN, header, 0, 0);
         error = goproc_nap(&header->join_turn, turn, 0, (int64_t)(look_at - now));
+        goproc_waits_no_longer(note);
         Py_END_ALLOW_THREADS;
         if (after_wait(error) == RAISED)
             return NULL;

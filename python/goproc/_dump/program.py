@@ -19,6 +19,7 @@ __all__ = [
     "MAIN",
     "OTHER",
     "QUEUE_GET",
+    "QUEUE_JOIN",
     "QUEUE_PUT",
     "RESULT",
     "ROOM",
@@ -37,7 +38,7 @@ __all__ = [
 MAIN, FORKED, CHILD, HELPER = range(4)
 
 # What a thread waits for: the numbers of capi/native/dump/waits.h.
-LOCK, CONDITION, EVENT, JOIN, RESULT, TASK, ROOM, QUEUE_GET, QUEUE_PUT, OTHER = range(1, 11)
+LOCK, CONDITION, EVENT, JOIN, RESULT, TASK, ROOM, QUEUE_GET, QUEUE_PUT, QUEUE_JOIN, OTHER = range(1, 12)
 
 _CELL_LOCK, _CELL_SEMAPHORE, _CELL_BOUNDED = 1, 2, 3
 

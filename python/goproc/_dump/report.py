@@ -194,6 +194,8 @@ class Report:
         if wait.kind in (program.QUEUE_GET, program.QUEUE_PUT):
             what = "an item of" if wait.kind == program.QUEUE_GET else "room in"
             return f"{what} {self._number('queue', wait.where)}"
+        if wait.kind == program.QUEUE_JOIN:
+            return f"the tasks of {self._number('queue', wait.where)}"
         return wait.what or "something"
 
     def _tasks(self, wait):
