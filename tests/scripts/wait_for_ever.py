@@ -136,6 +136,18 @@ def queue(context):
     start(context, "getter", call, context.Queue().get)
 
 
+def full_queue(context):
+    queue = context.Queue(1)
+    queue.put("full")
+    start(context, "putter", call, queue.put, "more")
+
+
+def joined_queue(context):
+    queue = context.JoinableQueue()
+    queue.put("task")
+    start(context, "joiner", call, queue.join)
+
+
 def noted_queue(context):
     start(context, "getter", note_a_queue, context.Lock(), os.getpid())
 

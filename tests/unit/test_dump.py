@@ -166,7 +166,9 @@ def test_a_semaphore_has_several_holders(program, dump_until, method):
     "scenario, name, pattern",
     [
         ("signals", "waiter", r"waits for semaphore 1, since .*its permits belong to nobody"),
-        ("queue", "getter", r"waits for an item of a queue"),
+        ("queue", "getter", r"waits for an item of queue 1, since"),
+        ("full_queue", "putter", r"waits for room in queue 1, since"),
+        ("joined_queue", "joiner", r"waits for the tasks of queue 1, since"),
         (
             "noted_queue",
             "getter",
