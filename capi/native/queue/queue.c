@@ -114,17 +114,29 @@ static int read_parts(goproc_queue *self, const goproc_found *found, goproc_payl
         return failed();
     uint64_t at = sizeof number * (number + 1);
     payload->content = copied(self, found, at, sizes[0], 1);
-    payload->buffers = payload->content ? PyList_New((Py_ssize_t)number - 1) : NULL;
-    if (!payload->buffers)
+    if (!payload->content)
         return -1;
+    payload->buffers = PyMem_Malloc(sizeof *payload->buffers * (size_t)number);
+    if (!payload->buffers) {
+        PyErr_NoMemory();
+        return -1;
+    }
     at += sizes[0];
     for (uint64_t i = 1; i < number; at += sizes[i++]) {
-        PyObject *part = copied(self, found, at, sizes[i], 0);
-        if (!part)
+        payload->buffers[payload->count] = copied(self, found, at, sizes[i], 0);
+        if (!payload->buffers[payload->count])
             return -1;
-        PyList_SET_ITEM(payload->buffers, (Py_ssize_t)i - 1, part);
+        payload->count++;
     }
     return 0;
+}
+
+static void drop_payload(goproc_payload_found *payload) {
+    Py_CLEAR(payload->content);
+    while (payload->count)
+        Py_DECREF(payload->buffers[--payload->count]);
+    PyMem_Free(payload->buffers);
+    payload->buffers = NULL;
 }
 
 int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payload_found *payload) {
@@ -132,28 +144,32 @@ int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payl
     if (found->kind == GOPROC_ITEM_PARTS) {
         if (read_parts(self, found, payload) == 0)
             return 0;
-        Py_CLEAR(payload->content);
-        Py_CLEAR(payload->buffers);
+        drop_payload(payload);
         return -1;
     }
     payload->content = copied(self, found, 0, found->size, 1);
     return payload->content ? 0 : -1;
 }
 
+static PyObject *loads_parts(goproc_payload_found *payload) {
+    PyObject *object = NULL, *buffers = PyList_New(payload->count), *names = Py_BuildValue("(s)", "buffers");
+    for (Py_ssize_t i = 0; buffers && i < payload->count; i++)
+        PyList_SET_ITEM(buffers, i, Py_NewRef(payload->buffers[i]));
+    if (buffers && names) {
+        PyObject *args[] = {payload->content, buffers};
+        object = PyObject_Vectorcall(goproc_queue_names.loads, args, 1, names);
+    }
+    Py_XDECREF(buffers);
+    Py_XDECREF(names);
+    return object;
+}
+
 PyObject *goproc_queue_loads(goproc_payload_found *payload) {
-    PyObject *object;
     if (payload->kind == GOPROC_ITEM_BYTES)
         return payload->content;
-    if (payload->buffers) {
-        PyObject *names = Py_BuildValue("(s)", "buffers");
-        PyObject *args[] = {payload->content, payload->buffers};
-        object = names ? PyObject_Vectorcall(goproc_queue_names.loads, args, 1, names) : NULL;
-        Py_XDECREF(names);
-    } else {
-        object = PyObject_CallOneArg(goproc_queue_names.loads, payload->content);
-    }
-    Py_CLEAR(payload->content);
-    Py_CLEAR(payload->buffers);
+    PyObject *object =
+        payload->buffers ? loads_parts(payload) : PyObject_CallOneArg(goproc_queue_names.loads, payload->content);
+    drop_payload(payload);
     return object;
 }
 

@@ -278,8 +278,10 @@ int goproc_queue_check(goproc_queue *self);
 
 /* What an item consists of. */
 typedef struct {
-    PyObject *content; /* bytes */
-    PyObject *buffers; /* NULL, or a list of bytearray objects */
+    PyObject *content;  /* bytes */
+    PyObject **buffers; /* NULL, or bytearray objects; memory of PyMem_Malloc(). No list is made inside of the gate:
+                           that may collect garbage, and so run code of the program. */
+    Py_ssize_t count;   /* of the buffers */
     uint32_t kind;
 } goproc_payload_found;
 

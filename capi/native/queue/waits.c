@@ -78,7 +78,7 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
                 goproc_gate_leave(&header->putting);
                 return TO_BUFFER;
             }
-            if (done > 0 && how == FEED)
+            if (done && how == FEED)
                 goproc_unfed_remove(ring);
         }
         int error = errno;
