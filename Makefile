@@ -11,7 +11,7 @@ ARGS ?=
 # of `make chaos`: for how many minutes new rounds are begun, and the seed of the random choices (random if empty)
 MINUTES ?= 1
 SEED ?=
-# of `make chaos`: how many processes that use locks are killed
+# of `make chaos`: how many processes that use locks, and then queues, are killed
 KILLS ?= 1000
 # of `make fuzz`: the time for each fuzz target
 FUZZTIME ?= 30s
@@ -157,9 +157,10 @@ conformance-all: ## CPython's own suite, for every CPython on this machine
 	@sh build_support/each_python.sh conformance
 
 .PHONY: chaos
-chaos: install ## processes of pools, and those that use locks, are killed at random (MINUTES=1, KILLS=1000, SEED=...)
+chaos: install ## processes of pools, and those that use locks or queues, are killed at random (MINUTES=1, KILLS=1000, SEED=...)
 	$(RUN) tests/chaos/run.py --minutes $(MINUTES) $(if $(SEED),--seed "$(SEED)") $(ARGS)
 	$(RUN) tests/chaos/locks.py --kills $(KILLS) $(if $(SEED),--seed "$(SEED)")
+	$(RUN) tests/chaos/queues.py --kills $(KILLS) $(if $(SEED),--seed "$(SEED)")
 
 .PHONY: fuzz
 fuzz: prerequisites ## fuzz all functions that decode bytes of another process, each for FUZZTIME (30s)
