@@ -31,8 +31,6 @@ _QUALIFIED = {
 _QUALIFIED["_Abandoned"] = "~typing.Literal['raise', 'take', 'keep']"
 for _name in "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier":
     _QUALIFIED[f"_synchronize.{_name}"] = _QUALIFIED[f"_standard_locks.{_name}"] = f"~goproc.synchronize.{_name}"
-for _name in "Queue", "SimpleQueue", "JoinableQueue":
-    _QUALIFIED[f"_queues.{_name}"] = f"~goproc.queues.{_name}"
 _POOL = {"Pool", "MapResult", "IMapIterator", "IMapUnorderedIterator"}
 _CONTEXT = {"BaseContext", "ForkContext", "SpawnContext", "ForkServerContext"}
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 from typing_extensions import Self
 
-from . import queues as _queues
 from . import synchronize as _synchronize
 from .pool import Pool as _Pool
 
@@ -33,9 +32,6 @@ class BaseContext(_standard.BaseContext):
     def Barrier(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> _synchronize.Barrier: ...
-    def Queue(self, maxsize: int = 0) -> _queues.Queue: ...
-    def JoinableQueue(self, maxsize: int = 0) -> _queues.JoinableQueue: ...
-    def SimpleQueue(self) -> _queues.SimpleQueue: ...
     def Pool(
         self,
         processes: int | None = None,
