@@ -156,6 +156,25 @@ def test_a_consumer_that_ends_by_itself_leaves_its_tasks_to_others(context):
     assert not joined.is_alive()
 
 
+def test_tasks_may_be_reported_done_before_they_are_taken(context):
+    queue = context.JoinableQueue()
+    for number in range(3):
+        queue.put(number)
+    assert queue.get() == 0
+    for _ in range(3):
+        queue.task_done()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+    queue.join()
+    assert [queue.get(), queue.get()] == [1, 2]
+    queue.join()
+    queue.put("more")
+    queue.get()
+    assert queue._unfinished() == 1
+    queue.task_done()
+    queue.join()
+
+
 def test_another_process_may_report_a_task_done(context):
     queue = context.JoinableQueue()
     queue.put("task")

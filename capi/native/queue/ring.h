@@ -88,6 +88,7 @@ typedef struct {
     alignas(64) goproc_gate getting;
     _Atomic uint64_t head;
     _Atomic uint64_t far_got;
+    _Atomic uint32_t done_ahead; /* tasks that were reported done before they were taken */
 
     /* A flag is set by who is about to sleep, and cleared by who wakes. */
     alignas(64) _Atomic uint32_t item_sleepers; /* on the tail's number */
@@ -242,8 +243,12 @@ void goproc_unfed_remove(goproc_ring *ring);
 /* Notes that this process takes the item after head. The caller is inside `getting`. */
 void goproc_task_taken(goproc_ring *ring, uint64_t head);
 
-/* Reports a task done. Returns 0 if none has been taken. */
+/* Reports a task done: one that has been taken, or else one that has not. Returns 0 if all have been reported. The
+ * caller is inside `getting`. */
 int goproc_task_done(goproc_ring *ring);
+
+/* Wakes those who wait for all tasks, if all have been reported done. */
+void goproc_task_was_done(goproc_ring *ring);
 
 /* How many tasks have been put and not been reported done. */
 uint64_t goproc_unfinished(goproc_ring *ring);

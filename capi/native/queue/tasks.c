@@ -140,7 +140,8 @@ static int report_any(goproc_ring *ring) {
     return 0;
 }
 
-uint64_t goproc_unfinished(goproc_ring *ring) {
+/* How many tasks are in the queue, or taken and not reported done. */
+static uint64_t tasks_left(goproc_ring *ring) {
     goproc_queue_header *header = ring->header;
     /* What moves meanwhile may count twice, but never not at all: so what comes first is read first. */
     uint64_t sum = goproc_unfed(ring, 0);
@@ -151,15 +152,26 @@ uint64_t goproc_unfinished(goproc_ring *ring) {
     return sum + tasks_of(atomic_load(&header->taken_by_others.word), head);
 }
 
+uint64_t goproc_unfinished(goproc_ring *ring) {
+    uint32_t ahead = atomic_load(&ring->header->done_ahead);
+    uint64_t left = tasks_left(ring);
+    return left > ahead ? left - ahead : 0;
+}
+
 int goproc_task_done(goproc_ring *ring) {
-    goproc_queue_header *header = ring->header;
-    if (!report_any(ring))
+    if (goproc_unfinished(ring) == 0)
         return 0;
+    if (!report_any(ring)) /* multiprocessing counts only how often task_done() is called */
+        atomic_fetch_add(&ring->header->done_ahead, 1);
+    return 1;
+}
+
+void goproc_task_was_done(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
     if (goproc_unfinished(ring) == 0) {
         atomic_fetch_add(&header->join_turn, 1);
         goproc_wake_flagged(&header->join_sleepers, &header->join_turn, 1);
     }
-    return 1;
 }
 
 uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid) {
@@ -176,6 +188,9 @@ uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid) {
         if (fate != GOPROC_KILLED || !atomic_compare_exchange_strong(&share->word, &word, with_tasks(0, 0)))
             continue;
         *pid = (uint32_t)who;
+        uint64_t left = tasks_left(ring);
+        if (atomic_load(&header->done_ahead) > left)
+            atomic_store(&header->done_ahead, (uint32_t)left);
         return tasks;
     }
     return 0;

@@ -321,8 +321,16 @@ static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) 
     goproc_queue *self = (goproc_queue *)object;
     if (goproc_queue_is_made(self) < 0)
         return NULL;
-    if (goproc_task_done(&self->ring))
+    goproc_ring *ring = &self->ring;
+    while (!goproc_gate_try(&ring->header->getting, ring->me))
+        if (wait_for_gate(ring, &ring->header->getting, &ring->getting, 0) == RAISED)
+            return NULL;
+    int done = goproc_task_done(ring);
+    goproc_gate_leave(&ring->header->getting);
+    if (done) {
+        goproc_task_was_done(ring);
         Py_RETURN_NONE;
+    }
     PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
     return NULL;
 }
