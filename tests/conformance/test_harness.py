@@ -64,7 +64,7 @@ class Harness:
 
     def write_idle_goproc(self):
         """A goproc that installs nothing and counts nothing."""
-        self.write("source/goproc/__init__.py", "from goproc import engine\ndef install(): pass\n")
+        self.write("source/goproc/__init__.py", "from goproc import engine\ndef install(futures=False): pass\n")
         self.write(
             "source/goproc/engine.py",
             "def stats():\n    return {'started': {'fork': 0, 'spawn': 0, 'forkserver': 0}, 'tasks': 0, 'lost': 0}\n",
