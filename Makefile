@@ -108,7 +108,7 @@ test-quick: install-test ## pytest without the slow tests, and each test with on
 
 # The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures futures_end imports install \
-	installation locks nursery pool pool_arrays pool_messages process queue_pool sibling spawn_server tracebacks tracker native))
+	installation locks nursery pool pool_arrays pool_messages process queue_pool queues sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each
