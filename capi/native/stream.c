@@ -1,11 +1,10 @@
-/* stream.c - messages over a socket, for the connections of managers: python/goproc/_managers.py.
+/* stream.c - messages over a socket, for the connections of managers: python/goproc/_common/manager_connections.py.
  *
  * The bytes are those of multiprocessing.connection: a length, and the message. So the other end may be
  * multiprocessing's own. What is faster here: a message is sent by one system call, with the GIL held, unless it is
  * large; and who waits for a message spins before it sleeps.
  */
-#include "native.h"
-#include "sync/sync.h"
+#include "stream_spin.h"
 
 #include <arpa/inet.h>
 #include <endian.h>
@@ -24,41 +23,6 @@ enum {
     PAUSES_BETWEEN_LOOKS = 16, /* in a spin */
     LONG_LOOK_NS = 5000,       /* a look that took longer was interrupted */
 };
-
-/* Whether it pays to spin before sleeping. Where both ends have a processor, a spin that succeeds saves two context
- * switches. Where they share one, or others want it, sleeping at once is faster. So a stream spins as long as at least
- * four of five spins succeed. Else it leaves spins out for some waits, and then tries one. */
-typedef struct {
-    int16_t credit;
-    uint16_t rest;  /* how many waits without a spin are left */
-    uint16_t pause; /* how many there will be next */
-} spinner;
-
-enum { MOST_CREDIT = 16, PRICE = 4, LEAST_PAUSE = 8, MOST_PAUSE = 256 };
-
-static int may_spin(spinner *spinner) {
-    if (goproc_sync_spin_ns() == 0)
-        return 0;
-    if (spinner->rest) {
-        spinner->rest--;
-        return 0;
-    }
-    return 1;
-}
-
-static void spun(spinner *spinner, int succeeded) {
-    if (succeeded) {
-        if (spinner->credit < MOST_CREDIT)
-            spinner->credit++;
-        else
-            spinner->pause = LEAST_PAUSE;
-    } else if ((spinner->credit = (int16_t)(spinner->credit - PRICE)) < 0) {
-        spinner->credit = 0;
-        spinner->rest = spinner->pause;
-        if (spinner->pause < MOST_PAUSE)
-            spinner->pause *= 2;
-    }
-}
 
 /* How many threads of this process spin. More than one would take processors from the threads that have work. */
 static _Atomic int spinners;

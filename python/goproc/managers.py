@@ -10,9 +10,8 @@ import functools
 import multiprocessing.managers as _standard
 import sys
 
-from ._common import disabled, stdlib
+from ._common import disabled, start_methods, stdlib
 from ._start.manager_server import Beginning, remove_socket
-from .context import BaseContext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
@@ -34,7 +33,7 @@ _standard_start = _standard.BaseManager.start
 
 @functools.wraps(_standard_start)
 def _start(self, initializer=None, initargs=()):
-    if isinstance(stdlib.context_of(self), BaseContext) and (initializer is None or callable(initializer)):
+    if isinstance(stdlib.context_of(self), start_methods.base_class) and (initializer is None or callable(initializer)):
         initializer = Beginning(initializer)
     _standard_start(self, initializer, initargs)
 
