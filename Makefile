@@ -107,12 +107,12 @@ test-quick: install-test ## pytest without the slow tests, and each test with on
 	$(RUN) tests/shares.py -m "not slow" --one-method $(ARGS)
 
 # The tests of the parts that depend most on the version of Python.
-BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures futures_end imports install \
+BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures_end imports install \
 	installation locks nursery pool pool_arrays pool_messages process queue_pool queues sibling spawn_server tracebacks tracker native))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each
-	$(RUN) -m pytest -m "not slow" $(BRIEF) $(ARGS)
+	$(RUN) tests/shares.py -m "not slow" $(BRIEF) $(ARGS)
 
 .PHONY: test-disabled
 test-disabled: install-test ## the quick tests with each part of GOPROC_DISABLE switched off (PARTS="clones standby")
