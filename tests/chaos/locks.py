@@ -12,15 +12,14 @@ other is killed by SIGKILL, and replaced. The account:
 The exit status is 0 only if the account is right, and no wait was longer than LIMIT.
 """
 
-import argparse
 import ctypes
 import os
 import random
-import secrets
 import signal
-import sys
 import threading
 import time
+
+import kills
 
 import goproc
 from goproc import AbandonedLockError
@@ -122,23 +121,7 @@ def work(place, objects, cells, seed):
     Worker(place, objects, cells, seed).run()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=1000, help="how many processes to kill (1000)")
-    parser.add_argument("--seed", default=None, help="a text; a random one if not given")
-    parser.add_argument("--methods", nargs="*", default=["fork", "spawn", "forkserver"])
-    options = parser.parse_args()
-    seed = options.seed or secrets.token_hex(4)
-    print(f"chaos of locks: seed {seed}, {options.kills} kills", flush=True)
-    wrong = []
-    for method in options.methods:
-        wrong += play(method, options.kills // len(options.methods), f"{seed}:{method}")
-    for text in wrong:
-        print(f"    {text}")
-    sys.exit(bool(wrong))
-
-
-def play(method, kills, seed):
+def play(method, count, seed):
     """Kill so many processes that were started by the method; return what was wrong."""
     context, choice = goproc.get_context(method), random.Random(seed)
     cells = context.RawValue(Cells)
@@ -159,7 +142,7 @@ def play(method, kills, seed):
 
     for place in range(WORKERS):
         start(place)
-    for _ in range(kills):
+    for _ in range(count):
         time.sleep(choice.expovariate(1 / 0.004))
         place = choice.randrange(WORKERS)
         os.kill(workers[place].pid, signal.SIGKILL)
@@ -186,7 +169,7 @@ def play(method, kills, seed):
             wrong.append(f"{method}: {inside[number]} were killed inside a lock, {cells.told[number]} were told of")
     longest = [max(cells.longest[p * len(KINDS) + k] for p in range(WORKERS)) for k in range(len(KINDS))]
     print(
-        f"chaos of locks: {method}: {kills} killed in {time.monotonic() - began:.0f} s, {sum(cells.rounds)} rounds, "
+        f"chaos of locks: {method}: {count} killed in {time.monotonic() - began:.0f} s, {sum(cells.rounds)} rounds, "
         f"{sum(inside)} inside a lock, {sum(cells.told)} told of; longest waits "
         + ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in zip(KINDS, longest, strict=True)),
         flush=True,
@@ -195,4 +178,4 @@ def play(method, kills, seed):
 
 
 if __name__ == "__main__":
-    main()
+    kills.main(__doc__, "locks", play)

@@ -16,15 +16,14 @@ SIGKILL, and replaced. Each item has a number, and its content follows from the 
 The exit status is 0 only if the account is right, and no wait was longer than LIMIT.
 """
 
-import argparse
 import ctypes
 import os
 import queue as standard_queue
 import random
-import secrets
 import signal
-import sys
 import time
+
+import kills
 
 import goproc
 from goproc import ConsumerLostError
@@ -102,26 +101,10 @@ def take(queue, kind, account, **options):
         queue.task_done()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=1000, help="how many processes to kill (1000)")
-    parser.add_argument("--seed", default=None, help="a text; a random one if not given")
-    parser.add_argument("--methods", nargs="*", default=["fork", "spawn", "forkserver"])
-    options = parser.parse_args()
-    seed = options.seed or secrets.token_hex(4)
-    print(f"chaos of queues: seed {seed}, {options.kills} kills", flush=True)
-    wrong = []
-    for method in options.methods:
-        wrong += play(method, options.kills // len(options.methods), f"{seed}:{method}")
-    for text in wrong:
-        print(f"    {text}")
-    sys.exit(bool(wrong))
-
-
-def play(method, kills, seed):
+def play(method, count, seed):
     """Kill so many processes that were started by the method; return what was wrong."""
     context, choice = goproc.get_context(method), random.Random(seed)
-    cells, account = context.RawValue(Cells), context.RawArray(ctypes.c_ubyte, (kills + WORKERS) * MOST)
+    cells, account = context.RawValue(Cells), context.RawArray(ctypes.c_ubyte, (count + WORKERS) * MOST)
     queues = {"queue": context.Queue(20), "joinable": context.JoinableQueue(20), "simple": context.SimpleQueue()}
     began, wrong, workers, lives, lost = time.monotonic(), [], [None] * WORKERS, 0, 0
 
@@ -135,7 +118,7 @@ def play(method, kills, seed):
 
     for place in range(WORKERS):
         start(place)
-    for _ in range(kills):
+    for _ in range(count):
         time.sleep(choice.expovariate(1 / 0.004))
         place = choice.randrange(WORKERS)
         os.kill(workers[place].pid, signal.SIGKILL)
@@ -156,7 +139,7 @@ def play(method, kills, seed):
     lost += CONSUMERS
     finish(queues, account, lost, method, wrong)
     print(
-        f"chaos of queues: {method}: {kills} killed in {time.monotonic() - began:.0f} s, "
+        f"chaos of queues: {method}: {count} killed in {time.monotonic() - began:.0f} s, "
         f"{sum(value != 0 for value in account)} items; longest wait {max(cells.longest):.2f} s",
         flush=True,
     )
@@ -185,4 +168,4 @@ def finish(queues, account, lost, method, wrong):
 
 
 if __name__ == "__main__":
-    main()
+    kills.main(__doc__, "queues", play)

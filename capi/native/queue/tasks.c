@@ -1,11 +1,14 @@
 /* tasks.c - what is not yet in the ring, and what has been taken and not been reported done. Without Python.
  *
- * Each process has a share, whose word only it writes: so when it was killed, what was its can be told.
+ * Each process has a share, a word for itself: so when it was killed, what was its can be told.
  *
- *   unfed_by   the word is how many items the process has in a buffer of its own, because the ring is full
- *   taken_by   the word is how many tasks the process has taken and not reported done, in the upper half, and in the
- *              lower one the number of the item that it took last. It is stored before the head is. If the head is
- *              not behind that item, the process was killed in between: it has taken one less.
+ *   unfed_by   How many items the process has in a buffer of its own, because the ring is full.
+ *   taken_by   The upper half is how many tasks the process has taken and not reported done. The lower half is the
+ *              number of the item that it took last. The word is stored before the head is. If the head is not behind
+ *              that item, the process was killed in between: it has taken one less.
+ *
+ * task_done() may also be called for tasks that another process has taken, or that nobody has taken yet, as with
+ * multiprocessing. Then it changes another share, or counts in done_ahead.
  *
  * Limit: 64 processes have a share. What others have in buffers does not count for maxsize, and what others take is not
  * missed when they are killed.
