@@ -171,8 +171,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         self._maxsize = maxsize if maxsize > 0 else most
         self._opid = os.getpid()
         self._ignore_epipe = False
-        self._reset()
-        _util.register_after_fork(self, Queue._after_fork)
+        self._set_up()
 
     def __getstate__(self) -> "Any":
         return self._ignore_epipe, self._maxsize, self._opid, _files(self)
@@ -180,7 +179,11 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
     def __setstate__(self, state: "Any") -> None:
         self._ignore_epipe, self._maxsize, self._opid, files = state
         self._attach(*(file.detach() for file in files))
+        self._set_up()
+
+    def _set_up(self):
         self._reset()
+        _util.register_after_fork(self, Queue._after_fork)
 
     def _reset(self, after_fork=False):
         if after_fork:

@@ -91,6 +91,16 @@ def fill_and_end(queue, count, size, cancel):
         queue.cancel_join_thread()
 
 
+def fill_and_fork(queue):
+    """Put more than fits, and fork a child that puts, too."""
+    import goproc
+
+    put_all(queue, [(number, bytes(1 << 20)) for number in range(20)])
+    child = goproc.get_context("fork").Process(target=put_all, args=(queue, ["the child's"]))
+    child.start()
+    child.join()
+
+
 def put_full(queue, results):
     """Put into a queue that has a maxsize, and say when it is done."""
     queue.put("more")

@@ -352,6 +352,16 @@ def test_a_forked_child_does_not_have_its_parents_buffer():
     queue.join_thread()
 
 
+def test_a_child_that_forks_does_not_give_its_buffer_to_its_child():
+    context = goproc.get_context("spawn")
+    queue = context.Queue()
+    process = run(context, targets.fill_and_fork, queue)
+    got = [queue.get(timeout=60) for _ in range(21)]
+    process.join()
+    assert sorted(item[0] for item in got if item != "the child's") == list(range(20))
+    assert queue.empty()
+
+
 # ---- waiting
 
 
