@@ -182,6 +182,7 @@ func Signal(id, sig int) (int, error) {
 // Forget says that nobody will ask about the entry any more: it is dropped when its process has ended.
 func Forget(id int) (int, error) {
 	return do("Forget", func(e *engine.Engine) error {
+		e.Table.Settle(id) // a pool has not been told yet that its worker has ended, if the reaper has not been woken
 		e.Table.Forget(id)
 		return nil
 	})

@@ -188,7 +188,7 @@ func (r *reaper) lookAtAll(poller *sys.Poller) {
 // look finds out whether the entry's process has ended. If it has, look tells the subscribers, and drops the entry if
 // it has been forgotten.
 func (r *reaper) look(e *entry) {
-	status, subscribers, drop := r.settled(e)
+	status, subscribers, drop := r.lookLocked(e)
 	for _, f := range subscribers {
 		f(status)
 	}
@@ -197,9 +197,9 @@ func (r *reaper) look(e *entry) {
 	}
 }
 
-// settled is the part of look that needs the entry's lock. The subscribers are called without it, because they may call
-// the table.
-func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bool) {
+// lookLocked is the part of look that needs the entry's lock. The subscribers are called without it, because they may
+// call the table.
+func (r *reaper) lookLocked(e *entry) (status int, subscribers []func(int), drop bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state == running && (e.lost.Swap(false) || !e.watched) {
@@ -225,16 +225,22 @@ func (r *reaper) settled(e *entry) (status int, subscribers []func(int), drop bo
 		}
 		return 0, nil, false
 	case ended:
-		r.unwatch(e)
-		e.settled = true
 		subscribers, e.onExit = e.onExit, nil
-		if e.dropped = e.forgotten; e.dropped {
-			e.unseat()
-			_ = e.pidfd.Close()
-		}
+		r.settled(e)
 		return e.status, subscribers, e.dropped
 	default:
 		return 0, nil, false
+	}
+}
+
+// settled notes that the end of the entry's process has been seen. If the entry has been forgotten, too, its descriptor
+// is closed, and the caller has to drop it. The entry is locked.
+func (r *reaper) settled(e *entry) {
+	r.unwatch(e)
+	e.settled = true
+	if e.dropped = e.forgotten; e.dropped {
+		e.unseat()
+		_ = e.pidfd.Close()
 	}
 }
 

@@ -202,7 +202,7 @@ func (t *Table) Signal(id, signal int) error {
 }
 
 // OnExit has f called once, with the exit code, when the process has ended; soon, if it has ended already. The reaper's
-// goroutine calls f, never a method of this package. f must not wait for anything: meanwhile the reaper could not look
+// goroutine calls f, or one that calls Settle. f must not wait for anything: meanwhile the reaper could not look
 // at other processes.
 func (t *Table) OnExit(id int, f func(status int)) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
@@ -215,16 +215,37 @@ func (t *Table) OnExit(id int, f func(status int)) error {
 	return err
 }
 
-// Forget says that nobody will ask about the entry any more. The process is still reaped when it ends; then the entry
-// is dropped. Forget does nothing if there is no such entry, or after Close.
+// Settle does what the reaper does when the process has ended, without waiting for it, if the process has ended: the
+// caller's goroutine calls the functions that were given to OnExit. Settle does nothing if there is no such entry.
+func (t *Table) Settle(id int) {
+	e, err := t.entry(id)
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	e.check()
+	hasEnded := e.state == ended
+	e.mu.Unlock()
+	if hasEnded {
+		t.reaper.look(e)
+	}
+}
+
+// Forget says that nobody will ask about the entry any more. If the process has ended, and nobody is still to be told of
+// that, its descriptor is closed when Forget returns; else the reaper closes it. Forget does nothing if there is no such
+// entry, or after Close.
 func (t *Table) Forget(id int) {
-	_, _ = with(t, id, func(e *entry) (struct{}, error) {
+	drop, _ := with(t, id, func(e *entry) (bool, error) {
 		e.forgotten = true
-		if e.settled {
-			t.reaper.settle(id)
+		e.check()
+		if e.state == ended && len(e.onExit) == 0 {
+			t.reaper.settled(e)
 		}
-		return struct{}{}, nil
+		return e.dropped, nil
 	})
+	if drop {
+		t.drop(id)
+	}
 }
 
 // Started is how many processes were started by the method.

@@ -198,6 +198,35 @@ func TestForgottenEntriesAreDropped(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
+// The reaper may not have seen the end yet, and nobody has to wait for it.
+func TestDescriptorOfAnEndedProcessIsClosedAtOnce(t *testing.T) {
+	table := newTable(t)
+	first, err := table.Prepare() // starts the reaper
+	require.NoError(t, err)
+	require.NoError(t, table.Abort(first))
+	before := len(sys.Open())
+	for range 50 {
+		id, err := table.Spawn(Spawn, shell("exit 0"))
+		require.NoError(t, err)
+		assert.Zero(t, exitOf(t, table, id))
+		table.Forget(id)
+		require.Len(t, sys.Open(), before)
+		_, err = table.Pid(id)
+		require.ErrorIs(t, err, ErrInvalid)
+
+		id, err = table.Spawn(Spawn, shell("exit 7"))
+		require.NoError(t, err)
+		told := make(chan int, 1)
+		require.NoError(t, table.OnExit(id, func(status int) { told <- status }))
+		assert.Equal(t, 7, exitOf(t, table, id))
+		table.Settle(id)
+		table.Forget(id)
+		assert.Equal(t, 7, receive(t, told))
+	}
+	table.Settle(1 << 20)
+	dropped(t, table)
+}
+
 // Its subscribers are told already, so one that comes now must not be kept waiting.
 func TestSubscribingToWhatIsBeingDropped(t *testing.T) {
 	table := newTable(t)
