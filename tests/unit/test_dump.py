@@ -435,7 +435,8 @@ def test_a_program_that_works_goes_on(dump, method, count):
         for _ in range(count):
             text, status = dump(process.pid)
             assert status == 0, text
-            assert "worker of pool 1" in text
+            assert "worker of pool 1" in text, text
+            assert text.count("the main program") == 1, text
         said, _ = process.communicate("", timeout=60)
     finally:
         process.kill()

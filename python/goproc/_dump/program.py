@@ -127,7 +127,7 @@ def look_at(pid):
 def _look_inside(view):
     process = view.process
     view.threads = []
-    view.role = HELPER if process.helper else FORKED if process.is_forked else MAIN
+    view.role = HELPER if process.helper else CHILD if view.is_worker else FORKED if process.is_forked else MAIN
     waits = process.waits()
     for thread in read_threads(process):
         try:

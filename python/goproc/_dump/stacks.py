@@ -1,16 +1,17 @@
 """The stacks of another process's Python threads, read from the structures of its interpreter.
 
 The process runs on meanwhile. The stack of a thread that waits is exact. That of a thread that runs may change while it
-is read: a frame that is nonsense ends it.
+is read: then it is read again. If it changes each time, the longest that was read is taken, up to a frame that is
+nonsense.
 """
-
-from itertools import islice
 
 from .record import Unreadable
 
 __all__ = ["Frame", "Thread", "read_threads"]
 
 _MOST_THREADS, _MOST_FRAMES = 1000, 5000
+
+_TRIES = 20
 
 
 class Frame:
@@ -112,8 +113,7 @@ def read_threads(process):
     holder = process.number(process.gil_holder) if process.number(process.gil_locked, "i") == 1 else 0
     at = process.number(process.threads)
     while at and len(threads) < _MOST_THREADS:
-        frames = list(islice(_frames(process, at, codes), _MOST_FRAMES))
-        threads.append(Thread(_kernel_id(process, at), frames, at == holder))
+        threads.append(Thread(_kernel_id(process, at), _stack(process, at, codes), at == holder))
         at = process.number(at + layout.thread_next)
     return threads[::-1]
 
@@ -127,23 +127,41 @@ def _kernel_id(process, thread):
     return process.number(process.number(thread + layout.thread_id) + layout.id_in_thread, "I")
 
 
+def _stack(process, thread, codes):
+    """Return the frames of a thread."""
+    longest: list[Frame] = []
+    for _ in range(_TRIES):
+        frames, is_whole = _frames(process, thread, codes)
+        if is_whole:
+            return frames
+        longest = max(longest, frames, key=len)  # the outermost calls, which say what the process is, are not lost
+    return longest
+
+
 def _frames(process, thread, codes):
+    """Return the frames, and whether the stack was the same before and afterwards."""
     layout = process.layout
+    frames: list[Frame] = []
     try:
-        at = process.number(thread + layout.thread_frame)
-        if layout.frame_in >= 0 and at:
-            at = process.number(at + layout.frame_in)
+        at = first = _innermost(process, thread)
         for _ in range(2 * _MOST_FRAMES):  # half of them may be the interpreter's own
-            if not at:
-                return
+            if not at or len(frames) == _MOST_FRAMES:
+                break
             code = process.number(at + layout.frame_code) & ~3
             if _is_of_python(process, at, code):
                 if code not in codes:
                     codes[code] = _Code(process, code)
-                yield Frame(process, at, codes[code])
+                frames.append(Frame(process, at, codes[code]))
             at = process.number(at + layout.frame_previous)
+        return frames, _innermost(process, thread) == first
     except Unreadable:
-        return
+        return frames, False
+
+
+def _innermost(process, thread):
+    layout = process.layout
+    at = process.number(thread + layout.thread_frame)
+    return process.number(at + layout.frame_in) if layout.frame_in >= 0 and at else at
 
 
 def _is_of_python(process, frame, code):
