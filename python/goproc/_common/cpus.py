@@ -99,9 +99,9 @@ def _mounts(root) -> "Iterator[tuple[int, str, int, list[str]]]":
         fields, _, kind = line.partition(" - ")
         kind, _, options = kind.partition(" ")
         version = 2 if kind == "cgroup2" else 1 if "cpu" in options.rpartition(" ")[2].split(",") else 0
-        if version in paths:
-            _, _, _, top, mount, *_ = fields.split(" ")
-            found[_unescaped(mount)] = version, _unescaped(top)  # a later mount covers one at the same place
+        parts = fields.split(" ")
+        if version in paths and len(parts) > 4:
+            found[_unescaped(parts[4])] = version, _unescaped(parts[3])  # a later mount covers one at the same place
     for mount, (version, top) in found.items():
         below = _below(top, paths[version])
         if below is not None:
