@@ -44,9 +44,26 @@ _END = None
 
 def _encoded(obj):
     """Pickle an item: return the first two arguments of _native.Queue._put()."""
-    if type(obj) is bytes and len(obj) >= OUT_OF_BAND and _context.reduction is _reduction:
+    if _context.reduction is not _reduction:  # the program has set its own, by `context.reducer = ...`
+        own = _context.reduction.ForkingPickler
+        return bytes(_reduction.ForkingPickler.dumps(_Pickled(bytes(own.dumps(obj))))), None
+    if type(obj) is bytes and len(obj) >= OUT_OF_BAND:
         return obj, True
     return encode(obj)
+
+
+class _Pickled:
+    """An item that the program's own pickler has pickled. It arrives as what that pickler makes of it."""
+
+    def __init__(self, pickled):
+        self._pickled = pickled
+
+    def __reduce__(self):
+        return _unpickled, (self._pickled,)
+
+
+def _unpickled(pickled):
+    return _context.reduction.ForkingPickler.loads(pickled)
 
 
 def _files(queue):
@@ -203,6 +220,8 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         Raises queue.Full, and ValueError if the queue is closed. An object that cannot be pickled is not put:
         _on_queue_feeder_error() is told.
         """
+        if _context.reduction is _reduction and self._put_plain(obj):
+            return
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
         try:
@@ -349,6 +368,8 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
 
     def put(self, obj: "Any") -> None:
         """Put an item; wait for room. Raises OSError if the queue is closed, and what pickling raises."""
+        if _context.reduction is _reduction and self._put_plain(obj):
+            return
         stream, buffers = _encoded(obj)
         self._check()
         self._put(stream, buffers, _WAIT, True, None)

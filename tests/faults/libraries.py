@@ -13,6 +13,9 @@ MODULES = {
     "mpire": "mpire",
 }
 
+#: Those with locks and queues of their own.
+SHARING = ("goproc", "multiprocessing", "billiard")
+
 WORKERS = 2
 
 

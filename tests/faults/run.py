@@ -1,10 +1,12 @@
-"""The table of faults: how a task ends, and whether its pool goes on, after each fault, with each library.
+"""The two tables of faults, with each library: of pools, and of locks and queues.
 
     run.py [--library NAME ...] [--fault NAME ...] [--write PAGE --data FILE]
 
-Each cell comes from a program of its own (subject.py), with a time limit. --write replaces the table between the
-markers in the page, --data keeps the cells as JSON, from which benchmarks/plots.py draws a picture. Both are for all
-faults in all libraries.
+In the first, a task fails; a cell says how it ends, and whether its pool goes on. In the second, a process is killed
+while it uses a lock or a queue; a cell says what the next one who uses it meets. Each cell comes from a program of its
+own (subject.py, sharing.py), with a time limit. --write replaces the tables between the markers in the page, --data
+keeps the cells of the first as JSON, from which benchmarks/plots.py draws a picture. Both are for all faults in all
+libraries.
 
 The exit status is 1 if a cell of goproc differs from what docs/reliability.md promises, else 0.
 """
@@ -22,11 +24,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from libraries import MODULES
+from libraries import MODULES, SHARING
 
 LIMIT = 13  # seconds after which what has not come hangs
 AT_ONCE = 4
 MARKERS = "<!-- faults: written by `make faults` -->", "<!-- end of faults -->"
+SHARED_MARKERS = "<!-- faults of locks and queues: written by `make faults` -->", "<!-- end of faults of locks -->"
 MARK = "GOPROC_FAULTS"  # the environment variable that all processes of a cell have
 
 FAULTS = {
@@ -43,50 +46,96 @@ FAULTS = {
     "killed busy": "`kill -9` of the main program, workers in a loop in C",
 }
 
+#: A process is killed; what the next one then meets.
+SHARED_FAULTS = {
+    "lock": "while it holds a `Lock`: `acquire()`",
+    "permit": "while it has a `BoundedSemaphore`'s only permit: `acquire()`",
+    "condition": "while it waits for a `Condition`: `notify_all()`",
+    "event": "while it waits for an `Event`: `set()`",
+    "put": "in `put()` of a `Queue(4)`: 20 times, each with new processes that put and get",
+    "get": "in `get()` of a `Queue`: the same",
+    "task": "before it calls `task_done()`: `JoinableQueue.join()`",
+}
+
+#: What goproc promises of these.
+PROMISED = {
+    "lock": "`AbandonedLockError` ",
+    "permit": "`AbandonedLockError` ",
+    "condition": "goes on ",
+    "event": "goes on ",
+    "put": "goes on ",
+    "get": "goes on ",
+    "task": "`ConsumerLostError` ",
+}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    faults = [*FAULTS, *SHARED_FAULTS]
     parser.add_argument("--library", nargs="*", choices=MODULES, default=list(MODULES))
-    parser.add_argument("--fault", nargs="*", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--fault", nargs="*", choices=faults, default=faults)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     libraries = [name for name in options.library if installed(name)]
     if missing := set(options.library) - set(libraries):
         print("not installed:", ", ".join(sorted(missing)), file=sys.stderr)
-    if (options.write or options.data) and (libraries != list(MODULES) or options.fault != list(FAULTS)):
+    if (options.write or options.data) and (libraries != list(MODULES) or options.fault != faults):
         parser.error("--write and --data take all faults in all libraries: a part must not replace the whole table")
+    wanted = [
+        (fault, library)
+        for fault in options.fault
+        for library in libraries
+        if fault in FAULTS or library in SHARING
+    ]
+    cells = {}
     with ThreadPoolExecutor(AT_ONCE) as runs:
-        cells = {
-            (fault, library): runs.submit(cell, library, fault) for fault in options.fault for library in libraries
-        }
-        for (fault, library), text in cells.items():
+        running = {each: runs.submit(cell, library=each[1], fault=each[0]) for each in wanted}
+        for (fault, library), text in running.items():
+            cells[fault, library] = text.result()
             print(f"{fault}, {library}: {text.result()}", flush=True)
-    texts = {fault: {library: cells[fault, library].result() for library in libraries} for fault in options.fault}
-    rows = [["", *libraries], ["---"] * (len(libraries) + 1)]
-    rows += [[FAULTS[fault], *row.values()] for fault, row in texts.items()]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    of_pools = table(FAULTS, libraries, cells)
+    of_locks = table(SHARED_FAULTS, [library for library in libraries if library in SHARING], cells)
     if options.write is None:
-        print(table)
+        print(of_pools, of_locks, sep="\n\n")
     else:
-        before, rest = options.write.read_text().split(MARKERS[0])
-        _, after = rest.split(MARKERS[1])
-        options.write.write_text(f"{before}{MARKERS[0]}\n\n{table}\n\n{MARKERS[1]}{after}")
+        page = options.write.read_text(encoding="utf-8")
+        page = replaced(replaced(page, MARKERS, of_pools), SHARED_MARKERS, of_locks)
+        options.write.write_text(page, encoding="utf-8")
     if options.data is not None:
+        texts = {fault: {library: cells[fault, library] for library in libraries} for fault in FAULTS}
         content = {"faults": FAULTS, "cells": texts}
         options.data.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     broken = [
         f"{fault} ({library})"
         for (fault, library), text in cells.items()
-        if library.startswith("goproc") and not kept(fault, text.result())
+        if library.startswith("goproc") and not kept(fault, text)
     ]
     if broken:
         print("goproc does not do what docs/reliability.md promises:", ", ".join(broken), file=sys.stderr)
     return int(bool(broken))
 
 
+def table(faults, libraries, cells):
+    rows = [["", *libraries], ["---"] * (len(libraries) + 1)]
+    rows += [
+        [title, *(cells[fault, library] for library in libraries)]
+        for fault, title in faults.items()
+        if all((fault, library) in cells for library in libraries)
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def replaced(page, markers, text):
+    before, rest = page.split(markers[0])
+    _, after = rest.split(markers[1])
+    return f"{before}{markers[0]}\n\n{text}\n\n{markers[1]}{after}"
+
+
 def kept(fault, text):
-    """Whether a cell is what goproc promises: an exception for the one task, and nothing left of a killed program."""
+    """Whether a cell is what goproc promises: of a task, its exception; of a killed program, that nothing is left."""
+    if fault in SHARED_FAULTS:
+        return text.startswith(PROMISED[fault])
     expected = "all gone " if fault.startswith("killed") else "`"
     return text.startswith(expected) and "**" not in text and "other tasks lost" not in text
 
@@ -99,8 +148,9 @@ def installed(library):
 def cell(library, fault):
     """Return what has happened, in a few words."""
     mark = str(uuid.uuid4())
+    program = Path(__file__).with_name("subject.py" if fault in FAULTS else "sharing.py")
     subject = subprocess.Popen(
-        [sys.executable, "-W", "ignore", Path(__file__).with_name("subject.py"), library, fault],
+        [sys.executable, "-W", "ignore", program, library, fault],
         env={**os.environ, MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -108,7 +158,8 @@ def cell(library, fault):
     try:
         if fault.startswith("killed"):
             return after_its_death(subject, mark)
-        return described(said(subject, LIMIT), initializer=fault == "initializer")
+        steps = said(subject, LIMIT)
+        return described(steps, alone=fault == "initializer" or fault in SHARED_FAULTS)
     finally:
         while left := marked(mark):  # some start others
             for pid in left:
@@ -137,12 +188,13 @@ def said(subject, limit, until=None):
     return steps
 
 
-def described(steps, initializer):
+def described(steps, alone):
     if "outcome" not in steps:
         return "**hangs**"
     outcome = steps["outcome"]
-    text = f"{'returned' if outcome == 'result' else '`' + outcome + '`'} {after(steps['ms'])}"
-    if initializer:
+    words = {"result": "returned", "goes on": "goes on"}
+    text = f"{words.get(outcome, '`' + outcome + '`')} {after(steps['ms'])}"
+    if alone:
         return text
     if "usable" not in steps:
         return f"{text}; then **hangs**"

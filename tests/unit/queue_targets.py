@@ -48,6 +48,18 @@ def move(source, sink):
             break
 
 
+class Number(int):
+    pass
+
+
+class Text(str):
+    pass
+
+
+class Pair(tuple):
+    pass
+
+
 def echo(requests, answers, count):
     """Answer count requests."""
     for _ in range(count):

@@ -199,6 +199,63 @@ def test_items_of_any_size(context, make, size):
     process.join()
 
 
+NUMBERS = [0, -1, 2**63 - 1, -(2**63), 2**63, 10**40, True, False, None, 1.5, -0.0, float("inf"), 1j, ...]
+TEXTS = [
+    "",
+    "a",
+    "\xe9",
+    "\u20ac",
+    "\U0001f600",
+    "\ud800",
+    "x" * 400,
+    "x" * 401,
+    "\U0001f600" * 200,
+    b"",
+    b"\0" * 400,
+    b"y" * 401,
+]
+NESTED = [(), (1,), ("a", (2, (None, (b"c", (1.5, (3,)))))), tuple(range(100)), [], [1, "a", (2,)], [None] * 401, [[1]]]
+TABLES = [{}, {"b": 1, "a": 2, 3: (4,)}, {"a": [1]}, {("a", 1): b"x"}, set(), {1}, frozenset([1]), bytearray(b"z")]
+
+
+def test_items_of_all_simple_types(context, make):
+    items = [*NUMBERS, *TEXTS, *NESTED, *TABLES, targets.Number(7), targets.Text("t"), targets.Pair((1, 2))]
+    requests, answers = make(), make()
+    process = run(context, targets.echo, requests, answers, len(items))
+    for item in items:
+        requests.put(item)
+        arrived = answers.get()
+        assert repr(arrived) == repr(item)
+        assert type(arrived) is type(item)
+    process.join()
+
+
+def test_what_is_the_same_object_twice_stays_that(make):
+    queue, inner = make(), [1]
+    queue.put((inner, inner))
+    queue.put([inner, inner])
+    queue.put({"a": inner, "b": inner})
+    inner.append(inner)
+    queue.put(inner)
+    for arrived in queue.get(), queue.get(), list(queue.get().values()):
+        assert arrived[0] is arrived[1]
+    arrived = queue.get()
+    assert arrived[1] is arrived
+
+
+def test_items_of_all_kinds_keep_their_order(context):
+    queue = context.Queue()
+    items = [(number, "x" * 100) if number % 3 else {"number": [number, bytes(5000)]} for number in range(2000)]
+    for item in items:  # more than there is room for
+        queue.put(item)
+    assert [queue.get() for _ in items] == items
+
+
+def test_a_reducer_of_the_programs_own_pickles_everything(run_script):
+    done = run_script("own_reducer_for_queues.py")
+    assert done.stdout == "3 pickled, 3 unpickled\n"
+
+
 def test_arrays_arrive_writable_and_as_they_were(context, make):
     queue = make()
     numpy = pytest.importorskip("numpy")

@@ -108,6 +108,14 @@ PROGRAMS = {
         "True",
         "False",
     ),
+    "plain-items": (
+        """
+    queue = goproc.Queue()
+    print(queue._put_plain(1))
+""",
+        "True",
+        "False",
+    ),
     "queues": (
         """
     from goproc import _native

@@ -140,7 +140,17 @@ static void drop_payload(goproc_payload_found *payload) {
 }
 
 int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payload_found *payload) {
-    *payload = (goproc_payload_found){.kind = found->kind};
+    payload->kind = found->kind;
+    payload->content = NULL;
+    payload->buffers = NULL;
+    payload->count = 0;
+    payload->size = (size_t)found->size;
+    if (found->kind == GOPROC_ITEM_PLAIN) {
+        if (found->size <= GOPROC_MOST_PLAIN)
+            return goproc_ring_copy(&self->ring, found, 0, payload->plain, payload->size) < 0 ? failed() : 0;
+        errno = EPROTO;
+        return failed();
+    }
     if (found->kind == GOPROC_ITEM_PARTS) {
         if (read_parts(self, found, payload) == 0)
             return 0;
@@ -165,6 +175,8 @@ static PyObject *loads_parts(goproc_payload_found *payload) {
 }
 
 PyObject *goproc_queue_loads(goproc_payload_found *payload) {
+    if (payload->kind == GOPROC_ITEM_PLAIN)
+        return goproc_plain_read(payload->plain, payload->size);
     if (payload->kind == GOPROC_ITEM_BYTES)
         return payload->content;
     PyObject *object =
@@ -337,6 +349,8 @@ static PyObject *mend_queues(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(un
 static PyMethodDef methods[] = {
     {"set_queue_names", set_queue_names, METH_VARARGS, set_queue_names_doc},
     {"mend_queues", mend_queues, METH_NOARGS, mend_queues_doc},
+    {"pickle_all_items", goproc_pickle_all_items, METH_NOARGS,
+     PyDoc_STR("pickle_all_items() -> None\n\nPickle plain objects, too, when they are put into a queue.")},
     {NULL, NULL, 0, NULL},
 };
 

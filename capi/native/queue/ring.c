@@ -331,7 +331,7 @@ int goproc_ring_find(const goproc_ring *ring, goproc_found *found) {
     found->far = (goproc_far){0, 0};
     found->at = content;
     if (item.room < sizeof item || item.room % 16 || item.room > GOPROC_RING_SIZE - offset ||
-        found->kind > GOPROC_ITEM_PARTS)
+        found->kind > GOPROC_ITEM_PLAIN)
         goto overwritten;
     if (item.kind & GOPROC_ITEM_FAR) {
         if (item.room != sizeof item + sizeof found->far)

@@ -3,6 +3,7 @@
  *   gate.c     one process at a time puts, and one gets
  *   ring.c     the memory, and putting items into it and taking them out. Without Python.
  *   tasks.c    what is not yet in the ring, and what has been taken and not been reported done
+ *   plain.c    plain objects in a form of their own
  *   queue.c    the Python type behind Queue, JoinableQueue and SimpleQueue
  *   waits.c    its methods that wait
  *
@@ -29,6 +30,7 @@ enum {
     GOPROC_FAR_UNIT = 4096,
     GOPROC_QUEUE_SIZE = GOPROC_FAR_AT + GOPROC_FAR_SIZE, /* what a process maps */
     GOPROC_MOST_INLINE = 16 << 10,                       /* a larger item goes to the far area */
+    GOPROC_MOST_PLAIN = 512,                             /* bytes of a plain object */
     GOPROC_MOST_PARTS = 4096,
     GOPROC_MOST_SHARES = 64,
 };
@@ -115,6 +117,7 @@ enum {
     GOPROC_ITEM_PICKLE,
     GOPROC_ITEM_BYTES,       /* a bytes object as it is */
     GOPROC_ITEM_PARTS,       /* a number of parts, their sizes, and the parts: a pickle and its buffers */
+    GOPROC_ITEM_PLAIN,       /* a plain object, as plain.c writes it */
     GOPROC_ITEM_SKIP,        /* the next item is at the ring's beginning */
     GOPROC_ITEM_FAR = 0x100, /* a flag: the item is in the far area, at a goproc_far */
 };
@@ -261,6 +264,14 @@ uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid);
 void goproc_ring_left(goproc_ring *ring, uint64_t pid);
 void goproc_rings_left(uint32_t pid);
 
+/* ---- plain.c */
+
+/* Writes a plain object. Returns its size; 0, without an exception, if the object is not plain, or needs more room. */
+size_t goproc_plain_write(PyObject *object, uint8_t *to, size_t room);
+
+/* Returns the object that was written, or NULL with an exception set. Not to be called inside of a gate. */
+PyObject *goproc_plain_read(const uint8_t *from, size_t size);
+
 /* ---- queue.c, waits.c */
 
 /* A queue of Python. */
@@ -283,11 +294,13 @@ int goproc_queue_check(goproc_queue *self);
 
 /* What an item consists of. */
 typedef struct {
-    PyObject *content;  /* bytes */
+    PyObject *content;  /* bytes; NULL for a plain object */
     PyObject **buffers; /* NULL, or bytearray objects; memory of PyMem_Malloc(). No list is made inside of the gate:
                            that may collect garbage, and so run code of the program. */
     Py_ssize_t count;   /* of the buffers */
     uint32_t kind;
+    size_t size; /* of a plain object */
+    uint8_t plain[GOPROC_MOST_PLAIN];
 } goproc_payload_found;
 
 /* Reads an item that has been found. Returns 0, or -1 with an exception set. It is not taken yet. */
@@ -308,6 +321,8 @@ int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buff
 void goproc_item_end(goproc_item_views *views);
 
 extern PyMethodDef goproc_queue_waits[];
+
+PyObject *goproc_pickle_all_items(PyObject *module, PyObject *unused);
 
 int goproc_init_queue(PyObject *module);
 

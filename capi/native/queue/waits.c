@@ -41,10 +41,11 @@ static int nap(goproc_ring *ring, _Atomic uint32_t *word, uint32_t seen, uint64_
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
 /* How to put: MAY_BUFFER: say so if there is no room. MUST_BUFFER: there are items in the buffer already. WAIT: wait for
- * room. FEED: the same, and the item has been counted as one in the buffer. */
-enum { MAY_BUFFER, MUST_BUFFER, WAIT, FEED };
+ * room. FEED: the same, and the item has been counted as one in the buffer. AT_ONCE: do nothing if there is no room, or
+ * if items are in the buffer. */
+enum { MAY_BUFFER, MUST_BUFFER, WAIT, FEED, AT_ONCE };
 
-/* The outcomes. */
+/* The outcomes. TO_BUFFER of AT_ONCE: nothing was done. */
 enum { FAILED = -1, FULL, TO_BUFFER, IS_PUT };
 
 static int put(goproc_queue *self, const goproc_new_item *item, int how, int block, uint64_t deadline) {
@@ -65,7 +66,10 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
         uint32_t taken = goproc_count_of(atomic_load(&header->head));
         int full = ring->maxsize && how != FEED &&
                    goproc_ring_count(ring) + goproc_unfed(ring, armed || !block) >= ring->maxsize;
-        if (full) {
+        if (how == AT_ONCE && (full || ring->counted || ring->uncounted)) {
+            goproc_gate_leave(&header->putting);
+            return TO_BUFFER;
+        } else if (full) {
             done = 0;
         } else if (how == MUST_BUFFER) {
             goproc_unfed_add(ring);
@@ -73,8 +77,9 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
             return TO_BUFFER;
         } else {
             done = goproc_ring_put(ring, item);
-            if (done == 0 && how == MAY_BUFFER) {
-                goproc_unfed_add(ring);
+            if (done == 0 && (how == MAY_BUFFER || how == AT_ONCE)) {
+                if (how == MAY_BUFFER)
+                    goproc_unfed_add(ring);
                 goproc_gate_leave(&header->putting);
                 return TO_BUFFER;
             }
@@ -138,6 +143,31 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (outcome == FULL)
         PyErr_SetNone(goproc_queue_names.full);
     return outcome <= FULL ? NULL : PyBool_FromLong(outcome == IS_PUT);
+}
+
+static int pickles_all; /* GOPROC_DISABLE=plain-items */
+
+PyObject *goproc_pickle_all_items(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
+    pickles_all = 1;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(put_plain_doc, "_put_plain(item)\n--\n\n"
+                            "Put a plain object, without pickling it. Returns whether it has been put: not if it is "
+                            "not plain, if there\nis no room, or if the queue is closed.");
+
+static PyObject *queue_put_plain(PyObject *object, PyObject *item) {
+    goproc_queue *self = (goproc_queue *)object;
+    uint8_t written[GOPROC_MOST_PLAIN];
+    goproc_piece piece = {written, pickles_all ? 0 : goproc_plain_write(item, written, sizeof written)};
+    if (piece.size == 0 || self->closed)
+        Py_RETURN_FALSE;
+    if (goproc_queue_is_made(self) < 0)
+        return NULL;
+    self->used = 1;
+    goproc_new_item plain = {.kind = GOPROC_ITEM_PLAIN, .pieces = &piece, .count = 1, .stream = 1};
+    int outcome = put(self, &plain, AT_ONCE, 1, 0);
+    return outcome == FAILED ? NULL : PyBool_FromLong(outcome == IS_PUT);
 }
 
 PyDoc_STRVAR(feed_doc, "_feed(stream, buffers)\n--\n\n"
@@ -378,6 +408,7 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
 PyMethodDef goproc_queue_waits[] = {
     {"_get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, get_doc},
     {"_put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL, put_doc},
+    {"_put_plain", queue_put_plain, METH_O, put_plain_doc},
     {"_feed", (PyCFunction)(void (*)(void))queue_feed, METH_FASTCALL, feed_doc},
     {"_receive", queue_receive, METH_NOARGS, receive_doc},
     {"_poll", queue_poll, METH_VARARGS, poll_doc},

@@ -26,9 +26,10 @@ PARTS = {
     "late-tracker": "the resource tracker is started with the first spawned process",
     "manager-connections": "the connections of managers are multiprocessing's",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
+    "plain-items": "queues pickle all items, also numbers, short texts and tuples of these",
+    "process-titles": "ps and top show helper processes with the command line of the program",
     "queues": "queues are multiprocessing's, in pipes, with a thread for each process that puts",
     "spawn-server": "an interpreter is executed for each spawned process",
-    "process-titles": "ps and top show helper processes with the command line of the program",
     "standby": "the servers fork a process only when a process is requested",
 }
 
@@ -52,6 +53,10 @@ def read(value: str) -> None:
         from .. import _native
 
         _native.refuse_titles()
+    if "plain-items" in disabled:
+        from .. import _native
+
+        _native.pickle_all_items()
     if "dump" in disabled:
         from .. import _native
 
