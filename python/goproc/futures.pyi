@@ -54,6 +54,7 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
+        nested: bool = False,
     ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(

@@ -87,6 +87,7 @@ class Pool(_Pool):
         retries: int = 0,
         max_memory_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
+        nested: bool = False,
     ) -> None: ...
     def apply(
         self,

@@ -42,7 +42,8 @@ class ProcessPoolExecutor(_Standard):
     number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
 
     threads, which concurrent.futures does not have: how many threads BLAS and OpenMP libraries may use in each worker,
-    as for Pool.
+    as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends. Calls
+    may start processes in any case, as with concurrent.futures.
 
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
@@ -73,6 +74,7 @@ class ProcessPoolExecutor(_Standard):
         *,
         max_tasks_per_child=None,
         threads="auto",
+        nested=False,
     ):
         if max_workers is None:
             max_workers = usable_cpu_count()
@@ -94,6 +96,7 @@ class ProcessPoolExecutor(_Standard):
                     "different mp_context."
                 )
         self._threads = checked_threads(threads)
+        self._nested = bool(nested)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -205,6 +208,7 @@ class ProcessPoolExecutor(_Standard):
                 self._initargs,
                 self._max_tasks_per_child,
                 self._threads,
+                self._nested,
             )
         except NoEngine:
             self._become_standard()
@@ -216,10 +220,9 @@ class ProcessPoolExecutor(_Standard):
 
     def _become_standard(self):
         """Be concurrent.futures' own executor from now on, before any call was submitted."""
-        if type(self._threads) is int:
-            raise NotImplementedError(
-                "threads is not for an executor that is concurrent.futures' own; the log says why"
-            )
+        if type(self._threads) is int or self._nested:
+            name = "nested" if self._nested else "threads"
+            raise NotImplementedError(f"{name} is not for an executor of concurrent.futures' own; the log says why")
         options = {}
         if self._max_tasks_per_child is not None:
             options["max_tasks_per_child"] = self._max_tasks_per_child

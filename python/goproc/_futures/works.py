@@ -35,7 +35,7 @@ class Works:
     never. Raises NoEngine if there can be no such pool, RuntimeError if no thread can be started.
     """
 
-    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads):
+    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, nested):
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
@@ -55,6 +55,7 @@ class Works:
             maxtasks=maxtasks,
             wrap_exception=True,
             threads=for_workers(threads, max_workers, method),
+            nested=nested,
             for_executor=True,
         )
         first = 1 if self.growing else max_workers

@@ -48,7 +48,8 @@ class Pool(Parts, _standard.Pool):
     max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
     None for never. threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they
     choose; "auto" for the number of usable CPUs divided by the number of workers, at least 1, unless the environment
-    says otherwise, or install() or `python -m goproc` has replaced multiprocessing.
+    says otherwise, or install() or `python -m goproc` has replaced multiprocessing. nested: whether tasks may start
+    processes and pools; these end with their worker, in whatever way that ends.
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child or threads is not a positive int, or
     if retries is not an int of at least 0; TypeError if initializer cannot be called; ImportError if threads needs
@@ -70,11 +71,12 @@ class Pool(Parts, _standard.Pool):
         retries=0,
         max_memory_per_child=None,
         threads="auto",
+        nested=False,
         **unknown,
     ):
         if unknown:
             refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
-        own = retries, max_memory_per_child, threads
+        own = retries, max_memory_per_child, threads, nested
         if replaced(type(self)):
             _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
@@ -124,6 +126,7 @@ class Pool(Parts, _standard.Pool):
             wrap_exception=self._wrap_exception,
             max_memory=options.max_memory_per_child,
             threads=for_workers(options.threads, self._processes, self._ctx.get_start_method(), usable),
+            nested=options.nested,
         )
         try:
             machinery = Machinery(

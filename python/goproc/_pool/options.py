@@ -15,14 +15,15 @@ class Options:
     """
 
     #: By name: the default.
-    DEFAULTS = {"retries": 0, "max_memory_per_child": None, "threads": "auto"}
+    DEFAULTS = {"retries": 0, "max_memory_per_child": None, "threads": "auto", "nested": False}
 
     __slots__ = tuple(DEFAULTS)
 
-    def __init__(self, retries, max_memory_per_child, threads):
+    def __init__(self, retries, max_memory_per_child, threads, nested):
         self.max_memory_per_child = _positive("max_memory_per_child", max_memory_per_child)
         self.retries = checked_retries(retries)
         self.threads = checked_threads(threads)
+        self.nested = bool(nested)
 
     def given(self):
         """Return the names of the arguments that the engine alone can obey, and that the program has given."""

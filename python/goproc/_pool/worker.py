@@ -22,6 +22,7 @@ from pickle import PickleBuffer
 from time import perf_counter
 
 from .. import _native
+from .._common import start_methods
 from . import blas_threads  # noqa: F401  (here, so that a server has imported it before it forks)
 from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined
 from .failures import cannot_be_sent, packed
@@ -79,20 +80,29 @@ class Plan:
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
     threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
-    sent with their tracebacks. for_executor: whether the worker does as those of concurrent.futures do: it may have
-    children, it logs an error of the initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised
-    in a task.
+    sent with their tracebacks. nested: whether a task may start processes, which end with the worker. for_executor:
+    whether the worker does as those of concurrent.futures do: it may have children, it logs an error of the
+    initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised in a task.
     """
 
     __slots__ = ("maxtasks", "for_executor", "threads", "arguments")
 
     def __init__(
-        self, *, initializer, initargs, maxtasks, wrap_exception, max_memory=None, threads=None, for_executor=False
+        self,
+        *,
+        initializer,
+        initargs,
+        maxtasks,
+        wrap_exception,
+        max_memory=None,
+        threads=None,
+        for_executor=False,
+        nested=False,
     ):
         self.maxtasks = maxtasks
         self.threads = threads
         self.for_executor = for_executor
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, nested
 
 
 def _rebuild(memory, slot, serial, interruptible, threads):
@@ -138,7 +148,14 @@ def could_not_begin(channel, error, wrap=True):
 
 
 def worker(
-    end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None, for_executor=False
+    end,
+    initializer=None,
+    initargs=(),
+    maxtasks=None,
+    wrap_exception=False,
+    max_memory=None,
+    for_executor=False,
+    nested=False,
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
@@ -150,8 +167,10 @@ def worker(
     present = getsignal(SIGINT)
     if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
         signal(SIGINT, interrupts or ignore_interrupt)
-    if for_executor:
+    if for_executor or nested:
         process.current_process().daemon = False  # so that it may have children; its end of the lifeline is a daemon's
+    if nested:
+        start_methods.bind_children()
     end.limit_threads()
     if end.slot is None:
         end.slot = end.clones.stand_by()
