@@ -74,6 +74,10 @@ _submodule = submodule_finder("goproc")
 def __getattr__(name):
     if name == "futures":
         return import_module("goproc.futures")
+    if name == "usable_cpu_count":
+        from ._common.cpus import usable_cpu_count
+
+        return usable_cpu_count
     if name != "_native":
         return _submodule(name)
     # The first `from . import _native`.
@@ -95,7 +99,7 @@ __version__ = "0.1.0"
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "TaskTimeoutError"]
-__all__ += ["WorkerLostError", "install"]
+__all__ += ["WorkerLostError", "install", "usable_cpu_count"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

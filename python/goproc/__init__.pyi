@@ -35,6 +35,7 @@ from . import sharedctypes as sharedctypes
 from . import spawn as spawn
 from . import synchronize as synchronize
 from . import util as util
+from ._common.cpus import usable_cpu_count as usable_cpu_count
 from .context import Process as Process
 from .errors import AbandonedLockError as AbandonedLockError
 from .errors import CancelledError as CancelledError
@@ -89,6 +90,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "usable_cpu_count",
 ]
 
 __version__: str

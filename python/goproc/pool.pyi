@@ -86,6 +86,8 @@ class Pool(_Pool):
         *,
         retries: int = 0,
         max_memory_per_child: int | None = None,
+        threads: int | Literal["auto"] | None = "auto",
+        nested: bool = False,
     ) -> None: ...
     def apply(
         self,

@@ -278,7 +278,7 @@ class Popen:
             taken = nursery is not None and nursery.take(process_obj, child)
             if not taken:
                 with keeping_tracker:
-                    taken = _native.start(process_obj.daemon, child)
+                    taken = _native.start(start_methods.ends_with_parent(process_obj), child)
             if not taken:
                 return self._launch_by_engine(process_obj)
             if child.pid == 0:
@@ -336,7 +336,7 @@ def run_child(
         cooperative.after_fork()
         if parent_sentinel is None:
             assert inherited_lifeline is not None  # one of the two is given
-            parent_sentinel = _native.open_lifeline(inherited_lifeline, process_obj.daemon)
+            parent_sentinel = _native.open_lifeline(inherited_lifeline, start_methods.ends_with_parent(process_obj))
         if _RUNS_EXIT_FUNCTIONS:
             stdlib.forget_exit_functions()
         start_methods.begin_child(process_obj)

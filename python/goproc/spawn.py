@@ -141,9 +141,9 @@ def freeze_support() -> None:
 def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     """Return the data that a child needs before it can unpickle its process object.
 
-    This is multiprocessing's dict, with goproc's part under "goproc". name: the process's name. daemon: whether it is
-    daemonic. Raises RuntimeError when called while a child imports `__main__` (no `if __name__ == "__main__"`).
-    Source: multiprocessing.spawn.get_preparation_data.
+    This is multiprocessing's dict, with goproc's part under "goproc". name: the process's name. daemon: whether it
+    ends with its parent. Raises RuntimeError when called while a child imports `__main__` (no
+    `if __name__ == "__main__"`). Source: multiprocessing.spawn.get_preparation_data.
     """
     standard_default = stdlib.default_context()
     settled = standard_default._actual_context
@@ -155,6 +155,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
         "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
         "daemon": bool(daemon),
+        "bound": start_methods.children_are_bound,
         "companions": companions.wanted(),
     }
     return data
@@ -181,6 +182,7 @@ def prepare(data: "dict[str, Any]") -> None:
         if own["installed"]:
             stdlib.install_again(futures=own["futures"])  # before `__main__` is imported: it may import multiprocessing
         companions.want(own["companions"])
+        start_methods.children_are_bound = own["bound"]
         start_methods.default.set_start_method(own["start_method"], force=True)
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
@@ -249,7 +251,7 @@ def dump(process_obj: "BaseProcess", popen: object) -> int:
     If the data is larger than a file may be (RLIMIT_FSIZE), return the read end of a pipe instead. popen: the Popen
     whose duplicate_for_child() is called for each descriptor in the pickled objects.
     """
-    data = get_preparation_data(process_obj._name, process_obj.daemon)
+    data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
     data["goproc"]["worker"] = start_methods.worker_end(process_obj)
     if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()

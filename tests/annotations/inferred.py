@@ -58,6 +58,7 @@ def processes() -> None:
     assert_type(goproc.parent_process(), BaseProcess | None)
     assert_type(goproc.active_children(), list[BaseProcess])
     assert_type(goproc.cpu_count(), int)
+    assert_type(goproc.usable_cpu_count(), int)
 
 
 def pools(pool: Pool) -> None:
@@ -114,6 +115,7 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             context=context,
             retries=2,
             max_memory_per_child=1 << 40,
+            threads=1,
         )
 
     return make

@@ -241,8 +241,7 @@ def test_maxtasksperchild(context, tasks):
 
 def test_number_of_processes(monkeypatch):
     with goproc.Pool() as pool:
-        usable = getattr(os, "process_cpu_count", os.cpu_count)()
-        assert len(pool._pool) == pool._processes == usable
+        assert len(pool._pool) == pool._processes == goproc.usable_cpu_count()
     with goproc.Pool(5) as pool:
         assert len({process.pid for process in pool._pool}) == 5
         assert all(process.daemon and "PoolWorker" in process.name for process in pool._pool)

@@ -18,6 +18,16 @@ PROGRAMS = {
         "True",
         "False",
     ),
+    "blas-threads": (
+        """
+    os.environ.pop("OMP_NUM_THREADS", None)
+    os.environ.pop("MKL_NUM_THREADS", None)
+    with goproc.Pool(1) as pool:
+        print(pool.apply(os.getenv, ("MKL_NUM_THREADS",)) == str(goproc.usable_cpu_count()))
+""",
+        "True",
+        "False",
+    ),
     "clones": (
         """
     forks = []
@@ -28,6 +38,17 @@ PROGRAMS = {
 """,
         "1",
         "6",
+    ),
+    "cpu-quota": (
+        """
+    from goproc._common import cpus
+    cpus.quota_of = lambda: 1
+    os.cpu_count = os.process_cpu_count = lambda: 7
+    with goproc.Pool() as pool:
+        print(pool._processes)
+""",
+        "1",
+        "7",
     ),
     "deferred-imports": (
         """

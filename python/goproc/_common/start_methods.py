@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 __all__ = [
     "begin_child",
     "be_worker",
+    "bind_children",
     "clone_from",
     "concrete",
     "default",
+    "ends_with_parent",
     "engines_context",
     "run_spawned",
     "take_nursery",
@@ -23,6 +25,7 @@ __all__ = [
 
 concrete: "dict[str, Any]" = {}
 default: "Any" = None  # the DefaultContext
+children_are_bound = False  # in a worker of a nested pool, and in all processes below it
 base_class: "type[BaseContext]" = BaseContext  # goproc's BaseContext
 
 
@@ -37,6 +40,17 @@ def engines_context(context):
     if isinstance(context, BaseContext) and not isinstance(context, base_class):
         return concrete[context.get_start_method()]
     return context
+
+
+def bind_children() -> None:
+    """Let all processes that this one starts from now on, and theirs, end with their parent, as daemons do."""
+    global children_are_bound
+    children_are_bound = True
+
+
+def ends_with_parent(process_obj) -> bool:
+    """Whether the kernel is to kill a process that has not been started when its parent has ended."""
+    return children_are_bound or process_obj.daemon
 
 
 def begin_child(process_obj) -> None:

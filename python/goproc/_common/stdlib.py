@@ -56,6 +56,12 @@ def submodule_finder(package: str):
     return __getattr__
 
 
+def configured_cpu_count() -> "int | None":
+    """Return the number of CPUs that -X cpu_count or PYTHON_CPU_COUNT sets, None if it is not set, or before 3.13."""
+    count = getattr(sys, "_get_cpu_count_config", lambda: -1)()
+    return count if count > 0 else None
+
+
 def is_installed() -> bool:
     """Return whether install() has been called, in this process or in an ancestor."""
     return installed

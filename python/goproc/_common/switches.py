@@ -14,7 +14,10 @@ __all__ = ["PARTS", "read"]
 #: By part: what happens when it is switched off.
 PARTS = {
     "batches": "each task of a map is pickled and sent by itself",
+    "blas-threads": "workers of a pool have as many threads for BLAS and OpenMP as their libraries choose, unless the "
+    "program gives threads=",
     "clones": "each worker is forked by itself from the main program, when it is needed",
+    "cpu-quota": "a pool without a number of workers has as many as multiprocessing's, whatever the CPU quota is",
     "deferred-imports": "a spawned child imports at its start all that multiprocessing imports",
     "divided-chunks": "a chunk of a map is run by one worker",
     "dump": "no thread notes what it waits for, so `python -m goproc dump` shows stacks, but no locks and no circles",

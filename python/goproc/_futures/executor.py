@@ -18,6 +18,8 @@ from threading import Lock
 from typing import Any
 
 from .._common import start_methods, stdlib
+from .._common.cpus import usable_cpu_count
+from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit
 from .._pool.machinery import NoEngine
 from . import mapping
@@ -30,20 +32,23 @@ __all__ = ["METHODS", "LimitedExecutor", "ProcessPoolExecutor"]
 #: The methods of concurrent.futures' executor that start workers.
 METHODS = ("_start_executor_manager_thread", "_adjust_process_count", "_launch_processes", "_spawn_process")
 
-_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
-
 
 class ProcessPoolExecutor(_Standard):
     """An executor that runs calls in worker processes.
 
-    max_workers: the most workers; None for the number of usable CPUs. mp_context: the context that starts the workers;
+    max_workers: the most workers; None for goproc.usable_cpu_count(). mp_context: the context that starts the workers;
     None for goproc's default context, or, with max_tasks_per_child, for that of spawn. initializer, initargs: each
     worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
     number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
 
+    threads, which concurrent.futures does not have: how many threads BLAS and OpenMP libraries may use in each worker,
+    as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends. Calls
+    may start processes in any case, as with concurrent.futures.
+
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
-    TypeError if initializer cannot be called, or max_tasks_per_child is not an int.
+    TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads that is no positive int
+    raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and that is not installed.
     Source: concurrent.futures.ProcessPoolExecutor of Python 3.15.
     """
 
@@ -60,9 +65,19 @@ class ProcessPoolExecutor(_Standard):
         """Return a new object. The class that install(futures=True) gives concurrent.futures' class has another."""
         return object.__new__(cls)
 
-    def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None):
+    def __init__(
+        self,
+        max_workers=None,
+        mp_context=None,
+        initializer=None,
+        initargs=(),
+        *,
+        max_tasks_per_child=None,
+        threads="auto",
+        nested=False,
+    ):
         if max_workers is None:
-            max_workers = _cpu_count() or 1
+            max_workers = usable_cpu_count()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is None:
@@ -80,6 +95,8 @@ class ProcessPoolExecutor(_Standard):
                     "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; supply a "
                     "different mp_context."
                 )
+        self._threads = checked_threads(threads)
+        self._nested = bool(nested)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -185,7 +202,13 @@ class ProcessPoolExecutor(_Standard):
     def _start(self):
         try:
             works = Works(
-                self._mp_context, self._max_workers, self._initializer, self._initargs, self._max_tasks_per_child
+                self._mp_context,
+                self._max_workers,
+                self._initializer,
+                self._initargs,
+                self._max_tasks_per_child,
+                self._threads,
+                self._nested,
             )
         except NoEngine:
             self._become_standard()
@@ -197,6 +220,9 @@ class ProcessPoolExecutor(_Standard):
 
     def _become_standard(self):
         """Be concurrent.futures' own executor from now on, before any call was submitted."""
+        if type(self._threads) is int or self._nested:
+            name = "nested" if self._nested else "threads"
+            raise NotImplementedError(f"{name} is not for an executor of concurrent.futures' own; the log says why")
         options = {}
         if self._max_tasks_per_child is not None:
             options["max_tasks_per_child"] = self._max_tasks_per_child

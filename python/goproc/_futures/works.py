@@ -14,6 +14,7 @@ from multiprocessing import util
 
 from .._common import calls, stdlib
 from .._common.start_methods import engines_context
+from .._pool.blas_threads import for_workers
 from .._pool.codec import CALL, by_name, outlined
 from .._pool.describe import in_one_line
 from .._pool.machinery import Machinery, quietly, terminate
@@ -34,7 +35,7 @@ class Works:
     never. Raises NoEngine if there can be no such pool, RuntimeError if no thread can be started.
     """
 
-    def __init__(self, context, max_workers, initializer, initargs, maxtasks):
+    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, nested):
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
@@ -46,9 +47,16 @@ class Works:
         self.thread = None  # the pool's own thread
         self._unsent = 0  # how many calls could not be pickled; concurrent.futures starts workers for these, too
         context = engines_context(context)
-        self.growing = context.get_start_method() != "fork"  # whether more workers may have to be started
+        method = context.get_start_method()
+        self.growing = method != "fork"  # whether more workers may have to be started
         plan = Plan(
-            initializer=initializer, initargs=initargs, maxtasks=maxtasks, wrap_exception=True, for_executor=True
+            initializer=initializer,
+            initargs=initargs,
+            maxtasks=maxtasks,
+            wrap_exception=True,
+            threads=for_workers(threads, max_workers, method),
+            nested=nested,
+            for_executor=True,
         )
         first = 1 if self.growing else max_workers
         machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, what="Executors")

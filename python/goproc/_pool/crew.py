@@ -326,7 +326,7 @@ class Crew:
     def _make(self, fds, slot):
         """Return the Process object of a worker for the slot, not started yet."""
         (memory_fd,) = fds
-        end = ChannelEnd(memory_fd, slot, next(self._serials))
+        end = ChannelEnd(memory_fd, slot, next(self._serials), self._plan.threads)
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
         be_worker(process, end)
         if not self._plan.for_executor:

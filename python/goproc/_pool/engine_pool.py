@@ -12,11 +12,14 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import calls
+from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import maps, parts
+from .blas_threads import for_workers
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
 from .machinery import Machinery, NoEngine, quietly, terminate
+from .options import Options
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
@@ -33,22 +36,25 @@ _LEFT_BLOCK = (
     "Call get() inside the block, or close() and join() at its end"
 )
 
-_cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
-
 
 class Pool(Parts, _standard.Pool):
     """A pool of worker processes.
 
-    processes: the number of workers; None for the number of usable CPUs. initializer, initargs: each worker calls
+    processes: the number of workers; None for goproc.usable_cpu_count(). initializer, initargs: each worker calls
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    Two arguments are goproc's own. retries: how often a task is run again whose worker was lost. max_memory_per_child:
-    a number of bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost.
+    max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
+    None for never. threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they
+    choose; "auto" for the number of usable CPUs divided by the number of workers, at least 1, unless the environment
+    says otherwise, or install() or `python -m goproc` has replaced multiprocessing. nested: whether tasks may start
+    processes and pools; these end with their worker, in whatever way that ends.
 
-    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
-    is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
-    may not have children. Source: multiprocessing.pool.Pool.
+    Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child or threads is not a positive int, or
+    if retries is not an int of at least 0; TypeError if initializer cannot be called; ImportError if threads needs
+    threadpoolctl, and that is not installed; AssertionError in a daemonic process, which may not have children.
+    Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
@@ -64,16 +70,15 @@ class Pool(Parts, _standard.Pool):
         *,
         retries=0,
         max_memory_per_child=None,
+        threads="auto",
+        nested=False,
         **unknown,
     ):
         if unknown:
-            refuse_unknown(
-                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child"
-            )
+            refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
+        own = retries, max_memory_per_child, threads, nested
         if replaced(type(self)):
-            _drive_by_queues(
-                self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
-            )
+            _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
         self._pool: list = []
         self._state = INIT
@@ -82,17 +87,14 @@ class Pool(Parts, _standard.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        processes = (_cpu_count() or 1) if processes is None else whole("processes", processes)
+        usable = usable_cpu_count() if processes is None else None
+        processes = whole("processes", processes) if usable is None else usable
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None:
             if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
                 raise ValueError("maxtasksperchild must be a positive int or None")
-        if max_memory_per_child is not None:
-            if not isinstance(max_memory_per_child, int) or max_memory_per_child <= 0:
-                raise ValueError("max_memory_per_child must be a positive int or None")
-        if not isinstance(retries, int) or retries < 0:
-            raise ValueError("retries must be a non-negative int")
+        options = Options(*own)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
@@ -100,30 +102,35 @@ class Pool(Parts, _standard.Pool):
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
-                refusal = self._start(retries, max_memory_per_child)
+                refusal = self._start(options, usable)
         except BaseException:
             if self._state == RUN:
                 Pool.terminate(self)
             raise
         if refusal is not None:
-            if retries or max_memory_per_child is not None:
+            if options.given():
                 raise refusal  # a queue-driven pool does not have these arguments
             queue_pool = parts.queue_pool()
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
-    def _start(self, retries, max_memory_per_child):
-        """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool."""
+    def _start(self, options, usable):
+        """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool.
+
+        usable: usable_cpu_count(), if it is known.
+        """
         plan = Plan(
             initializer=self._initializer,
             initargs=self._initargs,
             maxtasks=self._maxtasksperchild,
             wrap_exception=self._wrap_exception,
-            max_memory=max_memory_per_child,
+            max_memory=options.max_memory_per_child,
+            threads=for_workers(options.threads, self._processes, self._ctx.get_start_method(), usable),
+            nested=options.nested,
         )
         try:
             machinery = Machinery(
-                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=retries
+                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=options.retries
             )
         except NoEngine as refusal:
             return refusal.reason
@@ -131,7 +138,7 @@ class Pool(Parts, _standard.Pool):
         self._dispatch, self._submitter = machinery.dispatch, machinery.submitter
         self._terminate = util.Finalize(self, terminate, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
-        if self._maxtasksperchild is not None or max_memory_per_child is not None:
+        if self._maxtasksperchild is not None or options.max_memory_per_child is not None:
             self._dispatch.serve()
         return None
 
@@ -385,12 +392,12 @@ class Pool(Parts, _standard.Pool):
             quietly(calls.pool_close, self._crew.number)
 
 
-def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
-    """Initialize a Pool as a queue-driven pool."""
+def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):
+    """Initialize a Pool as a queue-driven pool. own: the arguments that are goproc's own."""
     self._pool, self._state = [], INIT  # for __del__, if this fails
-    if retries or max_memory is not None:
+    if given := Options(*own).given():
         names = ", ".join(replaced(type(self)))
-        raise TypeError(f"retries and max_memory_per_child are not for pools with parts of their own: {names}")
+        raise TypeError(f"{', '.join(given)}: not for pools with parts of their own, as this one: {names}")
     queue_pool = parts.queue_pool()
     queue_pool.take_over(self)
     queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)

@@ -18,6 +18,7 @@ docs/design/queue-pool.md says why.
 from multiprocessing import util
 from types import FunctionType
 
+from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import engine_pool, parts, results
 from .parts import standard_pool as _standard
@@ -91,6 +92,8 @@ class QueuePool(engine_pool.Pool):
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"
         name = type(self).__qualname__
         util.info("%s is driven by queues and threads, as in multiprocessing; it replaces: %s", name, replaced)
+        if processes is None:
+            processes = usable_cpu_count()
         _own["__init__"](self, processes, initializer, initargs, maxtasksperchild, engines_context(context))
 
 

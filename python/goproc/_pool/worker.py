@@ -22,6 +22,8 @@ from pickle import PickleBuffer
 from time import perf_counter
 
 from .. import _native
+from .._common import start_methods
+from . import blas_threads  # noqa: F401  (here, so that a server has imported it before it forks)
 from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined
 from .failures import cannot_be_sent, packed
 
@@ -39,7 +41,8 @@ class ChannelEnd:
     """All that a worker needs to open its channel: the pool's memory and the worker's slot.
 
     memory_fd: the descriptor of the memory, in the sender; a spawned process receives a duplicate. slot: None in a
-    worker that was forked ahead, and stands by. serial: the number of this worker in its pool.
+    worker that was forked ahead, and stands by. serial: the number of this worker in its pool. threads: its ThreadLimit
+    (blas_threads.py), None for none.
 
     A spawned process is sent this object twice. The first time it comes before everything else, so that the worker can
     report an error in unpickling the rest. The second time it is one of the worker's arguments.
@@ -47,8 +50,8 @@ class ChannelEnd:
 
     _arrived: "ChannelEnd | None" = None  # in a spawned process: the object that was sent first
 
-    def __init__(self, memory_fd, slot, serial):
-        self.memory_fd, self.slot, self.serial = memory_fd, slot, serial
+    def __init__(self, memory_fd, slot, serial, threads=None):
+        self.memory_fd, self.slot, self.serial, self.threads = memory_fd, slot, serial, threads
         self.interruptible = True  # whether the worker unblocks SIGINT once it can handle it
         self.sent = False
         self.started = 0.0  # when the worker was started, by time.monotonic()
@@ -58,11 +61,17 @@ class ChannelEnd:
         """Return the channel, which owns the descriptor from now on."""
         return _native.Channel(self.memory_fd, self.slot, self.serial)
 
+    def limit_threads(self):
+        """Apply the limit to the libraries of this process, once: in a spawned process before it imports any."""
+        if self.threads is not None:
+            self.threads.apply()
+            self.threads = None
+
     def __reduce__(self):
         if self.sent:
             return _arrived, ()
         self.sent = True
-        return _rebuild, (DupFd(self.memory_fd), self.slot, self.serial, self.interruptible)
+        return _rebuild, (DupFd(self.memory_fd), self.slot, self.serial, self.interruptible, self.threads)
 
 
 class Plan:
@@ -70,22 +79,36 @@ class Plan:
 
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
-    wrap_exception: whether exceptions are sent with their tracebacks. for_executor: whether the worker does as those of
-    concurrent.futures do: it may have children, it logs an error of the initializer, an error in pickling a result is
-    sent as it is, and Ctrl-C is raised in a task.
+    threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
+    sent with their tracebacks. nested: whether a task may start processes, which end with the worker. for_executor:
+    whether the worker does as those of concurrent.futures do: it may have children, it logs an error of the
+    initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised in a task.
     """
 
-    __slots__ = ("maxtasks", "for_executor", "arguments")
+    __slots__ = ("maxtasks", "for_executor", "threads", "arguments")
 
-    def __init__(self, *, initializer, initargs, maxtasks, wrap_exception, max_memory=None, for_executor=False):
+    def __init__(
+        self,
+        *,
+        initializer,
+        initargs,
+        maxtasks,
+        wrap_exception,
+        max_memory=None,
+        threads=None,
+        for_executor=False,
+        nested=False,
+    ):
         self.maxtasks = maxtasks
+        self.threads = threads
         self.for_executor = for_executor
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, nested
 
 
-def _rebuild(memory, slot, serial, interruptible):
-    end = ChannelEnd._arrived = ChannelEnd(memory.detach(), slot, serial)
+def _rebuild(memory, slot, serial, interruptible, threads):
+    end = ChannelEnd._arrived = ChannelEnd(memory.detach(), slot, serial, threads)
     end.interruptible = interruptible
+    end.limit_threads()
     return end
 
 
@@ -125,7 +148,14 @@ def could_not_begin(channel, error, wrap=True):
 
 
 def worker(
-    end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None, for_executor=False
+    end,
+    initializer=None,
+    initargs=(),
+    maxtasks=None,
+    wrap_exception=False,
+    max_memory=None,
+    for_executor=False,
+    nested=False,
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
@@ -137,8 +167,11 @@ def worker(
     present = getsignal(SIGINT)
     if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
         signal(SIGINT, interrupts or ignore_interrupt)
-    if for_executor:
+    if for_executor or nested:
         process.current_process().daemon = False  # so that it may have children; its end of the lifeline is a daemon's
+    if nested:
+        start_methods.bind_children()
+    end.limit_threads()
     if end.slot is None:
         end.slot = end.clones.stand_by()
     if end.interruptible:
