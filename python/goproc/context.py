@@ -201,7 +201,27 @@ class BaseContext(_standard.BaseContext):
             ) from None
 
 
-class Process(_standard.Process):
+class _Awaitable:
+    """What goproc adds to all Process classes."""
+
+    async def join_async(self, timeout=None):
+        """Do what join() does, and let the running loop of asyncio go on meanwhile.
+
+        timeout: in seconds; None for no limit. Returns None; exitcode is None if the process still runs. Cancelling the
+        waiting task changes nothing for the process. Raises what join() raises.
+        """
+        self.join(0)  # it checks that this process may wait
+        popen = self._popen
+        if popen.returncode is not None or timeout is not None and timeout <= 0:
+            return
+        from ._common.awaiting import process_ended
+
+        await process_ended(popen, timeout)
+        if self._popen is popen and not self._closed:  # else the program has joined and closed it meanwhile
+            self.join(0)
+
+
+class Process(_Awaitable, _standard.Process):
     """A process of the default context. Source: multiprocessing.Process, with the same arguments and exceptions."""
 
     @staticmethod
@@ -213,7 +233,7 @@ class Process(_standard.Process):
         return _default_context.get_context().Process._after_fork()
 
 
-class ForkProcess(_standard.ForkProcess):
+class ForkProcess(_Awaitable, _standard.ForkProcess):
     """A process started by fork."""
 
     @staticmethod
@@ -231,7 +251,7 @@ class ForkProcess(_standard.ForkProcess):
             _popen_fork.collect_again()
 
 
-class SpawnProcess(_standard.SpawnProcess):
+class SpawnProcess(_Awaitable, _standard.SpawnProcess):
     """A process started as a new interpreter."""
 
     @staticmethod
@@ -241,7 +261,7 @@ class SpawnProcess(_standard.SpawnProcess):
         return Popen(process_obj)
 
 
-class ForkServerProcess(_standard.ForkServerProcess):
+class ForkServerProcess(_Awaitable, _standard.ForkServerProcess):
     """A process forked by the fork server."""
 
     @staticmethod

@@ -1,5 +1,6 @@
 """A program in which each type is inferred: assert_type() says which. test_types.py checks it, and runs it."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -233,8 +234,27 @@ def futures() -> None:
         print(general)
 
 
+async def coroutines(pool: Pool, process: goproc.context.ForkProcess) -> None:
+    assert_type(await pool.apply_async(half, (3,)), float)
+    assert_type(await pool.map_async(half, [1, 2]), list[float])
+    async for item in pool.imap(half, [1, 2]):
+        assert_type(item, float)
+    items = pool.imap_unordered(half, [1, 2])
+    assert_type(await items.__anext__(), float)
+    assert_type(await items.aclose(), None)
+    async with goproc.Pool(1) as other:
+        assert_type(other, Pool)
+        other.close()
+        assert_type(await other.join_async(), None)
+    assert_type(await process.join_async(0.5), None)
+
+
 def main() -> None:
     assert_type(goproc.install(), None)
+    process = goproc.get_context("fork").Process()
+    process.start()
+    with goproc.Pool(1) as pool:
+        asyncio.run(coroutines(pool, process))
     futures()
     processes()
     with goproc.Pool(2, retries=1) as pool:

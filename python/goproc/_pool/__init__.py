@@ -4,7 +4,6 @@ From a call in the main program to the engine:
 
     engine_pool.py   Pool
     maps.py          map and starmap: divides the input into tasks
-    iteration.py     imap: reads the input as results are taken
     inputs.py        checks arguments, and reads iterables
     machinery.py     makes the parts of a pool, and ends them
     submitter.py     submits tasks to the engine
@@ -18,6 +17,8 @@ Workers and results:
     failures.py      how an exception travels from a worker to the main program
     dispatch.py      collects results, and delivers them to the objects that the user holds
     results.py       these objects: AsyncResult, MapResult, IMapIterator
+    iteration.py     what is behind an IMapIterator; unordered.py: and behind that of imap_unordered
+    awaited.py       these objects in coroutines of asyncio
     describe.py      names a lost task in exceptions and in the log
 
 For programs that use or replace private parts of multiprocessing's Pool:

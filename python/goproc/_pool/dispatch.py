@@ -70,6 +70,7 @@ class Dispatch:
         self._closing = False  # from now on only finish() collects
         self._end = _End()  # what the pool's own thread serves until
         self.closed = False
+        self._failure = None  # the EngineError that has ended the pool's own thread
         #: The text of the CancelledError of those who wait for results when the pool is terminated.
         self.why_terminated = "the pool was terminated before the task was done"
 
@@ -186,6 +187,22 @@ class Dispatch:
             self._port.wake()  # the present collector stops
             self._port.rouse()
 
+    def serve_watchers(self, result):
+        """Have the pool's thread collect for the coroutines that await a result, which may be the first to do so.
+
+        Completes the result if no thread will: the pool has been terminated, or the engine cannot go on.
+        """
+        if not self._closing:
+            try:
+                self.serve()
+            except ValueError:
+                if not self._closing:  # if closing, the port has just been closed
+                    raise
+        if self._failure is not None:
+            result._fail(self._failure)
+        elif self.closed and self._cache.get(result._job) is result:
+            self._cancel(result)
+
     def serve_until(self, waiter, then):
         """Serve until waiter.done is true. Then call then(), as the last act of the pool's thread."""
         self._end.waiter, self._end.then = waiter, then
@@ -216,8 +233,11 @@ class Dispatch:
             self.wait(self._end)
             if self._end.done:
                 self._end.then()
-        except EngineError:
-            pass  # threads that wait for a result raise the same error
+        except EngineError as error:  # threads that wait for a result raise the same error
+            self._failure = error
+            for result in list(self._cache.values()):
+                if getattr(result, "_watchers", None):
+                    result._fail(error)
         except ValueError:
             if not self._closing:  # if closing, the port has just been closed
                 raise

@@ -57,6 +57,7 @@ class Pool(Parts, _standard.Pool):
     Source: multiprocessing.pool.Pool.
     """
 
+    _joining = None  # the thread that join_async() has begun
     _state = INIT  # for __del__, if __init__ fails early
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
@@ -357,6 +358,15 @@ class Pool(Parts, _standard.Pool):
             self._dispatch.why_terminated = _LEFT_BLOCK
         super().__exit__(exc_type, exc_val, exc_tb)
 
+    async def __aenter__(self):
+        return self.__enter__()
+
+    async def __aexit__(self, exc_type, exc_val, exc_tb):
+        from .._common.awaiting import InThread
+
+        end = InThread("goproc-terminate", lambda: self.__exit__(exc_type, exc_val, exc_tb))
+        await end.wait_even_if_cancelled()
+
     def terminate(self):
         """End the workers at once. get() of a result that is not complete raises CancelledError."""
         util.debug("terminating pool")
@@ -378,6 +388,24 @@ class Pool(Parts, _standard.Pool):
             self._end()
         for process in self._pool:
             process.join()  # returns at once; raises AssertionError in a forked child: the workers are not its own
+
+    async def join_async(self):
+        """Do what join() does, and let the running loop of asyncio go on meanwhile.
+
+        One thread waits for the pool's end, however many tasks do. Cancelling a waiting task changes nothing for the
+        pool. Raises what join() raises.
+        """
+        from .._common.awaiting import InThread
+
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._joining is None or self._joining.has_ended:
+            self._joining = InThread("goproc-join", self.join)
+        await self._joining.wait()
+
+    def _check_owner(self):
+        if self._terminate._pid != os.getpid():
+            raise RuntimeError("the pool belongs to the parent process: a forked child cannot await its results")
 
     def _end(self):
         """Do what the finalizer does. It stays active until this is done, so an interrupted call can be repeated."""

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # as in results.py
 
-__all__ = ["Iteration", "UnorderedIteration"]
+__all__ = ["Iteration"]
 
 
 #: _MOST_BYTES: the most bytes that the arguments of submitted tasks may have until the tasks are done, unless prefetch
@@ -49,6 +49,8 @@ class Iteration:
     _chunksize = 1  # the number of items in one task
     _cancelling = False
     _special = False  # whether _set() must do more with a result than keep it: see _set_special()
+    _watchers = None  # the coroutines that wait for its next result (../_common/awaiting.py)
+    taken_at_once = 0  # how many results a coroutine has taken without having to wait
     _dropped = False  # whether the program has dropped the IMapIterator
     _error_at = None  # the index of the result that is the exception of reading the input
     _starved = False  # whether reading has stopped until tasks with large arguments are done
@@ -63,6 +65,7 @@ class Iteration:
         self._dispatch = pool._dispatch
         # A mutable collection is copied, so that later changes do not show: multiprocessing has mostly read it by then.
         self._iterator = iterator_of(list(iterable) if not may_block and type(iterable) in MUTABLE else iterable)
+        self._results_refs: list = []  # weak references to what each `async for` holds
         self._job = job
         self._func = func
         self._how = how
@@ -87,7 +90,7 @@ class Iteration:
             with _native.held_signals:
                 self._owner = pool
                 self._iterator_ref = _IteratorRef(iterator, pool._port.post)
-                self._iterator_ref.iteration = self
+                self._iterator_ref.then = self._drop
                 self._cache[job] = self
                 pool._feeders.add(self)
                 if may_block:
@@ -105,6 +108,7 @@ class Iteration:
         pool = self._owner
         self._cancelling = True
         self._iterator = self._iterator_ref = None
+        self._results_refs.clear()
         self._make_room()
         if pool is not None:
             pool._submitter.forget(self)
@@ -160,18 +164,30 @@ class Iteration:
         if result is None:
             result = self._wait_for_result(timeout)
         success, value = result
-        if (
-            self._iterator is not None
-            and self._fed - self._taken <= self._half
-            and (not self._sizes or self._is_hungry())
-        ):
+        if self._iterator is not None:
+            self._read_on()
+        if success:
+            return value
+        raise value
+
+    def take_now(self):
+        """Take the next result, (success, value); None if it has not come. Raises StopAsyncIteration at the end."""
+        index = self._next_index()
+        result = None if index is None else take_result(self, index)
+        if result is None:
+            if index is None and self._taken == self._length:
+                raise StopAsyncIteration
+        elif self._iterator is not None:
+            self._read_on()
+        return result
+
+    def _read_on(self):
+        """Read more of the input, if there is room after a result was taken."""
+        if self._fed - self._taken <= self._half and (not self._sizes or self._is_hungry()):
             if self._room is None:
                 self._feed()
             else:
                 self._make_room()
-        if success:
-            return value
-        raise value
 
     def _wait_for_result(self, timeout):
         """Wait for a result that no other thread takes, and take it."""
@@ -203,6 +219,28 @@ class Iteration:
         self._dispatch.run(lambda: self._fail(CancelledError("the iteration was cancelled")))
         return True
 
+    def cancel_without(self, results):
+        """Have the collector call cancel() when an object is dropped before the end, as _drop() is called."""
+        pool = self._owner
+        if pool is not None:
+            ref = _IteratorRef(results, pool._port.post)
+            ref.then = self.cancel
+            self._results_refs.append(ref)
+            if self._owner is None:  # it has just been completed
+                self._results_refs.clear()
+
+    def _serve_watchers(self):
+        """Have results delivered to a coroutine that has begun to wait for the next one."""
+        pool = self._owner
+        if pool is not None:
+            pool._check_owner()
+            self._dispatch.serve_watchers(self)
+
+    def _notify(self):
+        from .._common.awaiting import notify
+
+        notify(self)
+
     # As in ApplyResult: if a signal handler raises in one of these methods, Dispatch repeats the call.
 
     def _set(self, i, obj):
@@ -213,6 +251,8 @@ class Iteration:
             self._received += 1
         if self._received == self._length:
             self._complete()
+        if self._watchers and self.done:
+            self._notify()
 
     def _set_special(self, i, obj):
         """Do what _set() does, when results are dropped, or when sizes of arguments are noted."""
@@ -236,7 +276,10 @@ class Iteration:
     def _complete(self):
         if self._received == self._length:
             self._cache.pop(self._job, None)
+            self._results_refs.clear()
             self._iterator_ref = self._owner = None
+            if self._watchers:
+                self._notify()
 
     def _fail(self, error):
         pool = self._owner
@@ -380,63 +423,15 @@ class Iteration:
             self._reader.join()
 
 
-class UnorderedIteration(Iteration):
-    """One call of imap_unordered."""
-
-    def _next_index(self):
-        while True:
-            try:
-                for index in self._ready:
-                    # The exception of reading the input comes after the results of all items that had been read.
-                    if index != self._error_at or self._taken == self._error_at:
-                        return index
-                return None
-            except RuntimeError:
-                pass  # another thread has taken or delivered a result meanwhile
-
-    @property
-    def _index(self):
-        self._dispatch.poll()
-        return self._received
-
-    @property
-    def _items(self):
-        self._dispatch.poll()
-        return deque(self._ready.values())
-
-    @property
-    def _unsorted(self):
-        return {}
-
-    def _set(self, i, obj):
-        if self._special:
-            self._set_special(i, obj)
-        elif i != self._last:
-            self._ready[i] = obj
-            self._last = i
-            self._received += 1
-        if self._received == self._length:
-            self._complete()
-
-    def _keep(self, i, obj):
-        if i != self._last:
-            self._ready[i] = obj
-            self._last = i
-            self._received += 1
-
-    def _fail_next(self, error):
-        self._fail_at(-1, self._taken + len(self._ready) + 1, error)
-
-
 class _IteratorRef(weakref.ref):
-    """An Iteration's weak reference to its IMapIterator.
+    """An Iteration's weak reference to its IMapIterator, or to what an `async for` holds. then: called when it is gone.
 
-    Its callback is the port's post(), in C: when the IMapIterator is gone, the port gives this object to the collector,
-    which treats it like a collected item (dispatch.py), and so calls _drop(). A __del__ cannot do that: it would take
+    Its callback is the port's post(), in C: when the object is gone, the port gives this reference to the collector,
+    which treats it like a collected item (dispatch.py), and so calls then(). A __del__ cannot do that: it would take
     locks at any point of a program, and an exception from a signal handler in it would be lost.
     """
 
-    __slots__ = ("iteration",)
+    __slots__ = ("then",)
 
     def __iter__(self):
-        return iter((None, None, None, self.iteration._drop))
+        return iter((None, None, None, self.then))

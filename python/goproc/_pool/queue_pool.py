@@ -20,6 +20,7 @@ from types import FunctionType
 
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
+from ..errors import CancelledError
 from . import engine_pool, parts, results
 from .parts import standard_pool as _standard
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Any  # as in results.py
 
 __all__ = ["QueuePool", "ThreadPool", "take_over"]
+
+_TERMINATED = "the pool was terminated before the task was done"
 
 #: The globals of the copies of multiprocessing's functions.
 _names: dict = dict(vars(_standard))
@@ -96,6 +99,16 @@ class QueuePool(engine_pool.Pool):
             processes = usable_cpu_count()
         _own["__init__"](self, processes, initializer, initargs, maxtasksperchild, engines_context(context))
 
+    def terminate(self):
+        """End the workers at once. Source: multiprocessing.pool.Pool.terminate.
+
+        Results that coroutines await fail with CancelledError.
+        """
+        _own["terminate"](self)
+        for result in list(self._cache.values()):
+            if getattr(result, "_watchers", None):
+                result._fail(CancelledError(_TERMINATED))
+
 
 class ThreadPool(_standard.ThreadPool, QueuePool):  # type: ignore[name-defined]
     """A pool of threads. Source: multiprocessing.pool.ThreadPool."""
@@ -142,11 +155,36 @@ def _derived(cls, base):
     return made
 
 
+_set_result, _set_part = _members(_standard.ApplyResult)["_set"], _members(_standard.MapResult)["_set"]
+_set_item, _set_length = (_members(_standard.IMapIterator)[name] for name in ("_set", "_set_length"))
+_set_unordered_item = _members(_standard.IMapUnorderedIterator)["_set"]
+
+
+def _notify(result):
+    if result._watchers:
+        from .._common.awaiting import notify
+
+        notify(result)
+
+
+def _check_pool(result, pool):
+    """Fail a result that a coroutine has begun to await, if its pool has been terminated."""
+    if pool is not None and pool._state == engine_pool.TERMINATE and result._job in result._cache:
+        result._fail(CancelledError(_TERMINATED))
+
+
 class ApplyResult(results.ApplyResult):
     """A result that multiprocessing's own code completes. Source: multiprocessing.pool.ApplyResult."""
 
     locals().update(_members(_standard.ApplyResult))
     _event: "Any" = None
+
+    def _set(self, i, obj):
+        _set_result(self, i, obj)
+        _notify(self)
+
+    def _serve_watchers(self):
+        _check_pool(self, self._pool)
 
     def cancel(self):
         """Return False: a queue-driven pool cannot withdraw tasks."""
@@ -162,6 +200,11 @@ class MapResult(ApplyResult, results.MapResult):
     locals().update(_members(_standard.MapResult))
     _number_left: "Any" = None
 
+    def _set(self, i, obj):
+        _set_part(self, i, obj)
+        if self.ready():
+            _notify(self)
+
     def _fail(self, error):
         while self._number_left:
             self._set(0, (False, error))
@@ -172,6 +215,40 @@ class IMapIterator(results.IMapIterator):
 
     locals().update(_members(_standard.IMapIterator))
     _index: "Any" = None
+    _watchers: "Any" = None
+    taken_at_once = 0
+
+    @property
+    def _iteration(self):
+        return self
+
+    def _set(self, i, obj):
+        _set_item(self, i, obj)
+        _notify(self)
+
+    def _set_length(self, length):
+        _set_length(self, length)
+        _notify(self)
+
+    @property
+    def done(self):
+        """Whether next() can return or raise something at once."""
+        return bool(self._items) or self._index == self._length
+
+    def take_now(self):
+        """As that of iteration.py."""
+        with self._cond:
+            if self._items:
+                return self._items.popleft()
+            if self._index == self._length:
+                raise StopAsyncIteration
+        return None
+
+    def _serve_watchers(self):
+        _check_pool(self, self._pool)
+
+    def _when_dropped(self, results):
+        pass
 
     def cancel(self):
         """Return False: a queue-driven pool cannot withdraw tasks."""
@@ -183,6 +260,7 @@ class IMapIterator(results.IMapIterator):
             self._length = self._index = self._index + 1
             self._cache.pop(self._job, None)
             self._cond.notify()
+        _notify(self)
 
 
 class IMapUnorderedIterator(IMapIterator, results.IMapUnorderedIterator):
@@ -190,6 +268,10 @@ class IMapUnorderedIterator(IMapIterator, results.IMapUnorderedIterator):
 
     locals().update(_members(_standard.IMapUnorderedIterator))
     _index: "Any" = None
+
+    def _set(self, i, obj):
+        _set_unordered_item(self, i, obj)
+        _notify(self)
 
 
 #: The classes that multiprocessing's code uses, unless the program has replaced the one in goproc.pool.

@@ -5,7 +5,8 @@ A thread that waits for a result collects the pool's results itself (dispatch.py
 
 import itertools
 import sys
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator
 
 from ..errors import CancelledError
 from . import parts
@@ -33,6 +34,7 @@ class ApplyResult(_standard.ApplyResult):
     _limit = None  # how long each of its tasks may run, in seconds
     _note = None  # called with each task before it is submitted
     _reading = False  # whether a thread still reads its input
+    _watchers = None  # the coroutines that await it (awaiting.py)
 
     def __init__(self, pool, callback, error_callback, func=_BY_HAND):
         if func is _BY_HAND:
@@ -93,10 +95,27 @@ class ApplyResult(_standard.ApplyResult):
         self.done = True
         self._cache.pop(self._job, None)
         self._pool = None
+        if self._watchers:
+            _notify(self)
 
     def _fail(self, error):
         if not self._completing:
             self._set(0, (False, error))
+
+    def __await__(self):
+        """Wait in asyncio's running loop; return the result, or raise the exception of the task, as get() does.
+
+        If the waiting task of asyncio is cancelled, this result is cancelled, too; asyncio.shield() prevents that.
+        """
+        from .awaited import result_of
+
+        return result_of(self).__await__()
+
+    def _serve_watchers(self):
+        """Have it delivered to a coroutine that has begun to await it."""
+        if (pool := self._pool) is not None:  # else it has just been completed
+            pool._check_owner()
+            self._dispatch.serve_watchers(self)
 
     def cancel(self):
         """Withdraw all tasks that are not done, so that get() raises CancelledError.
@@ -248,13 +267,38 @@ class IMapIterator(_standard.IMapIterator):
         """
         return self._iteration.cancel()
 
+    def __aiter__(self):
+        """Return an asynchronous iterator over the results. When it is dropped before its end, cancel() is called.
+
+        So leaving an `async for` early ends the rest of the job.
+        """
+        from .awaited import Results
+
+        return Results(self)
+
+    async def __anext__(self):
+        """Wait in asyncio's running loop; return the next result, or raise the exception of its task.
+
+        If the waiting task of asyncio is cancelled, the rest of the iteration is cancelled, too.
+        """
+        from .awaited import next_of
+
+        return await next_of(self)
+
+    async def aclose(self):
+        """Call cancel(), for contextlib.aclosing()."""
+        self.cancel()
+
+    def _when_dropped(self, results):
+        self._iteration.cancel_without(results)
+
 
 class IMapUnorderedIterator(IMapIterator):
     """The iterator of imap_unordered. Source: multiprocessing.pool.IMapUnorderedIterator."""
 
     @staticmethod
     def _new_iteration():
-        from .iteration import UnorderedIteration
+        from .unordered import UnorderedIteration
 
         return UnorderedIteration()
 
@@ -267,21 +311,46 @@ class Items(Generator):
 
     def __init__(self, chunks):
         self._chunks = chunks
-        self._items: Iterator = iter(())
+        self._items: deque = deque()
 
     def next(self, timeout=None):
         """Return the next item, or raise the exception of its chunk. timeout: in seconds; None for no limit.
 
         Raises TimeoutError if the item has not come after timeout seconds, StopIteration at the end.
         """
-        for item in self._items:
-            return item
-        if self._chunks is None:
-            raise StopIteration
-        self._items = iter(self._chunks.next(timeout))
-        return next(self._items)
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                if self._chunks is None:
+                    raise StopIteration from None
+            self._items.extend(self._chunks.next(timeout))
 
     __next__ = next
+
+    def __aiter__(self):
+        """Return an asynchronous iterator; see IMapIterator.__aiter__."""
+        from .awaited import Results
+
+        return Results(self)
+
+    async def __anext__(self):
+        """Wait in asyncio's running loop for the next item; see IMapIterator.__anext__."""
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                if self._chunks is None:
+                    raise StopAsyncIteration from None
+            self._items.extend(await self._chunks.__anext__())
+
+    async def aclose(self):
+        """Call cancel(), for contextlib.aclosing()."""
+        self.cancel()
+
+    def _when_dropped(self, results):
+        if self._chunks is not None:
+            self._chunks._when_dropped(results)
 
     def send(self, value):
         """Return the next item; value is not used, as with multiprocessing's generator."""
@@ -294,7 +363,7 @@ class Items(Generator):
 
     def close(self):
         """Drop the results that have not been taken. Their tasks still run, as when the program drops the iterator."""
-        self._chunks, self._items = None, iter(())
+        self._chunks, self._items = None, deque()
 
     def cancel(self):
         """Read no more of the input, and withdraw the tasks that are not done; see IMapIterator.cancel."""
@@ -313,6 +382,12 @@ def _guarded(callback):
             sys.excepthook(*sys.exc_info())
 
     return call
+
+
+def _notify(watched):
+    from .._common.awaiting import notify
+
+    notify(watched)
 
 
 def _make_by_hand(result, kind, pool, *arguments):
