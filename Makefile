@@ -99,8 +99,8 @@ test-go: prerequisites ## Go's tests, with the race detector
 	CGO_ENABLED=1 go test -race ./...
 
 .PHONY: test-python
-test-python: install-test ## pytest on the installed wheel
-	$(RUN) -m pytest $(ARGS)
+test-python: install-test ## pytest on the installed wheel, in two shares at the same time
+	$(RUN) tests/shares.py $(ARGS)
 
 .PHONY: test-quick
 test-quick: install-test ## pytest without the slow tests, and each test with one start method only: under two minutes

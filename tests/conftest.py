@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser):
     text = "of the tests that differ only in the start method, run one: which one differs from test to test"
     parser.addoption("--one-method", action="store_true", help=text)
-    parser.addoption("--share", metavar="I/N", help="of the chosen tests, run every N-th, from the I-th on")
+    parser.addoption("--share", metavar="I/N", help="of the chosen tests, run every N-th, from the I-th on (packaging: the last)")
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
@@ -39,7 +39,10 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in without]
     if share := config.getoption("--share"):
         number, count = map(int, share.split("/"))
-        items[:] = items[number - 1 :: count]
+        # The tests of packaging build the same things in the same folders.
+        alone = [item for item in items if "packaging" in item.path.parts]
+        others = [item for item in items if "packaging" not in item.path.parts]
+        items[:] = [*(alone if number == count else []), *others[number - 1 :: count]]
 
 
 def of_disabled_parts(items):
