@@ -27,7 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser):
     text = "of the tests that differ only in the start method, run one: which one differs from test to test"
     parser.addoption("--one-method", action="store_true", help=text)
-    parser.addoption("--share", metavar="I/N", help="of the chosen tests, run every N-th, from the I-th on (packaging: the last)")
+    text = "of the chosen tests, run every N-th, from the I-th on; the last share has those of packaging"
+    parser.addoption("--share", metavar="I/N", help=text)
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
