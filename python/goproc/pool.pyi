@@ -19,6 +19,7 @@ __all__ = ["Pool", "ThreadPool"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
+_Progress: TypeAlias = bool | str | Callable[[int, int | None], object] | None
 _ErrorCallback: TypeAlias = Callable[[BaseException], object] | None
 
 INIT: str
@@ -120,6 +121,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: Literal[False] = False,
+        progress: _Progress = None,
     ) -> list[_T]: ...
     @overload
     def map(
@@ -130,6 +132,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: bool,
+        progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
     @overload
     def starmap(
@@ -140,6 +143,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: Literal[False] = False,
+        progress: _Progress = None,
     ) -> list[_T]: ...
     @overload
     def starmap(
@@ -150,6 +154,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: bool,
+        progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
     @overload
     def map_async(
@@ -208,6 +213,7 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        progress: _Progress = None,
     ) -> IMapIterator[_T]: ...
     def imap_unordered(
         self,
@@ -218,6 +224,7 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        progress: _Progress = None,
     ) -> IMapIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...
