@@ -14,7 +14,8 @@ It passes when all of this holds:
     - that line says that the engine started exactly the processes that the script asks for
     - no process is left afterwards
 
-With --plain, each script is run on the standard library's multiprocessing. Then there is no line of --stats.
+With --plain, each script is run on the standard library's multiprocessing, but not those that only goproc can run.
+Then there is no line of --stats.
 
 A docstring may hold placeholders; everything else in it is literal:
 
@@ -62,6 +63,7 @@ class Example:
     shows: str
     processes: int
     start_methods: tuple[str, ...] = EVERY_METHOD
+    own: bool = False  # whether it shows what only goproc has, and so is left out with --plain
 
     @property
     def path(self) -> Path:
@@ -82,6 +84,8 @@ EXAMPLES = (
     Example("pool_map_async.py", "Pool.map_async", 4),
     Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
+    Example("asyncio_pool.py", "goproc in asyncio", 3, own=True),
+    Example("progress.py", "progress of a map", 1, own=True),
 )
 
 STATS = re.compile(
@@ -309,6 +313,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{engine}, {platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs\n")
 
     examples = [example for example in EXAMPLES if example.script in options.scripts]
+    if options.plain and any(example.own for example in examples):
+        print("left out, as only goproc has it:", ", ".join(example.script for example in examples if example.own))
+        examples = [example for example in examples if not example.own]
     start_methods = [options.start_method] if options.start_method else list(EVERY_METHOD)
     runs = list(run_all(examples, start_methods, options.plain, options.time_limit))
     if not runs:

@@ -19,6 +19,7 @@ __all__ = ["Pool", "ThreadPool"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
+_Progress: TypeAlias = bool | str | Callable[[int, int | None], object] | None
 _ErrorCallback: TypeAlias = Callable[[BaseException], object] | None
 
 INIT: str
@@ -122,6 +123,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: Literal[False] = False,
+        progress: _Progress = None,
     ) -> list[_T]: ...
     @overload
     def map(
@@ -132,6 +134,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: bool,
+        progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
     @overload
     def starmap(
@@ -142,6 +145,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: Literal[False] = False,
+        progress: _Progress = None,
     ) -> list[_T]: ...
     @overload
     def starmap(
@@ -152,6 +156,7 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         return_exceptions: bool,
+        progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
     @overload
     def map_async(
@@ -210,6 +215,7 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        progress: _Progress = None,
     ) -> IMapIterator[_T]: ...
     def imap_unordered(
         self,
@@ -220,6 +226,7 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        progress: _Progress = None,
     ) -> IMapIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...

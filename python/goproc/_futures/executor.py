@@ -132,28 +132,31 @@ class ProcessPoolExecutor(_Standard):
         works.submit(future, fn, args, kwargs)
         return future
 
-    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=None):
         """Return an iterator over fn(*items), for each tuple of items that the iterables have in parallel, in order.
 
         timeout: after that many seconds, counted from this call, the iterator raises TimeoutError; None for never.
         chunksize: the number of calls in one task. buffersize: how many tasks are submitted ahead of the results that
-        were taken; None to submit all of them at once. When the iterator is closed, or raises an exception, the tasks
-        that have not begun are withdrawn.
+        were taken; None to submit all of them at once. progress: how to show how many results were taken; see
+        goproc.pool.Pool.map. When the iterator is closed, or raises an exception, the tasks that have not begun are
+        withdrawn.
 
         Raises ValueError when chunksize or buffersize is below 1, TypeError when buffersize is not an int, and what
         submit() raises. Source: concurrent.futures.Executor.map of Python 3.15.
         """
-        return self._map(fn, iterables, timeout, chunksize, buffersize, None)
+        return self._map(fn, iterables, timeout, chunksize, buffersize, None, progress)
 
-    def _map(self, fn, iterables, timeout, chunksize, buffersize, limits):
+    def _map(self, fn, iterables, timeout, chunksize, buffersize, limits, progress=None):
         mapping.checked(chunksize, buffersize)
+        report = None if progress is None else mapping.report(progress, iterables)
         submit = self.submit if limits is None else limits.submit
         own = getattr(submit, "__func__", None) in (ProcessPoolExecutor.submit, LimitedExecutor.submit)
         if not own or buffersize is not None or (works := self._ready()) is None:
             owner = self if limits is None else limits
-            return mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
+            results = mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
+            return results if report is None else mapping.counted(results, report)
         limit, retries = (None, 0) if limits is None else (limits.timeout, limits.retries)
-        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries)
+        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries, report)
 
     def with_options(self, *, timeout=None, retries=0):
         """Return an executor that gives its calls to this one, with limits.
@@ -350,9 +353,9 @@ class LimitedExecutor(Executor):
         """Submit fn(*args, **kwargs) with the limits; return a Future. See ProcessPoolExecutor.submit."""
         return self._executor._submit_limited(fn, args, kwargs, self)
 
-    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=None):
         """Like ProcessPoolExecutor.map, with the limits for each task. timeout: for the iterator as a whole."""
-        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, self)
+        return self._executor._map(fn, iterables, timeout, chunksize, buffersize, self, progress)
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Shut the other executor down, too."""

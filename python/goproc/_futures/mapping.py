@@ -18,7 +18,7 @@ from .._pool.results import job_counter
 from .._pool.submitter import batch_size
 from .faults import of_executor
 
-__all__ = ["by_submit", "checked", "start"]
+__all__ = ["by_submit", "checked", "counted", "report", "start"]
 
 _base = stdlib.futures_base()
 _TAKEN = (True, None)
@@ -34,11 +34,41 @@ def checked(chunksize, buffersize):
         raise ValueError("buffersize must be None or > 0")
 
 
-def start(works, func, iterables, timeout, chunksize, limit, retries):
+def report(progress, iterables):
+    """Return the Report of a map; None if no progress is shown. See _pool/progress.py."""
+    from .._pool.progress import checked, total_of
+
+    make = checked(progress)
+    return None if make is None else make(total_of(*iterables) if iterables else 0)
+
+
+def counted(results, report):
+    """Yield the results, hold none of them meanwhile, and count them in the Report."""
+    taken: list = []
+    done = 0
+    try:
+        while True:
+            try:
+                taken.append(next(results))
+            except StopIteration:
+                break
+            except Exception:
+                report.tell(done + 1, 1)
+                raise
+            done += 1
+            report.tell(done)
+            yield taken.pop()
+        report.close()
+    finally:
+        report.stop()
+        results.close()
+
+
+def start(works, func, iterables, timeout, chunksize, limit, retries, report=None):
     """Submit all tasks of a map; return the iterator of its results.
 
     timeout: after that many seconds from now on, the iterator raises TimeoutError; None for never. limit, retries: of
-    each task.
+    each task. report: counts the items; None for no count.
     """
     deadline = None if timeout is None else timeout + time.monotonic()
     job = _Map(works, func, chunksize)
@@ -53,7 +83,7 @@ def start(works, func, iterables, timeout, chunksize, limit, retries):
         raise
     finally:
         job.all_submitted()
-    return _results(job, deadline, chunksize > 1)
+    return _results(job, deadline, chunksize > 1) if report is None else _shown(job, deadline, chunksize, report)
 
 
 def _results(job, deadline, in_chunks):
@@ -68,6 +98,35 @@ def _results(job, deadline, in_chunks):
             else:
                 yield job.take(index, deadline)
     finally:
+        job.drop()
+
+
+def _shown(job, deadline, chunksize, report):
+    """Do what _results() does, and count the items in the Report."""
+    done = 0
+    try:
+        for index in range(job.length):
+            if time.monotonic() >= report.due:
+                report.tell(done)
+            if job.outcome(index) is None:
+                job.look_at(index)
+                report.before_wait(done, job, job.dispatch, None)
+            try:
+                if chunksize > 1:
+                    values = job.take(index, deadline)
+                else:
+                    values = [job.take(index, deadline)]
+            except Exception:
+                if job.outcome(index) is not None:  # else the time is over
+                    report.tell(done + chunksize, chunksize)
+                raise
+            done += len(values)
+            values.reverse()
+            while values:
+                yield values.pop()
+        report.close(done)
+    finally:
+        report.stop()
         job.drop()
 
 
@@ -126,6 +185,19 @@ class _Map:
         """Note that no more tasks will be submitted."""
         self._open = False
         self._leave_if_complete()
+
+    @property
+    def dispatch(self):
+        """What delivers the outcomes."""
+        return self._works.dispatch
+
+    def outcome(self, index):
+        """Return the outcome of a task, None if it has not come."""
+        return self._outcomes[index]
+
+    def look_at(self, index):
+        """Make `done` be about this task."""
+        self._at = index
 
     def take(self, index, deadline):
         """Return the result of a task, once; or raise its exception."""

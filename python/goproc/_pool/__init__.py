@@ -18,6 +18,7 @@ Workers and results:
     dispatch.py      collects results, and delivers them to the objects that the user holds
     results.py       these objects: AsyncResult, MapResult, IMapIterator
     iteration.py     what is behind an IMapIterator; unordered.py: and behind that of imap_unordered
+    progress.py      shows how many items of a map are done
     awaited.py       these objects in coroutines of asyncio
     describe.py      names a lost task in exceptions and in the log
 

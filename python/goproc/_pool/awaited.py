@@ -23,8 +23,25 @@ async def result_of(result):
     return result.get()
 
 
-async def next_of(iterator):
-    """Return the next result of an IMapIterator; if the awaiting task is cancelled, cancel the iteration."""
+async def next_of(iterator, report=None):
+    """Return the next result of an IMapIterator; if the awaiting task is cancelled, cancel the iteration.
+
+    report: counts the results (progress.py); None for no count.
+    """
+    if report is None:
+        return await _next_of(iterator)
+    taken = iterator._iteration._taken
+    report.tell(report.taken())
+    try:
+        item = await _next_of(iterator)
+    except BaseException as error:
+        report.has_raised(error, taken)
+        raise
+    report.has_taken(item)
+    return item
+
+
+async def _next_of(iterator):
     iteration = iterator._iteration
     try:
         iteration.taken_at_once += 1

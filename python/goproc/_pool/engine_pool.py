@@ -16,6 +16,7 @@ from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import maps, parts
 from .blas_threads import for_workers
+from .additions import Additions, drive_by_queues
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
 from .machinery import Machinery, NoEngine, quietly, terminate
@@ -37,7 +38,7 @@ _LEFT_BLOCK = (
 )
 
 
-class Pool(Parts, _standard.Pool):
+class Pool(Additions, Parts, _standard.Pool):
     """A pool of worker processes.
 
     processes: the number of workers; None for goproc.usable_cpu_count(). initializer, initargs: each worker calls
@@ -57,7 +58,6 @@ class Pool(Parts, _standard.Pool):
     Source: multiprocessing.pool.Pool.
     """
 
-    _joining = None  # the thread that join_async() has begun
     _state = INIT  # for __del__, if __init__ fails early
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
@@ -79,7 +79,7 @@ class Pool(Parts, _standard.Pool):
             refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
         own = retries, max_memory_per_child, threads, nested
         if replaced(type(self)):
-            _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
+            drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
         self._pool: list = []
         self._state = INIT
@@ -198,7 +198,17 @@ class Pool(Parts, _standard.Pool):
             raise
         return result
 
-    def map(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
+    def map(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        progress=None,
+        **unknown,
+    ):
         """Return the list of func(item) for each item of iterable, or raise the exception of the first failing task.
 
         chunksize: the number of items in one task; None to let the pool choose it, and with a task_timeout, 1.
@@ -208,21 +218,42 @@ class Pool(Parts, _standard.Pool):
         return_exceptions: if true, an item that fails raises nothing; its exception takes its place in the list. An
         exception that ends a whole chunk, such as the loss of its worker, takes the place of each item of the chunk.
 
+        progress: how to show how many items are done. True: a bar of tqdm or rich, if stderr is a terminal or this is a
+        notebook. A str: a bar with this description, always. A function: it is called with (done, total) in this
+        thread, at most 100 times a second and at the end; an exception that it raises is raised here, and the rest is
+        cancelled.
+
         Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
         task_timeout is not a number. Source: multiprocessing.pool.Pool.map.
         """
         if unknown:
-            refuse_unknown("map", unknown, "task_timeout", "return_exceptions")
-        return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions).get()
+            refuse_unknown("map", unknown, "task_timeout", "return_exceptions", "progress")
+        arguments = func, iterable, mapstar, chunksize
+        if progress is not None:
+            return self._followed(progress, arguments, task_timeout, return_exceptions)
+        return self._mapped(arguments, task_timeout, return_exceptions).get()
 
-    def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
+    def starmap(
+        self,
+        func,
+        iterable,
+        chunksize=None,
+        *,
+        task_timeout=None,
+        return_exceptions=False,
+        progress=None,
+        **unknown,
+    ):
         """Like map, but call func(*item): each item is an iterable of arguments.
 
         Source: multiprocessing.pool.Pool.starmap.
         """
         if unknown:
-            refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions")
-        return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions).get()
+            refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions", "progress")
+        arguments = func, iterable, starmapstar, chunksize
+        if progress is not None:
+            return self._followed(progress, arguments, task_timeout, return_exceptions)
+        return self._mapped(arguments, task_timeout, return_exceptions).get()
 
     def map_async(
         self,
@@ -300,13 +331,27 @@ class Pool(Parts, _standard.Pool):
         kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions)
         return maps.submit(self, kind, iterable, callback, error_callback, in_thread)
 
-    def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
+    def imap(
+        self,
+        func,
+        iterable,
+        chunksize=1,
+        buffersize=None,
+        *,
+        prefetch=None,
+        task_timeout=None,
+        progress=None,
+        **unknown,
+    ):
         """Return an iterator over func(item) for each item of iterable, in order.
 
         chunksize: the number of items in one task. prefetch: how many tasks the iterable is read ahead of the results
         that next() has returned; so an endless iterable needs constant memory. None for as many as keep the workers
         busy, and fewer for large arguments. buffersize: Python 3.16's name of prefetch. task_timeout: how long each
         task may run, in seconds; see map.
+
+        progress: as for map; it counts the results that next() has returned. total is None for an iterable without
+        len().
 
         A thread reads the iterable, unless it is a list or another built-in collection. When the program drops the
         iterator, the rest of the iterable is run, as with multiprocessing, and its results are dropped.
@@ -316,24 +361,40 @@ class Pool(Parts, _standard.Pool):
         prefetch and buffersize are both given, or are not ints. Source: multiprocessing.pool.Pool.imap.
         """
         if unknown:
-            refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout")
+            refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout", "progress")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout, progress)
 
     def imap_unordered(
-        self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown
+        self,
+        func,
+        iterable,
+        chunksize=1,
+        buffersize=None,
+        *,
+        prefetch=None,
+        task_timeout=None,
+        progress=None,
+        **unknown,
     ):
         """Like imap, but return the results in the order in which they arrive.
 
         Source: multiprocessing.pool.Pool.imap_unordered.
         """
         if unknown:
-            refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
+            refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout", "progress")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout, progress)
 
-    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
+    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout, progress):
         self._check_running()
+        if progress is not None:
+            from .progress import checked, of_iterator, total_of
+
+            if (make := checked(progress)) is not None:
+                iterator = self._imap(kind, func, iterable, chunksize, prefetch, task_timeout, None)
+                of_iterator(make, iterator, total_of(iterable))
+                return iterator
         if chunksize < 1:
             raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
         limit = checked_limit("task_timeout", task_timeout)
@@ -358,15 +419,6 @@ class Pool(Parts, _standard.Pool):
             self._dispatch.why_terminated = _LEFT_BLOCK
         super().__exit__(exc_type, exc_val, exc_tb)
 
-    async def __aenter__(self):
-        return self.__enter__()
-
-    async def __aexit__(self, exc_type, exc_val, exc_tb):
-        from .._common.awaiting import InThread
-
-        end = InThread("goproc-terminate", lambda: self.__exit__(exc_type, exc_val, exc_tb))
-        await end.wait_even_if_cancelled()
-
     def terminate(self):
         """End the workers at once. get() of a result that is not complete raises CancelledError."""
         util.debug("terminating pool")
@@ -389,24 +441,6 @@ class Pool(Parts, _standard.Pool):
         for process in self._pool:
             process.join()  # returns at once; raises AssertionError in a forked child: the workers are not its own
 
-    async def join_async(self):
-        """Do what join() does, and let the running loop of asyncio go on meanwhile.
-
-        One thread waits for the pool's end, however many tasks do. Cancelling a waiting task changes nothing for the
-        pool. Raises what join() raises.
-        """
-        from .._common.awaiting import InThread
-
-        if self._state == RUN:
-            raise ValueError("Pool is still running")
-        if self._joining is None or self._joining.has_ended:
-            self._joining = InThread("goproc-join", self.join)
-        await self._joining.wait()
-
-    def _check_owner(self):
-        if self._terminate._pid != os.getpid():
-            raise RuntimeError("the pool belongs to the parent process: a forked child cannot await its results")
-
     def _end(self):
         """Do what the finalizer does. It stays active until this is done, so an interrupted call can be repeated."""
         finalizer = self._terminate
@@ -418,17 +452,6 @@ class Pool(Parts, _standard.Pool):
         if not self._feeders and self._state == CLOSE:
             self._crew.closing = True
             quietly(calls.pool_close, self._crew.number)
-
-
-def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):
-    """Initialize a Pool as a queue-driven pool. own: the arguments that are goproc's own."""
-    self._pool, self._state = [], INIT  # for __del__, if this fails
-    if given := Options(*own).given():
-        names = ", ".join(replaced(type(self)))
-        raise TypeError(f"{', '.join(given)}: not for pools with parts of their own, as this one: {names}")
-    queue_pool = parts.queue_pool()
-    queue_pool.take_over(self)
-    queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
 
 Pool.__module__ = "goproc.pool"  # its public module

@@ -51,6 +51,7 @@ class Iteration:
     _special = False  # whether _set() must do more with a result than keep it: see _set_special()
     _watchers = None  # the coroutines that wait for its next result (../_common/awaiting.py)
     taken_at_once = 0  # how many results a coroutine has taken without having to wait
+    _report: "Any" = None  # a weak reference to what counts the results that are taken (progress.py)
     _dropped = False  # whether the program has dropped the IMapIterator
     _error_at = None  # the index of the result that is the exception of reading the input
     _starved = False  # whether reading has stopped until tasks with large arguments are done
@@ -192,6 +193,8 @@ class Iteration:
     def _wait_for_result(self, timeout):
         """Wait for a result that no other thread takes, and take it."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._report is not None and (report := self._report()) is not None:
+            report.wait(timeout)
         while True:
             if self._taken != self._length:
                 self._dispatch.wait(self, timeout)

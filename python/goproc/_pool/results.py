@@ -7,6 +7,7 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Generator
+from time import monotonic
 
 from ..errors import CancelledError
 from . import parts
@@ -153,6 +154,7 @@ class _ResultEvent:
 class MapResult(ApplyResult, _standard.MapResult):
     """The result of map_async. Source: multiprocessing.pool.MapResult."""
 
+    _failed = 0  # how many items have failed, for progress.py
     _returning = False  # return_exceptions: whether exceptions are put into the list, in the place of their items
 
     def __init__(self, pool, chunksize, length, callback, error_callback, func=_BY_HAND):
@@ -181,6 +183,8 @@ class MapResult(ApplyResult, _standard.MapResult):
                 first = i * self._chunksize
                 value = [value] * (min(first + count * self._chunksize, self._input_length) - first)
                 success = True
+            if self._returning or not success:
+                self._count_failed(i, count, success, value)
             if not success:
                 if self._success:  # only the first exception is kept
                     self._success, self._value = False, value
@@ -190,6 +194,12 @@ class MapResult(ApplyResult, _standard.MapResult):
             self._left -= count
         if not self._left:
             self._complete()
+
+    def _count_failed(self, i, count, success, value):
+        if not success:
+            self._failed += min(count * self._chunksize, self._input_length - i * self._chunksize)
+        elif self._returning:
+            self._failed += sum(isinstance(item, BaseException) for item in value)
 
     def _fail_from(self, chunks, error):
         """Fail all chunks from number `chunks` on, which the iterable did not yield."""
@@ -212,6 +222,8 @@ class IMapIterator(_standard.IMapIterator):
 
     Only the program holds a reference to it; its Iteration (iteration.py) does the work.
     """
+
+    _report = None  # the Report of its progress
 
     def __init__(
         self,
@@ -254,7 +266,17 @@ class IMapIterator(_standard.IMapIterator):
 
         Raises TimeoutError if the result has not come after timeout seconds, StopIteration at the end.
         """
-        return self._iteration.next(timeout)
+        report = self._report
+        if report is None:
+            return self._iteration.next(timeout)
+        taken = self._iteration._taken
+        if monotonic() >= report.due:
+            report.tell(report.taken())
+        try:
+            return self._iteration.next(timeout)
+        except BaseException as error:
+            report.has_raised(error, taken)
+            raise
 
     __next__ = next
 
@@ -283,7 +305,7 @@ class IMapIterator(_standard.IMapIterator):
         """
         from .awaited import next_of
 
-        return await next_of(self)
+        return await next_of(self, self._report)
 
     async def aclose(self):
         """Call cancel(), for contextlib.aclosing()."""
@@ -309,6 +331,8 @@ class Items(Generator):
     An exception stands for a whole chunk. After it the iteration can go on, unlike multiprocessing's generator.
     """
 
+    _report = None  # the Report of its progress
+
     def __init__(self, chunks):
         self._chunks = chunks
         self._items: deque = deque()
@@ -324,7 +348,10 @@ class Items(Generator):
             except IndexError:
                 if self._chunks is None:
                     raise StopIteration from None
-            self._items.extend(self._chunks.next(timeout))
+            if self._report is None:
+                self._items.extend(self._chunks.next(timeout))
+            else:
+                self._items.extend(self._report.take_chunk(self._chunks, timeout))
 
     __next__ = next
 
@@ -336,13 +363,15 @@ class Items(Generator):
 
     async def __anext__(self):
         """Wait in asyncio's running loop for the next item; see IMapIterator.__anext__."""
+        from .awaited import next_of
+
         while True:
             try:
                 return self._items.popleft()
             except IndexError:
                 if self._chunks is None:
                     raise StopAsyncIteration from None
-            self._items.extend(await self._chunks.__anext__())
+            self._items.extend(await next_of(self._chunks, self._report))
 
     async def aclose(self):
         """Call cancel(), for contextlib.aclosing()."""
@@ -364,6 +393,8 @@ class Items(Generator):
     def close(self):
         """Drop the results that have not been taken. Their tasks still run, as when the program drops the iterator."""
         self._chunks, self._items = None, deque()
+        if self._report is not None:
+            self._report.stop()
 
     def cancel(self):
         """Read no more of the input, and withdraw the tasks that are not done; see IMapIterator.cancel."""
