@@ -53,7 +53,8 @@ def gate(tmp_path):
 
 
 async def begun(path, count=1):
-    """Wait until that many lines are in the file."""
+    """Wait until that many lines are in the file. Tasks of asyncio that were made before have begun then."""
+    await asyncio.sleep(0)
     while not path.exists() or len(path.read_text().splitlines()) < count:
         await asyncio.sleep(0.005)
 
