@@ -3,6 +3,7 @@
     python -m benchmarks run         measure, and keep the figures in build/bench/results.json    (make bench)
     python -m benchmarks quick       the table's rows, goproc and multiprocessing only            (make bench-quick)
     python -m benchmarks parts       measure the steps of a task, of Pipe and Queue, of a start   (make bench)
+    python -m benchmarks progress    measure what progress= costs
     python -m benchmarks report      put the figures into the documentation: docs/plots/figures.json, tables, plots
     python -m benchmarks plots       write the tables and plots again from docs/plots/*.json      (make plots)
 
@@ -25,6 +26,7 @@ The files:
     managers.py      work for a manager's proxy
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
+    progress.py      maps with and without progress=
     program.py       a small program, measured as a whole
     report.py        the figures as text: for the terminal, and as tables of the documentation
     plots.py         the figures as plots

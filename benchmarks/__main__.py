@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks run | quick | parts | report | plots (see __init__.py)."""
+"""The command line: python -m benchmarks run | quick | parts | progress | report | plots (see __init__.py)."""
 
 import argparse
 import fnmatch
@@ -41,6 +41,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parts.add_argument("--repetitions", type=int, default=7)
     parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="the file of the figures")
     parts.add_argument("--only", choices=report.PARTS, help="measure only these steps")
+    progress = commands.add_parser("progress", help="measure what progress= costs: maps with and without it, in turn")
+    progress.add_argument("--repetitions", type=int, default=9)
     write = commands.add_parser("report", help="put the measurements into the documentation: figures, tables, plots")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     commands.add_parser("plots", help="write the documentation's tables and plots again, without new measurements")
@@ -149,6 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the finally clauses end the subjects
     try:
+        if options.command == "progress":
+            print(importlib.import_module("benchmarks.progress").measure(options.repetitions))
+            return 0
         if options.command == "parts":
             return take_apart(options)
         if options.command == "report":

@@ -26,6 +26,7 @@ _QUALIFIED = {
     "_Pool": "~goproc.pool.Pool",
     "AsyncResult": "~goproc.pool.ApplyResult",
     "_ErrorCallback": "~collections.abc.Callable[[BaseException], object] | None",
+    "_Progress": "bool | str | ~collections.abc.Callable[[int, int | None], object] | None",
     "_IMapIterator": "~goproc.pool.IMapIterator",
 }
 _QUALIFIED["_Abandoned"] = "~typing.Literal['raise', 'take', 'keep']"

@@ -103,12 +103,12 @@ def _results(job, deadline, in_chunks):
 
 def _shown(job, deadline, chunksize, report):
     """Do what _results() does, and count the items in the Report."""
-    done = 0
+    done, outcomes, monotonic = 0, job.outcomes, time.monotonic
     try:
         for index in range(job.length):
-            if time.monotonic() >= report.due:
+            if monotonic() >= report.due:
                 report.tell(done)
-            if job.outcome(index) is None:
+            if outcomes[index] is None:
                 job.look_at(index)
                 report.before_wait(done, job, job.dispatch, None)
             try:
@@ -117,7 +117,7 @@ def _shown(job, deadline, chunksize, report):
                 else:
                     values = [job.take(index, deadline)]
             except Exception:
-                if job.outcome(index) is not None:  # else the time is over
+                if outcomes[index] is not None:  # else the time is over
                     report.tell(done + chunksize, chunksize)
                 raise
             done += len(values)
@@ -191,9 +191,10 @@ class _Map:
         """What delivers the outcomes."""
         return self._works.dispatch
 
-    def outcome(self, index):
-        """Return the outcome of a task, None if it has not come."""
-        return self._outcomes[index]
+    @property
+    def outcomes(self):
+        """The outcomes of all tasks; None for each that has not come."""
+        return self._outcomes
 
     def look_at(self, index):
         """Make `done` be about this task."""
