@@ -17,7 +17,7 @@ from multiprocessing import util
 from threading import Lock
 from typing import Any
 
-from .._common import start_methods, stdlib
+from .._common import picklers, start_methods, stdlib
 from .._pool.inputs import checked_limit
 from .._pool.machinery import NoEngine
 from . import mapping
@@ -39,7 +39,9 @@ class ProcessPoolExecutor(_Standard):
     max_workers: the most workers; None for the number of usable CPUs. mp_context: the context that starts the workers;
     None for goproc's default context, or, with max_tasks_per_child, for that of spawn. initializer, initargs: each
     worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
-    number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
+    number of calls after which a worker is replaced; None for never. It cannot be given together with fork. pickler:
+    "cloudpickle" for functions that have no name by which a worker finds them, such as lambdas, and those of a
+    notebook's cell; "pickle"; None for that of mp_context, else of GOPROC_PICKLER, else "pickle".
 
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
@@ -60,7 +62,16 @@ class ProcessPoolExecutor(_Standard):
         """Return a new object. The class that install(futures=True) gives concurrent.futures' class has another."""
         return object.__new__(cls)
 
-    def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), *, max_tasks_per_child=None):
+    def __init__(
+        self,
+        max_workers=None,
+        mp_context=None,
+        initializer=None,
+        initargs=(),
+        *,
+        max_tasks_per_child=None,
+        pickler=None,
+    ):
         if max_workers is None:
             max_workers = _cpu_count() or 1
         elif max_workers <= 0:
@@ -80,6 +91,7 @@ class ProcessPoolExecutor(_Standard):
                     "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; supply a "
                     "different mp_context."
                 )
+        self._pickler = picklers.for_context(pickler, mp_context)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -95,6 +107,8 @@ class ProcessPoolExecutor(_Standard):
         self._call_queue = _Queue(self, lambda works: 0)
         self._work_ids = _Queue(self, lambda works: max(0, works.pending - max_workers))
         if overridden := _overridden(type(self)):
+            if self._pickler == "cloudpickle":
+                raise TypeError(f"pickler is not for executors with parts of their own: {', '.join(overridden)}")
             util.info("an executor is concurrent.futures' own: its class overrides %s", ", ".join(overridden))
             self._become_standard()
 
@@ -185,9 +199,16 @@ class ProcessPoolExecutor(_Standard):
     def _start(self):
         try:
             works = Works(
-                self._mp_context, self._max_workers, self._initializer, self._initargs, self._max_tasks_per_child
+                self._mp_context,
+                self._max_workers,
+                self._initializer,
+                self._initargs,
+                self._max_tasks_per_child,
+                self._pickler,
             )
-        except NoEngine:
+        except NoEngine as refusal:
+            if self._pickler == "cloudpickle":
+                raise refusal.reason from None  # concurrent.futures' executor does not have this argument
             self._become_standard()
             return
         works.watch_owner(self)

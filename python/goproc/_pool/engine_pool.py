@@ -11,12 +11,12 @@ import os
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls
+from .._common import calls, picklers
 from .._common.start_methods import engines_context
 from . import maps, parts
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
-from .machinery import Machinery, NoEngine, quietly, terminate
+from .machinery import Machinery, NoEngine, form_of, quietly, terminate
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
@@ -43,12 +43,15 @@ class Pool(Parts, _standard.Pool):
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    Two arguments are goproc's own. retries: how often a task is run again whose worker was lost. max_memory_per_child:
-    a number of bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    Three arguments are goproc's own. retries: how often a task is run again whose worker was lost.
+    max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
+    None for never. pickler: "cloudpickle" for functions that have no name by which a worker finds them, such as
+    lambdas, and those of a notebook's cell; "pickle"; None for that of the context, else of GOPROC_PICKLER, else
+    "pickle".
 
-    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
-    is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
-    may not have children. Source: multiprocessing.pool.Pool.
+    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, if retries
+    is not an int of at least 0, or for an unknown pickler; TypeError if initializer cannot be called; ImportError if
+    there is no cloudpickle; AssertionError in a daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
@@ -64,16 +67,18 @@ class Pool(Parts, _standard.Pool):
         *,
         retries=0,
         max_memory_per_child=None,
+        pickler=None,
         **unknown,
     ):
         if unknown:
             refuse_unknown(
-                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child"
+                "Pool",
+                unknown,
+                "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child", "pickler"
             )
         if replaced(type(self)):
-            _drive_by_queues(
-                self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
-            )
+            options = retries or max_memory_per_child is not None or picklers.for_context(pickler, context) is not None
+            _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, options)
             return
         self._pool: list = []
         self._state = INIT
@@ -95,24 +100,25 @@ class Pool(Parts, _standard.Pool):
             raise ValueError("retries must be a non-negative int")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        pickler = picklers.for_context(pickler, self._ctx)
         self._processes = processes
         self._feeders = set()  # the objects that still read the input of an imap or a map
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
-                refusal = self._start(retries, max_memory_per_child)
+                refusal = self._start(retries, max_memory_per_child, picklers.chosen(pickler))
         except BaseException:
             if self._state == RUN:
                 Pool.terminate(self)
             raise
         if refusal is not None:
-            if retries or max_memory_per_child is not None:
+            if retries or max_memory_per_child is not None or pickler == "cloudpickle":
                 raise refusal  # a queue-driven pool does not have these arguments
             queue_pool = parts.queue_pool()
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
-    def _start(self, retries, max_memory_per_child):
+    def _start(self, retries, max_memory_per_child, pickler):
         """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool."""
         plan = Plan(
             initializer=self._initializer,
@@ -120,10 +126,12 @@ class Pool(Parts, _standard.Pool):
             maxtasks=self._maxtasksperchild,
             wrap_exception=self._wrap_exception,
             max_memory=max_memory_per_child,
+            pickler=pickler,
         )
+        form = form_of(pickler, self._ctx)
         try:
             machinery = Machinery(
-                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=retries
+                self._ctx, self.Process, self._processes, self._pool, self._results, plan, form, retries=retries
             )
         except NoEngine as refusal:
             return refusal.reason
@@ -182,7 +190,7 @@ class Pool(Parts, _standard.Pool):
             self._results[result._job] = result
             if limit is not None:
                 self._submitter.limit(result, 0, limit)
-            self._submitter.submit(result, 0, (CALL, by_name(func), outlined(args), kwds))
+            self._submitter.submit(result, 0, (CALL, by_name(func, self._submitter.form), outlined(args), kwds))
         except BaseException as error:
             if self._crew.terminated and result.done and isinstance(error, ValueError):
                 return result  # a signal handler has terminated the pool meanwhile, which cancelled this result
@@ -385,12 +393,12 @@ class Pool(Parts, _standard.Pool):
             quietly(calls.pool_close, self._crew.number)
 
 
-def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory):
-    """Initialize a Pool as a queue-driven pool."""
+def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, options):
+    """Initialize a Pool as a queue-driven pool. options: whether it was given arguments that such a pool lacks."""
     self._pool, self._state = [], INIT  # for __del__, if this fails
-    if retries or max_memory is not None:
+    if options:
         names = ", ".join(replaced(type(self)))
-        raise TypeError(f"retries and max_memory_per_child are not for pools with parts of their own: {names}")
+        raise TypeError(f"retries, max_memory_per_child and pickler are not for pools with parts of their own: {names}")
     queue_pool = parts.queue_pool()
     queue_pool.take_over(self)
     queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
