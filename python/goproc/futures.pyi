@@ -16,7 +16,7 @@ from concurrent.futures import as_completed as as_completed
 from concurrent.futures import wait as wait
 from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
 from multiprocessing.context import BaseContext
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from .errors import WorkerLostError as _WorkerLostError
 
@@ -53,6 +53,7 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        pickler: Literal["pickle", "cloudpickle"] | None = None,
     ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(

@@ -86,6 +86,7 @@ class Pool(_Pool):
         *,
         retries: int = 0,
         max_memory_per_child: int | None = None,
+        pickler: Literal["pickle", "cloudpickle"] | None = None,
     ) -> None: ...
     def apply(
         self,

@@ -31,7 +31,8 @@ class Works:
 
     context: starts the workers; by fork it starts all of them at once, by another method only as many as have something
     to do. max_workers: the most workers. maxtasks: the number of calls after which a worker is replaced; None for
-    never. pickler: of calls and results, None for the environment's. Raises NoEngine if there can be no such pool, RuntimeError if no thread can be started.
+    never. pickler: of calls and results, None for the environment's. Raises NoEngine if there can be no such pool,
+    RuntimeError if no thread can be started.
     """
 
     def __init__(self, context, max_workers, initializer, initargs, maxtasks, pickler):

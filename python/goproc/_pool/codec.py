@@ -62,6 +62,7 @@ class OutOfBand:
     buffers: "list[PickleBuffer]"
     undecided: "Undecided"
     clear_memo: "Any"
+    dispatch_table: "Any"
 
     def reset(self):
         self.clear_memo()

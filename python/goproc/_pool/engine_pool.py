@@ -49,9 +49,10 @@ class Pool(Parts, _standard.Pool):
     lambdas, and those of a notebook's cell; "pickle"; None for that of the context, else of GOPROC_PICKLER, else
     "pickle".
 
-    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, if retries
-    is not an int of at least 0, or for an unknown pickler; TypeError if initializer cannot be called; ImportError if
-    there is no cloudpickle; AssertionError in a daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
+    Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, if retries is
+    not an int of at least 0, or for an unknown pickler; TypeError if initializer cannot be called; ImportError if there
+    is no cloudpickle; AssertionError in a daemonic process, which may not have children. Source:
+    multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
@@ -74,7 +75,12 @@ class Pool(Parts, _standard.Pool):
             refuse_unknown(
                 "Pool",
                 unknown,
-                "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child", "pickler"
+                "processes",
+                "initializer",
+                "maxtasksperchild",
+                "retries",
+                "max_memory_per_child",
+                "pickler",
             )
         if replaced(type(self)):
             options = retries or max_memory_per_child is not None or picklers.for_context(pickler, context) is not None

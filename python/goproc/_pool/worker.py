@@ -142,7 +142,8 @@ def worker(
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
-    end: the ChannelEnd. by_value: whether the pickler is "cloudpickle". The other arguments are those of Plan. Source: multiprocessing.pool.worker.
+    end: the ChannelEnd. by_value: whether the pickler is "cloudpickle". The other arguments are those of Plan. Source:
+    multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
