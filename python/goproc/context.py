@@ -15,7 +15,7 @@ import sys
 from multiprocessing import context as _standard
 from types import ModuleType
 
-from ._common import disabled, picklers, start_methods, stdlib
+from ._common import disabled, start_methods, stdlib
 
 __all__ = ()
 
@@ -322,6 +322,8 @@ _with_picklers: dict = {}
 
 def _with_pickler(context, name):
     """Return a context like the given one, with a pickler. Each call returns the same one."""
+    from ._common import picklers
+
     name = picklers.checked(name)
     kind = type(context)
     made = _with_picklers.get((kind, name))
