@@ -322,18 +322,19 @@ _with_picklers: dict = {}
 
 def _with_pickler(context, name):
     """Return a context like the given one, with a pickler. Each call returns the same one."""
+    from copy import copy
+
     from ._common import picklers
 
     name = picklers.checked(name)
     kind = type(context)
     made = _with_picklers.get((kind, name))
     if made is None:
-        made = kind()
+        made = copy(context)
         made._pickler = name
-        if kind.Process is not ForkProcess:  # what a child by fork runs is not pickled
-            made.Process = globals().get(f"{kind.Process.__name__}_{name}") or __getattr__(
-                f"{kind.Process.__name__}_{name}"
-            )
+        if kind.Process in (SpawnProcess, ForkServerProcess):  # what a child by fork runs is not pickled
+            class_name = f"{kind.Process.__name__}_{name}"
+            made.Process = globals().get(class_name) or __getattr__(class_name)
         made = _with_picklers.setdefault((kind, name), made)
     return made
 

@@ -60,13 +60,13 @@ class Pickler(cloudpickle.Pickler):
         return NotImplemented
 
 
+#: cloudpickle's own reducers. Its table has those of copyreg as a second part.
+_CLOUDPICKLES = dict(cloudpickle.Pickler.dispatch_table.maps[0])
+
+
 def reducers():
     """Return a new dict of reducers by class: cloudpickle's, and those that are registered for a ForkingPickler."""
-    table: dict = {}
-    for part in reversed(cloudpickle.Pickler.dispatch_table.maps):
-        table.update(part)
-    table.update(reducers_of(ForkingPickler))
-    return table
+    return _CLOUDPICKLES | reducers_of(ForkingPickler)
 
 
 def dump(obj, file):

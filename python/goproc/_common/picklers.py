@@ -9,7 +9,7 @@ docs/design/pickler.md says more. A spawned worker imports this module, so it im
 
 import os
 
-__all__ = ["ADVICE", "advise", "checked", "chosen", "dump_process", "explain", "for_context"]
+__all__ = ["ADVICE", "advise", "checked", "chosen", "dump_process", "explain", "for_context", "is_about_names"]
 
 _NAMES = ("pickle", "cloudpickle")
 _VARIABLE = "GOPROC_PICKLER"
@@ -78,12 +78,18 @@ def dump_process(process_obj, reduction, file):
 
 def explain(error):
     """Add the advice to an error of pickle, if it is about a function or a class that cannot be found by its name."""
+    if is_about_names(error) and os.environ.get(_VARIABLE) != "cloudpickle":
+        advise(error)
+
+
+def is_about_names(error):
+    """Whether an error of pickle is about a function or a class that cannot be found by its name."""
     from pickle import PicklingError
 
-    if os.environ.get(_VARIABLE) == "cloudpickle":
-        return  # it does not help
-    if isinstance(error, (AttributeError, PicklingError)) and str(error).startswith(_OF_NAMES):
-        advise(error)
+    try:
+        return isinstance(error, (AttributeError, PicklingError)) and str(error).startswith(_OF_NAMES)
+    except Exception:
+        return False  # its __str__ raises
 
 
 def advise(error):

@@ -112,8 +112,11 @@ def cannot_be_sent(error, value):
         encoding_error = MaybeEncodingError(error, value)
     except BaseException:  # the repr of error or value raises
         encoding_error = MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
-    if picklers.ADVICE in getattr(error, "__notes__", ()):
-        picklers.advise(encoding_error)
+    if not by_value and picklers.is_about_names(error):
+        if hasattr(encoding_error, "add_note"):
+            picklers.advise(encoding_error)
+        else:
+            encoding_error.exc += "\n" + picklers.ADVICE  # its text ends with it
     return encoding_error
 
 

@@ -241,10 +241,10 @@ def worker(
         try:
             stream, buffers = pickled(value)
         except BaseException as error:
-            if not by_value:
-                picklers.explain(error)
             if not for_executor:
                 error = cannot_be_sent(error, value)
+            elif not by_value:
+                picklers.explain(error)
             stream, buffers = encode(packed(error, for_executor))
             failed = True
         value = None
