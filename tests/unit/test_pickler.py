@@ -90,6 +90,18 @@ def test_exceptions(pool):
     assert pool.apply(twice, (2,)) == 4
 
 
+def test_arguments_of_a_lost_task(pool):
+    class Local:
+        pass
+
+    with pytest.raises(goproc.WorkerLostError) as caught:
+        pool.apply(lambda number, *others, **named: os._exit(number), (5, lambda: 1, Local()), {"name": "x"})
+    assert caught.value.argument == "5, <function>, <Local object>, name='x'"
+    with pytest.raises(goproc.WorkerLostError) as caught:
+        pool.map(lambda number: os._exit(number), [7], chunksize=1)
+    assert caught.value.argument == "7"
+
+
 def test_initializer_and_workers_that_are_replaced(by_value):
     name = "GOPROC_TEST_OF_PICKLER"
 
