@@ -83,7 +83,8 @@ class Pool(Parts, _standard.Pool):
                 "pickler",
             )
         if replaced(type(self)):
-            options = retries or max_memory_per_child is not None or picklers.for_context(pickler, context) is not None
+            by_value = picklers.for_context(pickler, context) == "cloudpickle"
+            options = retries or max_memory_per_child is not None or by_value
             _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, options)
             return
         self._pool: list = []
