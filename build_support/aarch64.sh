@@ -32,7 +32,7 @@ root=${GOPROC_AARCH64:-$HOME/.cache/goproc-aarch64}
 suite=bookworm python=python3.11
 packages=python3,libpython3-stdlib,iproute2,procps,linux-image-arm64
 # The test tools of pyproject.toml that have no program for this machine's processor in them.
-tools="pytest pytest-timeout numpy"
+tools="pytest pytest-timeout numpy cloudpickle"
 
 refuse() {
     echo "test-aarch64: not run, $*" >&2

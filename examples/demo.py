@@ -17,6 +17,8 @@ It passes when all of this holds:
 With --plain, each script is run on the standard library's multiprocessing, but not those that only goproc can run.
 Then there is no line of --stats.
 
+A script that needs a package that is not installed is left out, and a line says so.
+
 A docstring may hold placeholders; everything else in it is literal:
 
     <pid>          any process ID
@@ -57,13 +59,19 @@ GRACE = 5.0  # seconds that a script's other processes may take to end after the
 
 @dataclass(frozen=True)
 class Example:
-    """A script, what it shows, and how many processes it starts with multiprocessing."""
+    """A script, what it shows, and how many processes it starts with multiprocessing.
+
+    own: whether it shows what only goproc has, and so is left out with --plain. needs: a package without which it is left
+    out. variables: of its environment.
+    """
 
     script: str
     shows: str
     processes: int
     start_methods: tuple[str, ...] = EVERY_METHOD
-    own: bool = False  # whether it shows what only goproc has, and so is left out with --plain
+    own: bool = False
+    needs: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def path(self) -> Path:
@@ -84,6 +92,14 @@ EXAMPLES = (
     Example("pool_map_async.py", "Pool.map_async", 4),
     Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
+    Example(
+        "lambdas.py",
+        "lambdas, closures",
+        2,
+        own=True,
+        needs="cloudpickle",
+        variables=(("GOPROC_PICKLER", "cloudpickle"),),
+    ),
     Example("asyncio_pool.py", "goproc in asyncio", 3, own=True),
     Example("progress.py", "progress of a map", 1, own=True),
 )
@@ -206,6 +222,7 @@ def run(example: Example, start_method: str, plain: bool = False, time_limit: fl
     """
     result = Run(example, start_method)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPROC_")}
+    environment.update(example.variables)
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -261,11 +278,23 @@ def check_stats(result: Run, errors: str) -> str:
     return errors[: found.start()] + errors[found.end() :]
 
 
+def why_left_out(example: Example, plain: bool) -> str:
+    """Return why a script is not run, an empty text if it is."""
+    if plain and example.own:
+        return "it is for goproc"
+    if example.needs and importlib.util.find_spec(example.needs) is None:
+        return f"{example.needs} is not installed"
+    return ""
+
+
 def run_all(examples: list[Example], start_methods: list[str], plain: bool, time_limit: float) -> Iterator[Run]:
     """Run the scripts one at a time, each with every start method that it can work with. Print a row after each run."""
     row = "{:<26}{:<23}{:<13}{:>10}{:>7}{:>9}  {}"
     print(row.format("script", "what it shows", "start method", "processes", "tasks", "time", "result"))
     for example in examples:
+        if reason := why_left_out(example, plain):
+            print(f"{example.script:<26}{example.shows:<23}left out: {reason}")
+            continue
         for start_method in example.start_methods:
             if start_method not in start_methods:
                 continue

@@ -100,7 +100,7 @@ download() { # VERSION
 import re, sys
 text = re.search(r"(?ms)^test = \[\n(.*?)^\]", open("pyproject.toml").read())[1]
 version = tuple(map(int, sys.argv[1].split(".")))
-for requirement in re.findall(r'"((?:pytest|numpy).*?)",', text):
+for requirement in re.findall(r'"((?:pytest|numpy|cloudpickle).*?)",', text):
     name, _, marker = requirement.partition("; ")
     limit = re.fullmatch(r"python_version(<|==|>=)'3\.(\d+)'", marker)
     other = (3, int(limit[2])) if limit else version
@@ -163,7 +163,7 @@ try() { # SYSTEM VERSION WHEEL PYTHON TEST...
         (cd /tmp && env PATH=/nonexistent /goproc/venv/bin/python -W error /goproc/readme.py)
         echo "=== examples"
         venv/bin/python examples/demo.py
-        $pip install $options pytest pytest-timeout numpy
+        $pip install $options pytest pytest-timeout numpy cloudpickle
         echo "=== tests"
         venv/bin/python -m pytest -p no:cacheprovider -q -m "not slow" "$@"' sh "$python" "$@"
 }

@@ -43,7 +43,8 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   -h, --help              print this help
 
 Environment: GOPROC_START_METHOD and GOPROC_STATS=1 have the same effect as the options. GOPROC_PYTHON is the command
-line of the interpreter for spawned processes and the fork server."""
+line of the interpreter for spawned processes and the fork server. GOPROC_PICKLER=cloudpickle lets lambdas, closures and
+functions of notebooks travel to other processes."""
 
 
 def main(argv: "list[str] | None" = None) -> None:

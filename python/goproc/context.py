@@ -182,17 +182,28 @@ class BaseContext(_standard.BaseContext):
 
         set_forkserver_preload(module_names, on_error=on_error)
 
-    def get_context(self, method=None):
+    #: The name of the pickler for the context's processes and pools; None for that of GOPROC_PICKLER.
+    _pickler: "str | None" = None
+
+    def get_context(self, method=None, *, pickler=None):
         """Return the context for a start method; for None, this context. Raises ValueError for an unknown name.
+
+        pickler: for the arguments of the context's processes, and for the tasks of its pools. "cloudpickle" is for
+        functions that have no name by which a child finds them, such as lambdas, and those of a notebook's cell. None
+        for this context's: that is "pickle" unless GOPROC_PICKLER is set. Raises ValueError for an unknown pickler,
+        ImportError if there is no cloudpickle.
 
         Contexts that a library has added to multiprocessing's, such as joblib's "loky", are found, too.
         Source: multiprocessing.get_context.
         """
         if method is None:
-            return self
+            return self if pickler is None else _with_pickler(self, pickler)
         context = _concrete_contexts.get(method)
         if context is not None:
-            return context
+            pickler = self._pickler if pickler is None else pickler
+            return context if pickler is None else _with_pickler(context, pickler)
+        if pickler is not None:
+            raise ValueError(f"pickler= is for the start methods {', '.join(_concrete_contexts)}, not for {method!r}")
         try:
             return super().get_context(method)
         except ValueError:
@@ -306,13 +317,13 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
         return _concrete_contexts[default_start_method()]
 
     # DefaultContext's methods are named here again, because BaseContext comes first in the method resolution order.
-    def get_context(self, method=None):
+    def get_context(self, method=None, *, pickler=None):
         """Return the context for a start method; for None the current one, whose start method is then fixed."""
         if method is None:
             if self._actual_context is None:
                 self._actual_context = self._default_context
-            return self._actual_context
-        return super().get_context(method)
+            return self._actual_context if pickler is None else self._actual_context.get_context(pickler=pickler)
+        return super().get_context(method, pickler=pickler)
 
     get_start_method = _standard.DefaultContext.get_start_method
     set_start_method = _standard.DefaultContext.set_start_method
@@ -323,6 +334,39 @@ _concrete_contexts.update(fork=ForkContext(), spawn=SpawnContext(), forkserver=F
 _default_context = start_methods.default = DefaultContext()
 start_methods.base_class = BaseContext
 _default_override: "str | None" = None  # from the command line's --start-method
+
+
+#: The contexts that have a pickler of their own, by the contexts' classes and the picklers' names.
+_with_picklers: dict = {}
+
+
+def _with_pickler(context, name):
+    """Return a context like the given one, with a pickler. Each call returns the same one."""
+    from copy import copy
+
+    from ._common import picklers
+
+    name = picklers.checked(name)
+    kind = type(context)
+    made = _with_picklers.get((kind, name))
+    if made is None:
+        made = copy(context)
+        made._pickler = name
+        if kind.Process in (SpawnProcess, ForkServerProcess):  # what a child by fork runs is not pickled
+            class_name = f"{kind.Process.__name__}_{name}"
+            made.Process = globals().get(class_name) or __getattr__(class_name)
+        made = _with_picklers.setdefault((kind, name), made)
+    return made
+
+
+def __getattr__(name):
+    """Make the class of a context's processes that are pickled by a pickler of the context. Children look for it."""
+    base, _, pickler = name.rpartition("_")
+    if base not in ("SpawnProcess", "ForkServerProcess") or pickler not in ("pickle", "cloudpickle"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    kind = globals()[base]
+    members = {"__module__": __name__, "__qualname__": name, "__doc__": kind.__doc__, "_goproc_pickler": pickler}
+    return globals().setdefault(name, type(base, (kind,), members))
 
 
 def default_start_method() -> str:

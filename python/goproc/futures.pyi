@@ -55,6 +55,7 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         max_tasks_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
         nested: bool = False,
+        pickler: Literal["pickle", "cloudpickle"] | None = None,
     ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(

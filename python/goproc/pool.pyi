@@ -95,6 +95,7 @@ class Pool(_Pool):
         max_memory_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
         nested: bool = False,
+        pickler: Literal["pickle", "cloudpickle"] | None = None,
     ) -> None: ...
     def apply(
         self,

@@ -17,7 +17,7 @@ from _pickle import load  # pickle's load, without importing the parts in Python
 from io import BytesIO, open_code
 
 from . import _native
-from ._common import start_methods, stdlib
+from ._common import picklers, start_methods, stdlib
 from ._start import companions
 
 deferred_imports: "ModuleType | None" = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
@@ -272,7 +272,7 @@ def _dump_to(file, data, process_obj, popen):
     _standard_context.set_spawning_popen(popen)
     try:
         _standard_context.reduction.dump(data, file)
-        _standard_context.reduction.dump(process_obj, file)
+        picklers.dump_process(process_obj, _standard_context.reduction, file)
     finally:
         _standard_context.set_spawning_popen(None)
 
@@ -430,6 +430,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 prepare(data)
                 process_obj = load(file)
             except BaseException as error:
+                picklers.explain(error)
                 if (end := data["goproc"].get("worker")) is not None:
                     from ._pool import worker
 

@@ -117,6 +117,7 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             retries=2,
             max_memory_per_child=1 << 40,
             threads=1,
+            pickler="pickle",
         )
 
     return make

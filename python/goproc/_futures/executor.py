@@ -17,7 +17,7 @@ from multiprocessing import util
 from threading import Lock
 from typing import Any
 
-from .._common import start_methods, stdlib
+from .._common import picklers, start_methods, stdlib
 from .._common.cpus import usable_cpu_count
 from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit
@@ -39,7 +39,9 @@ class ProcessPoolExecutor(_Standard):
     max_workers: the most workers; None for goproc.usable_cpu_count(). mp_context: the context that starts the workers;
     None for goproc's default context, or, with max_tasks_per_child, for that of spawn. initializer, initargs: each
     worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
-    number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
+    number of calls after which a worker is replaced; None for never. It cannot be given together with fork. pickler:
+    "cloudpickle" for functions that have no name by which a worker finds them, such as lambdas, and those of a
+    notebook's cell; "pickle"; None for that of mp_context, else of GOPROC_PICKLER, else "pickle".
 
     threads, which concurrent.futures does not have: how many threads BLAS and OpenMP libraries may use in each worker,
     as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends. Calls
@@ -75,6 +77,7 @@ class ProcessPoolExecutor(_Standard):
         max_tasks_per_child=None,
         threads="auto",
         nested=False,
+        pickler=None,
     ):
         if max_workers is None:
             max_workers = usable_cpu_count()
@@ -97,6 +100,7 @@ class ProcessPoolExecutor(_Standard):
                 )
         self._threads = checked_threads(threads)
         self._nested = bool(nested)
+        self._pickler = picklers.for_context(pickler, mp_context)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -112,6 +116,8 @@ class ProcessPoolExecutor(_Standard):
         self._call_queue = _Queue(self, lambda works: 0)
         self._work_ids = _Queue(self, lambda works: max(0, works.pending - max_workers))
         if overridden := _overridden(type(self)):
+            if self._pickler == "cloudpickle":
+                raise TypeError(f"pickler is not for executors with parts of their own: {', '.join(overridden)}")
             util.info("an executor is concurrent.futures' own: its class overrides %s", ", ".join(overridden))
             self._become_standard()
 
@@ -212,8 +218,11 @@ class ProcessPoolExecutor(_Standard):
                 self._max_tasks_per_child,
                 self._threads,
                 self._nested,
+                self._pickler,
             )
-        except NoEngine:
+        except NoEngine as refusal:
+            if self._pickler == "cloudpickle":
+                raise refusal.reason from None  # concurrent.futures' executor does not have this argument
             self._become_standard()
             return
         works.watch_owner(self)

@@ -167,7 +167,7 @@ class _Map:
         size = 1
         if limit is None and not retries and all(type(iterable) in COLLECTIONS for iterable in iterables):
             size = batch_size((), chunksize)
-        name = by_name(self._func)
+        name = by_name(self._func, works.submitter.form)
         units = _units(iterables, how, chunksize)
         while batch := list(itertools.islice(units, size)):
             index = len(self._outcomes)

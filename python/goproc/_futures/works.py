@@ -12,12 +12,12 @@ import os
 import weakref
 from multiprocessing import util
 
-from .._common import calls, stdlib
+from .._common import calls, picklers, stdlib
 from .._common.start_methods import engines_context
 from .._pool.blas_threads import for_workers
 from .._pool.codec import CALL, by_name, outlined
 from .._pool.describe import in_one_line
-from .._pool.machinery import Machinery, quietly, terminate
+from .._pool.machinery import Machinery, form_of, quietly, terminate
 from .._pool.worker import Plan
 from .faults import BrokenProcessPool
 
@@ -32,10 +32,11 @@ class Works:
 
     context: starts the workers; by fork it starts all of them at once, by another method only as many as have something
     to do. max_workers: the most workers. maxtasks: the number of calls after which a worker is replaced; None for
-    never. Raises NoEngine if there can be no such pool, RuntimeError if no thread can be started.
+    never. pickler: of calls and results, None for the environment's. Raises NoEngine if there can be no such pool,
+    RuntimeError if no thread can be started.
     """
 
-    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, nested):
+    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, nested, pickler):
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
@@ -49,6 +50,7 @@ class Works:
         context = engines_context(context)
         method = context.get_start_method()
         self.growing = method != "fork"  # whether more workers may have to be started
+        pickler = picklers.chosen(pickler)
         plan = Plan(
             initializer=initializer,
             initargs=initargs,
@@ -57,9 +59,11 @@ class Works:
             threads=for_workers(threads, max_workers, method),
             nested=nested,
             for_executor=True,
+            pickler=pickler,
         )
+        form = form_of(pickler, context)
         first = 1 if self.growing else max_workers
-        machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, what="Executors")
+        machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, form, what="Executors")
         self._port, self.crew = machinery.port, machinery.crew
         self.dispatch, self.submitter = machinery.dispatch, machinery.submitter
         self.crew.give_up = self._break
@@ -100,7 +104,7 @@ class Works:
                 self.submitter.limit(future, 0, limit)
             if retries:
                 calls.pool_retry(self.crew.number, future._job, 0, retries)
-            self.submitter.submit(future, 0, (CALL, by_name(func), outlined(args), kwds))
+            self.submitter.submit(future, 0, (CALL, by_name(func, self.submitter.form), outlined(args), kwds))
         except BaseException as error:
             self.forget(future, retries)
             self.refuse(error)

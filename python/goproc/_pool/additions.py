@@ -64,7 +64,7 @@ class Additions:
 def drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):
     """Initialize a Pool as a queue-driven pool. own: the arguments that are goproc's own."""
     self._pool, self._state = [], _standard.INIT  # for __del__, if this fails
-    if given := Options(*own).given():
+    if given := Options(**own).given():
         names = ", ".join(replaced(type(self)))
         raise TypeError(f"{', '.join(given)}: not for pools with parts of their own, as this one: {names}")
     queue_pool = parts.queue_pool()

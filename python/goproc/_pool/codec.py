@@ -29,7 +29,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing typing takes longer than all other imports of a worker
 
-__all__ = ["NO_JOB", "OUT_OF_BAND", "by_name", "decode", "encode", "function_named", "outlined", "returning"]
+__all__ = [
+    "BY_NAME",
+    "NO_JOB",
+    "OUT_OF_BAND",
+    "OutOfBand",
+    "Sink",
+    "Undecided",
+    "by_name",
+    "decode",
+    "encode",
+    "function_named",
+    "outlined",
+    "returning",
+]
 
 #: Buffers of fewer bytes are copied into the stream, which costs less than sending them out of band.
 OUT_OF_BAND = 32 << 10
@@ -39,17 +52,17 @@ _KEPT = 4096
 _loads = ForkingPickler.loads
 
 
-class _Pickler(ForkingPickler):
-    """A pickler that keeps the stream in `written`, and the out-of-band buffers in `buffers`.
+class OutOfBand:
+    """What picklers have in common: each keeps the stream in `written`, and the out-of-band buffers in `buffers`.
 
     It can be used again after both have been taken out of it, and reset() has been called.
     """
 
-    def __init__(self):
-        self.written: list[bytes] = []
-        self.buffers: list[PickleBuffer] = []
-        super().__init__(_Sink(self.written.append), 5, True, self._keep)
-        self.undecided = self.dispatch_table = _Undecided(self)
+    written: "list[bytes]"
+    buffers: "list[PickleBuffer]"
+    undecided: "Undecided"
+    clear_memo: "Any"
+    dispatch_table: "Any"
 
     def reset(self):
         self.clear_memo()
@@ -62,7 +75,19 @@ class _Pickler(ForkingPickler):
         return False
 
 
-class _Undecided(dict):
+class _Pickler(OutOfBand, ForkingPickler):
+    """A pickler of functions and classes by their names."""
+
+    def __init__(self):
+        self.written, self.buffers = [], []
+        super().__init__(Sink(self.written.append), 5, True, self._keep)
+        self.undecided = self.dispatch_table = Undecided(self)
+
+    def reducers(self):
+        return reducers_of(self)
+
+
+class Undecided(dict):
     """A pickler's table of reducers until an object needs a reducer. Only then the registered reducers are copied.
 
     Simple objects need no reducer, and pickling them takes less time than the copy. After reset(), a pickler copies the
@@ -74,7 +99,7 @@ class _Undecided(dict):
 
     def __missing__(self, kind):
         pickler = self._pickler
-        pickler.dispatch_table = reducers = reducers_of(pickler)
+        pickler.dispatch_table = reducers = pickler.reducers()
         array = getattr(sys.modules.get("numpy"), "ndarray", None)
         if array is not None and DEFAULT_PROTOCOL < 5:
             reducers.setdefault(array, _reduced_array)
@@ -122,7 +147,7 @@ def _small_array(shape, char, order, content):
     return array.copy(order) if type(content) is bytes else array
 
 
-class _Sink:
+class Sink:
     """A file object for a pickler, which calls write() once for a small pickle."""
 
     __slots__ = ("write",)
@@ -131,34 +156,47 @@ class _Sink:
         self.write = write
 
 
-#: The picklers that are not in use. There is more than one only if several threads pickle, or if pickling an object
-#: runs code that pickles. The first pickler is made before workers are forked, so that no worker needs to make one.
-_idle = [_Pickler()]
+class _ByName:
+    """The default form in which tasks and results are pickled. forms.py has the other one.
+
+    idle: the picklers that are not in use. There is more than one only if several threads pickle, or if pickling an
+    object runs code that pickles. The first pickler is made before workers are forked, so that no worker needs to make
+    one. make(): returns a new pickler.
+    """
+
+    make = _Pickler
+
+    def __init__(self):
+        self.idle = [_Pickler()]
 
 
-def encode(obj):
+BY_NAME: "Any" = _ByName()
+
+
+def encode(obj, form=BY_NAME):
     """Pickle a call or a result, with large buffers out of band (PEP 574).
 
-    Returns (stream, buffers). stream: bytes, or a list of bytes to be joined. buffers: None, or a list. encode() is
-    faster than ForkingPickler.dumps because it reuses its pickler.
+    form: how functions and classes are pickled. Returns (stream, buffers). stream: bytes, or a list of bytes to be
+    joined. buffers: None, or a list. encode() is faster than ForkingPickler.dumps because it reuses its pickler.
     """
     if _context.reduction is not _reduction:  # the program has set its own, by `context.reducer = ...`
         return bytes(_context.reduction.ForkingPickler.dumps(obj)), None
+    idle = form.idle
     try:
-        pickler = _idle.pop()
+        pickler = idle.pop()
     except IndexError:
-        pickler = _Pickler()
+        pickler = form.make()
     pickler.dump(obj)  # after an exception the pickler is not used again
     pickler.reset()
     written = pickler.written
     if len(written) == 1 and not pickler.buffers:
         stream = written.pop()
         # Keep it only now that it is empty: a signal handler may raise anywhere here. reset() does not shrink its memo.
-        _idle.append(pickler if len(stream) <= _KEPT else _Pickler())
+        idle.append(pickler if len(stream) <= _KEPT else form.make())
         return stream, None
     buffers = pickler.buffers
     pickler.written, pickler.buffers = [], []  # the pickler is in a reference cycle, so it may live for long
-    _idle.append(_Pickler())  # a new one: the memo of the used one may have grown
+    idle.append(form.make())  # a new one: the memo of the used one may have grown
     return written, buffers
 
 
@@ -199,22 +237,22 @@ _RETURNING = "\1"
 CALL, ITEM, MAP, STARMAP = range(4)
 
 
-def by_name(func):
+def by_name(func, form=BY_NAME):
     """If func is a function that is pickled by its name, return the text by which function_named finds it; else func.
 
-    Pickling the text takes a tenth of the time of pickling the function. A function that the pickler would refuse is
-    returned as it is, so that the pickler raises its error.
+    form: in which the call is pickled. Pickling the text takes a tenth of the time of pickling the function. A function
+    that the pickler would refuse is returned as it is, so that the pickler raises its error.
     """
     if type(func) is FunctionType and _context.reduction is _reduction:
         module, name = func.__module__, func.__qualname__
-        if getattr(sys.modules.get(module), name, None) is func:
+        if getattr(sys.modules.get(module), name, None) is func and (form is BY_NAME or form.finds(func)):
             return f"{module}\0{name}"
     return func
 
 
-def returning(func):
+def returning(func, form):
     """Return the function of a map with return_exceptions: by_name's text after _RETURNING, or else a Returning."""
-    name = by_name(func)
+    name = by_name(func, form)
     return _RETURNING + name if name is not func else Returning(func)
 
 

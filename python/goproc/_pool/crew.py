@@ -328,6 +328,7 @@ class Crew:
         (memory_fd,) = fds
         end = ChannelEnd(memory_fd, slot, next(self._serials), self._plan.threads)
         process = self._make_process(self._context, target=worker, args=(end, *self._plan.arguments))
+        process._goproc_pickler = self._plan.pickler
         be_worker(process, end)
         if not self._plan.for_executor:
             process.name = process.name.replace("Process", "PoolWorker")

@@ -14,6 +14,7 @@ import reprlib
 
 from .. import _native
 from .._common.log import warn
+from .._common.picklers import explain
 from .._common.stdlib import python_unpickler
 from ..errors import TaskTimeoutError, WorkerLostError
 from .codec import CALL, ITEM, MAP
@@ -130,8 +131,13 @@ def in_one_line(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def explain_pickling(error: BaseException) -> None:
-    """Add a note to an error in pickling a call if its cause is the most common one: a lambda, or a local function."""
+def explain_pickling(error: BaseException, by_name: bool) -> None:
+    """Add a note to an error in pickling a call if its cause is the most common one: a lambda, or a local function.
+
+    by_name: whether functions travel by their names. Then another pickler may help, and the error says so.
+    """
+    if not by_name:
+        return
     text = str(error)
     if isinstance(error, (pickle.PicklingError, AttributeError)) and ("lambda" in text or "local object" in text):
         add_note(
@@ -139,6 +145,7 @@ def explain_pickling(error: BaseException) -> None:
             "goproc: a function travels to a worker by its name, so lambdas and functions defined within functions "
             "cannot. Define it at the top level of a module; functools.partial of such a function can travel, too.",
         )
+    explain(error)
 
 
 class _Reader(python_unpickler()):  # type: ignore[misc]
@@ -164,6 +171,10 @@ class _Named:
         self.name = name
 
     def __call__(self, *args):
+        if self.name == "_make_function":  # cloudpickle's, as the next one
+            return _Named("<function>")
+        if self.name == "_make_skeleton_class":
+            return _Named(args[1])
         return _Made(self.name, args)
 
     def __repr__(self) -> str:
@@ -183,6 +194,9 @@ class _Made:
         elif name in _MAKERS_OF_ARRAYS:
             name, args = "ndarray", ()
         self._name, self._args = name, args
+
+    def __call__(self, *args):
+        return _Made(self._name, args)  # a class that a function has found, as cloudpickle finds the type of code
 
     def __setstate__(self, state: object) -> None:
         self._args = ()

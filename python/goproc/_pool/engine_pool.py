@@ -11,15 +11,15 @@ import os
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls
+from .._common import calls, picklers
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import maps, parts
-from .blas_threads import for_workers
 from .additions import Additions, drive_by_queues
+from .blas_threads import for_workers
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
-from .machinery import Machinery, NoEngine, quietly, terminate
+from .machinery import Machinery, NoEngine, form_of, quietly, terminate
 from .options import Options
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
@@ -50,12 +50,14 @@ class Pool(Additions, Parts, _standard.Pool):
     None for never. threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they
     choose; "auto" for the number of usable CPUs divided by the number of workers, at least 1, unless the environment
     says otherwise, or install() or `python -m goproc` has replaced multiprocessing. nested: whether tasks may start
-    processes and pools; these end with their worker, in whatever way that ends.
+    processes and pools; these end with their worker, in whatever way that ends. pickler: "cloudpickle" for functions
+    that have no name by which a worker finds them, such as lambdas, and those of a notebook's cell; "pickle"; None for
+    that of the context, else of GOPROC_PICKLER, else "pickle".
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child or threads is not a positive int, or
-    if retries is not an int of at least 0; TypeError if initializer cannot be called; ImportError if threads needs
-    threadpoolctl, and that is not installed; AssertionError in a daemonic process, which may not have children.
-    Source: multiprocessing.pool.Pool.
+    if retries is not an int of at least 0, or for an unknown pickler; TypeError if initializer cannot be called;
+    ImportError if threads needs threadpoolctl, or pickler cloudpickle, and that is not installed; AssertionError in a
+    daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
@@ -73,11 +75,18 @@ class Pool(Additions, Parts, _standard.Pool):
         max_memory_per_child=None,
         threads="auto",
         nested=False,
+        pickler=None,
         **unknown,
     ):
         if unknown:
             refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
-        own = retries, max_memory_per_child, threads, nested
+        own = {
+            "retries": retries,
+            "max_memory_per_child": max_memory_per_child,
+            "threads": threads,
+            "nested": nested,
+            "pickler": picklers.for_context(pickler, context),
+        }
         if replaced(type(self)):
             drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
@@ -95,7 +104,7 @@ class Pool(Additions, Parts, _standard.Pool):
         if maxtasksperchild is not None:
             if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
                 raise ValueError("maxtasksperchild must be a positive int or None")
-        options = Options(*own)
+        options = Options(**own)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
@@ -120,6 +129,7 @@ class Pool(Additions, Parts, _standard.Pool):
 
         usable: usable_cpu_count(), if it is known.
         """
+        pickler = picklers.chosen(options.pickler)
         plan = Plan(
             initializer=self._initializer,
             initargs=self._initargs,
@@ -128,10 +138,12 @@ class Pool(Additions, Parts, _standard.Pool):
             max_memory=options.max_memory_per_child,
             threads=for_workers(options.threads, self._processes, self._ctx.get_start_method(), usable),
             nested=options.nested,
+            pickler=pickler,
         )
+        form, retries = form_of(pickler, self._ctx), options.retries
         try:
             machinery = Machinery(
-                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=options.retries
+                self._ctx, self.Process, self._processes, self._pool, self._results, plan, form, retries=retries
             )
         except NoEngine as refusal:
             return refusal.reason
@@ -190,7 +202,7 @@ class Pool(Additions, Parts, _standard.Pool):
             self._results[result._job] = result
             if limit is not None:
                 self._submitter.limit(result, 0, limit)
-            self._submitter.submit(result, 0, (CALL, by_name(func), outlined(args), kwds))
+            self._submitter.submit(result, 0, (CALL, by_name(func, self._submitter.form), outlined(args), kwds))
         except BaseException as error:
             if self._crew.terminated and result.done and isinstance(error, ValueError):
                 return result  # a signal handler has terminated the pool meanwhile, which cancelled this result

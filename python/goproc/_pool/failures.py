@@ -11,6 +11,8 @@ A spawned worker imports this module, so it imports little.
 
 from multiprocessing.reduction import ForkingPickler
 
+from .._common import picklers
+
 __all__ = ["add_note", "cannot_be_sent", "interrupts", "packed", "raised_by_handler", "undecodable", "unpacked"]
 
 #: The note that is added to an error when a worker does not find a function.
@@ -20,6 +22,10 @@ NOT_FOUND = (
     'at a prompt, in a notebook\'s cell, or below `if __name__ == "__main__":` is not there: move it into a module, or '
     "use fork."
 )
+
+
+#: Whether this process is a worker whose exceptions are pickled by value if they cannot be pickled by name.
+by_value = False
 
 
 class Text(str):
@@ -57,10 +63,16 @@ def packed(error, wrap, offset=None, unread=False):
         except BaseException:
             pass  # its traceback cannot be formatted, as its __str__ raises
     error.__traceback__ = None
+    if unread and isinstance(error, AttributeError):
+        add_note(error, NOT_FOUND)
+        if not by_value:
+            picklers.explain(error)
     try:
         pickled = bytes(ForkingPickler.dumps(error, 5))
     except BaseException as why:
         reason = _shown(why)
+        if by_value:
+            pickled = _by_value(error)
     return offset, unread, _shown(error), text, pickled, reason
 
 
@@ -68,7 +80,7 @@ def unpacked(failure):
     """Return the exception for packed()'s tuple: the exception that was raised, or one that describes it."""
     from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 
-    _, unread, shown, text, pickled, reason = failure
+    _, _, shown, text, pickled, reason = failure
     try:
         error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else ForkingPickler.loads(pickled)
         if not issubclass(type(error), BaseException):
@@ -79,9 +91,17 @@ def unpacked(failure):
         error = MaybeEncodingError(Text(_shown_here(why)), Text(shown))
     if text is not None:
         error.__cause__ = RemoteTraceback(text)
-    if unread and isinstance(error, AttributeError):
-        add_note(error, NOT_FOUND)
     return error
+
+
+def _by_value(error):
+    """Pickle an exception by value. Return None if it cannot be pickled so either."""
+    from .._common.by_value import dumps
+
+    try:
+        return dumps(error)
+    except BaseException:
+        return None
 
 
 def cannot_be_sent(error, value):
@@ -89,9 +109,15 @@ def cannot_be_sent(error, value):
     from multiprocessing.pool import MaybeEncodingError
 
     try:
-        return MaybeEncodingError(error, value)
+        encoding_error = MaybeEncodingError(error, value)
     except BaseException:  # the repr of error or value raises
-        return MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
+        encoding_error = MaybeEncodingError(type(error).__name__, f"<{type(value).__qualname__} object>")
+    if not by_value and picklers.is_about_names(error):
+        if hasattr(encoding_error, "add_note"):
+            picklers.advise(encoding_error)
+        else:
+            encoding_error.exc += "\n" + picklers.ADVICE  # its text ends with it
+    return encoding_error
 
 
 def undecodable(error, payload):

@@ -294,8 +294,9 @@ class _Feeder:
             return _complete(owner, job, index, (False, *args))
         error = owner._crew.broken and owner._submitter.try_again()
         if error is None:
+            form = owner._submitter.form
             try:
-                stream, buffers = encode((CALL, by_name(func), outlined(args), kwds))
+                stream, buffers = encode((CALL, by_name(func, form), outlined(args), kwds), form)
             except BaseException as reason:
                 if interrupts(reason):
                     raise

@@ -327,7 +327,8 @@ class Iteration:
                     raise
 
     def _feed_in_turn(self):
-        pool, func, how = self._owner, by_name(self._func), self._how
+        pool, how = self._owner, self._how
+        func = by_name(self._func, pool._submitter.form)
         items = self._read_ahead
         self._starved = False
         while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:

@@ -11,11 +11,12 @@ from multiprocessing import util
 from .. import _native
 from .._common import calls, engine
 from ..errors import EngineError
+from .codec import BY_NAME
 from .crew import Crew
 from .dispatch import Dispatch
 from .submitter import FOR_EVER, Submitter
 
-__all__ = ["Machinery", "NoEngine", "quietly", "terminate"]
+__all__ = ["Machinery", "NoEngine", "form_of", "quietly", "terminate"]
 
 
 class NoEngine(Exception):
@@ -31,13 +32,13 @@ class Machinery:
 
     context: starts the workers. make_process: makes a Process object of that context. processes: the number of workers.
     workers: the list of their Process objects. results: by job, the results that are not complete. plan: the Plan of
-    each worker. retries: how often a task is run again whose worker was lost. what: the plural of what is made, for the
-    warning when there is no engine.
+    each worker. form: how tasks are pickled (codec.py). retries: how often a task is run again whose worker was lost.
+    what: the plural of what is made, for the warning when there is no engine.
 
     Raises NoEngine, or the exception for which no worker could be started.
     """
 
-    def __init__(self, context, make_process, processes, workers, results, plan, *, retries=0, what="Pools"):
+    def __init__(self, context, make_process, processes, workers, results, plan, form, *, retries=0, what="Pools"):
         refusal = engine.refusal()
         if refusal is not None:
             raise NoEngine(refusal)
@@ -61,7 +62,7 @@ class Machinery:
                 raise
             self.crew = Crew(context, make_process, number, processes, workers, results, plan)
             self.dispatch = Dispatch(self.port, results, self.crew)
-            self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results)
+            self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results, form)
             try:
                 self.crew.repopulate(all_or_none=True)
             except BaseException:
@@ -71,6 +72,18 @@ class Machinery:
         except BaseException:
             quietly(calls.pool_destroy, number)
             raise
+
+
+def form_of(pickler, context):
+    """Return the form for the tasks of a pool whose workers are about to be started (codec.py).
+
+    pickler: "pickle" or "cloudpickle". context: starts the workers.
+    """
+    if pickler == "pickle":
+        return BY_NAME
+    from .forms import for_tasks
+
+    return for_tasks(context.get_start_method())
 
 
 def terminate(crew, dispatch):

@@ -84,7 +84,7 @@ def _divisible(pool, func, iterable, chunksize):
     """
     if type(iterable) not in COLLECTIONS or not 1 < chunksize <= CHUNK_ITEMS or "divided-chunks" in disabled:
         return None
-    if pool._maxtasksperchild is not None or type(by_name(func)) is not str:
+    if pool._maxtasksperchild is not None or type(by_name(func, pool._submitter.form)) is not str:
         return None  # a program could notice: it counts tasks for maxtasksperchild, or func is pickled more often
     items = list(iterable)
     for some in items[:8], items:  # the first few items are enough to refuse most inputs
@@ -105,7 +105,8 @@ class _Tasks:
         self._pool = pool
         self._result = result
         self._limit = kind.limit
-        self._name = returning(kind.func) if kind.returning else by_name(kind.func)
+        form = pool._submitter.form
+        self._name = returning(kind.func, form) if kind.returning else by_name(kind.func, form)
         self._how = STARMAP if kind.star else MAP
         self._items = items
         self._chunks = chunks

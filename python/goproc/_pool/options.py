@@ -15,20 +15,21 @@ class Options:
     """
 
     #: By name: the default.
-    DEFAULTS = {"retries": 0, "max_memory_per_child": None, "threads": "auto", "nested": False}
+    DEFAULTS = {"retries": 0, "max_memory_per_child": None, "threads": "auto", "nested": False, "pickler": None}
 
     __slots__ = tuple(DEFAULTS)
 
-    def __init__(self, retries, max_memory_per_child, threads, nested):
+    def __init__(self, retries, max_memory_per_child, threads, nested, pickler):
         self.max_memory_per_child = _positive("max_memory_per_child", max_memory_per_child)
         self.retries = checked_retries(retries)
         self.threads = checked_threads(threads)
         self.nested = bool(nested)
+        self.pickler = pickler  # checked by picklers.for_context
 
     def given(self):
         """Return the names of the arguments that the engine alone can obey, and that the program has given."""
         names = [name for name in self.DEFAULTS if getattr(self, name) != self.DEFAULTS[name]]
-        return [name for name in names if name != "threads" or self.threads is not None]
+        return [name for name in names if getattr(self, name) not in (None, "pickle")]
 
 
 def checked_retries(retries):

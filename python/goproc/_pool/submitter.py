@@ -2,7 +2,7 @@
 
 from .._common import calls, disabled
 from ..errors import EngineError
-from .codec import encode
+from .codec import BY_NAME, encode
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
 
@@ -28,10 +28,11 @@ class Submitter:
     """Submits a pool's tasks, limits how long they may run, and withdraws them.
 
     port: the _native.Port. number: the engine's pool. crew: the Crew. dispatch: the Dispatch. results: the results that
-    are not complete, by job.
+    are not complete, by job. form: how the tasks are pickled (codec.py).
     """
 
-    def __init__(self, port, number, crew, dispatch, results):
+    def __init__(self, port, number, crew, dispatch, results, form):
+        self.form = form
         self._port = port
         self._number = number
         self._crew = crew
@@ -46,14 +47,14 @@ class Submitter:
             error = self.try_again()
         if error is None:
             try:
-                stream, buffers = encode(call)
+                stream, buffers = encode(call, self.form)
             except BaseException as reason:
                 if interrupts(reason):
                     raise
                 from .describe import explain_pickling
 
                 error = reason
-                explain_pickling(error)
+                explain_pickling(error, self.form is BY_NAME)
         if error is not None:
             if result._limit is not None:
                 calls.pool_limit(self._number, result._job, index, 0)
@@ -85,7 +86,7 @@ class Submitter:
         if len(items) > 1 and type(func) is str and self._crew.broken is None:
             size = 0 if together else None if "batches" in disabled else plain_size(items, _BATCH_ITEMS)
         if size is not None:
-            stream = encode((how, func, items, together))[0] if size <= most else None
+            stream = encode((how, func, items, together), self.form)[0] if size <= most else None
             if type(stream) is bytes and len(stream) <= most:
                 urgent = self._port.submit(result._job, index, stream, None, len(items))
                 self._unlooked += _LOOK_EVERY if urgent else len(items)

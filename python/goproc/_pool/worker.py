@@ -22,8 +22,8 @@ from pickle import PickleBuffer
 from time import perf_counter
 
 from .. import _native
-from .._common import start_methods
-from . import blas_threads  # noqa: F401  (here, so that a server has imported it before it forks)
+from .._common import picklers, start_methods
+from . import blas_threads, failures  # noqa: F401  (blas_threads: so that a server has imported it before it forks)
 from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined
 from .failures import cannot_be_sent, packed
 
@@ -82,10 +82,11 @@ class Plan:
     threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
     sent with their tracebacks. nested: whether a task may start processes, which end with the worker. for_executor:
     whether the worker does as those of concurrent.futures do: it may have children, it logs an error of the
-    initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised in a task.
+    initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised in a task. pickler: "pickle" or
+    "cloudpickle".
     """
 
-    __slots__ = ("maxtasks", "for_executor", "threads", "arguments")
+    __slots__ = ("maxtasks", "for_executor", "threads", "pickler", "arguments")
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Plan:
         initargs,
         maxtasks,
         wrap_exception,
+        pickler,
         max_memory=None,
         threads=None,
         for_executor=False,
@@ -102,7 +104,9 @@ class Plan:
         self.maxtasks = maxtasks
         self.threads = threads
         self.for_executor = for_executor
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, nested
+        self.pickler = pickler
+        by_value = pickler == "cloudpickle"
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, nested, by_value
 
 
 def _rebuild(memory, slot, serial, interruptible, threads):
@@ -156,14 +160,18 @@ def worker(
     max_memory=None,
     for_executor=False,
     nested=False,
+    by_value=False,
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
-    end: the ChannelEnd. The other arguments are those of Plan. Source: multiprocessing.pool.worker.
+    end: the ChannelEnd. by_value: whether the pickler is "cloudpickle". The other arguments are those of Plan. Source:
+    multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     interrupts = _InterruptTasks() if for_executor else None
+    failures.by_value = by_value
+    pickled = _by_name_or_value if by_value else encode
     present = getsignal(SIGINT)
     if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
         signal(SIGINT, interrupts or ignore_interrupt)
@@ -256,10 +264,12 @@ def worker(
                 value, failed = packed(error, wrap_exception, None, payload is not None), True
         args = None
         try:
-            stream, buffers = encode(value)
+            stream, buffers = pickled(value)
         except BaseException as error:
             if not for_executor:
                 error = cannot_be_sent(error, value)
+            elif not by_value:
+                picklers.explain(error)
             stream, buffers = encode(packed(error, for_executor))
             failed = True
         value = None
@@ -274,12 +284,24 @@ def worker(
     util.debug("worker exiting after %d tasks" % completed)
 
 
+def _by_name_or_value(value):
+    """Do what encode() does. What cannot be pickled by name is pickled by value: only then cloudpickle is imported."""
+    try:
+        return encode(value)
+    except Exception:
+        from .forms import RESULTS
+
+        return encode(value, RESULTS)
+
+
 def _unreadable(error):
     """Return the exception of an executor's call that could not be unpickled: concurrent.futures' executor breaks."""
     from concurrent.futures.process import BrokenProcessPool
 
     broken = BrokenProcessPool(f"the worker could not unpickle the call: {type(error).__qualname__}: {error}")
     broken.__cause__ = error
+    if isinstance(error, AttributeError) and not failures.by_value:
+        picklers.advise(broken)
     return broken
 
 
