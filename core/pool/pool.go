@@ -82,6 +82,9 @@ type Pool struct {
 	shortest int64            // no limit is shorter
 	alarmAt  int64            // when the pump must look at limits, in monotonic nanoseconds; 0 for never
 	lookAt   int64            // when the pump must look over the workers, likewise
+
+	mostMemory uint64 // how many bytes of memory a task may take; 0 for any number
+	measureAt  int64  // when the pump must measure the memory of the workers, likewise
 }
 
 // New makes a pool without workers.

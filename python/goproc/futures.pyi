@@ -54,6 +54,7 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
+        max_memory_per_task: int | None = None,
     ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(
@@ -64,7 +65,14 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[_T]: ...
-    def with_options(self, *, timeout: float | None = None, retries: int = 0) -> LimitedExecutor: ...
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+    ) -> LimitedExecutor: ...
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
     def terminate_workers(self) -> None: ...
     def kill_workers(self) -> None: ...
@@ -72,7 +80,14 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
 class LimitedExecutor(Executor):
     timeout: float | None
     retries: int
-    def __init__(self, executor: ProcessPoolExecutor, timeout: float | None, retries: int) -> None: ...
+    def __init__(
+        self,
+        executor: ProcessPoolExecutor,
+        timeout: float | None,
+        retries: int,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+    ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(
         self,

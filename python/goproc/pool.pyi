@@ -87,6 +87,10 @@ class Pool(_Pool):
         retries: int = 0,
         max_memory_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
+        max_memory_per_task: int | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+        cancel_on_interrupt: bool = False,
     ) -> None: ...
     def apply(
         self,

@@ -161,6 +161,11 @@ def pool_limit(pool: int, job: int, index: int, microseconds: int) -> None:
     call("PoolLimit", pool, job, index, microseconds)
 
 
+def pool_limit_memory(pool: int, size: int) -> None:
+    """Limit how many bytes of private resident memory each task may take; 0 removes the limit."""
+    call("PoolLimitMemory", pool, size)
+
+
 def pool_cancel(pool: int, job: int) -> int:
     """Withdraw a job's tasks, and end the workers that run one.
 

@@ -22,6 +22,7 @@ from .._common.cpus import usable_cpu_count
 from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit
 from .._pool.machinery import NoEngine
+from .._pool.options import checked_retries, positive, retry_policy
 from . import mapping
 from .faults import BrokenProcessPool
 from .future import Future
@@ -41,13 +42,14 @@ class ProcessPoolExecutor(_Standard):
     worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
     number of calls after which a worker is replaced; None for never. It cannot be given together with fork.
 
-    threads, which concurrent.futures does not have: how many threads BLAS and OpenMP libraries may use in each worker,
-    as for Pool.
+    Two arguments are goproc's own. threads: how many threads BLAS and OpenMP libraries may use in each worker, as for
+    Pool. max_memory_per_task: a number of bytes; a worker is killed, and its call raises MemoryLimitError, when it has
+    that much more private resident memory than when the call began; None for no limit.
 
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
-    TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads that is no positive int
-    raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and that is not installed.
+    TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads or max_memory_per_task
+    that is no positive int raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and that is not installed.
     Source: concurrent.futures.ProcessPoolExecutor of Python 3.15.
     """
 
@@ -73,6 +75,7 @@ class ProcessPoolExecutor(_Standard):
         *,
         max_tasks_per_child=None,
         threads="auto",
+        max_memory_per_task=None,
     ):
         if max_workers is None:
             max_workers = usable_cpu_count()
@@ -94,6 +97,7 @@ class ProcessPoolExecutor(_Standard):
                     "different mp_context."
                 )
         self._threads = checked_threads(threads)
+        self._task_memory = positive("max_memory_per_task", max_memory_per_task)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -149,22 +153,25 @@ class ProcessPoolExecutor(_Standard):
         if not own or buffersize is not None or (works := self._ready()) is None:
             owner = self if limits is None else limits
             return mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
-        limit, retries = (None, 0) if limits is None else (limits.timeout, limits.retries)
-        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries)
+        limit, retries, policy = (None, 0, None) if limits is None else limits._of_a_task()
+        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries, policy)
 
-    def with_options(self, *, timeout=None, retries=0):
+    def with_options(self, *, timeout=None, retries=0, retry_on=None, retry_delay=None):
         """Return an executor that gives its calls to this one, with limits.
 
         timeout: how long each call may run, in seconds; None for no limit. After that its worker is ended, and the
-        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost.
+        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost; with retry_on,
+        also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
+        before the second attempt, and twice as long before each further one; or a function that returns the seconds,
+        given the number of attempts so far.
 
         The result has submit() and map(), and can be passed to whatever takes an executor. All arguments of its
-        submit() belong to the function, so that these two names cannot clash with the function's own.
+        submit() belong to the function, so that these names cannot clash with the function's own.
 
-        Raises ValueError when timeout is not above 0, or retries is not an int of at least 0; TypeError when timeout is
-        not a number.
+        Raises ValueError when timeout is not above 0, retries is not an int of at least 0, or it is 0 though retry_on
+        or retry_delay is given; TypeError when timeout is not a number, or retry_on or retry_delay has a wrong type.
         """
-        return LimitedExecutor(self, timeout, retries)
+        return LimitedExecutor(self, timeout, retries, retry_on, retry_delay)
 
     def _submit_limited(self, fn, args, kwargs, limits):
         works = self._ready()
@@ -173,7 +180,7 @@ class ProcessPoolExecutor(_Standard):
                 "timeout and retries are not for an executor that is concurrent.futures' own; the log says why it is"
             )
         future = Future(works, fn)
-        works.submit(future, fn, args, kwargs, limits.timeout, limits.retries)
+        works.submit(future, fn, args, kwargs, *limits._of_a_task())
         return future
 
     def _ready(self):
@@ -205,6 +212,7 @@ class ProcessPoolExecutor(_Standard):
                 self._initargs,
                 self._max_tasks_per_child,
                 self._threads,
+                self._task_memory,
             )
         except NoEngine:
             self._become_standard()
@@ -332,16 +340,18 @@ class ProcessPoolExecutor(_Standard):
 class LimitedExecutor(Executor):
     """An executor that gives its calls to another one, with limits. Made by ProcessPoolExecutor.with_options.
 
-    timeout: how long each call may run, in seconds; None for no limit. retries: how often a call is run again whose
-    worker was lost.
+    timeout, retries, retry_on, retry_delay: see there.
     """
 
-    def __init__(self, executor, timeout, retries):
+    def __init__(self, executor, timeout, retries, retry_on=None, retry_delay=None):
         self.timeout = checked_limit("timeout", timeout)
-        if not isinstance(retries, int) or retries < 0:
-            raise ValueError("retries must be a non-negative int")
-        self.retries = retries
+        self.retries = checked_retries(retries)
+        self._policy = retry_policy(self.retries, retry_on, retry_delay)
         self._executor = executor
+
+    def _of_a_task(self):
+        """Return the last arguments of Works.submit: a time limit, the engine's retries, and a RetryPolicy or None."""
+        return self.timeout, 0 if self._policy is not None else self.retries, self._policy
 
     def submit(self, fn, /, *args, **kwargs):
         """Submit fn(*args, **kwargs) with the limits; return a Future. See ProcessPoolExecutor.submit."""

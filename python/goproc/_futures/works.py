@@ -35,7 +35,7 @@ class Works:
     never. Raises NoEngine if there can be no such pool, RuntimeError if no thread can be started.
     """
 
-    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads):
+    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, task_memory):
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
@@ -54,17 +54,19 @@ class Works:
             initargs=initargs,
             maxtasks=maxtasks,
             wrap_exception=True,
+            task_memory=task_memory,
             threads=for_workers(threads, max_workers, method),
             for_executor=True,
         )
         first = 1 if self.growing else max_workers
         machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, what="Executors")
-        self._port, self.crew = machinery.port, machinery.crew
+        self._machinery, self._port, self.crew = machinery, machinery.port, machinery.crew
+        self.one_by_one = task_memory is not None  # whether each task is sent by itself
         self.dispatch, self.submitter = machinery.dispatch, machinery.submitter
         self.crew.give_up = self._break
         self._finalizer = util.Finalize(self, terminate, args=(self.crew, self.dispatch), exitpriority=15)
         try:
-            self._start_thread(maxtasks)
+            self._start_thread(maxtasks if task_memory is None else 1)
         except BaseException:
             self._end()
             raise
@@ -91,8 +93,26 @@ class Works:
 
     # ---- calls
 
-    def submit(self, future, func, args, kwds, limit=None, retries=0):
-        """Submit func(*args, **kwds), whose result is delivered to the future. limit: in seconds, None for no limit."""
+    def run_again(self):
+        """Prepare for tasks that are run again by a RetryPolicy."""
+        if self.dispatch.retrying is None:
+            ref = weakref.ref(self)
+
+            def on_idle():
+                if (works := ref()) is not None and works._closing:
+                    quietly(calls.pool_close, works.crew.number)
+
+            self._machinery.run_again(lambda: None, on_idle)
+        self.serve()
+
+    def submit(self, future, func, args, kwds, limit=None, retries=0, policy=None):
+        """Submit func(*args, **kwds), whose result is delivered to the future. limit: in seconds, None for no limit.
+
+        policy: the RetryPolicy, None for none.
+        """
+        if policy is not None:
+            self.run_again()
+            future._retry = policy
         self.results[future._job] = future
         try:
             if limit is not None:
@@ -129,6 +149,8 @@ class Works:
 
     def withdraw_pending(self, result):
         """Withdraw the tasks of a future or a map that have not begun."""
+        if result._retry is not None:
+            self.dispatch.retrying.withdraw_paused(result)
         quietly(lambda number: calls.pool_withdraw(number, result._job), self.crew.number)
 
     def has_begun(self, result):
@@ -181,10 +203,13 @@ class Works:
             return  # a forked child: the workers are its parent's
         if cancel:
             quietly(calls.pool_withdraw_all, self.crew.number)
+            if self.dispatch.retrying is not None:
+                self.dispatch.retrying.withdraw_paused()
         if not self._closing:
             self._closing = True
             self.crew.closing = True
-            quietly(calls.pool_close, self.crew.number)
+            if self.dispatch.retrying is None or self.dispatch.retrying.done:
+                quietly(calls.pool_close, self.crew.number)
             self.dispatch.serve_until(self.crew, self._end)
 
     wakeup = close  # concurrent.futures calls it at the end of the program, and then waits for the thread

@@ -8,6 +8,7 @@ and wait in another way. ThreadPool is the standard library's own.
 """
 
 import os
+import weakref
 from multiprocessing import util
 
 from .. import _native
@@ -44,19 +45,28 @@ class Pool(Parts, _standard.Pool):
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost.
-    max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
-    None for never. threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they
-    choose; "auto" for the number of usable CPUs divided by the number of workers, at least 1, unless the environment
-    says otherwise, or install() or `python -m goproc` has replaced multiprocessing.
+    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost; with retry_on,
+    also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
+    before the second attempt, and twice as long before each further one; or a function that returns the seconds, given
+    the number of attempts so far. max_memory_per_child: a number of bytes; a worker whose private resident memory is
+    larger after a task is replaced; None for never. max_memory_per_task: a number of bytes; a worker is killed, and its
+    task raises MemoryLimitError, when it has that much more private resident memory than when the task began; None for
+    no limit. cancel_on_interrupt: whether Ctrl-C in a call that waits for a result cancels the tasks of that result.
+    threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they choose; "auto"
+    for the number of usable CPUs divided by the number of workers, at least 1, unless the environment says otherwise,
+    or install() or `python -m goproc` has replaced multiprocessing.
 
-    Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child or threads is not a positive int, or
-    if retries is not an int of at least 0; TypeError if initializer cannot be called; ImportError if threads needs
+    Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
+    a positive int, if retries is not an int of at least 0, or if it is 0 though retry_on or retry_delay is given;
+    TypeError if initializer cannot be called, or retry_on or retry_delay has a wrong type; ImportError if threads needs
     threadpoolctl, and that is not installed; AssertionError in a daemonic process, which may not have children.
     Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
+    _retry = None  # the RetryPolicy of all tasks
+    _one_by_one = False  # whether each task is sent and answered by itself, as it may fail by itself
+    _cancel_on_interrupt = False
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
@@ -70,11 +80,15 @@ class Pool(Parts, _standard.Pool):
         retries=0,
         max_memory_per_child=None,
         threads="auto",
+        max_memory_per_task=None,
+        retry_on=None,
+        retry_delay=None,
+        cancel_on_interrupt=False,
         **unknown,
     ):
         if unknown:
             refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
-        own = retries, max_memory_per_child, threads
+        own = retries, max_memory_per_child, threads, max_memory_per_task, retry_on, retry_delay, cancel_on_interrupt
         if replaced(type(self)):
             _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
@@ -96,7 +110,9 @@ class Pool(Parts, _standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._feeders = set()  # the objects that still read the input of an imap or a map
+        self._retry, self._cancel_on_interrupt = options.retry, options.cancel_on_interrupt
+        self._one_by_one = options.max_memory_per_task is not None or options.retry is not None
+        self._feeders = set()  # the objects that still read the input of an imap or a map, or run tasks again
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
@@ -123,11 +139,12 @@ class Pool(Parts, _standard.Pool):
             maxtasks=self._maxtasksperchild,
             wrap_exception=self._wrap_exception,
             max_memory=options.max_memory_per_child,
+            task_memory=options.max_memory_per_task,
             threads=for_workers(options.threads, self._processes, self._ctx.get_start_method(), usable),
         )
         try:
             machinery = Machinery(
-                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=options.retries
+                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=options.engine_retries
             )
         except NoEngine as refusal:
             return refusal.reason
@@ -135,7 +152,9 @@ class Pool(Parts, _standard.Pool):
         self._dispatch, self._submitter = machinery.dispatch, machinery.submitter
         self._terminate = util.Finalize(self, terminate, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
-        if self._maxtasksperchild is not None or options.max_memory_per_child is not None:
+        if options.retry is not None:
+            machinery.run_again(*_feeder_of(self))
+        if self._maxtasksperchild is not None or options.max_memory_per_child is not None or self._one_by_one:
             self._dispatch.serve()
         return None
 
@@ -335,7 +354,7 @@ class Pool(Parts, _standard.Pool):
         limit = checked_limit("task_timeout", task_timeout)
         if prefetch is not None and prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
-        size = batch_size(iterable, chunksize) if limit is None else 1
+        size = batch_size(iterable, chunksize) if limit is None and not self._one_by_one else 1
         may_block = type(iterable) not in COLLECTIONS
         self._dispatch.watch()
         if chunksize == 1:
@@ -387,6 +406,21 @@ class Pool(Parts, _standard.Pool):
         if not self._feeders and self._state == CLOSE:
             self._crew.closing = True
             quietly(calls.pool_close, self._crew.number)
+
+
+def _feeder_of(pool):
+    """Return what a Retrying calls: while it has tasks, the pool must not end, though no task is in the engine."""
+    ref, feeders, dispatch = weakref.ref(pool), pool._feeders, pool._dispatch
+
+    def on_busy():
+        feeders.add(dispatch.retrying)
+
+    def on_idle():
+        feeders.discard(dispatch.retrying)
+        if (pool := ref()) is not None:
+            pool._close_when_fed()
+
+    return on_busy, on_idle
 
 
 def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):

@@ -56,6 +56,8 @@ class Machinery:
             memory_fd = os.dup(calls.pool_memory_fd(number))
             try:
                 self.port = _native.Port(number, memory_fd)
+                if plan.task_memory is not None:
+                    calls.pool_limit_memory(number, min(plan.task_memory, 1 << 62))
             except BaseException:
                 os.close(memory_fd)
                 raise
@@ -71,6 +73,12 @@ class Machinery:
         except BaseException:
             quietly(calls.pool_destroy, number)
             raise
+
+    def run_again(self, on_busy, on_idle):
+        """Make the Retrying: tasks may have to be run again. The caller must then call dispatch.serve()."""
+        from .retrying import Retrying
+
+        self.dispatch.retrying = self.submitter.retrying = Retrying(self.dispatch, self.submitter, on_busy, on_idle)
 
 
 def terminate(crew, dispatch):

@@ -39,6 +39,8 @@ class Kind:
 def submit(pool, kind, iterable, callback, error_callback, in_thread):
     """Submit the tasks of a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
     func, chunksize, limit = kind.func, kind.chunksize, kind.limit
+    if chunksize is None and pool._one_by_one:
+        chunksize = 1
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)
     length, items = len(iterable), None
@@ -57,7 +59,7 @@ def submit(pool, kind, iterable, callback, error_callback, in_thread):
     result._returning = kind.returning
     chunks: Any = (chunk for _, chunk in pool._get_tasks(func, iterable, chunksize)) if chunksize else ()
     chunks = itertools.islice(chunks, result._chunks)  # the iterable may yield more items than its len() says
-    size = batch_size(iterable, chunksize) if limit is None else 1
+    size = batch_size(iterable, chunksize) if limit is None and not pool._one_by_one else 1
     if result.done:
         return result
     in_thread = in_thread and type(iterable) not in COLLECTIONS

@@ -31,6 +31,7 @@ class ApplyResult(_standard.ApplyResult):
     _completing = False  # whether its callback runs: the callback may terminate the pool, which calls _fail()
     _callback = _error_callback = None
     _limit = None  # how long each of its tasks may run, in seconds
+    _retry = None  # the RetryPolicy of its tasks
     _note = None  # called with each task before it is submitted
     _reading = False  # whether a thread still reads its input
 
@@ -42,6 +43,8 @@ class ApplyResult(_standard.ApplyResult):
         self._func = func
         self._cache = pool._results
         self._job = next(job_counter)
+        if pool._retry is not None:
+            self._retry = pool._retry
         if callback or error_callback:
             self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
             pool._dispatch.serve()
@@ -58,7 +61,16 @@ class ApplyResult(_standard.ApplyResult):
         Source: multiprocessing.pool.AsyncResult.wait.
         """
         if not self.done:
+            self._wait(timeout)
+
+    def _wait(self, timeout):
+        pool = self._pool
+        try:
             self._dispatch.wait(self, timeout)
+        except KeyboardInterrupt:
+            if pool is not None and pool._cancel_on_interrupt:
+                self.cancel()
+            raise
 
     def get(self, timeout=None):
         """Return the result, or raise the exception of the task. timeout: in seconds; None for no limit.
@@ -67,7 +79,7 @@ class ApplyResult(_standard.ApplyResult):
         multiprocessing.pool.AsyncResult.get.
         """
         if not self.done:
-            self._dispatch.wait(self, timeout)
+            self._wait(timeout)
             if not self.done:
                 raise TimeoutError
         if self._success:

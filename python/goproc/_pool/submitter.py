@@ -37,6 +37,7 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
+        self.retrying = None  # the Retrying, if tasks may have to be run again
         self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
     def submit(self, result, index, call):
@@ -61,11 +62,23 @@ class Submitter:
             return
         if result._note is not None:
             result._note(index, stream, buffers)
+        if result._retry is not None:
+            self.retrying.keep(result, index, stream, buffers)
         urgent = self._port.submit(result._job, index, stream, buffers)
         self._unlooked += _LOOK_EVERY if urgent else 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
             self._dispatch.poll()
+
+    def resubmit(self, result, index, stream, buffers):
+        """Submit a task once more. Return None, or the exception that it must fail with: no worker can begin."""
+        error = self._crew.broken
+        if error is not None and (error := self.try_again()) is not None:
+            return error
+        if result._limit is not None:
+            self.limit(result, index, result._limit)
+        self._port.submit(result._job, index, stream, buffers)
+        return None
 
     def try_again(self):
         """Try a worker again, as none could begin. Return None, or the exception that a new task must fail with."""
@@ -114,8 +127,9 @@ class Submitter:
 
     def cancel(self, result):
         """Withdraw all tasks of a result; return how many of them will not complete by themselves."""
+        paused = 0 if result._retry is None else self.retrying.drop(result)
         try:
-            left = calls.pool_cancel(self._number, result._job)
+            left = calls.pool_cancel(self._number, result._job) + paused
             self._crew.replace_by_forks()
             return left
         except (calls.PoolGoneError, EngineError):

@@ -78,21 +78,33 @@ class Plan:
 
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
-    threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
+    task_memory: how many bytes of memory a task may take, counted from what the worker has when it begins; None for no
+    limit. threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
     sent with their tracebacks. for_executor: whether the worker does as those of concurrent.futures do: it may have
     children, it logs an error of the initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised
     in a task.
     """
 
-    __slots__ = ("maxtasks", "for_executor", "threads", "arguments")
+    __slots__ = ("maxtasks", "for_executor", "threads", "task_memory", "arguments")
 
     def __init__(
-        self, *, initializer, initargs, maxtasks, wrap_exception, max_memory=None, threads=None, for_executor=False
+        self,
+        *,
+        initializer,
+        initargs,
+        maxtasks,
+        wrap_exception,
+        max_memory=None,
+        task_memory=None,
+        threads=None,
+        for_executor=False,
     ):
         self.maxtasks = maxtasks
         self.threads = threads
+        self.task_memory = task_memory
         self.for_executor = for_executor
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor
+        measured = task_memory is not None
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, measured
 
 
 def _rebuild(memory, slot, serial, interruptible, threads):
@@ -138,11 +150,19 @@ def could_not_begin(channel, error, wrap=True):
 
 
 def worker(
-    end, initializer=None, initargs=(), maxtasks=None, wrap_exception=False, max_memory=None, for_executor=False
+    end,
+    initializer=None,
+    initargs=(),
+    maxtasks=None,
+    wrap_exception=False,
+    max_memory=None,
+    for_executor=False,
+    measured=False,
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
-    end: the ChannelEnd. The other arguments are those of Plan. Source: multiprocessing.pool.worker.
+    end: the ChannelEnd. measured: whether to tell the pool how much memory this process has when it begins a task. The
+    other arguments are those of Plan. Source: multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
@@ -193,6 +213,8 @@ def worker(
                 util.debug("worker got sentinel -- exiting")
                 break
             number, payload = task
+        if measured:
+            channel.base(own_memory())
         try:
             if payload is not None:
                 task = decode(payload)
