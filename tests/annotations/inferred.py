@@ -116,6 +116,10 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             retries=2,
             max_memory_per_child=1 << 40,
             threads=1,
+            max_memory_per_task=1 << 40,
+            retry_on=(ValueError, goproc.MemoryLimitError),
+            retry_delay=lambda attempt: 0.1 * attempt,
+            cancel_on_interrupt=True,
         )
 
     return make

@@ -15,7 +15,9 @@ def test_only_that_task_fails(context, tmp_path):
     with context.Pool(2, max_memory_per_task=LIMIT) as pool:
         bad = pool.apply_async(targets.take_slowly, (4 * MIB,))
         others = [pool.apply_async(abs, (-i,)) for i in range(20)]
-        with pytest.raises(goproc.MemoryLimitError, match=r"take_slowly\(4194304\) took more memory .* of 64 MiB") as raised:
+        with pytest.raises(
+            goproc.MemoryLimitError, match=r"take_slowly\(4194304\) took more memory .* of 64 MiB"
+        ) as raised:
             bad.get(60)
         assert [other.get(60) for other in others] == list(range(20))
         pids = {process.pid for process in pool._pool}

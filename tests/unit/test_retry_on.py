@@ -160,6 +160,31 @@ def test_the_end_of_the_pool_during_a_pause(context, path):
         result.get(60)
 
 
+def test_withdrawn_tasks_are_not_tried_again(context, path):
+    with context.Pool(1, retries=9, retry_on=BaseException) as pool:
+        running = pool.apply_async(targets.hang, (path,))
+        waiting = pool.apply_async(abs, (-1,))
+        wait_until(path.exists)
+        assert waiting.cancel() and running.cancel()
+        for result in running, waiting:
+            with pytest.raises(goproc.CancelledError):
+                result.get(60)
+        again = pool.apply_async(targets.hang, (path,))
+    with pytest.raises(goproc.CancelledError):
+        again.get(60)
+
+
+def test_workers_that_cannot_begin(path):
+    """All tasks fail, also those that pause, and the executor ends."""
+    with goproc.futures.ProcessPoolExecutor(1, goproc.get_context("fork")) as executor:
+        patient = executor.with_options(retries=2, retry_on=Passing, retry_delay=600)
+        future = patient.submit(targets.fail_until, path, 3)
+        wait_until(lambda: path.exists() and executor._works.dispatch.retrying._paused)
+        executor._works._break(ValueError("for a test"))
+        with pytest.raises(goproc.futures.BrokenProcessPool):
+            future.result(60)
+
+
 def test_arguments_are_those_of_the_submission(context, path):
     import numpy
 

@@ -49,7 +49,8 @@ class ProcessPoolExecutor(_Standard):
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
     TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads or max_memory_per_task
-    that is no positive int raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and that is not installed.
+    that is no positive int raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and
+    that is not installed.
     Source: concurrent.futures.ProcessPoolExecutor of Python 3.15.
     """
 

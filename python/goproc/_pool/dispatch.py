@@ -237,6 +237,8 @@ class Dispatch:
         """Deliver what the engine completed when the pool was terminated, and cancel all other results."""
         thread = self._thread
         self._closing = True
+        if self.retrying is not None:
+            self.retrying.clear()
         while True:
             with self._turn as depth:
                 if depth:
@@ -256,8 +258,6 @@ class Dispatch:
         while not self.closed and self._collect(0, depth):
             pass
         self.closed = True
-        if self.retrying is not None:
-            self.retrying.clear()
         for result in list(self._cache.values()):
             self._cancel(result)
         self._port.close()
@@ -284,6 +284,8 @@ class Dispatch:
 
     def fail_all(self, error):
         """Complete every result with an exception."""
+        if self.retrying is not None:
+            self.retrying.clear()
         for result in list(self._cache.values()):
             result._fail(error)
 

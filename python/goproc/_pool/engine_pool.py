@@ -144,7 +144,13 @@ class Pool(Parts, _standard.Pool):
         )
         try:
             machinery = Machinery(
-                self._ctx, self.Process, self._processes, self._pool, self._results, plan, retries=options.engine_retries
+                self._ctx,
+                self.Process,
+                self._processes,
+                self._pool,
+                self._results,
+                plan,
+                retries=options.engine_retries,
             )
         except NoEngine as refusal:
             return refusal.reason

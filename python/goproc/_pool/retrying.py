@@ -31,7 +31,12 @@ class RetryPolicy:
 
     def wants(self, error):
         """Whether a task that failed with this exception is to be run again."""
-        return type(error) is WorkerLostError and error.__cause__ is None or isinstance(error, self._types)
+        if error.__cause__ is None:  # the engine's own, and not what the task has raised
+            if type(error) is WorkerLostError:
+                return True
+            if type(error) is CancelledError:
+                return False
+        return isinstance(error, self._types)
 
     def pause(self, attempt):
         """Return how many seconds to wait after attempt number `attempt`, counted from 1."""
@@ -64,7 +69,9 @@ def checked_policy(retries, retry_on, retry_delay):
     if not types and not delay:
         return None
     if retries < 1:
-        raise ValueError("retry_on and retry_delay say when a task is run again: retries must say how often, at least 1")
+        raise ValueError(
+            "retry_on and retry_delay say when a task is run again: retries must say how often, at least 1"
+        )
     return RetryPolicy(retries, types, delay)
 
 
@@ -81,8 +88,8 @@ class _Kept:
 class Retrying:
     """The tasks of one pool that may have to be run again. Its `done` is what join() waits for.
 
-    dispatch: the pool's Dispatch, whose thread must serve. submitter: its Submitter. on_busy, on_idle: called when there
-    are such tasks, and when none is left.
+    dispatch: the pool's Dispatch, whose thread must serve. submitter: its Submitter. on_busy, on_idle: called when
+    there are such tasks, and when none is left.
     """
 
     def __init__(self, dispatch, submitter, on_busy, on_idle):
@@ -180,9 +187,9 @@ class Retrying:
             self._dispatch.run(lambda task=task, outcome=outcome: task.result._set(task.index, outcome))
 
     def clear(self):
-        """Forget all tasks: the pool has been terminated."""
+        """Forget all tasks: the pool has been terminated, or all its tasks fail."""
         with self._lock:
-            self._kept.clear()
+            self._forget(list(self._kept.values()))
             self._paused.clear()
 
     def _forget(self, tasks):

@@ -1,10 +1,14 @@
 """Submits a pool's tasks to the engine: pickles them, and sends small tasks in batches. One object for each pool."""
 
 from .._common import calls, disabled
-from ..errors import EngineError
+from ..errors import CancelledError, EngineError
 from .codec import encode
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
 
 __all__ = ["CHUNK_BYTES", "CHUNK_ITEMS", "FOR_EVER", "Submitter", "batch_size", "plain_size"]
 
@@ -37,7 +41,7 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
-        self.retrying = None  # the Retrying, if tasks may have to be run again
+        self.retrying: Any = None  # the Retrying, if tasks may have to be run again
         self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
     def submit(self, result, index, call):
@@ -77,7 +81,12 @@ class Submitter:
             return error
         if result._limit is not None:
             self.limit(result, index, result._limit)
-        self._port.submit(result._job, index, stream, buffers)
+        try:
+            self._port.submit(result._job, index, stream, buffers)
+        except (ValueError, calls.PoolGoneError):
+            if self._crew.terminated:
+                return CancelledError(self._dispatch.why_terminated)
+            raise
         return None
 
     def try_again(self):

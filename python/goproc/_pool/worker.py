@@ -79,8 +79,8 @@ class Plan:
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
     task_memory: how many bytes of memory a task may take, counted from what the worker has when it begins; None for no
-    limit. threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
-    sent with their tracebacks. for_executor: whether the worker does as those of concurrent.futures do: it may have
+    limit. threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions
+    are sent with their tracebacks. for_executor: whether the worker does as those of concurrent.futures do: it may have
     children, it logs an error of the initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised
     in a task.
     """
