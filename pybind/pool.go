@@ -121,7 +121,8 @@ func PoolBegun(number, job int) (int, error) {
 	})
 }
 
-// PoolRetry sets how often task (job, index), which is about to be submitted, is run again if its worker is lost.
+// PoolRetry sets how often task (job, index), which is about to be submitted, is run again if its worker is lost, as
+// Pool.Retry does.
 func PoolRetry(number, job, index, retries int) (int, error) {
 	return withPool("PoolRetry", number, func(p *pool.Pool) (int, error) {
 		p.Retry(uint64(job), uint64(index), retries)

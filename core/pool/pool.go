@@ -122,17 +122,17 @@ func (p *Pool) SetRetries(retries int) {
 }
 
 // Retry sets how often task (job, index), which is about to be submitted, is run again if it is lost with its worker.
-// With 0 the task is treated as all others.
+// With 0 the task is treated as all others, with a negative number it is not run again.
 func (p *Pool) Retry(job, index uint64, retries int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch id := (taskID{job, index}); {
-	case retries <= 0:
+	case retries == 0:
 		delete(p.more, id)
 	case p.more == nil:
-		p.more = map[taskID]int{id: retries}
+		p.more = map[taskID]int{id: max(0, retries)}
 	default:
-		p.more[id] = retries
+		p.more[id] = max(0, retries)
 	}
 }
 

@@ -17,6 +17,8 @@ __all__ = ["Pool", "ThreadPool"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
+_RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | None
+_RetryDelay: TypeAlias = float | Callable[[int], float] | None
 _ErrorCallback: TypeAlias = Callable[[BaseException], object] | None
 
 INIT: str
@@ -88,8 +90,8 @@ class Pool(_Pool):
         max_memory_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
         max_memory_per_task: int | None = None,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
-        retry_delay: float | Callable[[int], float] | None = None,
+        retry_on: _RetryOn = None,
+        retry_delay: _RetryDelay = None,
         cancel_on_interrupt: bool = False,
     ) -> None: ...
     def apply(
@@ -99,6 +101,9 @@ class Pool(_Pool):
         kwds: Mapping[str, Any] = {},
         *,
         timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
     ) -> _T: ...
     def apply_async(
         self,
@@ -109,6 +114,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
     ) -> AsyncResult[_T]: ...
     @overload
     def map(
@@ -118,6 +126,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
     @overload
@@ -128,6 +139,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: bool,
     ) -> list[_T | BaseException]: ...
     @overload
@@ -138,6 +152,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
     @overload
@@ -148,6 +165,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: bool,
     ) -> list[_T | BaseException]: ...
     @overload
@@ -160,6 +180,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -172,6 +195,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     @overload
@@ -184,6 +210,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -196,6 +225,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     def imap(
@@ -207,6 +239,9 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
     ) -> IMapIterator[_T]: ...
     def imap_unordered(
         self,
@@ -217,6 +252,9 @@ class Pool(_Pool):
         *,
         prefetch: int | None = None,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: _RetryOn = ...,
+        retry_delay: _RetryDelay = ...,
     ) -> IMapIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...

@@ -59,6 +59,8 @@ def processes() -> None:
     assert_type(goproc.active_children(), list[BaseProcess])
     assert_type(goproc.cpu_count(), int)
     assert_type(goproc.usable_cpu_count(), int)
+    with goproc.Pool(1) as pool:
+        assert_type(pool.map(half, [1], retries=1, retry_on=ValueError, retry_delay=0.5), list[float])
 
 
 def pools(pool: Pool) -> None:

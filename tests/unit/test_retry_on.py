@@ -288,3 +288,58 @@ def test_by_default_an_interrupt_does_not_cancel(context, tmp_path):
             result.get(60)
         thread.join()
         assert not result.ready() and result.cancel()
+
+
+# The same for one call.
+
+CALLS = {
+    "apply": lambda pool, path, **options: [pool.apply(targets.fail_until, (path, 3), **options)],
+    "apply_async": lambda pool, path, **options: [pool.apply_async(targets.fail_until, (path, 3), **options).get(60)],
+    "starmap": lambda pool, path, **options: pool.starmap(targets.fail_until, [(path, 3)], **options),
+    "starmap_async": lambda pool, path, **options: pool.starmap_async(targets.fail_until, [(path, 3)], **options).get(
+        60
+    ),
+    "map": lambda pool, path, **options: pool.map(functools.partial(targets.fail_until, path), [3], **options),
+    "imap": lambda pool, path, **options: list(
+        pool.imap(functools.partial(targets.fail_until, path), iter([3]), **options)
+    ),
+    "imap_unordered": lambda pool, path, **options: list(
+        pool.imap_unordered(functools.partial(targets.fail_until, path), [3], **options)
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_call(method, path, call):
+    with goproc.get_context(method).Pool(1) as pool:
+        with pytest.raises(Passing):
+            CALLS[call](pool, path)
+        path.unlink()
+        assert CALLS[call](pool, path, retries=2, retry_on=Passing, retry_delay=0.01) == [3]
+        path.unlink()
+        with pytest.raises(Passing):  # only that call
+            CALLS[call](pool, path)
+
+
+def test_one_call_with_the_retries_of_the_pool(path):
+    with goproc.Pool(1, retries=2) as pool:
+        assert pool.apply(targets.fail_until, (path, 3), retry_on=Passing) == 3
+    path.unlink()
+    with goproc.Pool(1, retries=2, retry_on=Passing) as pool, pytest.raises(Passing):
+        pool.apply(targets.fail_until, (path, 3), retries=0)
+
+
+def test_attempts_are_counted_once(path):
+    with goproc.Pool(1, retries=1) as pool, pytest.raises(goproc.WorkerLostError):
+        pool.apply(targets.end_until, (path, 9), retry_on=Passing, retries=2)
+    assert len(targets.times(path)) == 3
+
+
+def test_wrong_values_of_a_call():
+    with goproc.Pool(1) as pool:
+        with pytest.raises(TypeError, match="did you mean 'retry_on'"):
+            pool.map(abs, [1], retry_onn=ValueError)
+        with pytest.raises(ValueError, match="retries must be"):
+            pool.apply_async(abs, (1,), retries=-1)
+        with pytest.raises(TypeError, match="retry_on must be"):
+            pool.imap(abs, [1], retries=1, retry_on=1)

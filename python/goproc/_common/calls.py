@@ -195,7 +195,10 @@ def pool_begun(pool: int, job: int) -> bool:
 
 
 def pool_retry(pool: int, job: int, index: int, retries: int) -> None:
-    """Set how often a task that is about to be submitted is run again if its worker is lost; 0 removes that."""
+    """Set how often a task that is about to be submitted is run again if its worker is lost.
+
+    0 removes that. With a negative number, the task is not run again, whatever holds for the pool.
+    """
     call("PoolRetry", pool, job, index, retries)
 
 

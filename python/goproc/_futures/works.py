@@ -17,7 +17,7 @@ from .._common.start_methods import engines_context
 from .._pool.blas_threads import for_workers
 from .._pool.codec import CALL, by_name, outlined
 from .._pool.describe import in_one_line
-from .._pool.machinery import Machinery, quietly, terminate
+from .._pool.machinery import Machinery, quietly, run_again, terminate
 from .._pool.worker import Plan
 from .faults import BrokenProcessPool
 
@@ -60,7 +60,7 @@ class Works:
         )
         first = 1 if self.growing else max_workers
         machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, what="Executors")
-        self._machinery, self._port, self.crew = machinery, machinery.port, machinery.crew
+        self._port, self.crew = machinery.port, machinery.crew
         self.one_by_one = task_memory is not None  # whether each task is sent by itself
         self.dispatch, self.submitter = machinery.dispatch, machinery.submitter
         self.crew.give_up = self._break
@@ -95,15 +95,14 @@ class Works:
 
     def run_again(self):
         """Prepare for tasks that are run again by a RetryPolicy."""
+        ref = weakref.ref(self)
+
+        def on_idle():
+            if (works := ref()) is not None and works._closing:
+                quietly(calls.pool_close, works.crew.number)
+
         if self.dispatch.retrying is None:
-            ref = weakref.ref(self)
-
-            def on_idle():
-                if (works := ref()) is not None and works._closing:
-                    quietly(calls.pool_close, works.crew.number)
-
-            self._machinery.run_again(lambda: None, on_idle)
-        self.serve()
+            run_again(self.dispatch, self.submitter, lambda: None, on_idle)
 
     def submit(self, future, func, args, kwds, limit=None, retries=0, policy=None):
         """Submit func(*args, **kwds), whose result is delivered to the future. limit: in seconds, None for no limit.

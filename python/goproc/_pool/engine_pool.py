@@ -19,8 +19,8 @@ from . import maps, parts
 from .blas_threads import for_workers
 from .codec import CALL, ITEM, MAP, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
-from .machinery import Machinery, NoEngine, quietly, terminate
-from .options import Options
+from .machinery import Machinery, NoEngine, quietly, run_again, terminate
+from .options import Options, policy_of_call
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
@@ -48,13 +48,14 @@ class Pool(Parts, _standard.Pool):
     The further arguments are goproc's own. retries: how often a task is run again whose worker was lost; with retry_on,
     also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
     before the second attempt, and twice as long before each further one; or a function that returns the seconds, given
-    the number of attempts so far. max_memory_per_child: a number of bytes; a worker whose private resident memory is
-    larger after a task is replaced; None for never. max_memory_per_task: a number of bytes; a worker is killed, and its
-    task raises MemoryLimitError, when it has that much more private resident memory than when the task began; None for
-    no limit. cancel_on_interrupt: whether Ctrl-C in a call that waits for a result cancels the tasks of that result.
-    threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they choose; "auto"
-    for the number of usable CPUs divided by the number of workers, at least 1, unless the environment says otherwise,
-    or install() or `python -m goproc` has replaced multiprocessing.
+    the number of attempts so far. All three may also be given to a single call. max_memory_per_child: a number of
+    bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    max_memory_per_task: a number of bytes; a worker is killed, and its task raises MemoryLimitError, when it has that
+    much more private resident memory than when the task began; None for no limit. cancel_on_interrupt: whether Ctrl-C
+    in a call that waits for a result cancels the tasks of that result. threads: how many threads BLAS and OpenMP
+    libraries may use in each worker; None for as many as they choose; "auto" for the number of usable CPUs divided by
+    the number of workers, at least 1, unless the environment says otherwise, or install() or `python -m goproc` has
+    replaced multiprocessing.
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
     a positive int, if retries is not an int of at least 0, or if it is 0 though retry_on or retry_delay is given;
@@ -110,6 +111,7 @@ class Pool(Parts, _standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
+        self._again = options.retries, options.retry_on, options.retry_delay
         self._retry, self._cancel_on_interrupt = options.retry, options.cancel_on_interrupt
         self._one_by_one = options.max_memory_per_task is not None or options.retry is not None
         self._feeders = set()  # the objects that still read the input of an imap or a map, or run tasks again
@@ -159,7 +161,7 @@ class Pool(Parts, _standard.Pool):
         self._terminate = util.Finalize(self, terminate, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
         if options.retry is not None:
-            machinery.run_again(*_feeder_of(self))
+            _run_again(self)
         if self._maxtasksperchild is not None or options.max_memory_per_child is not None or self._one_by_one:
             self._dispatch.serve()
         return None
@@ -182,7 +184,7 @@ class Pool(Parts, _standard.Pool):
         TaskTimeoutError after timeout. Source: multiprocessing.pool.Pool.apply.
         """
         if type(self).apply_async is Pool.apply_async and not unknown:
-            return self._apply(func, args, kwds, None, None, timeout).get()
+            return self._apply(func, args, kwds, None, None, timeout, self._retry).get()
         if timeout is not None:
             unknown["timeout"] = timeout
         return self.apply_async(func, args, kwds, **unknown).get()  # a subclass's own apply_async may have no timeout
@@ -198,15 +200,16 @@ class Pool(Parts, _standard.Pool):
         Source: multiprocessing.pool.Pool.apply_async.
         """
         self._check_running()
-        if unknown:
-            refuse_unknown("apply_async", unknown, "timeout")
+        policy = self._policy("apply_async", unknown, "timeout")
         self._dispatch.watch()
-        return self._apply(func, args, kwds, callback, error_callback, timeout)
+        return self._apply(func, args, kwds, callback, error_callback, timeout, policy)
 
-    def _apply(self, func, args, kwds, callback, error_callback, timeout):
+    def _apply(self, func, args, kwds, callback, error_callback, timeout, policy):
         self._check_running()
         limit = None if timeout is None else checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
+        if policy is not None:
+            result._retry = policy
         try:
             self._results[result._job] = result
             if limit is not None:
@@ -232,18 +235,16 @@ class Pool(Parts, _standard.Pool):
         Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
         task_timeout is not a number. Source: multiprocessing.pool.Pool.map.
         """
-        if unknown:
-            refuse_unknown("map", unknown, "task_timeout", "return_exceptions")
-        return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions).get()
+        policy = self._policy("map", unknown, "task_timeout", "return_exceptions")
+        return self._mapped((func, iterable, mapstar, chunksize), task_timeout, return_exceptions, policy).get()
 
     def starmap(self, func, iterable, chunksize=None, *, task_timeout=None, return_exceptions=False, **unknown):
         """Like map, but call func(*item): each item is an iterable of arguments.
 
         Source: multiprocessing.pool.Pool.starmap.
         """
-        if unknown:
-            refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions")
-        return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions).get()
+        policy = self._policy("starmap", unknown, "task_timeout", "return_exceptions")
+        return self._mapped((func, iterable, starmapstar, chunksize), task_timeout, return_exceptions, policy).get()
 
     def map_async(
         self,
@@ -286,17 +287,26 @@ class Pool(Parts, _standard.Pool):
     def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
         self._check_running()
         self._dispatch.watch()
-        if unknown:
-            refuse_unknown(method, unknown, "task_timeout", "return_exceptions")
-        return self._mapped(arguments, task_timeout, return_exceptions, True)
+        policy = self._policy(method, unknown, "task_timeout", "return_exceptions")
+        return self._mapped(arguments, task_timeout, return_exceptions, policy, True)
 
-    def _mapped(self, arguments, task_timeout, return_exceptions, in_thread=False):
+    def _policy(self, method, unknown, *known):
+        """Return the RetryPolicy of a call, None for none. unknown: its further arguments. known: those that it has."""
+        if not unknown:
+            return self._retry
+        policy = policy_of_call(self._again, method, unknown, known)
+        _run_again(self)
+        return policy
+
+    def _mapped(self, arguments, task_timeout, return_exceptions, policy, in_thread=False):
         """Call _map_async. A subclass's own takes multiprocessing's arguments only: pass goproc's only when needed."""
         others = {}
         if task_timeout is not None:
             others["task_timeout"] = task_timeout
         if return_exceptions:
             others["return_exceptions"] = True
+        if policy is not self._retry:
+            others["policy"] = policy
         if in_thread and getattr(self._map_async, "__func__", None) is Pool._map_async:
             others["in_thread"] = True
         return self._map_async(*arguments, **others)
@@ -312,13 +322,14 @@ class Pool(Parts, _standard.Pool):
         task_timeout=None,
         return_exceptions=False,
         in_thread=False,
+        policy=None,
     ):
         """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
         if mapper is not mapstar and mapper is not starmapstar:
             return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
         self._check_running()
         limit = checked_limit("task_timeout", task_timeout)
-        kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions)
+        kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions, policy or self._retry)
         return maps.submit(self, kind, iterable, callback, error_callback, in_thread)
 
     def imap(self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown):
@@ -336,10 +347,9 @@ class Pool(Parts, _standard.Pool):
         raises ValueError when the pool is closed, or when chunksize, prefetch or buffersize is below 1; TypeError when
         prefetch and buffersize are both given, or are not ints. Source: multiprocessing.pool.Pool.imap.
         """
-        if unknown:
-            refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout")
+        policy = self._policy("imap", unknown, "prefetch", "buffersize", "task_timeout")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout)
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout, policy)
 
     def imap_unordered(
         self, func, iterable, chunksize=1, buffersize=None, *, prefetch=None, task_timeout=None, **unknown
@@ -348,24 +358,24 @@ class Pool(Parts, _standard.Pool):
 
         Source: multiprocessing.pool.Pool.imap_unordered.
         """
-        if unknown:
-            refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
+        policy = self._policy("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout, policy)
 
-    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
+    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout, policy):
         self._check_running()
         if chunksize < 1:
             raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
         limit = checked_limit("task_timeout", task_timeout)
         if prefetch is not None and prefetch < 1:
             raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
-        size = batch_size(iterable, chunksize) if limit is None and not self._one_by_one else 1
+        size = 1 if limit is not None or policy is not None or self._one_by_one else batch_size(iterable, chunksize)
         may_block = type(iterable) not in COLLECTIONS
         self._dispatch.watch()
         if chunksize == 1:
-            return kind(self, func, iterable, prefetch, ITEM, size, limit, may_block)
-        return Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, may_block, chunksize))
+            return kind(self, func, iterable, prefetch, ITEM, size, limit, may_block, 1, policy)
+        chunks = Chunks(iterable, chunksize)
+        return Items(kind(self, func, chunks, prefetch, MAP, size, limit, may_block, chunksize, policy))
 
     def close(self):
         """Refuse further tasks. The workers exit when all submitted tasks are done."""
@@ -414,19 +424,16 @@ class Pool(Parts, _standard.Pool):
             quietly(calls.pool_close, self._crew.number)
 
 
-def _feeder_of(pool):
-    """Return what a Retrying calls: while it has tasks, the pool must not end, though no task is in the engine."""
+def _run_again(pool):
+    """Prepare for tasks that are run again. While there are any, the pool must not end, though the engine has none."""
     ref, feeders, dispatch = weakref.ref(pool), pool._feeders, pool._dispatch
-
-    def on_busy():
-        feeders.add(dispatch.retrying)
 
     def on_idle():
         feeders.discard(dispatch.retrying)
         if (pool := ref()) is not None:
             pool._close_when_fed()
 
-    return on_busy, on_idle
+    run_again(dispatch, pool._submitter, lambda: feeders.add(dispatch.retrying), on_idle)
 
 
 def _drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):

@@ -80,7 +80,6 @@ class Iteration:
         self._sizes: dict = {}  # by index: the bytes of the arguments of tasks that are not done, if they are large
         self._bytes = 0  # the sum of _sizes
         self._limit = limit
-        self._retry = pool._retry
         self._cancel_on_interrupt = pool._cancel_on_interrupt
         self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
         self._feeding = _native.Turn()

@@ -6,6 +6,7 @@ and the submitter of tasks.
 
 import errno
 import os
+import threading
 from multiprocessing import util
 
 from .. import _native
@@ -15,7 +16,7 @@ from .crew import Crew
 from .dispatch import Dispatch
 from .submitter import FOR_EVER, Submitter
 
-__all__ = ["Machinery", "NoEngine", "quietly", "terminate"]
+__all__ = ["Machinery", "NoEngine", "quietly", "run_again", "terminate"]
 
 
 class NoEngine(Exception):
@@ -64,6 +65,7 @@ class Machinery:
             self.crew = Crew(context, make_process, number, processes, workers, results, plan)
             self.dispatch = Dispatch(self.port, results, self.crew)
             self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results)
+            self.submitter.pool_retries = retries
             try:
                 self.crew.repopulate(all_or_none=True)
             except BaseException:
@@ -74,11 +76,18 @@ class Machinery:
             quietly(calls.pool_destroy, number)
             raise
 
-    def run_again(self, on_busy, on_idle):
-        """Make the Retrying: tasks may have to be run again. The caller must then call dispatch.serve()."""
-        from .retrying import Retrying
 
-        self.dispatch.retrying = self.submitter.retrying = Retrying(self.dispatch, self.submitter, on_busy, on_idle)
+_making = threading.Lock()
+
+
+def run_again(dispatch, submitter, on_busy, on_idle):
+    """Prepare a pool for tasks that are run again by a RetryPolicy. A second call changes nothing."""
+    from .retrying import Retrying
+
+    with _making:
+        if dispatch.retrying is None:
+            submitter.retrying = dispatch.retrying = Retrying(dispatch, submitter, on_busy, on_idle)
+    dispatch.serve()
 
 
 def terminate(crew, dispatch):

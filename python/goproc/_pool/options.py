@@ -4,8 +4,9 @@ Used by engine_pool.py. A pool that is multiprocessing's own does not have them.
 """
 
 from .blas_threads import checked_threads
+from .inputs import refuse_unknown
 
-__all__ = ["Options", "checked_retries", "positive", "retry_policy"]
+__all__ = ["Options", "checked_retries", "policy_of_call", "positive", "retry_policy"]
 
 
 class Options:
@@ -50,6 +51,21 @@ def checked_retries(retries):
     if not isinstance(retries, int) or retries < 0:
         raise ValueError("retries must be a non-negative int")
     return retries
+
+
+def policy_of_call(again, method, unknown, known):
+    """Return the RetryPolicy of one call of a pool's method.
+
+    again: the pool's own arguments (retries, retry_on, retry_delay), which hold if the call does not give them.
+    unknown: the keyword arguments of the call that its signature does not have. known: the names of those that it has.
+    """
+    from .retrying import checked_policy
+
+    names = ("retries", "retry_on", "retry_delay")
+    retries, retry_on, retry_delay = (unknown.pop(name, own) for name, own in zip(names, again, strict=True))
+    if unknown:
+        refuse_unknown(method, unknown, *known, *names)
+    return checked_policy(checked_retries(retries), retry_on, retry_delay, always=True)
 
 
 def retry_policy(retries, retry_on, retry_delay):

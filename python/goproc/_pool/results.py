@@ -43,8 +43,6 @@ class ApplyResult(_standard.ApplyResult):
         self._func = func
         self._cache = pool._results
         self._job = next(job_counter)
-        if pool._retry is not None:
-            self._retry = pool._retry
         if callback or error_callback:
             self._callback, self._error_callback = _guarded(callback), _guarded(error_callback)
             pool._dispatch.serve()
@@ -217,12 +215,13 @@ class IMapIterator(_standard.IMapIterator):
         limit=None,
         may_block=True,
         chunksize=1,
+        retry=None,
     ):
         if func is _BY_HAND:
             kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
             return _make_by_hand(self, kind, pool)
         self._iteration = self._new_iteration()
-        self._iteration._chunksize = chunksize
+        self._iteration._chunksize, self._iteration._retry = chunksize, retry
         self._iteration.start(self, pool, next(job_counter), func, iterable, may_block, prefetch, how, batch, limit)
 
     @staticmethod

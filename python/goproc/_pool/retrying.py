@@ -45,12 +45,13 @@ class RetryPolicy:
         return min(self._delay * 2.0 ** min(attempt - 1, 60), threading.TIMEOUT_MAX)
 
 
-def checked_policy(retries, retry_on, retry_delay):
+def checked_policy(retries, retry_on, retry_delay, always=False):
     """Return a RetryPolicy; None if the engine's own retries will do.
 
     retries: how often a task is run again, checked. retry_on: the type, or a tuple of types, of exceptions for which it
     is; None or () for none but WorkerLostError. retry_delay: seconds before the second attempt, twice as many before
     each further one; or a function that returns them, given the number of attempts so far; None or 0 for no pause.
+    always: return a policy in any case.
     """
     types = () if retry_on is None else retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for kind in types:
@@ -66,9 +67,9 @@ def checked_policy(retries, retry_on, retry_delay):
             raise TypeError(f"retry_delay must be a number of seconds or a function, not {retry_delay!r}") from None
         if not delay >= 0:
             raise ValueError(f"retry_delay must be at least 0, not {retry_delay!r}")
-    if not types and not delay:
+    if not types and not delay and not always:
         return None
-    if retries < 1:
+    if retries < 1 and not always:
         raise ValueError(
             "retry_on and retry_delay say when a task is run again: retries must say how often, at least 1"
         )

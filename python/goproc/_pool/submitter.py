@@ -41,6 +41,7 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
+        self.pool_retries = 0  # how often the engine runs each task again that was lost
         self.retrying: Any = None  # the Retrying, if tasks may have to be run again
         self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
@@ -68,6 +69,7 @@ class Submitter:
             result._note(index, stream, buffers)
         if result._retry is not None:
             self.retrying.keep(result, index, stream, buffers)
+            self._leave_to_retrying(result, index)
         urgent = self._port.submit(result._job, index, stream, buffers)
         self._unlooked += _LOOK_EVERY if urgent else 1
         if self._unlooked >= _LOOK_EVERY:
@@ -81,6 +83,7 @@ class Submitter:
             return error
         if result._limit is not None:
             self.limit(result, index, result._limit)
+        self._leave_to_retrying(result, index)
         try:
             self._port.submit(result._job, index, stream, buffers)
         except (ValueError, calls.PoolGoneError):
@@ -88,6 +91,11 @@ class Submitter:
                 return CancelledError(self._dispatch.why_terminated)
             raise
         return None
+
+    def _leave_to_retrying(self, result, index):
+        """Have the engine not run again a task that is about to be submitted: its own retries are the pool's."""
+        if self.pool_retries:
+            calls.pool_retry(self._number, result._job, index, -1)
 
     def try_again(self):
         """Try a worker again, as none could begin. Return None, or the exception that a new task must fail with."""
