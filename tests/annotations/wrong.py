@@ -44,7 +44,7 @@ def wrong(
     pool.map(square, [1])[0].upper()
     pool.map(square, [1], return_exceptions=True)[0].bit_length()
     pool.starmap(square, [1])
-    pool.starmap(square, [(1,)], retries=1)
+    pool.starmap(square, [(1,)], retries="1")
     pool.map_async(square, [1]).get()[0].upper()
     pool.starmap_async(square, [(1,)], task_timeout="1")
     pool.imap(square, [1], prefetch="many")
