@@ -17,8 +17,6 @@ __all__ = ["Pool", "ThreadPool"]
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
-_RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | None
-_RetryDelay: TypeAlias = float | Callable[[int], float] | None
 _ErrorCallback: TypeAlias = Callable[[BaseException], object] | None
 
 INIT: str
@@ -90,8 +88,8 @@ class Pool(_Pool):
         max_memory_per_child: int | None = None,
         threads: int | Literal["auto"] | None = "auto",
         max_memory_per_task: int | None = None,
-        retry_on: _RetryOn = None,
-        retry_delay: _RetryDelay = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
         cancel_on_interrupt: bool = False,
     ) -> None: ...
     def apply(
@@ -102,8 +100,8 @@ class Pool(_Pool):
         *,
         timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> _T: ...
     def apply_async(
         self,
@@ -115,8 +113,8 @@ class Pool(_Pool):
         *,
         timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> AsyncResult[_T]: ...
     @overload
     def map(
@@ -127,8 +125,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
     @overload
@@ -140,8 +138,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> list[_T | BaseException]: ...
     @overload
@@ -153,8 +151,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> list[_T]: ...
     @overload
@@ -166,8 +164,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> list[_T | BaseException]: ...
     @overload
@@ -181,8 +179,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -196,8 +194,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     @overload
@@ -211,8 +209,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -226,8 +224,8 @@ class Pool(_Pool):
         *,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     def imap(
@@ -240,8 +238,8 @@ class Pool(_Pool):
         prefetch: int | None = None,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> IMapIterator[_T]: ...
     def imap_unordered(
         self,
@@ -253,8 +251,8 @@ class Pool(_Pool):
         prefetch: int | None = None,
         task_timeout: float | None = None,
         retries: int = ...,
-        retry_on: _RetryOn = ...,
-        retry_delay: _RetryDelay = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> IMapIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...
