@@ -21,6 +21,7 @@ package capi
 //     off_current_job = offsetof(goproc_slot, current_job),
 //     off_current_index = offsetof(goproc_slot, current_index),
 //     off_started_ns = offsetof(goproc_slot, started_ns),
+//     off_base_bytes = offsetof(goproc_slot, base_bytes),
 //     off_size = offsetof(goproc_frame, size),
 //     off_kind = offsetof(goproc_frame, kind),
 //     off_flags = offsetof(goproc_frame, flags),
@@ -108,6 +109,7 @@ func layoutOfC() map[string]int64 {
 		"kind timeout":   C.GOPROC_KIND_TIMEOUT,
 		"kind exited":    C.GOPROC_KIND_EXITED,
 		"kind retried":   C.GOPROC_KIND_RETRIED,
+		"kind memory":    C.GOPROC_KIND_MEMORY,
 		"flag extent":    C.GOPROC_FLAG_EXTENT,
 		"flag keep":      C.GOPROC_FLAG_KEEP,
 		"no job":         int64(C.no_job()),
@@ -127,6 +129,7 @@ func layoutOfC() map[string]int64 {
 		"current job":   C.off_current_job,
 		"current index": C.off_current_index,
 		"started":       C.off_started_ns,
+		"base":          C.off_base_bytes,
 
 		"frame's size":  C.off_size,
 		"frame's kind":  C.off_kind,

@@ -38,6 +38,7 @@ func TestLayout(t *testing.T) {
 		"kind timeout":   int64(ring.KindTimeout),
 		"kind exited":    int64(ring.KindExited),
 		"kind retried":   int64(ring.KindRetried),
+		"kind memory":    int64(ring.KindMemory),
 		"flag extent":    int64(ring.FlagExtent),
 		"flag keep":      int64(ring.FlagKeep),
 		"no job":         -1, // ring.NoJob, as a signed number
@@ -57,6 +58,7 @@ func TestLayout(t *testing.T) {
 		"current job":   ring.OffCurrentJob,
 		"current index": ring.OffCurrentIdx,
 		"started":       ring.OffStarted,
+		"base":          ring.OffBase,
 	} {
 		assert.Equal(t, want[name], value, name)
 		delete(want, name)

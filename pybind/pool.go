@@ -82,6 +82,14 @@ func PoolLimit(number, job, index, microseconds int) (int, error) {
 	})
 }
 
+// PoolLimitMemory limits how many bytes of private resident memory each task may take; 0 removes the limit.
+func PoolLimitMemory(number, bytes int) (int, error) {
+	return withPool("PoolLimitMemory", number, func(p *pool.Pool) (int, error) {
+		p.LimitMemory(uint64(bytes))
+		return 0, nil
+	})
+}
+
 // PoolCancel withdraws the job's tasks, and ends the workers that run one. It returns how many of its tasks will not
 // complete by themselves.
 func PoolCancel(number, job int) (int, error) {
@@ -113,7 +121,8 @@ func PoolBegun(number, job int) (int, error) {
 	})
 }
 
-// PoolRetry sets how often task (job, index), which is about to be submitted, is run again if its worker is lost.
+// PoolRetry sets how often task (job, index), which is about to be submitted, is run again if its worker is lost, as
+// Pool.Retry does.
 func PoolRetry(number, job, index, retries int) (int, error) {
 	return withPool("PoolRetry", number, func(p *pool.Pool) (int, error) {
 		p.Retry(uint64(job), uint64(index), retries)

@@ -192,6 +192,7 @@ static int64_t begin(Channel *self) {
     self->begun = 1;
     atomic_store_explicit(&slot->current_job, frame->job, memory_order_relaxed);
     atomic_store_explicit(&slot->current_index, frame->index + number, memory_order_relaxed);
+    atomic_store_explicit(&slot->base_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->started_ns, goproc_now_ns(), memory_order_release);
     return number;
 }
@@ -299,6 +300,18 @@ static PyObject *channel_time(PyObject *object, PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(base_doc, "base(size)\n--\n\n"
+                       "Say how many bytes of memory this worker has, now that a task has been begun.");
+
+static PyObject *channel_base(PyObject *object, PyObject *argument) {
+    Channel *self = (Channel *)object;
+    unsigned long long size = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred() || check_owner(self) < 0)
+        return NULL;
+    atomic_store_explicit(&self->slot->base_bytes, size, memory_order_release);
+    Py_RETURN_NONE;
+}
+
 /* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an
  * exception. */
 static goproc_frame *reserve(Channel *self, uint64_t space) {
@@ -385,6 +398,7 @@ static PyMethodDef channel_methods[] = {
     {"recv", channel_recv, METH_NOARGS, recv_doc},
     {"more", channel_more, METH_O, more_doc},
     {"time", channel_time, METH_NOARGS, time_doc},
+    {"base", channel_base, METH_O, base_doc},
     {"send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL, send_doc},
     {NULL, NULL, 0, NULL},
 };

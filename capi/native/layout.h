@@ -44,6 +44,7 @@ enum {
     GOPROC_KIND_TIMEOUT,
     GOPROC_KIND_EXITED,
     GOPROC_KIND_RETRIED,
+    GOPROC_KIND_MEMORY,
 };
 
 /* EXTENT: the payload is a goproc_extent. KEEP, of a task: the worker copies what lies in the extent, and does not free
@@ -78,6 +79,7 @@ typedef struct {
     _Atomic uint64_t current_job; /* the task that runs */
     _Atomic uint64_t current_index;
     _Atomic uint64_t started_ns; /* when it began (CLOCK_MONOTONIC); 0 when no task runs */
+    _Atomic uint64_t base_bytes; /* how much memory the worker had then; 0 when it has not said so */
 } goproc_slot;
 
 /* A frame's header. The payload follows; frames begin at multiples of eight and do not wrap. */

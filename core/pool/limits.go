@@ -165,7 +165,11 @@ func (p *Pool) cancel(matches func(job uint64) bool, running bool) int {
 }
 
 // endings says, in traces, why a worker is ended because of its task.
-var endings = map[ring.Kind]string{ring.KindTimeout: "is over its time limit", ring.KindCancelled: "was cancelled"}
+var endings = map[ring.Kind]string{
+	ring.KindTimeout:   "is over its time limit",
+	ring.KindMemory:    "is over its memory limit",
+	ring.KindCancelled: "was cancelled",
+}
 
 // end ends a worker's process because of the task that it runs, its first. When the process is gone, that task
 // completes as verdict says. The tasks that it has not begun go to other workers. end returns false, and ends nothing,
@@ -191,6 +195,10 @@ func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	}
 	trace.Printf("worker %d is ended: %v %s", w.pid, w.flights[0].frame, endings[verdict])
 	w.left = 0
+	if verdict == ring.KindMemory { // it may take the memory of all others while it handles SIGTERM
+		w.signal(unix.SIGKILL)
+		return true
+	}
 	w.killAt = sys.Monotonic() + int64(Grace)
 	p.wakeBy(w.killAt)
 	w.slot.Stop() // if it catches SIGTERM, and goes on, it ends after its task

@@ -82,6 +82,9 @@ type Pool struct {
 	shortest int64            // no limit is shorter
 	alarmAt  int64            // when the pump must look at limits, in monotonic nanoseconds; 0 for never
 	lookAt   int64            // when the pump must look over the workers, likewise
+
+	mostMemory uint64 // how many bytes of memory a task may take; 0 for any number
+	measureAt  int64  // when the pump must measure the memory of the workers, likewise
 }
 
 // New makes a pool without workers.
@@ -119,17 +122,17 @@ func (p *Pool) SetRetries(retries int) {
 }
 
 // Retry sets how often task (job, index), which is about to be submitted, is run again if it is lost with its worker.
-// With 0 the task is treated as all others.
+// With 0 the task is treated as all others, with a negative number it is not run again.
 func (p *Pool) Retry(job, index uint64, retries int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch id := (taskID{job, index}); {
-	case retries <= 0:
+	case retries == 0:
 		delete(p.more, id)
 	case p.more == nil:
-		p.more = map[taskID]int{id: retries}
+		p.more = map[taskID]int{id: max(0, retries)}
 	default:
-		p.more[id] = retries
+		p.more[id] = max(0, retries)
 	}
 }
 

@@ -42,6 +42,10 @@ func (p *Pool) pumpOnce() time.Duration {
 	} else {
 		p.harvest(p.keepIfRoom)
 	}
+	if p.measureAt != 0 && p.measureAt <= sys.Monotonic() {
+		p.measureAt = 0
+		p.measure()
+	}
 	look := p.lookAt != 0 && p.lookAt <= sys.Monotonic()
 	if look {
 		p.lookAt = 0
@@ -55,9 +59,11 @@ func (p *Pool) pumpOnce() time.Duration {
 	default:
 		p.memory.Ring()
 	}
-	next := p.alarmAt
-	if next == 0 || p.lookAt != 0 && p.lookAt < next {
-		next = p.lookAt
+	next := int64(0)
+	for _, at := range []int64{p.alarmAt, p.lookAt, p.measureAt} {
+		if at != 0 && (next == 0 || at < next) {
+			next = at
+		}
 	}
 	if next == 0 {
 		return -1
@@ -99,6 +105,9 @@ func (p *Pool) arm() bool {
 	}
 	if backlog || inFlight && p.state == closed {
 		set |= ring.WaitingFeed
+	}
+	if inFlight {
+		p.measureAgain()
 	}
 	if inFlight || p.stopped && len(p.active) > 0 {
 		p.lookAgain()

@@ -57,6 +57,7 @@ const (
 	OffCurrentJob = 192
 	OffCurrentIdx = 200
 	OffStarted    = 208 // uint64: CLOCK_MONOTONIC nanoseconds, 0 when no task runs
+	OffBase       = 216 // uint64: how many bytes of memory the worker had then, 0 when it has not said so
 
 	// In a frame's header.
 	offSize  = 0  // uint32
@@ -97,6 +98,7 @@ const (
 	KindTimeout               // the task ran longer than it was allowed: payload as of KindLost
 	KindExited                // about no task: a worker has ended; index is its slot, payload "pid exitcode served"
 	KindRetried               // the worker ended, and the task is run again: payload as of KindLost
+	KindMemory                // the task took more memory than it was allowed: payload as of KindLost
 )
 
 // The flags of a frame.

@@ -157,6 +157,9 @@ func (s *Slot) Current() (job, index, started uint64) {
 	return atomic.LoadUint64(word64(s.mem, OffCurrentJob)), atomic.LoadUint64(word64(s.mem, OffCurrentIdx)), started
 }
 
+// Base is how many bytes of memory the worker had when it began its current task; 0 if it has not said so.
+func (s *Slot) Base() uint64 { return atomic.LoadUint64(word64(s.mem, OffBase)) }
+
 // Next is the first task of the frame at position that the worker has not begun; end, if it has begun all. The argument
 // end is the end with which the frame was pushed, or the one that TakeBack returned last.
 func (s *Slot) Next(position uint64, end uint32) (uint32, error) {

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,33 @@ func readLink(path string) string {
 	}
 	return string(buffer[:n])
 }
+
+// PrivateMemory is how many bytes of private resident memory a process has: without files and shared memory, and
+// without what has been swapped out. It returns false when the process has ended, or /proc cannot be read.
+func PrivateMemory(pid int) (bytes uint64, ok bool) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/statm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	buffer := make([]byte, 256)
+	n, err := unix.Read(fd, buffer)
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(buffer[:max(n, 0)]))
+	if len(fields) < 3 {
+		return 0, false
+	}
+	resident, err := strconv.ParseUint(fields[1], 10, 64)
+	shared, other := strconv.ParseUint(fields[2], 10, 64)
+	if err != nil || other != nil || resident < shared {
+		return 0, false
+	}
+	return (resident - shared) * pageSize, true
+}
+
+var pageSize = uint64(unix.Getpagesize())
 
 // openDescriptors lists the open descriptors. Some in the list may not be open.
 func openDescriptors() (open []int) {

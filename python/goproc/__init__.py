@@ -63,6 +63,7 @@ from .errors import (
     CancelledError,
     ConsumerLostError,
     EngineError,
+    MemoryLimitError,
     TaskTimeoutError,
     WorkerLostError,
 )
@@ -99,7 +100,7 @@ __version__ = "0.1.0"
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "TaskTimeoutError"]
-__all__ += ["WorkerLostError", "install", "usable_cpu_count"]
+__all__ += ["MemoryLimitError", "WorkerLostError", "install", "usable_cpu_count"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

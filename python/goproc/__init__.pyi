@@ -41,6 +41,7 @@ from .errors import AbandonedLockError as AbandonedLockError
 from .errors import CancelledError as CancelledError
 from .errors import ConsumerLostError as ConsumerLostError
 from .errors import EngineError as EngineError
+from .errors import MemoryLimitError as MemoryLimitError
 from .errors import TaskTimeoutError as TaskTimeoutError
 from .errors import WorkerLostError as WorkerLostError
 from .install import install as install
@@ -60,6 +61,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "MemoryLimitError",
     "Pipe",
     "Pool",
     "Process",

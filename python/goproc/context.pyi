@@ -44,6 +44,10 @@ class BaseContext(_standard.BaseContext):
         threads: int | Literal["auto"] | None = "auto",
         nested: bool = False,
         pickler: Literal["pickle", "cloudpickle"] | None = None,
+        max_memory_per_task: int | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+        cancel_on_interrupt: bool = False,
     ) -> _Pool: ...
     def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None: ...
     def set_forkserver_preload(

@@ -6,6 +6,7 @@
         ├── TimeoutError                 (the standard library's own)
         │   └── TaskTimeoutError         the task ran longer than its limit
         ├── EngineError                  the engine cannot go on, or is closed
+        ├── MemoryLimitError             the task took more memory than its limit; it is a MemoryError, too
         ├── WorkerLostError              a pool's worker ended while it ran the task
         ├── AbandonedLockError           the process that held the lock was killed
         ├── ConsumerLostError            a process was killed that had taken items of a JoinableQueue
@@ -23,6 +24,7 @@ __all__ = [
     "CancelledError",
     "ConsumerLostError",
     "EngineError",
+    "MemoryLimitError",
     "TaskTimeoutError",
     "WorkerLostError",
 ]
@@ -147,6 +149,37 @@ class TaskTimeoutError(TimeoutError):
         pid, limit, function, *which = self.args
         task = task_named(function, *which)
         return f"{task} ran longer than its limit of {limit:g} s; its worker (pid {pid}) has been ended"
+
+
+class MemoryLimitError(ProcessError, MemoryError):
+    """The task took more memory than max_memory_per_task. Its worker has been killed.
+
+    pid: the worker's process id. limit: how many bytes the task was allowed to take. function, index, count, argument:
+    which task it was, as in WorkerLostError.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        limit: int,
+        function: "str | None" = None,
+        index: "int | None" = None,
+        count: int = 1,
+        argument: "str | None" = None,
+    ) -> None:
+        super().__init__(pid, limit, function, index, count, argument)
+        self.pid: int = pid
+        self.limit: int = limit
+        self.function: str | None = function
+        self.index: int | None = index
+        self.count: int = count
+        self.argument: str | None = argument
+
+    def __str__(self) -> str:
+        pid, limit, function, *which = self.args
+        size = f"{limit / (1 << 20):.0f} MiB" if limit >= 10 << 20 else f"{limit} bytes"
+        task = task_named(function, *which)
+        return f"{task} took more memory than its limit of {size}; its worker (pid {pid}) has been killed"
 
 
 class CancelledError(ProcessError):

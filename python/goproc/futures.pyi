@@ -56,6 +56,7 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         threads: int | Literal["auto"] | None = "auto",
         nested: bool = False,
         pickler: Literal["pickle", "cloudpickle"] | None = None,
+        max_memory_per_task: int | None = None,
     ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(
@@ -67,7 +68,14 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
         buffersize: int | None = None,
         progress: bool | str | Callable[[int, int | None], object] | None = None,
     ) -> Iterator[_T]: ...
-    def with_options(self, *, timeout: float | None = None, retries: int = 0) -> LimitedExecutor: ...
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+    ) -> LimitedExecutor: ...
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
     def terminate_workers(self) -> None: ...
     def kill_workers(self) -> None: ...
@@ -75,7 +83,14 @@ class ProcessPoolExecutor(_ProcessPoolExecutor):
 class LimitedExecutor(Executor):
     timeout: float | None
     retries: int
-    def __init__(self, executor: ProcessPoolExecutor, timeout: float | None, retries: int) -> None: ...
+    def __init__(
+        self,
+        executor: ProcessPoolExecutor,
+        timeout: float | None,
+        retries: int,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+    ) -> None: ...
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
     def map(
         self,

@@ -96,6 +96,10 @@ class Pool(_Pool):
         threads: int | Literal["auto"] | None = "auto",
         nested: bool = False,
         pickler: Literal["pickle", "cloudpickle"] | None = None,
+        max_memory_per_task: int | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        retry_delay: float | Callable[[int], float] | None = None,
+        cancel_on_interrupt: bool = False,
     ) -> None: ...
     def apply(
         self,
@@ -104,6 +108,9 @@ class Pool(_Pool):
         kwds: Mapping[str, Any] = {},
         *,
         timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> _T: ...
     def apply_async(
         self,
@@ -114,6 +121,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> AsyncResult[_T]: ...
     @overload
     def map(
@@ -123,6 +133,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
         progress: _Progress = None,
     ) -> list[_T]: ...
@@ -134,6 +147,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
         progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
@@ -145,6 +161,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
         progress: _Progress = None,
     ) -> list[_T]: ...
@@ -156,6 +175,9 @@ class Pool(_Pool):
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
         progress: _Progress = None,
     ) -> list[_T | BaseException]: ...
@@ -169,6 +191,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -181,6 +206,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     @overload
@@ -193,6 +221,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: Literal[False] = False,
     ) -> MapResult[_T]: ...
     @overload
@@ -205,6 +236,9 @@ class Pool(_Pool):
         error_callback: _ErrorCallback = None,
         *,
         task_timeout: float | None = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
         return_exceptions: bool,
     ) -> MapResult[_T | BaseException]: ...
     def imap(
@@ -217,6 +251,9 @@ class Pool(_Pool):
         prefetch: int | None = None,
         task_timeout: float | None = None,
         progress: _Progress = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> IMapIterator[_T]: ...
     def imap_unordered(
         self,
@@ -228,6 +265,9 @@ class Pool(_Pool):
         prefetch: int | None = None,
         task_timeout: float | None = None,
         progress: _Progress = None,
+        retries: int = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
+        retry_delay: float | Callable[[int], float] | None = ...,
     ) -> IMapIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...

@@ -60,6 +60,8 @@ def processes() -> None:
     assert_type(goproc.active_children(), list[BaseProcess])
     assert_type(goproc.cpu_count(), int)
     assert_type(goproc.usable_cpu_count(), int)
+    with goproc.Pool(1) as pool:
+        assert_type(pool.map(half, [1], retries=1, retry_on=ValueError, retry_delay=0.5), list[float])
 
 
 def pools(pool: Pool) -> None:
@@ -118,6 +120,10 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             max_memory_per_child=1 << 40,
             threads=1,
             pickler="pickle",
+            max_memory_per_task=1 << 40,
+            retry_on=(ValueError, goproc.MemoryLimitError),
+            retry_delay=lambda attempt: 0.1 * attempt,
+            cancel_on_interrupt=True,
         )
 
     return make

@@ -68,6 +68,7 @@ class Stage:
         options = {
             "maxtasksperchild": rng.choice([None, None, None, 1, 5, 20]),
             "max_memory_per_child": rng.choice([None, None, 64 << 20]),
+            "max_memory_per_task": rng.choice([None, None, 1 << 40]),
             "retries": rng.choice([0, 0, 2]),
         }
         if rng.random() < 0.2:

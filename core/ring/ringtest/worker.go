@@ -51,6 +51,7 @@ type slot struct {
 	sleeping, bell       atomic.Uint32
 	_                    [56]byte
 	job, index, started  atomic.Uint64
+	base                 atomic.Uint64
 }
 
 // frame is goproc_frame.
@@ -255,6 +256,9 @@ func (w *Worker) TrySend(f ring.Frame, payload []byte) error {
 	w.poke(dry, full)
 	return nil
 }
+
+// SetBase says how many bytes of memory the worker had when it began its task.
+func (w *Worker) SetBase(bytes uint64) { w.slot.base.Store(bytes) }
 
 // Sleeping tells whether the worker sleeps, or is about to.
 func (w *Worker) Sleeping() bool { return w.slot.sleeping.Load() != 0 }

@@ -161,6 +161,11 @@ def pool_limit(pool: int, job: int, index: int, microseconds: int) -> None:
     call("PoolLimit", pool, job, index, microseconds)
 
 
+def pool_limit_memory(pool: int, size: int) -> None:
+    """Limit how many bytes of private resident memory each task may take; 0 removes the limit."""
+    call("PoolLimitMemory", pool, size)
+
+
 def pool_cancel(pool: int, job: int) -> int:
     """Withdraw a job's tasks, and end the workers that run one.
 
@@ -190,7 +195,10 @@ def pool_begun(pool: int, job: int) -> bool:
 
 
 def pool_retry(pool: int, job: int, index: int, retries: int) -> None:
-    """Set how often a task that is about to be submitted is run again if its worker is lost; 0 removes that."""
+    """Set how often a task that is about to be submitted is run again if its worker is lost.
+
+    0 removes that. With a negative number, the task is not run again, whatever holds for the pool.
+    """
     call("PoolRetry", pool, job, index, retries)
 
 

@@ -22,6 +22,7 @@ from .._common.cpus import usable_cpu_count
 from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit
 from .._pool.machinery import NoEngine
+from .._pool.options import checked_retries, positive, retry_policy
 from . import mapping
 from .faults import BrokenProcessPool
 from .future import Future
@@ -43,14 +44,16 @@ class ProcessPoolExecutor(_Standard):
     "cloudpickle" for functions that have no name by which a worker finds them, such as lambdas, and those of a
     notebook's cell; "pickle"; None for that of mp_context, else of GOPROC_PICKLER, else "pickle".
 
-    threads, which concurrent.futures does not have: how many threads BLAS and OpenMP libraries may use in each worker,
-    as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends. Calls
-    may start processes in any case, as with concurrent.futures.
+    The further arguments are goproc's own. threads: how many threads BLAS and OpenMP libraries may use in each worker,
+    as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends; calls
+    may start processes in any case. max_memory_per_task: a number of bytes; a worker is killed, and its call raises
+    MemoryLimitError, when it has that much more private resident memory than when the call began; None for no limit.
 
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
-    TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads that is no positive int
-    raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and that is not installed.
+    TypeError if initializer cannot be called, or max_tasks_per_child is not an int. A threads or max_memory_per_task
+    that is no positive int raises ValueError. The first call raises ImportError if threads needs threadpoolctl, and
+    that is not installed.
     Source: concurrent.futures.ProcessPoolExecutor of Python 3.15.
     """
 
@@ -78,6 +81,7 @@ class ProcessPoolExecutor(_Standard):
         threads="auto",
         nested=False,
         pickler=None,
+        max_memory_per_task=None,
     ):
         if max_workers is None:
             max_workers = usable_cpu_count()
@@ -101,6 +105,7 @@ class ProcessPoolExecutor(_Standard):
         self._threads = checked_threads(threads)
         self._nested = bool(nested)
         self._pickler = picklers.for_context(pickler, mp_context)
+        self._task_memory = positive("max_memory_per_task", max_memory_per_task)
         self._max_workers = max_workers
         self._mp_context = mp_context
         self._initializer = initializer
@@ -161,22 +166,25 @@ class ProcessPoolExecutor(_Standard):
             owner = self if limits is None else limits
             results = mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
             return results if report is None else mapping.counted(results, report)
-        limit, retries = (None, 0) if limits is None else (limits.timeout, limits.retries)
-        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries, report)
+        limit, retries, policy = (None, 0, None) if limits is None else limits._of_a_task()
+        return mapping.start(works, fn, iterables, timeout, chunksize, limit, retries, policy, report)
 
-    def with_options(self, *, timeout=None, retries=0):
+    def with_options(self, *, timeout=None, retries=0, retry_on=None, retry_delay=None):
         """Return an executor that gives its calls to this one, with limits.
 
         timeout: how long each call may run, in seconds; None for no limit. After that its worker is ended, and the
-        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost.
+        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost; with retry_on,
+        also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
+        before the second attempt, and twice as long before each further one; or a function that returns the seconds,
+        given the number of attempts so far.
 
         The result has submit() and map(), and can be passed to whatever takes an executor. All arguments of its
-        submit() belong to the function, so that these two names cannot clash with the function's own.
+        submit() belong to the function, so that these names cannot clash with the function's own.
 
-        Raises ValueError when timeout is not above 0, or retries is not an int of at least 0; TypeError when timeout is
-        not a number.
+        Raises ValueError when timeout is not above 0, retries is not an int of at least 0, or it is 0 though retry_on
+        or retry_delay is given; TypeError when timeout is not a number, or retry_on or retry_delay has a wrong type.
         """
-        return LimitedExecutor(self, timeout, retries)
+        return LimitedExecutor(self, timeout, retries, retry_on, retry_delay)
 
     def _submit_limited(self, fn, args, kwargs, limits):
         works = self._ready()
@@ -185,7 +193,7 @@ class ProcessPoolExecutor(_Standard):
                 "timeout and retries are not for an executor that is concurrent.futures' own; the log says why it is"
             )
         future = Future(works, fn)
-        works.submit(future, fn, args, kwargs, limits.timeout, limits.retries)
+        works.submit(future, fn, args, kwargs, *limits._of_a_task())
         return future
 
     def _ready(self):
@@ -216,9 +224,10 @@ class ProcessPoolExecutor(_Standard):
                 self._initializer,
                 self._initargs,
                 self._max_tasks_per_child,
-                self._threads,
-                self._nested,
-                self._pickler,
+                threads=self._threads,
+                nested=self._nested,
+                pickler=self._pickler,
+                task_memory=self._task_memory,
             )
         except NoEngine as refusal:
             if self._pickler == "cloudpickle":
@@ -232,9 +241,10 @@ class ProcessPoolExecutor(_Standard):
 
     def _become_standard(self):
         """Be concurrent.futures' own executor from now on, before any call was submitted."""
-        if type(self._threads) is int or self._nested:
-            name = "nested" if self._nested else "threads"
-            raise NotImplementedError(f"{name} is not for an executor of concurrent.futures' own; the log says why")
+        own = {"threads": type(self._threads) is int, "nested": self._nested, "max_memory_per_task": self._task_memory}
+        if given := [name for name, value in own.items() if value]:
+            names = ", ".join(given)
+            raise NotImplementedError(f"{names}: not for an executor that is concurrent.futures' own; the log says why")
         options = {}
         if self._max_tasks_per_child is not None:
             options["max_tasks_per_child"] = self._max_tasks_per_child
@@ -347,16 +357,18 @@ class ProcessPoolExecutor(_Standard):
 class LimitedExecutor(Executor):
     """An executor that gives its calls to another one, with limits. Made by ProcessPoolExecutor.with_options.
 
-    timeout: how long each call may run, in seconds; None for no limit. retries: how often a call is run again whose
-    worker was lost.
+    timeout, retries, retry_on, retry_delay: see there.
     """
 
-    def __init__(self, executor, timeout, retries):
+    def __init__(self, executor, timeout, retries, retry_on=None, retry_delay=None):
         self.timeout = checked_limit("timeout", timeout)
-        if not isinstance(retries, int) or retries < 0:
-            raise ValueError("retries must be a non-negative int")
-        self.retries = retries
+        self.retries = checked_retries(retries)
+        self._policy = retry_policy(self.retries, retry_on, retry_delay)
         self._executor = executor
+
+    def _of_a_task(self):
+        """Return the last arguments of Works.submit: a time limit, the engine's retries, and a RetryPolicy or None."""
+        return self.timeout, 0 if self._policy is not None else self.retries, self._policy
 
     def submit(self, fn, /, *args, **kwargs):
         """Submit fn(*args, **kwargs) with the limits; return a Future. See ProcessPoolExecutor.submit."""

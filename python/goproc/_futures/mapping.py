@@ -64,14 +64,17 @@ def counted(results, report):
         results.close()
 
 
-def start(works, func, iterables, timeout, chunksize, limit, retries, report=None):
+def start(works, func, iterables, timeout, chunksize, limit, retries, policy, report=None):
     """Submit all tasks of a map; return the iterator of its results.
 
-    timeout: after that many seconds from now on, the iterator raises TimeoutError; None for never. limit, retries: of
-    each task. report: counts the items; None for no count.
+    timeout: after that many seconds from now on, the iterator raises TimeoutError; None for never. limit, retries,
+    policy: of each task, as for Works.submit. report: counts the items; None for no count.
     """
     deadline = None if timeout is None else timeout + time.monotonic()
     job = _Map(works, func, chunksize)
+    if policy is not None:
+        works.run_again()
+        job._retry = policy
     works.results[job._job] = job
     try:
         job.submit(iterables, limit, retries)
@@ -136,7 +139,7 @@ class _Map:
     chunksize: the number of items in a task.
     """
 
-    _limit = _note = None  # as of the pool's results
+    _limit = _note = _retry = None  # as of the pool's results
 
     def __init__(self, works, func, chunksize):
         self._works = works
@@ -165,7 +168,8 @@ class _Map:
         self._star = len(iterables) != 1
         how = STARMAP if self._star else ITEM if chunksize == 1 else MAP
         size = 1
-        if limit is None and not retries and all(type(iterable) in COLLECTIONS for iterable in iterables):
+        one_by_one = works.one_by_one or retries or limit is not None or self._retry is not None
+        if not one_by_one and all(type(iterable) in COLLECTIONS for iterable in iterables):
             size = batch_size((), chunksize)
         name = by_name(self._func, works.submitter.form)
         units = _units(iterables, how, chunksize)

@@ -17,7 +17,7 @@ from .._common.start_methods import engines_context
 from .._pool.blas_threads import for_workers
 from .._pool.codec import CALL, by_name, outlined
 from .._pool.describe import in_one_line
-from .._pool.machinery import Machinery, form_of, quietly, terminate
+from .._pool.machinery import Machinery, form_of, quietly, run_again, terminate
 from .._pool.worker import Plan
 from .faults import BrokenProcessPool
 
@@ -36,7 +36,7 @@ class Works:
     RuntimeError if no thread can be started.
     """
 
-    def __init__(self, context, max_workers, initializer, initargs, maxtasks, threads, nested, pickler):
+    def __init__(self, context, max_workers, initializer, initargs, maxtasks, *, threads, nested, pickler, task_memory):
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
@@ -56,6 +56,7 @@ class Works:
             initargs=initargs,
             maxtasks=maxtasks,
             wrap_exception=True,
+            task_memory=task_memory,
             threads=for_workers(threads, max_workers, method),
             nested=nested,
             for_executor=True,
@@ -65,11 +66,12 @@ class Works:
         first = 1 if self.growing else max_workers
         machinery = Machinery(context, _make_process, first, self._workers, self.results, plan, form, what="Executors")
         self._port, self.crew = machinery.port, machinery.crew
+        self.one_by_one = task_memory is not None  # whether each task is sent by itself
         self.dispatch, self.submitter = machinery.dispatch, machinery.submitter
         self.crew.give_up = self._break
         self._finalizer = util.Finalize(self, terminate, args=(self.crew, self.dispatch), exitpriority=15)
         try:
-            self._start_thread(maxtasks)
+            self._start_thread(maxtasks if task_memory is None else 1)
         except BaseException:
             self._end()
             raise
@@ -96,8 +98,25 @@ class Works:
 
     # ---- calls
 
-    def submit(self, future, func, args, kwds, limit=None, retries=0):
-        """Submit func(*args, **kwds), whose result is delivered to the future. limit: in seconds, None for no limit."""
+    def run_again(self):
+        """Prepare for tasks that are run again by a RetryPolicy."""
+        ref = weakref.ref(self)
+
+        def on_idle():
+            if (works := ref()) is not None and works._closing:
+                quietly(calls.pool_close, works.crew.number)
+
+        if self.dispatch.retrying is None:
+            run_again(self.dispatch, self.submitter, lambda: None, on_idle)
+
+    def submit(self, future, func, args, kwds, limit=None, retries=0, policy=None):
+        """Submit func(*args, **kwds), whose result is delivered to the future. limit: in seconds, None for no limit.
+
+        policy: the RetryPolicy, None for none.
+        """
+        if policy is not None:
+            self.run_again()
+            future._retry = policy
         self.results[future._job] = future
         try:
             if limit is not None:
@@ -134,6 +153,8 @@ class Works:
 
     def withdraw_pending(self, result):
         """Withdraw the tasks of a future or a map that have not begun."""
+        if result._retry is not None:
+            self.dispatch.retrying.withdraw_paused(result)
         quietly(lambda number: calls.pool_withdraw(number, result._job), self.crew.number)
 
     def has_begun(self, result):
@@ -186,10 +207,13 @@ class Works:
             return  # a forked child: the workers are its parent's
         if cancel:
             quietly(calls.pool_withdraw_all, self.crew.number)
+            if self.dispatch.retrying is not None:
+                self.dispatch.retrying.withdraw_paused()
         if not self._closing:
             self._closing = True
             self.crew.closing = True
-            quietly(calls.pool_close, self.crew.number)
+            if self.dispatch.retrying is None or self.dispatch.retrying.done:
+                quietly(calls.pool_close, self.crew.number)
             self.dispatch.serve_until(self.crew, self._end)
 
     wakeup = close  # concurrent.futures calls it at the end of the program, and then waits for the thread

@@ -53,11 +53,11 @@ class Additions:
         if self._terminate._pid != os.getpid():
             raise RuntimeError("the pool belongs to the parent process: a forked child cannot await its results")
 
-    def _followed(self, progress, arguments, task_timeout, return_exceptions):
+    def _followed(self, progress, arguments, task_timeout, return_exceptions, policy):
         from .progress import checked, follow
 
         make = checked(progress)
-        result = self._mapped(arguments, task_timeout, return_exceptions)
+        result = self._mapped(arguments, task_timeout, return_exceptions, policy)
         return result.get() if make is None or not isinstance(result, MapResult) else follow(result, make)
 
 

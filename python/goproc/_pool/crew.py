@@ -74,6 +74,11 @@ class Crew:
         self._next_attempt = 0.0  # once broken: the time from which a submitted task causes an attempt
 
     @property
+    def task_memory(self):
+        """How many bytes of memory a task may take; None for no limit."""
+        return self._plan.task_memory
+
+    @property
     def done(self):
         """Whether no worker is left, and none will be started."""
         return not self._by_pid and self.retry_at is None

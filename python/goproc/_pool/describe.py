@@ -16,7 +16,7 @@ from .. import _native
 from .._common.log import warn
 from .._common.picklers import explain
 from .._common.stdlib import python_unpickler
-from ..errors import TaskTimeoutError, WorkerLostError
+from ..errors import MemoryLimitError, TaskTimeoutError, WorkerLostError
 from .codec import CALL, ITEM, MAP
 from .failures import add_note, raised_by_handler
 
@@ -42,8 +42,8 @@ class Lost:
         return arguments_in_short(self._payload, self._number)
 
 
-def ended(kind, payload, result, index):
-    """Return the exception for a task whose worker has ended, and log it."""
+def ended(kind, payload, result, index, task_memory):
+    """Return the exception for a task whose worker has ended, and log it. task_memory: the pool's limit, in bytes."""
     lost = Lost(payload)
     func = getattr(result, "_func", None)
     name = None if func is None else _name_of(func)
@@ -51,6 +51,8 @@ def ended(kind, payload, result, index):
     error: Exception
     if kind == _native.TIMEOUT and result is not None:
         error = TaskTimeoutError(lost.pid, result._limit, name, *which)
+    elif kind == _native.MEMORY:
+        error = MemoryLimitError(lost.pid, task_memory, name, *which)
     else:
         error = WorkerLostError(lost.pid, lost.exitcode, name, 0, None, *which)
     after = f" (after {lost.seconds:.3f} s)" if lost.seconds else ""

@@ -71,6 +71,7 @@ class Dispatch:
         self._end = _End()  # what the pool's own thread serves until
         self.closed = False
         self._failure = None  # the EngineError that has ended the pool's own thread
+        self.retrying: Any = None  # the Retrying, if tasks may have to be run again
         #: The text of the CancelledError of those who wait for results when the pool is terminated.
         self.why_terminated = "the pool was terminated before the task was done"
 
@@ -109,6 +110,8 @@ class Dispatch:
             while not waiter.done:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0)
                 pause = left if self._crew.retry_at is None else self._retry_if_due(left)
+                if self.retrying is not None and self._thread is threading.current_thread():
+                    pause = self.retrying.run_due(pause)
                 if self.closed:
                     if waiter is self._end:
                         return
@@ -254,6 +257,8 @@ class Dispatch:
         """Deliver what the engine completed when the pool was terminated, and cancel all other results."""
         thread = self._thread
         self._closing = True
+        if self.retrying is not None:
+            self.retrying.clear()
         while True:
             with self._turn as depth:
                 if depth:
@@ -299,6 +304,8 @@ class Dispatch:
 
     def fail_all(self, error):
         """Complete every result with an exception."""
+        if self.retrying is not None:
+            self.retrying.clear()
         for result in list(self._cache.values()):
             result._fail(error)
 
@@ -405,10 +412,10 @@ class Dispatch:
                     self._port.forget(serial)
                 del pending[at]
                 continue
-            elif kind == _native.LOST or kind == _native.TIMEOUT or kind == _native.RETRIED:
+            elif kind == _native.LOST or kind == _native.TIMEOUT or kind == _native.MEMORY or kind == _native.RETRIED:
                 from .describe import ended
 
-                success, value = False, ended(kind, payload, result, index)
+                success, value = False, ended(kind, payload, result, index, self._crew.task_memory)
                 if kind == _native.RETRIED:
                     del pending[at]
                     continue
@@ -419,7 +426,8 @@ class Dispatch:
                     del pending[at]
                     continue
             if result is not None:
-                result._set(index, (success, value))
+                if result._retry is None or not self.retrying.settle(result, index, success, value):
+                    result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:
                 self._crew.could_not_begin(value, index)
             del pending[at]

@@ -14,17 +14,17 @@ from .. import _native
 from .._common import calls, picklers
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
-from . import maps, parts
+from . import parts
 from .additions import Additions, drive_by_queues
 from .blas_threads import for_workers
-from .codec import CALL, ITEM, MAP, by_name, outlined
-from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
+from .codec import CALL, by_name, outlined
+from .inputs import checked_limit, one_prefetch, refuse_unknown, whole
 from .machinery import Machinery, NoEngine, form_of, quietly, terminate
+from .mapped import Mapped
 from .options import Options
 from .parts import Parts, replaced
 from .parts import standard_pool as _standard
-from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, Items
-from .submitter import batch_size
+from .results import ApplyResult, IMapIterator, IMapUnorderedIterator
 from .worker import Plan
 
 __all__ = ["Pool"]
@@ -38,29 +38,37 @@ _LEFT_BLOCK = (
 )
 
 
-class Pool(Additions, Parts, _standard.Pool):
+class Pool(Additions, Mapped, Parts, _standard.Pool):
     """A pool of worker processes.
 
     processes: the number of workers; None for goproc.usable_cpu_count(). initializer, initargs: each worker calls
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost.
-    max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
-    None for never. threads: how many threads BLAS and OpenMP libraries may use in each worker; None for as many as they
-    choose; "auto" for the number of usable CPUs divided by the number of workers, at least 1, unless the environment
-    says otherwise, or install() or `python -m goproc` has replaced multiprocessing. nested: whether tasks may start
-    processes and pools; these end with their worker, in whatever way that ends. pickler: "cloudpickle" for functions
-    that have no name by which a worker finds them, such as lambdas, and those of a notebook's cell; "pickle"; None for
-    that of the context, else of GOPROC_PICKLER, else "pickle".
+    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost; with retry_on,
+    also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
+    before the second attempt, and twice as long before each further one; or a function that returns the seconds, given
+    the number of attempts so far. All three may also be given to a single call. max_memory_per_child: a number of
+    bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    max_memory_per_task: a number of bytes; a worker is killed, and its task raises MemoryLimitError, when it has that
+    much more private resident memory than when the task began; None for no limit. cancel_on_interrupt: whether Ctrl-C
+    in a call that waits for a result cancels the tasks of that result. threads: how many threads BLAS and OpenMP
+    libraries may use in each worker; None for as many as they choose; "auto" for the number of usable CPUs divided by
+    the number of workers, at least 1, unless the environment says otherwise, or install() or `python -m goproc` has
+    replaced multiprocessing. nested: whether tasks may start processes and pools; these end with their worker, in
+    whatever way that ends. pickler: "cloudpickle" for functions that have no name by which a worker finds them, such as
+    lambdas, and those of a notebook's cell; "pickle"; None for that of the context, else of GOPROC_PICKLER, else
+    "pickle".
 
-    Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child or threads is not a positive int, or
-    if retries is not an int of at least 0, or for an unknown pickler; TypeError if initializer cannot be called;
-    ImportError if threads needs threadpoolctl, or pickler cloudpickle, and that is not installed; AssertionError in a
-    daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
+    Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
+    a positive int, if retries is not an int of at least 0, or if it is 0 though retry_on or retry_delay is given;
+    TypeError if initializer cannot be called, or retry_on or retry_delay has a wrong type; ImportError if threads needs
+    threadpoolctl, and that is not installed; AssertionError in a daemonic process, which may not have children.
+    Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
+    _cancel_on_interrupt = False
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
@@ -76,6 +84,10 @@ class Pool(Additions, Parts, _standard.Pool):
         threads="auto",
         nested=False,
         pickler=None,
+        max_memory_per_task=None,
+        retry_on=None,
+        retry_delay=None,
+        cancel_on_interrupt=False,
         **unknown,
     ):
         if unknown:
@@ -86,6 +98,10 @@ class Pool(Additions, Parts, _standard.Pool):
             "threads": threads,
             "nested": nested,
             "pickler": picklers.for_context(pickler, context),
+            "max_memory_per_task": max_memory_per_task,
+            "retry_on": retry_on,
+            "retry_delay": retry_delay,
+            "cancel_on_interrupt": cancel_on_interrupt,
         }
         if replaced(type(self)):
             drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
@@ -108,7 +124,10 @@ class Pool(Additions, Parts, _standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
-        self._feeders = set()  # the objects that still read the input of an imap or a map
+        self._again = options.retries, options.retry_on, options.retry_delay
+        self._retry, self._cancel_on_interrupt = options.retry, options.cancel_on_interrupt
+        self._one_by_one = options.max_memory_per_task is not None or options.retry is not None
+        self._feeders = set()  # the objects that still read the input of an imap or a map, or run tasks again
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
@@ -136,11 +155,12 @@ class Pool(Additions, Parts, _standard.Pool):
             maxtasks=self._maxtasksperchild,
             wrap_exception=self._wrap_exception,
             max_memory=options.max_memory_per_child,
+            task_memory=options.max_memory_per_task,
             threads=for_workers(options.threads, self._processes, self._ctx.get_start_method(), usable),
             nested=options.nested,
             pickler=pickler,
         )
-        form, retries = form_of(pickler, self._ctx), options.retries
+        form, retries = form_of(pickler, self._ctx), options.engine_retries
         try:
             machinery = Machinery(
                 self._ctx, self.Process, self._processes, self._pool, self._results, plan, form, retries=retries
@@ -151,7 +171,9 @@ class Pool(Additions, Parts, _standard.Pool):
         self._dispatch, self._submitter = machinery.dispatch, machinery.submitter
         self._terminate = util.Finalize(self, terminate, args=(self._crew, self._dispatch), exitpriority=15)
         self._state = RUN
-        if self._maxtasksperchild is not None or options.max_memory_per_child is not None:
+        if options.retry is not None:
+            self._run_again()
+        if self._maxtasksperchild is not None or options.max_memory_per_child is not None or self._one_by_one:
             self._dispatch.serve()
         return None
 
@@ -173,7 +195,7 @@ class Pool(Additions, Parts, _standard.Pool):
         TaskTimeoutError after timeout. Source: multiprocessing.pool.Pool.apply.
         """
         if type(self).apply_async is Pool.apply_async and not unknown:
-            return self._apply(func, args, kwds, None, None, timeout).get()
+            return self._apply(func, args, kwds, None, None, timeout, self._retry).get()
         if timeout is not None:
             unknown["timeout"] = timeout
         return self.apply_async(func, args, kwds, **unknown).get()  # a subclass's own apply_async may have no timeout
@@ -189,15 +211,16 @@ class Pool(Additions, Parts, _standard.Pool):
         Source: multiprocessing.pool.Pool.apply_async.
         """
         self._check_running()
-        if unknown:
-            refuse_unknown("apply_async", unknown, "timeout")
+        policy = self._policy("apply_async", unknown, "timeout")
         self._dispatch.watch()
-        return self._apply(func, args, kwds, callback, error_callback, timeout)
+        return self._apply(func, args, kwds, callback, error_callback, timeout, policy)
 
-    def _apply(self, func, args, kwds, callback, error_callback, timeout):
+    def _apply(self, func, args, kwds, callback, error_callback, timeout, policy):
         self._check_running()
         limit = None if timeout is None else checked_limit("timeout", timeout)
         result = ApplyResult(self, callback, error_callback, func)
+        if policy is not None:
+            result._retry = policy
         try:
             self._results[result._job] = result
             if limit is not None:
@@ -238,12 +261,11 @@ class Pool(Additions, Parts, _standard.Pool):
         Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
         task_timeout is not a number. Source: multiprocessing.pool.Pool.map.
         """
-        if unknown:
-            refuse_unknown("map", unknown, "task_timeout", "return_exceptions", "progress")
+        policy = self._policy("map", unknown, "task_timeout", "return_exceptions", "progress")
         arguments = func, iterable, mapstar, chunksize
         if progress is not None:
-            return self._followed(progress, arguments, task_timeout, return_exceptions)
-        return self._mapped(arguments, task_timeout, return_exceptions).get()
+            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
+        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
 
     def starmap(
         self,
@@ -260,12 +282,11 @@ class Pool(Additions, Parts, _standard.Pool):
 
         Source: multiprocessing.pool.Pool.starmap.
         """
-        if unknown:
-            refuse_unknown("starmap", unknown, "task_timeout", "return_exceptions", "progress")
+        policy = self._policy("starmap", unknown, "task_timeout", "return_exceptions", "progress")
         arguments = func, iterable, starmapstar, chunksize
         if progress is not None:
-            return self._followed(progress, arguments, task_timeout, return_exceptions)
-        return self._mapped(arguments, task_timeout, return_exceptions).get()
+            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
+        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
 
     def map_async(
         self,
@@ -305,44 +326,6 @@ class Pool(Additions, Parts, _standard.Pool):
         arguments = (func, iterable, starmapstar, chunksize, callback, error_callback)
         return self._mapped_async("starmap_async", arguments, task_timeout, return_exceptions, unknown)
 
-    def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
-        self._check_running()
-        self._dispatch.watch()
-        if unknown:
-            refuse_unknown(method, unknown, "task_timeout", "return_exceptions")
-        return self._mapped(arguments, task_timeout, return_exceptions, True)
-
-    def _mapped(self, arguments, task_timeout, return_exceptions, in_thread=False):
-        """Call _map_async. A subclass's own takes multiprocessing's arguments only: pass goproc's only when needed."""
-        others = {}
-        if task_timeout is not None:
-            others["task_timeout"] = task_timeout
-        if return_exceptions:
-            others["return_exceptions"] = True
-        if in_thread and getattr(self._map_async, "__func__", None) is Pool._map_async:
-            others["in_thread"] = True
-        return self._map_async(*arguments, **others)
-
-    def _map_async(
-        self,
-        func,
-        iterable,
-        mapper,
-        chunksize=None,
-        callback=None,
-        error_callback=None,
-        task_timeout=None,
-        return_exceptions=False,
-        in_thread=False,
-    ):
-        """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
-        if mapper is not mapstar and mapper is not starmapstar:
-            return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
-        self._check_running()
-        limit = checked_limit("task_timeout", task_timeout)
-        kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions)
-        return maps.submit(self, kind, iterable, callback, error_callback, in_thread)
-
     def imap(
         self,
         func,
@@ -372,10 +355,9 @@ class Pool(Additions, Parts, _standard.Pool):
         raises ValueError when the pool is closed, or when chunksize, prefetch or buffersize is below 1; TypeError when
         prefetch and buffersize are both given, or are not ints. Source: multiprocessing.pool.Pool.imap.
         """
-        if unknown:
-            refuse_unknown("imap", unknown, "prefetch", "buffersize", "task_timeout", "progress")
+        policy = self._policy("imap", unknown, "prefetch", "buffersize", "task_timeout", "progress")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout, progress)
+        return self._imap(IMapIterator, func, iterable, chunksize, prefetch, task_timeout, policy, progress)
 
     def imap_unordered(
         self,
@@ -393,31 +375,9 @@ class Pool(Additions, Parts, _standard.Pool):
 
         Source: multiprocessing.pool.Pool.imap_unordered.
         """
-        if unknown:
-            refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout", "progress")
+        policy = self._policy("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout", "progress")
         prefetch = one_prefetch(prefetch, buffersize)
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout, progress)
-
-    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout, progress):
-        self._check_running()
-        if progress is not None:
-            from .progress import checked, of_iterator, total_of
-
-            if (make := checked(progress)) is not None:
-                iterator = self._imap(kind, func, iterable, chunksize, prefetch, task_timeout, None)
-                of_iterator(make, iterator, total_of(iterable))
-                return iterator
-        if chunksize < 1:
-            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
-        limit = checked_limit("task_timeout", task_timeout)
-        if prefetch is not None and prefetch < 1:
-            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
-        size = batch_size(iterable, chunksize) if limit is None else 1
-        may_block = type(iterable) not in COLLECTIONS
-        self._dispatch.watch()
-        if chunksize == 1:
-            return kind(self, func, iterable, prefetch, ITEM, size, limit, may_block)
-        return Items(kind(self, func, Chunks(iterable, chunksize), prefetch, MAP, size, limit, may_block, chunksize))
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout, policy, progress)
 
     def close(self):
         """Refuse further tasks. The workers exit when all submitted tasks are done."""

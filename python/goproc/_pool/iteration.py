@@ -47,6 +47,7 @@ class Iteration:
     _owner: "Any" = None  # the pool, until all results have come
     _iterator_ref: "Any" = None  # the weak reference to the IMapIterator, until all results have come
     _chunksize = 1  # the number of items in one task
+    _retry = None  # the RetryPolicy of its tasks
     _cancelling = False
     _special = False  # whether _set() must do more with a result than keep it: see _set_special()
     _watchers = None  # the coroutines that wait for its next result (../_common/awaiting.py)
@@ -83,6 +84,7 @@ class Iteration:
         self._sizes: dict = {}  # by index: the bytes of the arguments of tasks that are not done, if they are large
         self._bytes = 0  # the sum of _sizes
         self._limit = limit
+        self._cancel_on_interrupt = pool._cancel_on_interrupt
         self._fed = self._taken = 0  # how many tasks have been submitted, and results taken
         self._feeding = _native.Turn()
         self._read_ahead: list = []  # items that have been read, and not submitted
@@ -197,7 +199,12 @@ class Iteration:
             report.wait(timeout)
         while True:
             if self._taken != self._length:
-                self._dispatch.wait(self, timeout)
+                try:
+                    self._dispatch.wait(self, timeout)
+                except KeyboardInterrupt:
+                    if self._cancel_on_interrupt:
+                        self.cancel()
+                    raise
             index = self._next_index()
             if index is None:
                 if self._taken == self._length:

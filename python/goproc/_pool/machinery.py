@@ -6,6 +6,7 @@ and the submitter of tasks.
 
 import errno
 import os
+import threading
 from multiprocessing import util
 
 from .. import _native
@@ -16,7 +17,7 @@ from .crew import Crew
 from .dispatch import Dispatch
 from .submitter import FOR_EVER, Submitter
 
-__all__ = ["Machinery", "NoEngine", "form_of", "quietly", "terminate"]
+__all__ = ["Machinery", "NoEngine", "form_of", "quietly", "run_again", "terminate"]
 
 
 class NoEngine(Exception):
@@ -57,12 +58,15 @@ class Machinery:
             memory_fd = os.dup(calls.pool_memory_fd(number))
             try:
                 self.port = _native.Port(number, memory_fd)
+                if plan.task_memory is not None:
+                    calls.pool_limit_memory(number, min(plan.task_memory, 1 << 62))
             except BaseException:
                 os.close(memory_fd)
                 raise
             self.crew = Crew(context, make_process, number, processes, workers, results, plan)
             self.dispatch = Dispatch(self.port, results, self.crew)
             self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results, form)
+            self.submitter.pool_retries = retries
             try:
                 self.crew.repopulate(all_or_none=True)
             except BaseException:
@@ -84,6 +88,19 @@ def form_of(pickler, context):
     from .forms import for_tasks
 
     return for_tasks(context.get_start_method())
+
+
+_making = threading.Lock()
+
+
+def run_again(dispatch, submitter, on_busy, on_idle):
+    """Prepare a pool for tasks that are run again by a RetryPolicy. A second call changes nothing."""
+    from .retrying import Retrying
+
+    with _making:
+        if dispatch.retrying is None:
+            submitter.retrying = dispatch.retrying = Retrying(dispatch, submitter, on_busy, on_idle)
+    dispatch.serve()
 
 
 def terminate(crew, dispatch):

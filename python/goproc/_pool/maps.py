@@ -23,22 +23,27 @@ class Kind:
     """The arguments of a map, besides its iterable and its callbacks.
 
     star: whether it is starmap. chunksize: as given by the caller. limit: how long each task may run, in seconds; None
-    for no limit. returning: return_exceptions, whether exceptions are put into the list of results.
+    for no limit. returning: return_exceptions, whether exceptions are put into the list of results. retry: the
+    RetryPolicy of each task, None for none.
     """
 
-    __slots__ = ("func", "star", "chunksize", "limit", "returning")
+    __slots__ = ("func", "star", "chunksize", "limit", "returning", "retry")
 
-    def __init__(self, func, star, chunksize, limit, returning):
+    def __init__(self, func, star, chunksize, limit, returning, retry):
         self.func = func
         self.star = star
         self.chunksize = 1 if limit is not None and chunksize is None else chunksize
         self.limit = limit
         self.returning = returning
+        self.retry = retry
 
 
 def submit(pool, kind, iterable, callback, error_callback, in_thread):
     """Submit the tasks of a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
     func, chunksize, limit = kind.func, kind.chunksize, kind.limit
+    one_by_one = pool._one_by_one or limit is not None or kind.retry is not None
+    if chunksize is None and one_by_one:
+        chunksize = 1
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)
     length, items = len(iterable), None
@@ -54,10 +59,10 @@ def submit(pool, kind, iterable, callback, error_callback, in_thread):
     if length == 0:
         chunksize = 0
     result = MapResult(pool, chunksize if items is None else 1, length, callback, error_callback, func)
-    result._returning = kind.returning
+    result._returning, result._retry = kind.returning, kind.retry
     chunks: Any = (chunk for _, chunk in pool._get_tasks(func, iterable, chunksize)) if chunksize else ()
     chunks = itertools.islice(chunks, result._chunks)  # the iterable may yield more items than its len() says
-    size = batch_size(iterable, chunksize) if limit is None else 1
+    size = batch_size(iterable, chunksize) if not one_by_one else 1
     if result.done:
         return result
     in_thread = in_thread and type(iterable) not in COLLECTIONS

@@ -33,6 +33,7 @@ class ApplyResult(_standard.ApplyResult):
     _completing = False  # whether its callback runs: the callback may terminate the pool, which calls _fail()
     _callback = _error_callback = None
     _limit = None  # how long each of its tasks may run, in seconds
+    _retry = None  # the RetryPolicy of its tasks
     _note = None  # called with each task before it is submitted
     _reading = False  # whether a thread still reads its input
     _watchers = None  # the coroutines that await it (awaiting.py)
@@ -61,7 +62,16 @@ class ApplyResult(_standard.ApplyResult):
         Source: multiprocessing.pool.AsyncResult.wait.
         """
         if not self.done:
+            self._wait(timeout)
+
+    def _wait(self, timeout):
+        pool = self._pool
+        try:
             self._dispatch.wait(self, timeout)
+        except KeyboardInterrupt:
+            if pool is not None and pool._cancel_on_interrupt:
+                self.cancel()
+            raise
 
     def get(self, timeout=None):
         """Return the result, or raise the exception of the task. timeout: in seconds; None for no limit.
@@ -70,7 +80,7 @@ class ApplyResult(_standard.ApplyResult):
         multiprocessing.pool.AsyncResult.get.
         """
         if not self.done:
-            self._dispatch.wait(self, timeout)
+            self._wait(timeout)
             if not self.done:
                 raise TimeoutError
         if self._success:
@@ -236,12 +246,13 @@ class IMapIterator(_standard.IMapIterator):
         limit=None,
         may_block=True,
         chunksize=1,
+        retry=None,
     ):
         if func is _BY_HAND:
             kind = "IMapUnorderedIterator" if isinstance(self, IMapUnorderedIterator) else "IMapIterator"
             return _make_by_hand(self, kind, pool)
         self._iteration = self._new_iteration()
-        self._iteration._chunksize = chunksize
+        self._iteration._chunksize, self._iteration._retry = chunksize, retry
         self._iteration.start(self, pool, next(job_counter), func, iterable, may_block, prefetch, how, batch, limit)
 
     @staticmethod

@@ -1,10 +1,14 @@
 """Submits a pool's tasks to the engine: pickles them, and sends small tasks in batches. One object for each pool."""
 
 from .._common import calls, disabled
-from ..errors import EngineError
+from ..errors import CancelledError, EngineError
 from .codec import BY_NAME, encode
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than loading the engine
 
 __all__ = ["CHUNK_BYTES", "CHUNK_ITEMS", "FOR_EVER", "Submitter", "batch_size", "plain_size"]
 
@@ -38,6 +42,8 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
+        self.pool_retries = 0  # how often the engine runs each task again that was lost
+        self.retrying: Any = None  # the Retrying, if tasks may have to be run again
         self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
     def submit(self, result, index, call):
@@ -62,11 +68,35 @@ class Submitter:
             return
         if result._note is not None:
             result._note(index, stream, buffers)
+        if result._retry is not None:
+            self.retrying.keep(result, index, stream, buffers)
+            self._leave_to_retrying(result, index)
         urgent = self._port.submit(result._job, index, stream, buffers)
         self._unlooked += _LOOK_EVERY if urgent else 1
         if self._unlooked >= _LOOK_EVERY:
             self._unlooked = 0
             self._dispatch.poll()
+
+    def resubmit(self, result, index, stream, buffers):
+        """Submit a task once more. Return None, or the exception that it must fail with: no worker can begin."""
+        error = self._crew.broken
+        if error is not None and (error := self.try_again()) is not None:
+            return error
+        if result._limit is not None:
+            self.limit(result, index, result._limit)
+        self._leave_to_retrying(result, index)
+        try:
+            self._port.submit(result._job, index, stream, buffers)
+        except (ValueError, calls.PoolGoneError):
+            if self._crew.terminated:
+                return CancelledError(self._dispatch.why_terminated)
+            raise
+        return None
+
+    def _leave_to_retrying(self, result, index):
+        """Have the engine not run again a task that is about to be submitted: its own retries are the pool's."""
+        if self.pool_retries:
+            calls.pool_retry(self._number, result._job, index, -1)
 
     def try_again(self):
         """Try a worker again, as none could begin. Return None, or the exception that a new task must fail with."""
@@ -115,8 +145,9 @@ class Submitter:
 
     def cancel(self, result):
         """Withdraw all tasks of a result; return how many of them will not complete by themselves."""
+        paused = 0 if result._retry is None else self.retrying.drop(result)
         try:
-            left = calls.pool_cancel(self._number, result._job)
+            left = calls.pool_cancel(self._number, result._job) + paused
             self._crew.replace_by_forks()
             return left
         except (calls.PoolGoneError, EngineError):

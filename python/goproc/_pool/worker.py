@@ -79,6 +79,8 @@ class Plan:
 
     initializer, initargs: called first. maxtasks: the number of tasks after which a worker exits; None for no limit.
     max_memory: the bytes of private resident memory above which a worker exits after a task; None for no limit.
+    task_memory: how many bytes of memory a task may take, counted from what the worker has when it begins; None for no
+    limit.
     threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
     sent with their tracebacks. nested: whether a task may start processes, which end with the worker. for_executor:
     whether the worker does as those of concurrent.futures do: it may have children, it logs an error of the
@@ -86,7 +88,7 @@ class Plan:
     "cloudpickle".
     """
 
-    __slots__ = ("maxtasks", "for_executor", "threads", "pickler", "arguments")
+    __slots__ = ("maxtasks", "for_executor", "threads", "pickler", "task_memory", "arguments")
 
     def __init__(
         self,
@@ -97,16 +99,19 @@ class Plan:
         wrap_exception,
         pickler,
         max_memory=None,
+        task_memory=None,
         threads=None,
         for_executor=False,
         nested=False,
     ):
         self.maxtasks = maxtasks
         self.threads = threads
+        self.task_memory = task_memory
         self.for_executor = for_executor
         self.pickler = pickler
-        by_value = pickler == "cloudpickle"
-        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, for_executor, nested, by_value
+        flags = {"for_executor": for_executor, "nested": nested, "by_value": pickler == "cloudpickle"}
+        flags["measured"] = task_memory is not None
+        self.arguments = initializer, initargs, maxtasks, wrap_exception, max_memory, *flags.values()
 
 
 def _rebuild(memory, slot, serial, interruptible, threads):
@@ -161,10 +166,12 @@ def worker(
     for_executor=False,
     nested=False,
     by_value=False,
+    measured=False,
 ):
     """Run tasks until the pool ends, maxtasks tasks have been run, or this process has more than max_memory bytes.
 
-    end: the ChannelEnd. by_value: whether the pickler is "cloudpickle". The other arguments are those of Plan. Source:
+    end: the ChannelEnd. by_value: whether the pickler is "cloudpickle". measured: whether to tell the pool how much
+    memory this process has when it begins a task. The other arguments are those of Plan. Source:
     multiprocessing.pool.worker.
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
@@ -220,6 +227,8 @@ def worker(
                 util.debug("worker got sentinel -- exiting")
                 break
             number, payload = task
+        if measured:
+            channel.base(own_memory())
         try:
             if payload is not None:
                 task = decode(payload)

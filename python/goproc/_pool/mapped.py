@@ -1,0 +1,113 @@
+"""What the methods of Pool for maps have in common. Used by engine_pool.py, which has these methods."""
+
+import weakref
+
+from . import maps, parts
+from .codec import ITEM, MAP
+from .inputs import COLLECTIONS, Chunks, checked_limit
+from .machinery import run_again
+from .options import policy_of_call
+from .parts import standard_pool as _standard
+from .results import Items
+from .submitter import batch_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # as in results.py
+
+__all__ = ["Mapped"]
+
+mapstar, starmapstar = _standard.mapstar, _standard.starmapstar
+
+
+class Mapped:
+    """A base class of Pool."""
+
+    _again: "Any"  # the pool's own retries, retry_on and retry_delay
+    _check_running: "Any"
+    _dispatch: "Any"
+    _feeders: "Any"
+    _submitter: "Any"
+    _retry = None  # the RetryPolicy of all tasks
+    _one_by_one = False  # whether each task is sent and answered by itself, as it may fail by itself
+
+    def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
+        self._check_running()
+        self._dispatch.watch()
+        policy = self._policy(method, unknown, "task_timeout", "return_exceptions")
+        return self._mapped(arguments, task_timeout, return_exceptions, policy, True)
+
+    def _policy(self, method, unknown, *known):
+        """Return the RetryPolicy of a call, None for none. unknown: its further arguments. known: those that it has."""
+        if not unknown:
+            return self._retry
+        policy = policy_of_call(self._again, method, unknown, known)
+        self._run_again()
+        return policy
+
+    def _mapped(self, arguments, task_timeout, return_exceptions, policy, in_thread=False):
+        """Call _map_async. A subclass's own takes multiprocessing's arguments only: pass goproc's only when needed."""
+        others = {}
+        if task_timeout is not None:
+            others["task_timeout"] = task_timeout
+        if return_exceptions:
+            others["return_exceptions"] = True
+        if policy is not self._retry:
+            others["policy"] = policy
+        if in_thread and getattr(self._map_async, "__func__", None) is Mapped._map_async:
+            others["in_thread"] = True
+        return self._map_async(*arguments, **others)
+
+    def _map_async(
+        self,
+        func,
+        iterable,
+        mapper,
+        chunksize=None,
+        callback=None,
+        error_callback=None,
+        task_timeout=None,
+        return_exceptions=False,
+        in_thread=False,
+        policy=None,
+    ):
+        """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
+        if mapper is not mapstar and mapper is not starmapstar:
+            return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
+        self._check_running()
+        limit = checked_limit("task_timeout", task_timeout)
+        kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions, policy or self._retry)
+        return maps.submit(self, kind, iterable, callback, error_callback, in_thread)
+
+    def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout, policy, progress):
+        self._check_running()
+        if progress is not None:
+            from .progress import checked, of_iterator, total_of
+
+            if (make := checked(progress)) is not None:
+                iterator = self._imap(kind, func, iterable, chunksize, prefetch, task_timeout, policy, None)
+                of_iterator(make, iterator, total_of(iterable))
+                return iterator
+        if chunksize < 1:
+            raise ValueError("Chunksize must be 1+, not {0:n}".format(chunksize))
+        limit = checked_limit("task_timeout", task_timeout)
+        if prefetch is not None and prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        size = 1 if limit is not None or policy is not None or self._one_by_one else batch_size(iterable, chunksize)
+        may_block = type(iterable) not in COLLECTIONS
+        self._dispatch.watch()
+        if chunksize == 1:
+            return kind(self, func, iterable, prefetch, ITEM, size, limit, may_block, 1, policy)
+        chunks = Chunks(iterable, chunksize)
+        return Items(kind(self, func, chunks, prefetch, MAP, size, limit, may_block, chunksize, policy))
+
+    def _run_again(self):
+        """Prepare for tasks that are run again. While there are any, the pool does not end, though the engine has none."""
+        ref, feeders, dispatch = weakref.ref(self), self._feeders, self._dispatch
+
+        def on_idle():
+            feeders.discard(dispatch.retrying)
+            if (pool := ref()) is not None:
+                pool._close_when_fed()
+
+        run_again(dispatch, self._submitter, lambda: feeders.add(dispatch.retrying), on_idle)
