@@ -61,8 +61,8 @@ GRACE = 5.0  # seconds that a script's other processes may take to end after the
 class Example:
     """A script, what it shows, and how many processes it starts with multiprocessing.
 
-    own: whether it shows what only goproc has, and so is left out with --plain. needs: a package without which it is left
-    out. variables: of its environment.
+    own: whether it shows what only goproc has, and so is left out with --plain. needs: a package without which it is
+    left out. variables: of its environment.
     """
 
     script: str

@@ -73,8 +73,9 @@ def test_every_script_is_run():
 @pytest.mark.parametrize("example", demo.EXAMPLES, ids=lambda example: example.path.stem)
 def test_scripts_do_not_know_goproc(example):
     source = example.path.read_text()
-    assert ("\nimport goproc\n" if example.own else "\nimport multiprocessing\n") in source
-    assert ("multiprocessing" if example.own else "goproc") not in source
+    unchanged = not example.own or example.variables
+    assert ("\nimport multiprocessing\n" if unchanged else "\nimport goproc\n") in source
+    assert ("goproc" if unchanged else "multiprocessing") not in source
 
 
 @pytest.mark.parametrize(

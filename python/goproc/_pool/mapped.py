@@ -102,7 +102,7 @@ class Mapped:
         return Items(kind(self, func, chunks, prefetch, MAP, size, limit, may_block, chunksize, policy))
 
     def _run_again(self):
-        """Prepare for tasks that are run again. While there are any, the pool does not end, though the engine has none."""
+        """Prepare for tasks that are run again. While there are any, the pool must not end."""
         ref, feeders, dispatch = weakref.ref(self), self._feeders, self._dispatch
 
         def on_idle():
