@@ -67,7 +67,21 @@ static PyObject *watch_shares(PyObject *module, PyObject *function) {
     Py_RETURN_TRUE;
 }
 
+PyDoc_STRVAR(address_doc, "address(buffer)\n--\n\n"
+                          "Return where the memory of a contiguous buffer begins.");
+
+static PyObject *address(PyObject *module, PyObject *buffer) {
+    (void)module;
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    PyObject *number = PyLong_FromVoidPtr(view.buf);
+    PyBuffer_Release(&view);
+    return number;
+}
+
 static PyMethodDef channel_functions[] = {
+    {"address", address, METH_O, address_doc},
     {"watch_shares", watch_shares, METH_O, watch_shares_doc},
     {NULL, NULL, 0, NULL},
 };

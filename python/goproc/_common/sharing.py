@@ -13,29 +13,28 @@ import sys
 import threading
 import weakref
 from functools import partial
-from mmap import ALLOCATIONGRANULARITY, MAP_SHARED, PROT_READ, mmap
+from mmap import MAP_SHARED, PROT_READ, mmap
 from multiprocessing import context as _context
-from multiprocessing import process as _process
 from multiprocessing.reduction import ForkingPickler
 from pickle import loads
 from struct import Struct
 from types import NoneType
 
 from .. import _native
-from . import disabled, log, start_methods
+from . import start_methods
+from .nameless import ALIGNMENT, create, open_place, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Shared", "arrived", "kept", "received", "release_inherited", "share"]
+__all__ = ["Shared", "arrived", "begin_child", "fly", "received", "share"]
 
-#: Whether the owner has closed its handle; the token; the length of the stream; the number of buffers.
-_HEADER = Struct("<Q16sQQ")
-_TOKEN_AT = 8
+#: Whether the owner has closed its handle; the token, at TOKEN_AT; the length of the stream; the number of buffers;
+#: whether arrivals are counted; their number.
+_HEADER = Struct("=Q16sQQQQ")
+_CLOSED_AT, _COUNTED_AT, _ARRIVALS_AT = 0, 40, 48
 _TABLE_AT = 64
-_ALIGNMENT = 64
-_NAME = "goproc-share"
 
 #: The handles of this process, and the mappings of received objects, by token.
 _handles: "weakref.WeakValueDictionary[bytes, Shared]" = weakref.WeakValueDictionary()
@@ -44,8 +43,10 @@ _memories: "weakref.WeakValueDictionary[bytes, _Memory]" = weakref.WeakValueDict
 #: In a worker of a pool: the objects that it has received, until their owner closes the handle.
 _kept: "dict[bytes, tuple[_Memory, Any]]" = {}
 
+#: The handles that were sent in queues and results, each with the number of arrivals at which it has arrived.
+_flying: "list[tuple[Shared, int]]" = []
+
 _lock = threading.RLock()
-_warned = False
 
 
 class _Memory(mmap):
@@ -65,6 +66,11 @@ class _Memory(mmap):
         """Whether the owner has closed its handle."""
         return self[0] != 0
 
+    def count(self):
+        """Count an arrival, if the sender waits for it."""
+        if self[_COUNTED_AT]:
+            write(self.fd, _ARRIVALS_AT)
+
     def load(self):
         """Return the object: always the same one while it lives, if it can be referenced weakly."""
         value = self.object_ref() if self.object_ref is not None else None
@@ -77,7 +83,7 @@ class _Memory(mmap):
         return value
 
     def _load(self):
-        _, _, length, count = _HEADER.unpack_from(self)
+        _, _, length, count, _, _ = _HEADER.unpack_from(self)
         view = memoryview(self)
         at = _TABLE_AT + 8 * count
         sizes = view[_TABLE_AT:at].cast("Q") if count else ()
@@ -85,7 +91,7 @@ class _Memory(mmap):
         at += length
         buffers = []
         for size in sizes:
-            at += -at % _ALIGNMENT
+            at += -at % ALIGNMENT
             buffers.append(view[at : at + size])
             at += size
         return loads(stream, buffers=buffers) if length else bytes(buffers[0])
@@ -139,6 +145,10 @@ class Shared:
                 memory = _map_own(self) if self._fd >= 0 else _open(self._token, *self._source)
             return memory.load()
 
+    def _count(self):
+        """How many times it has arrived, since that is counted."""
+        return int.from_bytes(os.pread(self._fd, 8, _ARRIVALS_AT), sys.byteorder)
+
     @property
     def value(self):
         """The object, as get() returns it."""
@@ -159,10 +169,7 @@ class Shared:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             if self._memory is None and self._creator == os.getpid():
-                try:
-                    os.pwrite(fd, b"\1", 0)  # the workers of pools no longer keep the object
-                except OSError:
-                    pass
+                write(fd, _CLOSED_AT, 1)  # the workers of pools no longer keep the object
             os.close(fd)
         self._token = self._memory = self._plain = None
 
@@ -220,6 +227,7 @@ def share(obj):
     if isinstance(obj, Shared):
         return obj
     with _lock:
+        _land()
         for memory in list(_memories.values()):
             if obj is not None and memory.object_ref is not None and memory.object_ref() is obj:
                 return Shared(memory.token, os.dup(memory.fd), len(memory), memory)
@@ -236,7 +244,7 @@ def share(obj):
         stream, buffers = b"".join(pieces), [buffer.raw() for buffer in found]
     token = os.urandom(16)
     sizes = b"".join(buffer.nbytes.to_bytes(8, sys.byteorder) for buffer in buffers)
-    head = _HEADER.pack(0, token, len(stream), len(buffers)).ljust(_TABLE_AT, b"\0")
+    head = _HEADER.pack(0, token, len(stream), len(buffers), 0, 0).ljust(_TABLE_AT, b"\0")
     place = create([head + sizes + stream, *buffers], "shares")
     if place is None:
         return Shared(token, -1, 0, plain=(obj,))
@@ -250,69 +258,6 @@ class _Sink:
 
     def __init__(self, write):
         self.write = write
-
-
-def create(pieces, part):
-    """Return (descriptor, size) of a new memfd with the pieces, each aligned; None if there can be none.
-
-    part: the part of GOPROC_DISABLE that this belongs to.
-    """
-    global _warned
-    if part in disabled:
-        return None
-    fd = -1
-    try:
-        if os.stat("/proc/self").st_uid != os.geteuid():
-            raise PermissionError("other processes may not open the descriptors of this one (it is not dumpable)")
-        fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
-        at = 0
-        for piece in pieces:
-            at += -at % _ALIGNMENT
-            view = memoryview(piece).cast("B")
-            done = 0
-            while done < len(view):
-                done += os.pwrite(fd, view[done : done + (1 << 30)], at + done)
-            at += done
-        os.ftruncate(fd, at)
-        os.close(os.open(f"/proc/{os.getpid()}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
-        return fd, at
-    except OSError as error:
-        if fd >= 0:
-            os.close(fd)
-        if not _warned:
-            _warned = True
-            log.warn(f"objects cannot be shared here ({error}): they are pickled for each use")
-        return None
-
-
-def open_place(token_or_none, pid, fd):
-    """Open descriptor fd of process pid, a memfd of create(); return the descriptor. Raises FileNotFoundError."""
-    path = f"/proc/{pid}/fd/{fd}"
-    try:
-        if not os.readlink(path).startswith(f"/memfd:{_NAME}"):
-            raise FileNotFoundError
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError as error:
-        raise PermissionError(
-            f"process {os.getpid()} may not open the shared object of process {pid}: both must have the same user, and "
-            "the same user namespace"
-        ) from error
-    except OSError:
-        raise _gone(pid) from None
-    try:
-        if token_or_none is not None and os.pread(opened, 16, _TOKEN_AT) != token_or_none:
-            raise _gone(pid)
-    except BaseException:
-        os.close(opened)
-        raise
-    return opened
-
-
-def _gone(pid):
-    return FileNotFoundError(
-        f"the shared object is gone: process {pid}, which sent its handle, has closed the handle, or has ended. Keep "
-        "what goproc.share() returned until all receivers have begun"
-    )
 
 
 def _mapped(token, fd):
@@ -340,11 +285,13 @@ def arrived(token, pid, fd):
     with _lock:
         found = _kept.get(token)
         if found is not None:
+            found[0].count()
             return found[1]
         memory = _memories.get(token)
         if memory is None:
             own = _handles.get(token)
             memory = _map_own(own) if own is not None and own._fd >= 0 else _open(token, pid, fd)
+        memory.count()
         value = memory.load()
         if _native.watch_shares(_look):  # this is a pool's worker
             _kept[token] = memory, value
@@ -359,12 +306,25 @@ def _look():
     with _lock:
         for token in [token for token, (memory, _) in _kept.items() if memory.is_closed]:
             del _kept[token]
-        return bool(_kept)
+        _land()
+        return bool(_kept or _flying)
 
 
-def kept():
-    """Return how many objects this process keeps, as a pool's worker."""
-    return len(_kept)
+def fly(handles):
+    """Hold handles that were sent in a queue or a result until they have arrived, each as often as it was sent."""
+    with _lock:
+        _land()
+        for handle in handles:
+            if handle._fd >= 0:
+                write(handle._fd, _COUNTED_AT, 1)
+                number = max([number for other, number in _flying if other is handle], default=handle._count())
+                _flying.append((handle, number + 1))
+        if _flying:
+            _native.watch_shares(_look)
+
+
+def _land():
+    _flying[:] = [(handle, number) for handle, number in _flying if handle._fd >= 0 and handle._count() < number]
 
 
 # ---- forks: nothing is pickled, so a child inherits the handles
@@ -396,6 +356,7 @@ def begin_child(process_obj):
     global _lock
     _lock = threading.RLock()
     _kept.clear()
+    _flying.clear()
     if not _handles:
         return
     attributes = vars(process_obj)
@@ -411,10 +372,3 @@ def release_inherited():
     for handle in list(_handles.values()):
         handle._release()
 
-
-def align(size):
-    """Return size, rounded up to what a mapping's offset must be a multiple of."""
-    return size + -size % ALLOCATIONGRANULARITY
-
-
-assert _process  # the child's process object is of its class

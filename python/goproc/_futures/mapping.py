@@ -15,6 +15,7 @@ from .._common import calls, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, by_name
 from .._pool.inputs import COLLECTIONS
 from .._pool.results import job_counter
+from .._pool.repeats import repeats_of
 from .._pool.submitter import batch_size
 from .faults import of_executor
 
@@ -78,6 +79,7 @@ class _Map:
     """
 
     _limit = _note = None  # as of the pool's results
+    _held: "dict[int, list[object]]" = {}
 
     def __init__(self, works, func, chunksize):
         self._works = works
@@ -89,6 +91,7 @@ class _Map:
         self._open = True  # whether more tasks will be submitted
         self._at = 0  # the task whose outcome is waited for
         self._star = False
+        self._repeats = None
 
     @property
     def length(self):
@@ -110,6 +113,7 @@ class _Map:
             size = batch_size((), chunksize)
         name = by_name(self._func)
         units = _units(iterables, how, chunksize)
+        self._repeats = repeats_of(name, works._workers)
         while batch := list(itertools.islice(units, size)):
             index = len(self._outcomes)
             self._left += len(batch)
@@ -157,6 +161,8 @@ class _Map:
         first, count = index if type(index) is tuple else (index, 1)  # a tuple: a batch that was withdrawn
         for i in range(first, first + count):
             if self._outcomes[i] is None:
+                if self._held:
+                    self._held.pop(i, None)
                 self._outcomes[i] = outcome
                 self._left -= 1
         self._leave_if_complete()
@@ -168,7 +174,8 @@ class _Map:
     def _leave_if_complete(self):
         if not self._left and not self._open:
             self._works.results.pop(self._job, None)
-            self._func = None
+            self._func = self._repeats = None
+            self._held = {}
 
 
 def _units(iterables, how, chunksize):

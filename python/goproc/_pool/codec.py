@@ -15,6 +15,7 @@ Used by both sides. A spawned worker imports this module, so it imports little.
 """
 
 import sys
+from _thread import get_ident
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing.reduction import ForkingPickler
@@ -29,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing typing takes longer than all other imports of a worker
 
-__all__ = ["NO_JOB", "OUT_OF_BAND", "by_name", "decode", "encode", "function_named", "outlined", "returning"]
+__all__ = ["NO_JOB", "OUT_OF_BAND", "by_name", "decode", "encode", "function_named", "outlined", "returning", "sent", "sent_by_me"]
 
 #: Buffers of fewer bytes are copied into the stream, which costs less than sending them out of band.
 OUT_OF_BAND = 32 << 10
@@ -48,6 +49,7 @@ class _Pickler(ForkingPickler):
     def __init__(self):
         self.written: list[bytes] = []
         self.buffers: list[PickleBuffer] = []
+        self.shares: list[Any] = []
         super().__init__(_Sink(self.written.append), 5, True, self._keep)
         self.undecided = self.dispatch_table = _Undecided(self)
 
@@ -60,6 +62,21 @@ class _Pickler(ForkingPickler):
             return True  # pickle it in the stream
         self.buffers.append(buffer)
         return False
+
+
+    def reduce_shared(self, handle):
+        self.shares.append(handle)
+        return handle.__reduce__()
+
+
+#: By thread: the handles of shared objects (sharing.py) in what encode() has pickled last. The sender takes them out by
+#: sent_by_me(): somebody must hold them until they have arrived.
+sent: "dict[int, list[Any]]" = {}
+
+
+def sent_by_me():
+    """Take the handles out of `sent` that this thread has pickled; return them in a list."""
+    return sent.pop(get_ident(), [])
 
 
 class _Undecided(dict):
@@ -78,6 +95,9 @@ class _Undecided(dict):
         array = getattr(sys.modules.get("numpy"), "ndarray", None)
         if array is not None and DEFAULT_PROTOCOL < 5:
             reducers.setdefault(array, _reduced_array)
+        sharing = sys.modules.get("goproc._common.sharing")
+        if sharing is not None:
+            reducers[sharing.Shared] = pickler.reduce_shared
         return reducers[kind]
 
 
@@ -150,6 +170,8 @@ def encode(obj):
         pickler = _Pickler()
     pickler.dump(obj)  # after an exception the pickler is not used again
     pickler.reset()
+    if pickler.shares:
+        sent[get_ident()], pickler.shares = pickler.shares, []
     written = pickler.written
     if len(written) == 1 and not pickler.buffers:
         stream = written.pop()

@@ -51,6 +51,8 @@ class Iteration:
     _special = False  # whether _set() must do more with a result than keep it: see _set_special()
     _dropped = False  # whether the program has dropped the IMapIterator
     _error_at = None  # the index of the result that is the exception of reading the input
+    _repeats = None  # as of a map
+    _held: "dict[int, list[Any]]" = {}  # as of the pool's results
     _starved = False  # whether reading has stopped until tasks with large arguments are done
 
     def start(self, iterator, pool, job, func, iterable, may_block, prefetch, how, batch, limit):
@@ -206,6 +208,8 @@ class Iteration:
     # As in ApplyResult: if a signal handler raises in one of these methods, Dispatch repeats the call.
 
     def _set(self, i, obj):
+        if self._held:
+            self._held.pop(i, None)
         if self._special:
             self._set_special(i, obj)
         elif i >= self._taken and i not in self._ready:
@@ -409,6 +413,8 @@ class UnorderedIteration(Iteration):
         return {}
 
     def _set(self, i, obj):
+        if self._held:
+            self._held.pop(i, None)
         if self._special:
             self._set_special(i, obj)
         elif i != self._last:

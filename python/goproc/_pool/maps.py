@@ -9,6 +9,7 @@ from .._common import disabled
 from .codec import MAP, STARMAP, by_name, returning
 from .failures import interrupts
 from .inputs import COLLECTIONS, MapReader, call
+from .repeats import repeats_of
 from .results import MapResult
 from .submitter import CHUNK_BYTES, CHUNK_ITEMS, batch_size, plain_size
 
@@ -145,6 +146,8 @@ class _Tasks:
 
     def _submit_chunks(self, in_thread):
         submitter, result = self._pool._submitter, self._result
+        if result._chunks > 1:
+            result._repeats = repeats_of(self._name, self._pool._pool)
         for chunk in self._chunks:
             if in_thread and result.done:  # the map has been cancelled
                 submitter.cancel(result)

@@ -32,6 +32,8 @@ class ApplyResult(_standard.ApplyResult):
     _callback = _error_callback = None
     _limit = None  # how long each of its tasks may run, in seconds
     _note = None  # called with each task before it is submitted
+    _held: "dict[int, list[Any]]" = {}  # by index: the handles of shared objects in tasks that are not done
+    _repeats = None  # the Repeats of a map
     _reading = False  # whether a thread still reads its input
 
     def __init__(self, pool, callback, error_callback, func=_BY_HAND):
@@ -92,7 +94,8 @@ class ApplyResult(_standard.ApplyResult):
             callback(self._value)
         self.done = True
         self._cache.pop(self._job, None)
-        self._pool = None
+        self._pool = self._repeats = None
+        self._held = {}
 
     def _fail(self, error):
         if not self._completing:
@@ -157,6 +160,8 @@ class MapResult(ApplyResult, _standard.MapResult):
     def _set(self, i, success_result):
         i, count = i if type(i) is tuple else (i, 1)  # a tuple: several tasks of a divided chunk, answered together
         if not self._received[i]:
+            if self._held:
+                self._held.pop(i, None)
             success, value = success_result
             if not success and self._returning:
                 first = i * self._chunksize

@@ -2,7 +2,7 @@
 
 from .._common import calls, disabled
 from ..errors import EngineError
-from .codec import encode
+from .codec import encode, sent, sent_by_me
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
 
@@ -47,6 +47,8 @@ class Submitter:
         if error is None:
             try:
                 stream, buffers = encode(call)
+                if result._repeats is not None and buffers is not None:
+                    stream, buffers = result._repeats.replace(stream, buffers)
             except BaseException as reason:
                 if interrupts(reason):
                     raise
@@ -59,6 +61,8 @@ class Submitter:
                 calls.pool_limit(self._number, result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
+        if sent:
+            result._held = {**result._held, index: sent_by_me()}
         if result._note is not None:
             result._note(index, stream, buffers)
         urgent = self._port.submit(result._job, index, stream, buffers)

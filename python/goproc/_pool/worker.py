@@ -22,7 +22,7 @@ from pickle import PickleBuffer
 from time import perf_counter
 
 from .. import _native
-from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined
+from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined, sent, sent_by_me
 from .failures import cannot_be_sent, packed
 
 TYPE_CHECKING = False
@@ -229,6 +229,10 @@ def worker(
                 error = cannot_be_sent(error, value)
             stream, buffers = encode(packed(error, for_executor))
             failed = True
+        if sent:  # handles of shared objects: nobody else may hold them until they have arrived
+            from .._common import sharing
+
+            sharing.fly(sent_by_me())
         value = None
         last = max_memory is not None and own_memory() > max_memory
         number = send(failed, stream, buffers, last)
