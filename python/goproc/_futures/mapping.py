@@ -158,6 +158,8 @@ class _Map:
     # As in the pool's results: if a signal handler raises in one of these methods, it is called again.
 
     def _set(self, index, outcome):
+        if self._repeats is not None and self._repeats.again(self._works._port, self._job, index, outcome):
+            return
         first, count = index if type(index) is tuple else (index, 1)  # a tuple: a batch that was withdrawn
         for i in range(first, first + count):
             if self._outcomes[i] is None:

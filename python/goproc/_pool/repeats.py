@@ -17,7 +17,7 @@ from .. import _native
 from .._common import disabled
 from .codec import OUT_OF_BAND, decode, encode, sent_by_me
 
-__all__ = ["Repeats", "repeats_of"]
+__all__ = ["Refused", "Repeats", "repeats_of"]
 
 #: Smaller buffers are sent with each chunk.
 SMALLEST = 1 << 20
@@ -28,6 +28,12 @@ def repeats_of(func, workers):
     return None if "repeats" in disabled else Repeats(func, workers)
 
 
+class Refused(Exception):
+    """A worker may not open the memory, though it looked so: its initializer has changed its user, for instance."""
+
+    means_again = True  # read by worker.py
+
+
 class Repeats:
     """What comes again in the chunks of one map. func: as in its tasks. workers: the pool's list of processes."""
 
@@ -36,9 +42,10 @@ class Repeats:
         self._workers = workers
         self._last: dict = {}  # the large buffers of the chunk before, by address and size
         self._places: dict = {}  # by address and size: the _Place, and the buffer, which must be held
+        self._plain: dict = {}  # by index: the stream and the buffers of a task with places
         self._usable = None
 
-    def replace(self, stream, buffers):
+    def replace(self, index, stream, buffers):
         """Return the stream and the buffers of a task (codec.encode) with places instead of buffers that come again."""
         if not any(memoryview(buffer).nbytes >= SMALLEST for buffer in buffers):
             self._last.clear()
@@ -48,7 +55,17 @@ class Repeats:
         if not any(type(part) is _Place for part in parts):
             return stream, buffers
         stream = b"".join(stream) if type(stream) is list else stream
+        self._plain[index] = stream, buffers
         return encode(_Task(PickleBuffer(stream) if len(stream) >= OUT_OF_BAND else stream, parts))
+
+    def again(self, port, job, index, outcome):
+        """Submit a task again, as it was, if its outcome is that a worker was refused the memory; return whether."""
+        stream, buffers = self._plain.pop(index, (None, None))
+        if stream is None or outcome[0] or type(outcome[1]) is not Refused:
+            return False
+        self._usable = False
+        port.submit(job, index, stream, buffers)
+        return True
 
     def _part(self, buffer, last):
         size = memoryview(buffer).nbytes
@@ -129,10 +146,13 @@ def _mapped(pid, fd, inode, size, is_bytes):
 
     from .._common.sharing import open_place
 
-    opened = open_place(None, pid, fd)
+    try:
+        opened = open_place(None, pid, fd)
+    except OSError as error:
+        raise Refused(str(error)) from None
     try:
         if os.fstat(opened).st_ino != inode:
-            raise FileNotFoundError(f"process {pid} has closed the memory of a map's argument")
+            raise Refused(f"process {pid} has closed the memory of a map's argument")
         mapping = mmap(opened, size, MAP_PRIVATE, PROT_READ | PROT_WRITE)
         return bytes(mapping) if is_bytes else mapping
     finally:

@@ -48,7 +48,7 @@ class Submitter:
             try:
                 stream, buffers = encode(call)
                 if result._repeats is not None and buffers is not None:
-                    stream, buffers = result._repeats.replace(stream, buffers)
+                    stream, buffers = result._repeats.replace(index, stream, buffers)
             except BaseException as reason:
                 if interrupts(reason):
                     raise

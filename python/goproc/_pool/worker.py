@@ -249,6 +249,8 @@ def _unreadable(error):
     """Return the exception of an executor's call that could not be unpickled: concurrent.futures' executor breaks."""
     from concurrent.futures.process import BrokenProcessPool
 
+    if getattr(error, "means_again", False):  # repeats.Refused: the call is submitted again
+        return error
     broken = BrokenProcessPool(f"the worker could not unpickle the call: {type(error).__qualname__}: {error}")
     broken.__cause__ = error
     return broken
