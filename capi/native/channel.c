@@ -7,6 +7,7 @@
 #include "payload/payload.h"
 #include "payload/placed.h"
 #include "native.h"
+#include "shares.h"
 #include "wake.h"
 #include "dump/waits.h"
 
@@ -28,63 +29,6 @@ typedef struct {
     goproc_arena out, in;
     unsigned fork_depth; /* of the process that owns it */
 } Channel;
-
-/* How often a worker looks whether it still has to keep the shared objects that it has received. */
-#define LOOK_NS INT64_C(500000000)
-
-/* What is called then; NULL if this process keeps none. Only with the GIL. */
-static PyObject *look;
-static int64_t looked_ns;
-
-/* The process whose worker has opened a channel, as goproc_fork_depth counts processes; -1 if none has. */
-static int64_t channel_depth = -1;
-
-/* Looks whether shared objects still have to be kept (python/goproc/_common/sharing.py). */
-static void look_at_shares(void) {
-    looked_ns = (int64_t)goproc_now_ns();
-    PyObject *function = Py_NewRef(look);
-    PyObject *left = PyObject_CallNoArgs(function);
-    int any = left == NULL ? -1 : PyObject_IsTrue(left);
-    if (any < 0)
-        PyErr_WriteUnraisable(function);
-    Py_XDECREF(left);
-    Py_DECREF(function);
-    if (any <= 0)
-        Py_CLEAR(look);
-}
-
-PyDoc_STRVAR(watch_shares_doc,
-             "watch_shares(look)\n--\n\n"
-             "In a pool's worker: call look() twice a second, until it returns false. Returns whether this is one.");
-
-static PyObject *watch_shares(PyObject *module, PyObject *function) {
-    (void)module;
-    if (channel_depth != (int64_t)goproc_fork_depth)
-        Py_RETURN_FALSE;
-    if (look == NULL)
-        looked_ns = (int64_t)goproc_now_ns();
-    Py_XSETREF(look, Py_NewRef(function));
-    Py_RETURN_TRUE;
-}
-
-PyDoc_STRVAR(address_doc, "address(buffer)\n--\n\n"
-                          "Return where the memory of a contiguous buffer begins.");
-
-static PyObject *address(PyObject *module, PyObject *buffer) {
-    (void)module;
-    Py_buffer view;
-    if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0)
-        return NULL;
-    PyObject *number = PyLong_FromVoidPtr(view.buf);
-    PyBuffer_Release(&view);
-    return number;
-}
-
-static PyMethodDef channel_functions[] = {
-    {"address", address, METH_O, address_doc},
-    {"watch_shares", watch_shares, METH_O, watch_shares_doc},
-    {NULL, NULL, 0, NULL},
-};
 
 static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"memory_fd", "slot", "serial", NULL};
@@ -119,7 +63,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->memory_fd = memory_fd;
     self->memory_mark = goproc_mark(memory_fd);
     goproc_note_worker(self->control, self->slot);
-    channel_depth = goproc_fork_depth;
+    goproc_looks_of_this_process();
     return (PyObject *)self;
 failed:
     PyErr_SetFromErrno(PyExc_OSError);
@@ -196,13 +140,13 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         if (!note)
             note = goproc_waits_for(reason == GOPROC_SLEEP_TASKS ? GOPROC_WAIT_TASK : GOPROC_WAIT_ROOM, self->control,
                                     0, 0);
-        int error, looks = look != NULL && reason == GOPROC_SLEEP_TASKS && (ns < 0 || ns > LOOK_NS);
+        int error, looks = goproc_looks() && reason == GOPROC_SLEEP_TASKS && (ns < 0 || ns > GOPROC_LOOK_NS);
         Py_BEGIN_ALLOW_THREADS;
-        error = goproc_futex_wait(&slot->bell, bell, looks ? LOOK_NS : ns);
+        error = goproc_futex_wait(&slot->bell, bell, looks ? GOPROC_LOOK_NS : ns);
         Py_END_ALLOW_THREADS;
         if (error == ETIMEDOUT && looks) {
-            ns = ns < 0 ? ns : ns - LOOK_NS;
-            look_at_shares();
+            ns = ns < 0 ? ns : ns - GOPROC_LOOK_NS;
+            goproc_look();
         } else if (error == ETIMEDOUT && ns >= 0) {
             ns = goproc_arenas_rest(&self->out, &self->in) ? GOPROC_IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
@@ -315,8 +259,7 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
             atomic_store_explicit(&slot->task_head, self->task_head, memory_order_release);
             continue;
         }
-        if (look != NULL && (int64_t)goproc_now_ns() - looked_ns > LOOK_NS)
-            look_at_shares();
+        goproc_look_in_time();
         self->frame = frame;
         self->after = self->task_head + goproc_frame_space(frame->size);
         int64_t number = begin(self);
@@ -468,7 +411,7 @@ static PyTypeObject ChannelType = {
 int goproc_init_channel(PyObject *module) {
     if (goproc_init_payload(module) < 0)
         return -1;
-    if (PyModule_AddFunctions(module, channel_functions) < 0)
+    if (goproc_init_shares(module) < 0)
         return -1;
     return PyModule_AddType(module, &ChannelType);
 }

@@ -16,6 +16,9 @@ from multiprocessing.queues import JoinableQueue as JoinableQueue  # classes for
 from multiprocessing.queues import Queue as Queue
 from multiprocessing.queues import SimpleQueue as SimpleQueue
 
+from types import TracebackType
+from typing import Generic, TypeVar, overload
+
 from . import connection as connection
 from . import context as context
 from . import errors as errors
@@ -68,6 +71,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "Shared",
     "SimpleQueue",
     "TaskTimeoutError",
     "TimeoutError",
@@ -89,7 +93,29 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "share",
 ]
+
+_T = TypeVar("_T")
+
+class Shared(Generic[_T]):
+    @property
+    def value(self) -> _T: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def get(self) -> _T: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Shared[_T]: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@overload
+def share(obj: Shared[_T]) -> Shared[_T]: ...
+@overload
+def share(obj: _T) -> Shared[_T]: ...
 
 __version__: str
 SUBDEBUG: int

@@ -410,6 +410,10 @@ def test_bytes_that_come_again():
     with goproc.Pool(2) as pool:
         got = pool.starmap(targets.received_bytes, [(data, i) for i in range(6)], chunksize=1)
         assert got == [("bytes", len(data), i) for i in range(6)]
+        for func in partial(targets.received_bytes, data), partial(targets.received_bytes, index=3):
+            items = range(6) if func.args else [data] * 6
+            got = pool.map(func, items, chunksize=1)
+            assert got == [("bytes", len(data), i if func.args else 3) for i in range(6)]
 
 
 @repeats

@@ -18,7 +18,7 @@ from multiprocessing import context as _context
 from multiprocessing.reduction import ForkingPickler
 from pickle import loads
 from struct import Struct
-from types import NoneType
+from types import GenericAlias, NoneType
 
 from .. import _native
 from . import start_methods
@@ -173,6 +173,8 @@ class Shared:
             os.close(fd)
         self._token = self._memory = self._plain = None
 
+    __class_getitem__ = classmethod(GenericAlias)  # Shared[numpy.ndarray], in annotations
+
     def __enter__(self):
         return self
 
@@ -209,6 +211,9 @@ class Shared:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+Shared.__module__ = "goproc"  # where programs find it
 
 
 def _same(obj):

@@ -11,11 +11,11 @@ import weakref
 from collections import deque
 from functools import partial
 
-from .._common import calls, stdlib
+from .._common import calls, disabled, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, by_name
 from .._pool.inputs import COLLECTIONS
 from .._pool.results import job_counter
-from .._pool.repeats import repeats_of
+from .._pool.repeats import Repeats, with_buffers
 from .._pool.submitter import batch_size
 from .faults import of_executor
 
@@ -113,7 +113,9 @@ class _Map:
             size = batch_size((), chunksize)
         name = by_name(self._func)
         units = _units(iterables, how, chunksize)
-        self._repeats = repeats_of(name, works._workers)
+        if "repeats" not in disabled:
+            name = with_buffers(name)
+            self._repeats = Repeats(name, works._workers)
         while batch := list(itertools.islice(units, size)):
             index = len(self._outcomes)
             self._left += len(batch)

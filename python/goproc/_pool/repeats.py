@@ -14,18 +14,34 @@ from functools import partial
 from pickle import PickleBuffer
 
 from .. import _native
-from .._common import disabled
-from .codec import OUT_OF_BAND, decode, encode, sent_by_me
+from .codec import OUT_OF_BAND, decode, encode, outlined, sent_by_me
 
-__all__ = ["Refused", "Repeats", "repeats_of"]
+__all__ = ["Refused", "Repeats", "with_buffers", "with_buffers_in"]
 
 #: Smaller buffers are sent with each chunk.
 SMALLEST = 1 << 20
 
 
-def repeats_of(func, workers):
-    """Return the Repeats of a map of several chunks; None if that part is switched off. func: as in the tasks."""
-    return None if "repeats" in disabled else Repeats(func, workers)
+def with_buffers(func):
+    """Return func; if it is a partial with large bytes, one that has buffers in their place. Buffers arrive as bytes.
+
+    Pickling copies bytes into the stream, but leaves buffers out of it.
+    """
+    if type(func) is not partial or vars(func) or not _has_large([*func.args, *func.keywords.values()]):
+        return func
+    keywords = dict(zip(func.keywords, outlined(list(func.keywords.values())), strict=True))
+    return partial(func.func, *outlined(func.args), **keywords)
+
+
+def with_buffers_in(items):
+    """Return a chunk of starmap, with buffers in the place of large bytes if its first item has such bytes."""
+    if items and type(items[0]) is tuple and _has_large(items[0]):
+        return tuple(outlined(item) if type(item) is tuple else item for item in items)
+    return items
+
+
+def _has_large(values):
+    return any(type(value) is bytes and len(value) >= SMALLEST for value in values)
 
 
 class Refused(Exception):
