@@ -42,7 +42,7 @@ void goproc_look_in_time(void) {
 }
 
 PyDoc_STRVAR(watch_shares_doc,
-             "watch_shares(look)\n--\n\n"
+             "watch_shares(look, /)\n--\n\n"
              "In a pool's worker: call look() twice a second, until it returns false. Returns whether this is one.");
 
 static PyObject *watch_shares(PyObject *module, PyObject *function) {
@@ -55,7 +55,7 @@ static PyObject *watch_shares(PyObject *module, PyObject *function) {
     Py_RETURN_TRUE;
 }
 
-PyDoc_STRVAR(address_doc, "address(buffer)\n--\n\n"
+PyDoc_STRVAR(address_doc, "address(buffer, /)\n--\n\n"
                           "Return where the memory of a contiguous buffer begins.");
 
 static PyObject *address(PyObject *module, PyObject *buffer) {

@@ -15,7 +15,6 @@ from multiprocessing.process import parent_process as parent_process
 from multiprocessing.queues import JoinableQueue as JoinableQueue  # classes for annotations, functions at run time
 from multiprocessing.queues import Queue as Queue
 from multiprocessing.queues import SimpleQueue as SimpleQueue
-
 from types import TracebackType
 from typing import Generic, TypeVar, overload
 

@@ -52,8 +52,8 @@ def inside(value):
     return type(value["deep"][0][1]).__name__, float(value["deep"][0][1][3])
 
 
-def types(value):
-    return {name: (type(part).__name__, getattr(getattr(part, "flags", None), "writeable", None)) for name, part in value.items()}
+def types(arrays):
+    return {name: (type(array).__name__, array.flags.writeable) for name, array in arrays.items()}
 
 
 def put(queue, array, index):

@@ -106,16 +106,19 @@ def test_any_object(value):
 
 @shares
 def test_all_arrays_are_read_only():
-    with goproc.share(
-        {
-            "large": numpy.zeros(100_000),
-            "small": numpy.zeros(3),
-            "strided": numpy.zeros(100_000)[::2],
-            "objects": numpy.array([None, []], dtype=object),
-            "times": numpy.zeros(3, "M8[s]"),
-            "records": numpy.zeros(3, [("a", "i4"), ("b", "f8")]),
-        }
-    ) as handle, goproc.Pool(1) as pool:
+    with (
+        goproc.share(
+            {
+                "large": numpy.zeros(100_000),
+                "small": numpy.zeros(3),
+                "strided": numpy.zeros(100_000)[::2],
+                "objects": numpy.array([None, []], dtype=object),
+                "times": numpy.zeros(3, "M8[s]"),
+                "records": numpy.zeros(3, [("a", "i4"), ("b", "f8")]),
+            }
+        ) as handle,
+        goproc.Pool(1) as pool,
+    ):
         assert set(pool.apply(targets.types, (handle,)).values()) == {("ndarray", False)}
         with pytest.raises(ValueError, match="read-only"):
             pool.apply(targets.write, (goproc.share(numpy.zeros(5)),))

@@ -173,7 +173,7 @@ class Shared:
             os.close(fd)
         self._token = self._memory = self._plain = None
 
-    __class_getitem__ = classmethod(GenericAlias)  # Shared[numpy.ndarray], in annotations
+    __class_getitem__: "Any" = classmethod(GenericAlias)  # Shared[numpy.ndarray], in annotations
 
     def __enter__(self):
         return self
@@ -344,15 +344,15 @@ def received(value):
         parts = [received(part) for part in value]
         return value if all(new is old for new, old in zip(parts, value, strict=True)) else kind(parts)
     if kind is dict:
-        parts = {key: received(part) for key, part in value.items()}
-        return value if all(parts[key] is value[key] for key in value) else parts
+        made = {key: received(part) for key, part in value.items()}
+        return value if all(made[key] is value[key] for key in value) else made
     if kind is partial:
         args, keywords = received(value.args), received(value.keywords)
         if args is value.args and keywords is value.keywords:
             return value
-        made = partial(value.func, *args, **keywords)
-        made.__dict__.update(value.__dict__)
-        return made
+        other = partial(value.func, *args, **keywords)
+        other.__dict__.update(value.__dict__)
+        return other
     return value
 
 
@@ -376,4 +376,3 @@ def release_inherited():
     """Close the descriptors of all handles that were inherited, so that they do not keep the memory."""
     for handle in list(_handles.values()):
         handle._release()
-

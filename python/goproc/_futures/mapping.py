@@ -14,8 +14,8 @@ from functools import partial
 from .._common import calls, disabled, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, by_name
 from .._pool.inputs import COLLECTIONS
-from .._pool.results import job_counter
 from .._pool.repeats import Repeats, with_buffers
+from .._pool.results import job_counter
 from .._pool.submitter import batch_size
 from .faults import of_executor
 

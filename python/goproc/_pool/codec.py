@@ -30,7 +30,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing typing takes longer than all other imports of a worker
 
-__all__ = ["NO_JOB", "OUT_OF_BAND", "by_name", "decode", "encode", "function_named", "outlined", "returning", "sent", "sent_by_me"]
+__all__ = [
+    "NO_JOB",
+    "OUT_OF_BAND",
+    "by_name",
+    "decode",
+    "encode",
+    "function_named",
+    "outlined",
+    "returning",
+    "sent",
+    "sent_by_me",
+]
 
 #: Buffers of fewer bytes are copied into the stream, which costs less than sending them out of band.
 OUT_OF_BAND = 32 << 10
@@ -62,7 +73,6 @@ class _Pickler(ForkingPickler):
             return True  # pickle it in the stream
         self.buffers.append(buffer)
         return False
-
 
     def reduce_shared(self, handle):
         self.shares.append(handle)

@@ -5,8 +5,8 @@
 
 Pickling leaves large buffers out of the stream, so what is pickled again for each chunk is short. A buffer that lies
 where one of the chunk before lay is the same one: the older one is held meanwhile. The worker maps it privately, anew
-for each chunk: what a function receives is its own, and writable, as with multiprocessing. docs/design/shared-objects.md
-has the rest. Used by maps.py and _futures/mapping.py.
+for each chunk: what a function receives is its own, and writable, as with multiprocessing. See also
+docs/design/shared-objects.md. Used by maps.py and _futures/mapping.py.
 """
 
 import os
