@@ -90,6 +90,7 @@ EXAMPLES = (
     Example("pool_apply_async.py", "Pool.apply_async", 2),
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
+    Example("shared_data.py", "share", 2),
     Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
     Example(

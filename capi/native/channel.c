@@ -7,6 +7,7 @@
 #include "payload/payload.h"
 #include "payload/placed.h"
 #include "native.h"
+#include "shares.h"
 #include "wake.h"
 #include "dump/waits.h"
 
@@ -62,6 +63,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->memory_fd = memory_fd;
     self->memory_mark = goproc_mark(memory_fd);
     goproc_note_worker(self->control, self->slot);
+    goproc_looks_of_this_process();
     return (PyObject *)self;
 failed:
     PyErr_SetFromErrno(PyExc_OSError);
@@ -138,11 +140,14 @@ static int sleep_until_rung(Channel *self, uint32_t reason, uint64_t seen) {
         if (!note)
             note = goproc_waits_for(reason == GOPROC_SLEEP_TASKS ? GOPROC_WAIT_TASK : GOPROC_WAIT_ROOM, self->control,
                                     0, 0);
-        int error;
+        int error, looks = goproc_looks() && reason == GOPROC_SLEEP_TASKS && (ns < 0 || ns > GOPROC_LOOK_NS);
         Py_BEGIN_ALLOW_THREADS;
-        error = goproc_futex_wait(&slot->bell, bell, ns);
+        error = goproc_futex_wait(&slot->bell, bell, looks ? GOPROC_LOOK_NS : ns);
         Py_END_ALLOW_THREADS;
-        if (error == ETIMEDOUT && ns >= 0) {
+        if (error == ETIMEDOUT && looks) {
+            ns = ns < 0 ? ns : ns - GOPROC_LOOK_NS;
+            goproc_look();
+        } else if (error == ETIMEDOUT && ns >= 0) {
             ns = goproc_arenas_rest(&self->out, &self->in) ? GOPROC_IDLE_NS : -1;
         } else if (error == EINTR && PyErr_CheckSignals() < 0) {
             raised = -1;
@@ -255,6 +260,7 @@ static PyObject *channel_recv(PyObject *object, PyObject *unused) {
             atomic_store_explicit(&slot->task_head, self->task_head, memory_order_release);
             continue;
         }
+        goproc_look_in_time();
         self->frame = frame;
         self->after = self->task_head + goproc_frame_space(frame->size);
         int64_t number = begin(self);
@@ -418,6 +424,8 @@ static PyTypeObject ChannelType = {
 
 int goproc_init_channel(PyObject *module) {
     if (goproc_init_payload(module) < 0)
+        return -1;
+    if (goproc_init_shares(module) < 0)
         return -1;
     return PyModule_AddType(module, &ChannelType);
 }

@@ -72,7 +72,22 @@ from .install import install
 _submodule = submodule_finder("goproc")
 
 
+def share(obj):
+    """Put an object into shared memory, once; return its handle, a Shared. Functions receive the object itself.
+
+    obj: anything that can be pickled; its large buffers, as those of arrays and data frames, are shared, read-only.
+    Raises what pickling raises. Source: goproc.
+    """
+    from ._common.sharing import share
+
+    return share(obj)
+
+
 def __getattr__(name):
+    if name == "Shared":
+        from ._common.sharing import Shared
+
+        return Shared
     if name == "futures":
         return import_module("goproc.futures")
     if name == "usable_cpu_count":
@@ -100,7 +115,7 @@ __version__ = "0.1.0"
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 __all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "TaskTimeoutError"]
-__all__ += ["MemoryLimitError", "WorkerLostError", "install", "usable_cpu_count"]
+__all__ += ["MemoryLimitError", "Shared", "WorkerLostError", "install", "share", "usable_cpu_count"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

@@ -15,6 +15,8 @@ from multiprocessing.process import parent_process as parent_process
 from multiprocessing.queues import JoinableQueue as JoinableQueue  # classes for annotations, functions at run time
 from multiprocessing.queues import Queue as Queue
 from multiprocessing.queues import SimpleQueue as SimpleQueue
+from types import TracebackType
+from typing import Generic, TypeVar, overload
 
 from . import connection as connection
 from . import context as context
@@ -71,6 +73,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "Shared",
     "SimpleQueue",
     "TaskTimeoutError",
     "TimeoutError",
@@ -93,7 +96,29 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "usable_cpu_count",
+    "share",
 ]
+
+_T = TypeVar("_T")
+
+class Shared(Generic[_T]):
+    @property
+    def value(self) -> _T: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def get(self) -> _T: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Shared[_T]: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+@overload
+def share(obj: Shared[_T]) -> Shared[_T]: ...
+@overload
+def share(obj: _T) -> Shared[_T]: ...
 
 __version__: str
 SUBDEBUG: int

@@ -21,7 +21,7 @@ from multiprocessing import util as _util
 from queue import Empty, Full
 
 from . import _native
-from ._pool.codec import OUT_OF_BAND, encode
+from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from .errors import ConsumerLostError
 
 TYPE_CHECKING = False
@@ -49,7 +49,12 @@ def _encoded(obj):
         return bytes(_reduction.ForkingPickler.dumps(_Pickled(bytes(own.dumps(obj))))), None
     if type(obj) is bytes and len(obj) >= OUT_OF_BAND:
         return obj, True
-    return encode(obj)
+    encoded = encode(obj)
+    if sent:  # handles of shared objects: nobody else may hold them until they have arrived
+        from ._common import sharing
+
+        sharing.fly(sent_by_me())
+    return encoded
 
 
 class _Pickled:

@@ -153,6 +153,24 @@ PROGRAMS = {
         "True",
         "False",
     ),
+    "repeats": (
+        """
+    made, make = [], os.memfd_create
+    os.memfd_create = lambda *args: (made.append(args), make(*args))[1]
+    with goproc.Pool(1) as pool:
+        pool.map(len, [bytes(2 << 20)] * 4, chunksize=1)
+    print(len(made))
+""",
+        "1",
+        "0",
+    ),
+    "shares": (
+        """
+    print("pickled" in repr(goproc.share(b"x")))
+""",
+        "False",
+        "True",
+    ),
     "spawn-server": (
         """
     goproc.get_context("spawn").Pool(2).terminate()

@@ -3,6 +3,7 @@
 context.py fills in the contexts when it is imported, before it imports any module that starts processes.
 """
 
+import sys
 from multiprocessing.context import BaseContext
 
 TYPE_CHECKING = False
@@ -61,6 +62,9 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
+    sharing = sys.modules.get("goproc._common.sharing")
+    if sharing is not None:  # a forked child has inherited handles of shared objects
+        sharing.begin_child(process_obj)
 
 
 def run_spawned(process_obj, parent_sentinel, name, method) -> int:

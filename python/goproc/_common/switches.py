@@ -29,6 +29,8 @@ PARTS = {
     "plain-items": "queues pickle all items, also numbers, short texts and tuples of these",
     "process-titles": "ps and top show helper processes with the command line of the program",
     "queues": "queues are multiprocessing's, in pipes, with a thread for each process that puts",
+    "repeats": "a large argument that comes again in each chunk of a map is sent with each chunk",
+    "shares": "share() shares nothing: the object is pickled for each use",
     "spawn-server": "an interpreter is executed for each spawned process",
     "standby": "the servers fork a process only when a process is requested",
 }

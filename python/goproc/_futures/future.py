@@ -52,7 +52,8 @@ class Future(_Future):
 
     _state = _PENDING
     _result = _exception = None
-    _limit = _note = _retry = None  # as of the pool's results
+    _limit = _note = _retry = _repeats = None  # as of the pool's results
+    _held: "dict[int, list[object]]" = {}
     _shared = False  # whether its condition is made: from then on, its state is changed under the condition only
     _condition = _Late(lambda future: threading.Condition())
     _done_callbacks = _Late(lambda future: [])

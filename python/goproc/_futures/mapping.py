@@ -11,9 +11,10 @@ import weakref
 from collections import deque
 from functools import partial
 
-from .._common import calls, stdlib
+from .._common import calls, disabled, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, by_name
 from .._pool.inputs import COLLECTIONS
+from .._pool.repeats import Repeats, with_buffers
 from .._pool.results import job_counter
 from .._pool.submitter import batch_size
 from .faults import of_executor
@@ -140,6 +141,7 @@ class _Map:
     """
 
     _limit = _note = _retry = None  # as of the pool's results
+    _held: "dict[int, list[object]]" = {}
 
     def __init__(self, works, func, chunksize):
         self._works = works
@@ -151,6 +153,7 @@ class _Map:
         self._open = True  # whether more tasks will be submitted
         self._at = 0  # the task whose outcome is waited for
         self._star = False
+        self._repeats = None
 
     @property
     def length(self):
@@ -173,6 +176,9 @@ class _Map:
             size = batch_size((), chunksize)
         name = by_name(self._func, works.submitter.form)
         units = _units(iterables, how, chunksize)
+        if "repeats" not in disabled:
+            name = with_buffers(name)
+            self._repeats = Repeats(name, works._workers)
         while batch := list(itertools.islice(units, size)):
             index = len(self._outcomes)
             self._left += len(batch)
@@ -231,9 +237,13 @@ class _Map:
     # As in the pool's results: if a signal handler raises in one of these methods, it is called again.
 
     def _set(self, index, outcome):
+        if self._repeats is not None and self._repeats.again(self._works._port, self._job, index, outcome):
+            return
         first, count = index if type(index) is tuple else (index, 1)  # a tuple: a batch that was withdrawn
         for i in range(first, first + count):
             if self._outcomes[i] is None:
+                if self._held:
+                    self._held.pop(i, None)
                 self._outcomes[i] = outcome
                 self._left -= 1
         self._leave_if_complete()
@@ -245,7 +255,8 @@ class _Map:
     def _leave_if_complete(self):
         if not self._left and not self._open:
             self._works.results.pop(self._job, None)
-            self._func = None
+            self._func = self._repeats = None
+            self._held = {}
 
 
 def _units(iterables, how, chunksize):

@@ -8,6 +8,7 @@ From a call in the main program to the engine:
     machinery.py     makes the parts of a pool, and ends them
     submitter.py     submits tasks to the engine
     codec.py         pickles calls and results
+    repeats.py       large buffers that come again in the chunks of a map
 
 Workers and results:
 

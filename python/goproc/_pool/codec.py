@@ -15,6 +15,7 @@ Used by both sides. A spawned worker imports this module, so it imports little.
 """
 
 import sys
+from _thread import get_ident
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing.reduction import ForkingPickler
@@ -42,6 +43,8 @@ __all__ = [
     "function_named",
     "outlined",
     "returning",
+    "sent",
+    "sent_by_me",
 ]
 
 #: Buffers of fewer bytes are copied into the stream, which costs less than sending them out of band.
@@ -60,6 +63,7 @@ class OutOfBand:
 
     written: "list[bytes]"
     buffers: "list[PickleBuffer]"
+    shares: "list[Any]"  # the handles of shared objects that were pickled
     undecided: "Undecided"
     clear_memo: "Any"
     dispatch_table: "Any"
@@ -74,12 +78,26 @@ class OutOfBand:
         self.buffers.append(buffer)
         return False
 
+    def reduce_shared(self, handle):
+        self.shares.append(handle)
+        return handle.__reduce__()
+
+
+#: By thread: the handles of shared objects (sharing.py) in what encode() has pickled last. The sender takes them out by
+#: sent_by_me(): somebody must hold them until they have arrived.
+sent: "dict[int, list[Any]]" = {}
+
+
+def sent_by_me():
+    """Take the handles out of `sent` that this thread has pickled; return them in a list."""
+    return sent.pop(get_ident(), [])
+
 
 class _Pickler(OutOfBand, ForkingPickler):
     """A pickler of functions and classes by their names."""
 
     def __init__(self):
-        self.written, self.buffers = [], []
+        self.written, self.buffers, self.shares = [], [], []
         super().__init__(Sink(self.written.append), 5, True, self._keep)
         self.undecided = self.dispatch_table = Undecided(self)
 
@@ -103,6 +121,9 @@ class Undecided(dict):
         array = getattr(sys.modules.get("numpy"), "ndarray", None)
         if array is not None and DEFAULT_PROTOCOL < 5:
             reducers.setdefault(array, _reduced_array)
+        sharing = sys.modules.get("goproc._common.sharing")
+        if sharing is not None:
+            reducers[sharing.Shared] = pickler.reduce_shared
         return reducers[kind]
 
 
@@ -188,6 +209,8 @@ def encode(obj, form=BY_NAME):
         pickler = form.make()
     pickler.dump(obj)  # after an exception the pickler is not used again
     pickler.reset()
+    if pickler.shares:
+        sent[get_ident()], pickler.shares = pickler.shares, []
     written = pickler.written
     if len(written) == 1 and not pickler.buffers:
         stream = written.pop()

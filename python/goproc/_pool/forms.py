@@ -35,7 +35,7 @@ class _Pickler(OutOfBand, by_value.Pickler):
     """As codec.py's: it can be used again."""
 
     def __init__(self, found):
-        self.written, self.buffers = [], []
+        self.written, self.buffers, self.shares = [], [], []
         super().__init__(found, Sink(self.written.append), 5, self._keep)
         self.undecided = self.dispatch_table = Undecided(self)
 

@@ -10,7 +10,6 @@ and the results are dropped. docs/design/imap.md says why. Used by results.py.
 import itertools
 import threading
 import time
-import weakref
 from collections import deque
 from multiprocessing.context import TimeoutError
 
@@ -21,6 +20,7 @@ from ..errors import CancelledError
 from .codec import by_name
 from .failures import interrupts
 from .inputs import MUTABLE, call, iterator_of
+from .references import IteratorRef
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Iteration:
     _report: "Any" = None  # a weak reference to what counts the results that are taken (progress.py)
     _dropped = False  # whether the program has dropped the IMapIterator
     _error_at = None  # the index of the result that is the exception of reading the input
+    _repeats = None  # as of a map
+    _held: "dict[int, list[Any]]" = {}  # as of the pool's results
     _starved = False  # whether reading has stopped until tasks with large arguments are done
 
     def start(self, iterator, pool, job, func, iterable, may_block, prefetch, how, batch, limit):
@@ -92,7 +94,7 @@ class Iteration:
         try:
             with _native.held_signals:
                 self._owner = pool
-                self._iterator_ref = _IteratorRef(iterator, pool._port.post)
+                self._iterator_ref = IteratorRef(iterator, pool._port.post)
                 self._iterator_ref.then = self._drop
                 self._cache[job] = self
                 pool._feeders.add(self)
@@ -254,6 +256,8 @@ class Iteration:
     # As in ApplyResult: if a signal handler raises in one of these methods, Dispatch repeats the call.
 
     def _set(self, i, obj):
+        if self._held:
+            self._held.pop(i, None)
         if self._special:
             self._set_special(i, obj)
         elif i >= self._taken and i not in self._ready:
@@ -432,17 +436,3 @@ class Iteration:
         else:
             self._make_room()
             self._reader.join()
-
-
-class _IteratorRef(weakref.ref):
-    """An Iteration's weak reference to its IMapIterator, or to what an `async for` holds. then: called when it is gone.
-
-    Its callback is the port's post(), in C: when the object is gone, the port gives this reference to the collector,
-    which treats it like a collected item (dispatch.py), and so calls then(). A __del__ cannot do that: it would take
-    locks at any point of a program, and an exception from a signal handler in it would be lost.
-    """
-
-    __slots__ = ("then",)
-
-    def __iter__(self):
-        return iter((None, None, None, self.then))

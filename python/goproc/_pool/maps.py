@@ -9,6 +9,7 @@ from .._common import disabled
 from .codec import MAP, STARMAP, by_name, returning
 from .failures import interrupts
 from .inputs import COLLECTIONS, MapReader, call
+from .repeats import Repeats, with_buffers, with_buffers_in
 from .results import MapResult
 from .submitter import CHUNK_BYTES, CHUNK_ITEMS, batch_size, plain_size
 
@@ -124,6 +125,9 @@ class _Tasks:
         pool, result = self._pool, self._result
         try:
             pool._results[result._job] = result
+            if self._items is None and result._chunks > 1 and "repeats" not in disabled:
+                self._name = with_buffers(self._name)
+                result._repeats = Repeats(self._name, pool._pool)
             if self._items is not None:
                 self._submit_items()
             elif self._size == 1:
@@ -157,10 +161,15 @@ class _Tasks:
                 return
             if self._limit is not None:
                 submitter.limit(result, self._index, self._limit)
+            if self._how == STARMAP and result._repeats is not None:
+                chunk = with_buffers_in(chunk)
             submitter.submit(result, self._index, call(self._name, chunk, self._how))
             self._index += 1
 
     def _submit_batches(self):
+        repeats = self._result._repeats
         while batch := list(itertools.islice(self._chunks, self._size)):
+            if self._how == STARMAP and repeats is not None:
+                batch = list(map(with_buffers_in, batch))
             self._pool._submitter.submit_batch(self._result, self._index, self._name, batch, self._how)
             self._index += len(batch)

@@ -35,6 +35,8 @@ class ApplyResult(_standard.ApplyResult):
     _limit = None  # how long each of its tasks may run, in seconds
     _retry = None  # the RetryPolicy of its tasks
     _note = None  # called with each task before it is submitted
+    _held: "dict[int, list[Any]]" = {}  # by index: the handles of shared objects in tasks that are not done
+    _repeats = None  # the Repeats of a map
     _reading = False  # whether a thread still reads its input
     _watchers = None  # the coroutines that await it (awaiting.py)
 
@@ -105,7 +107,8 @@ class ApplyResult(_standard.ApplyResult):
             callback(self._value)
         self.done = True
         self._cache.pop(self._job, None)
-        self._pool = None
+        self._pool = self._repeats = None
+        self._held = {}
         if self._watchers:
             _notify(self)
 
@@ -188,6 +191,10 @@ class MapResult(ApplyResult, _standard.MapResult):
     def _set(self, i, success_result):
         i, count = i if type(i) is tuple else (i, 1)  # a tuple: several tasks of a divided chunk, answered together
         if not self._received[i]:
+            if self._repeats is not None and self._repeats.again(self._pool._port, self._job, i, success_result):
+                return
+            if self._held:
+                self._held.pop(i, None)
             success, value = success_result
             if not success and self._returning:
                 first = i * self._chunksize

@@ -2,7 +2,7 @@
 
 from .._common import calls, disabled
 from ..errors import CancelledError, EngineError
-from .codec import BY_NAME, encode
+from .codec import BY_NAME, encode, sent, sent_by_me
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
 
@@ -54,6 +54,8 @@ class Submitter:
         if error is None:
             try:
                 stream, buffers = encode(call, self.form)
+                if result._repeats is not None and buffers is not None:
+                    stream, buffers = result._repeats.replace(index, stream, buffers)
             except BaseException as reason:
                 if interrupts(reason):
                     raise
@@ -66,6 +68,8 @@ class Submitter:
                 calls.pool_limit(self._number, result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
+        if sent:
+            result._held = {**result._held, index: sent_by_me()}
         if result._note is not None:
             result._note(index, stream, buffers)
         if result._retry is not None:

@@ -36,6 +36,8 @@ class UnorderedIteration(Iteration):
         return {}
 
     def _set(self, i, obj):
+        if self._held:
+            self._held.pop(i, None)
         if self._special:
             self._set_special(i, obj)
         elif i != self._last:

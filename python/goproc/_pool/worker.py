@@ -24,7 +24,7 @@ from time import perf_counter
 from .. import _native
 from .._common import picklers, start_methods
 from . import blas_threads, failures  # noqa: F401  (blas_threads: so that a server has imported it before it forks)
-from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined
+from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined, sent, sent_by_me
 from .failures import cannot_be_sent, packed
 
 TYPE_CHECKING = False
@@ -281,6 +281,10 @@ def worker(
                 picklers.explain(error)
             stream, buffers = encode(packed(error, for_executor))
             failed = True
+        if sent:  # handles of shared objects: nobody else may hold them until they have arrived
+            from .._common import sharing
+
+            sharing.fly(sent_by_me())
         value = None
         last = max_memory is not None and own_memory() > max_memory
         number = send(failed, stream, buffers, last)
@@ -307,6 +311,8 @@ def _unreadable(error):
     """Return the exception of an executor's call that could not be unpickled: concurrent.futures' executor breaks."""
     from concurrent.futures.process import BrokenProcessPool
 
+    if getattr(error, "means_again", False):  # repeats.Refused: the call is submitted again
+        return error
     broken = BrokenProcessPool(f"the worker could not unpickle the call: {type(error).__qualname__}: {error}")
     broken.__cause__ = error
     if isinstance(error, AttributeError) and not failures.by_value:

@@ -1,0 +1,26 @@
+/* shares.h - when a pool's worker looks at the shared objects that it keeps: see shares.c. All need the GIL. */
+#ifndef GOPROC_SHARES_H
+#define GOPROC_SHARES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* How often a worker looks, in nanoseconds. */
+#define GOPROC_LOOK_NS INT64_C(500000000)
+
+/* Notes that this process is a pool's worker. */
+void goproc_looks_of_this_process(void);
+
+/* Whether there is anything to look at. */
+bool goproc_looks(void);
+
+/* Looks now; or if the time has come. */
+void goproc_look(void);
+void goproc_look_in_time(void);
+
+int goproc_init_shares(PyObject *module);
+
+#endif
