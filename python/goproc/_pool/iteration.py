@@ -235,7 +235,7 @@ class Iteration:
         """Have the collector call cancel() when an object is dropped before the end, as _drop() is called."""
         pool = self._owner
         if pool is not None:
-            ref = _IteratorRef(results, pool._port.post)
+            ref = IteratorRef(results, pool._port.post)
             ref.then = self.cancel
             self._results_refs.append(ref)
             if self._owner is None:  # it has just been completed
