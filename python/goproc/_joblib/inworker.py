@@ -4,6 +4,7 @@ import functools
 import os
 import pickle
 import sys
+from multiprocessing import util
 
 from . import payload
 
@@ -20,12 +21,20 @@ def begin(names, variables, stream):
         _limit_loaded(variables)
     import goproc.joblib
 
+    util.Finalize(None, _end_loky, exitpriority=100)
     for name, context in names:
         goproc.joblib.register(name, context=context)  # for calls of Parallel inside a call
     if stream is not None:
         content, buffers = pickle.loads(stream)
         initializer, initargs = payload.loaded(content, *buffers)
         initializer(*initargs)
+
+
+def _end_loky():
+    """End the workers of loky that a call has started: multiprocessing would wait for them, until they are idle for long."""
+    executor = getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
+    if executor is not None:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _limit_loaded(variables):

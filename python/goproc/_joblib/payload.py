@@ -56,8 +56,9 @@ def dumped(obj, reducers):
         buffers.append(buffer)
         return False
 
-    pickler = CloudPickler(stream, protocol=5, buffer_callback=keep)
-    pickler.dispatch_table = reducers
+    pickler = CloudPickler.__new__(CloudPickler)
+    pickler.dispatch_table = reducers  # first: __init__ looks for it, and its class has another
+    pickler.__init__(stream, protocol=5, buffer_callback=keep)
     pickler.dump(obj)
     return stream.getvalue(), buffers
 
