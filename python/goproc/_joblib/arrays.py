@@ -93,6 +93,12 @@ class Shares:
         for key in gone or idle[: max(0, len(idle) - KEPT)]:
             os.close(self._shares.pop(key).fd)
 
+    def forget(self):
+        """Close all files that no pending batch refers to: the program may change the arrays from now on."""
+        with self._lock:
+            for key in [key for key, share in self._shares.items() if not share.users]:
+                os.close(self._shares.pop(key).fd)
+
     def close(self):
         """Close all files. What workers have mapped stays mapped."""
         with self._lock:

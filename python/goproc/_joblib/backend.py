@@ -197,6 +197,11 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         key = n_jobs, self._context, tuple(variables.items()), stream, names
         return kept.take(key, idle_time, n_jobs, self._context, inworker.begin, (names, variables, stream))
 
+    def stop_call(self):
+        """Note that the results of a call are there: the next call of the same Parallel writes its arrays again."""
+        for call in list(self._calls):
+            call.shares.forget()
+
     def terminate(self):
         """End a call: give the executor back, which keeps its workers for the next call, and close the files."""
         with self._lock:
