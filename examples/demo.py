@@ -62,6 +62,12 @@ class Example:
     shows: str
     processes: int
     start_methods: tuple[str, ...] = EVERY_METHOD
+    needs: str | None = None  # a library that goproc works with: such a script uses goproc by its name
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the library that it needs is not installed."""
+        return self.needs is not None and importlib.util.find_spec(self.needs) is None
 
     @property
     def path(self) -> Path:
@@ -81,6 +87,7 @@ EXAMPLES = (
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
     Example("executor.py", "ProcessPoolExecutor", 1),
+    Example("joblib_backend.py", "joblib", 2, ("spawn",), needs="joblib"),
     Example("threads_and_processes.py", "threads and processes", 4),
 )
 
@@ -262,6 +269,9 @@ def run_all(examples: list[Example], start_methods: list[str], plain: bool, time
     row = "{:<26}{:<23}{:<13}{:>10}{:>7}{:>9}  {}"
     print(row.format("script", "what it shows", "start method", "processes", "tasks", "time", "result"))
     for example in examples:
+        if example.is_left_out:
+            print(f"{example.script:<26}left out: {example.needs} is not installed")
+            continue
         for start_method in example.start_methods:
             if start_method not in start_methods:
                 continue

@@ -49,7 +49,8 @@ class Shares:
         self._max_nbytes = max_nbytes
         self._mode = "r+" if mode == "w+" else mode
         self._folder = folder or os.environ.get("JOBLIB_TEMP_FOLDER") or None
-        self._shares: dict[int, Share] = {}  # by the id of the array
+        self._shares: list[Share] = []  # all whose file is open
+        self._of_array: dict[int, Share] = {}  # by the id of the array
         self._lock = RLock()
         self.used: list[Share] = []  # of the batch that is being pickled
         self.pickling = RLock()  # held by who pickles a batch
@@ -62,16 +63,17 @@ class Shares:
         flags = array.flags
         order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
         with self._lock:
-            share = self._shares.get(id(array))
-            if share is None or share.array() is not array:
+            share = self._of_array.get(id(array))
+            if share is None or share.array() is not array:  # another array may have had its id
                 self._trim()
-                if len(self._shares) >= MOST or id(array) in self._shares:
+                if len(self._shares) >= MOST:
                     return None
                 try:
                     share = Share(_written(array, order, self._folder), array)
                 except OSError:
                     return None  # no descriptor is left, or no room: it is copied to the workers
-                self._shares[id(array)] = share
+                self._of_array[id(array)] = share
+                self._shares.append(share)
             if share not in self.used:
                 share.users += 1
                 self.used.append(share)
@@ -88,23 +90,27 @@ class Shares:
 
     def _trim(self):
         """Close files that no pending batch refers to: of arrays that are gone, and of others if there are many."""
-        idle = [key for key, share in self._shares.items() if not share.users]
-        gone = [key for key in idle if self._shares[key].array() is None]
-        for key in gone or idle[: max(0, len(idle) - KEPT)]:
-            os.close(self._shares.pop(key).fd)
+        idle = [share for share in self._shares if not share.users]
+        gone = [share for share in idle if share.array() is None]
+        self._close(gone or idle[: max(0, len(idle) - KEPT)])
 
     def forget(self):
         """Close all files that no pending batch refers to: the program may change the arrays from now on."""
         with self._lock:
-            for key in [key for key, share in self._shares.items() if not share.users]:
-                os.close(self._shares.pop(key).fd)
+            self._close([share for share in self._shares if not share.users])
 
     def close(self):
         """Close all files. What workers have mapped stays mapped."""
         with self._lock:
             self.wanted = False
-            while self._shares:
-                os.close(self._shares.popitem()[1].fd)
+            self._close(list(self._shares))
+
+    def _close(self, shares):
+        for share in shares:
+            self._shares.remove(share)
+            os.close(share.fd)
+        if shares:
+            self._of_array = {key: share for key, share in self._of_array.items() if share not in shares}
 
 
 def _others_may_open():

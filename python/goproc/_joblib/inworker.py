@@ -3,6 +3,7 @@
 import functools
 import os
 import pickle
+import signal
 import sys
 from multiprocessing import util
 
@@ -30,11 +31,22 @@ def begin(names, variables, stream):
         initializer(*initargs)
 
 
+def _lokys_executor():
+    return getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
+
+
 def _end_loky():
-    """End the workers of loky that a call has started: multiprocessing would wait for them, until they are idle for long."""
-    executor = getattr(sys.modules.get("joblib.externals.loky.reusable_executor"), "_executor", None)
+    """End the workers of loky that a call has started: multiprocessing would wait until they were idle for long."""
+    executor = _lokys_executor()
     if executor is not None:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+def _end_loky_first(signum, frame):
+    """Handle SIGTERM, by which the pool ends a worker, in a process that has workers of loky."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_loky()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _limit_loaded(variables):
@@ -67,6 +79,8 @@ def run_calls(items, nested):
     try:
         with _config(nested):
             results = [func(*args, **kwargs) for func, args, kwargs in items]
+        if _lokys_executor() is not None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _end_loky_first)
     except Exception as error:
         return _sent(_raised(error))
     return results if payload.are_plain(results) else _sent(results)
