@@ -1,5 +1,5 @@
-# joblib's Parallel on goproc's workers. It needs the library joblib. Lambdas and functions of this file travel by value,
-# so there is no `if __name__ == "__main__"`.
+# joblib's Parallel on goproc's workers. It needs the library joblib. Lambdas and functions of this file travel by
+# value, so there is no `if __name__ == "__main__"`.
 """
 squares: 0, 1, 4, 9, 16
 in other processes: True
@@ -9,8 +9,9 @@ an exception: ValueError: no 0
 
 import os
 
-import goproc.joblib
 from joblib import Parallel, delayed, parallel_config
+
+import goproc.joblib
 
 
 def square(number):

@@ -16,7 +16,9 @@ except ImportError as error:
     raise ImportError("goproc.joblib needs the package joblib: pip install 'goproc[joblib]'") from error
 
 if tuple(map(int, _joblib.__version__.split(".")[:2])) < (1, 3):
-    raise ImportError(f"goproc.joblib needs joblib 1.3 or newer, not {_joblib.__version__}: pip install 'goproc[joblib]'")
+    raise ImportError(
+        f"goproc.joblib needs joblib 1.3 or newer, not {_joblib.__version__}: pip install 'goproc[joblib]'"
+    )
 
 from functools import partial as _partial
 

@@ -129,7 +129,6 @@ def test_functions_that_pickle_does_not_find():
 
 
 SCRIPT = """
-import os
 import goproc.joblib
 from joblib import Parallel, delayed
 
@@ -143,31 +142,42 @@ class Thing:
 def times(thing):
     return Thing(factor * thing.number)
 
-{guard}
-for factor in 2, 3:
-    results = Parallel(n_jobs=2, backend="goproc")(delayed(times)(Thing(n)) for n in range(3))
-    print([type(r) is Thing and r.number for r in results])
+def main():
+    global factor
+    for factor in 2, 3:
+        results = Parallel(n_jobs=2, backend="goproc")(delayed(times)(Thing(n)) for n in range(3))
+        print([type(result) is Thing and result.number for result in results])
+
+if {guard}:
+    main()
 """
 
 
-@pytest.mark.parametrize(
-    "context, guard",
-    [(None, ""), ("spawn", ""), ("fork", ""), ("forkserver", "if __name__ != '__main__': raise SystemExit")],
-)
-def test_functions_of_the_main_module(run_script, tmp_path, context, guard):
+@pytest.mark.parametrize("context", [None, "spawn", "fork", "forkserver"])
+def test_functions_of_the_main_module(run_script, tmp_path, context):
     """They need no guard by default, and have the present value of a variable in a worker that is kept."""
-    if guard:
-        guard = "import sys\nif __name__ != '__main__': sys.modules[__name__] = None"
-        text = SCRIPT.format(context=context, guard="").replace("for factor", "def main():\n  global factor\n  for factor")
-        head, _, tail = text.partition("  for factor")
-        tail = "  for factor" + tail.replace("\n", "\n  ")
-        text = head + tail + "\nif __name__ == '__main__':\n    main()\n"
-    else:
-        text = SCRIPT.format(context=context, guard="")
+    guard = "__name__ == '__main__'" if context == "forkserver" else "True"
     script = tmp_path / "program.py"
-    script.write_text(text)
+    script.write_text(SCRIPT.format(context=context, guard=guard))
     done = run_script(script)
     assert (done.stdout, done.stderr) == ("[0, 2, 4]\n[0, 3, 6]\n", "")
+
+
+def test_loky_in_a_call(run_script):
+    """Its workers end with the worker that has started them, also if that is ended by SIGTERM."""
+    text = (
+        "import goproc.joblib, joblib, os; from joblib import Parallel, delayed; goproc.joblib.register()\n"
+        "def inner():\n"
+        "    return [os.getpid(), *Parallel(n_jobs=2, backend='loky')(delayed(os.getpid)() for _ in range(4))]\n"
+        "def pids(n): return Parallel(n_jobs=n, backend='goproc')([delayed(inner)()])[0]\n"
+        "first, second = pids(2), pids(3)\n"
+        "try: Parallel(n_jobs=3, backend='goproc')([delayed(divmod)(1, 0), *[delayed(inner)()] * 2])\n"
+        "except ZeroDivisionError: print(*first, *second)\n"
+    )
+    done = run_script("-c", text)
+    found = done.stdout.split()
+    assert len(found) == 10
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))
 
 
 def test_cannot_be_pickled():

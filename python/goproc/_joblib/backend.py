@@ -271,8 +271,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
     def retrieval_context(self):
         """Wait for all batches of a call that returns a list. joblib would ask for them every 10 ms."""
         call = getattr(self._of_thread, "call", None)
-        parallel = None if call is None else call.parallel
-        if parallel is not None and not getattr(parallel, "return_generator", True) and parallel.timeout is None:
+        if call is not None and not getattr(call.parallel, "return_generator", True) and call.parallel.timeout is None:
             with call.changed:
                 while call.pending and not call.is_aborting:
                     call.changed.wait()

@@ -75,7 +75,7 @@ def run(stream, *buffers):
 
 
 def run_calls(items, nested):
-    """Run the calls (func, args, kwargs) of a batch. nested: the pickled backend and n_jobs for Parallel inside them."""
+    """Run the calls (func, args, kwargs) of a batch. nested: the pickled backend and n_jobs for Parallel in them."""
     try:
         with _config(nested):
             results = [func(*args, **kwargs) for func, args, kwargs in items]

@@ -1,12 +1,13 @@
 """joblib's Parallel on goproc's backend, and scikit-learn's n_jobs: the same numbers as with n_jobs=1."""
 
-import goproc.joblib
 import numpy
 from joblib import Memory, Parallel, delayed, parallel_config
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+
+import goproc.joblib
 
 
 def norm(array, power):

@@ -21,8 +21,8 @@ EXCEPTIONS = {
     "test_backend_context_manager": "it asks for the class LokyBackend",
     "test_parallel_with_interactively_defined_bound_method": "it asks for loky's processes in the log",
     "test_memmapping_leaks": "it looks for files with names in the temporary folder: goproc's have none",
-    "test_multiple_generator_call_separated_gc and True": "with loky, another call breaks when a generator is given up; "
-    "with goproc it goes on",
+    "test_multiple_generator_call_separated_gc and True": "with loky, another call breaks when a generator is given "
+    "up; with goproc it goes on",
 }
 
 REGISTER = "import goproc.joblib\ngoproc.joblib.register()\n"
