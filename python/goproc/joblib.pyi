@@ -1,5 +1,6 @@
 # The public types of joblib.py, in a file of their own as those of pool.py. `make lint` compares the two files.
 
+from abc import ABCMeta
 from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -8,7 +9,7 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
 __all__ = ["GoprocBackend", "register", "shutdown"]
 
-class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
+class GoprocBackend(AutoBatchingMixin, ParallelBackendBase, metaclass=ABCMeta):
     supports_retrieve_callback: bool
     supports_inner_max_num_threads: bool
     parallel: Any
