@@ -14,8 +14,10 @@ from types import BuiltinFunctionType, FunctionType
 
 try:
     from joblib.externals.cloudpickle import CloudPickler
+    from joblib.externals.cloudpickle.cloudpickle import list_registry_pickle_by_value
 except ImportError:  # from joblib 1.6 on, it is a package that joblib requires
     from cloudpickle import CloudPickler
+    from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
 from .._common import stdlib
 from . import arrays
@@ -31,9 +33,6 @@ __all__ = [
     "reducers_of_result",
     "table",
 ]
-
-#: The modules whose functions the program has asked cloudpickle to pickle by value.
-_BY_VALUE = sys.modules[CloudPickler.__module__]._PICKLE_BY_VALUE_MODULES
 
 #: Buffers of fewer bytes stay in the stream.
 _OUT_OF_BAND = 32 << 10
@@ -110,7 +109,7 @@ def are_plain(values):
 
 def are_plain_calls(items):
     """Whether (func, args, kwargs) in a short list are functions of modules, with numbers and texts as arguments."""
-    if len(items) > _FEW:
+    if len(items) > _FEW or list_registry_pickle_by_value():  # which has modules whose functions travel by value
         return False
     for func, args, kwargs in items:
         if type(func) is not FunctionType and type(func) is not BuiltinFunctionType:
@@ -120,7 +119,7 @@ def are_plain_calls(items):
             return False
         if not are_plain(args) or (kwargs and not are_plain(kwargs.values())):
             return False
-    return not _BY_VALUE
+    return True
 
 
 class Sent:
