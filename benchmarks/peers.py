@@ -107,6 +107,26 @@ class GoprocPeer(ExecutorPeer, PoolPeer):
 
         self._executor = ProcessPoolExecutor(workers, self._library.get_context(method))
 
+    def open_parallel(self, workers):
+        """Prepare joblib's Parallel on goproc's backend, with that many workers."""
+        import goproc.joblib
+
+        goproc.joblib.register()
+        self._workers = workers
+
+    def parallel(self, function, items):
+        """Return the list of the results of joblib's Parallel. Each item is a task."""
+        from joblib import Parallel, delayed
+
+        call = delayed(function)
+        return Parallel(n_jobs=self._workers, backend="goproc", batch_size=1)(call(item) for item in items)
+
+    def close_parallel(self):
+        """End the workers of joblib's Parallel and wait for them."""
+        import goproc.joblib
+
+        goproc.joblib.shutdown()
+
 
 class FuturesPeer(ExecutorPeer):
     """concurrent.futures.ProcessPoolExecutor."""
@@ -180,6 +200,14 @@ class JoblibPeer(ExecutorPeer):
     def _parallel(self, function, items, **options):
         delayed = self._library.delayed(function)
         return self._library.Parallel(n_jobs=self._workers, backend="loky", **options)(delayed(item) for item in items)
+
+    def open_parallel(self, workers):
+        self._workers = workers
+
+    def parallel(self, function, items):
+        return self._parallel(function, items, batch_size=1)
+
+    close_parallel = close
 
     def apply(self, function, items):
         return [self._parallel(function, [item])[0] for item in items]

@@ -11,6 +11,7 @@ from .work import (
     Managers,
     NewPool,
     NewProcesses,
+    Parallel,
     Program,
     Queues,
     Row,
@@ -91,6 +92,18 @@ GROUPS: dict[str, list[Row]] = {
             count=10_000,
             goal=Goal(15, 30),
             base="concurrent.futures",
+        ),
+    ],
+    "joblib": [
+        Parallel(
+            "joblib_calls",
+            "`joblib.Parallel(batch_size=1)` of 10,000 small calls",
+            "parallel",
+            integers(10_000),
+            method="spawn",
+            count=10_000,
+            goal=Goal(5, 10),
+            base="joblib",
         ),
     ],
     "Data": [

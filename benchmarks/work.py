@@ -115,6 +115,16 @@ class Executor(Row):
         peer.close_executor()
 
 
+class Parallel(Row):
+    """Work for joblib's Parallel, with each library's workers."""
+
+    def open(self, peer):
+        peer.open_parallel(self.workers)
+
+    def close(self, peer):
+        peer.close_parallel()
+
+
 class Idle(Row):
     """A pool that has run a task, and is idle for one second."""
 

@@ -90,7 +90,6 @@ EXAMPLES = (
     Example("pool_apply_async.py", "Pool.apply_async", 2),
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
-    Example("shared_data.py", "share", 2),
     Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
     Example(
@@ -103,6 +102,8 @@ EXAMPLES = (
     ),
     Example("asyncio_pool.py", "goproc in asyncio", 3, own=True),
     Example("progress.py", "progress of a map", 1, own=True),
+    Example("shared_data.py", "share", 2, own=True),
+    Example("joblib_backend.py", "joblib", 2, ("spawn",), own=True, needs="joblib"),
 )
 
 STATS = re.compile(

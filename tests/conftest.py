@@ -52,13 +52,17 @@ def of_disabled_parts(items):
     return {item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))}
 
 
+def is_method(value):
+    return isinstance(value, str) and value in START_METHODS
+
+
 def of_other_methods(items):
     """Return all but one of the tests that differ only in the start method."""
     alike: dict = {}
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         # A parameter `name` is a module's.
-        others = {name: value for name, value in parameters.items() if name == "name" or value not in START_METHODS}
+        others = {name: value for name, value in parameters.items() if name == "name" or not is_method(value)}
         if len(others) < len(parameters):
             alike.setdefault(f"{item.path.name}:{item.originalname}:{others}", []).append(item)
     others = set()

@@ -209,6 +209,8 @@ def dump(process_obj: "BaseProcess", popen: object) -> int:
     """
     data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
     data["goproc"]["worker"] = start_methods.worker_end(process_obj)
+    if getattr(process_obj, "_without_main", False):  # _joblib/processes.py
+        data = {key: value for key, value in data.items() if not key.startswith("init_main")}
     if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("library", "faults"), [("goproc", 18), ("goproc.futures", 11)])
+@pytest.mark.parametrize(("library", "faults"), [("goproc", 18), ("goproc.futures", 11), ("goproc.joblib", 11)])
 def test_goprocs_columns(library, faults):
     command = [sys.executable, Path(__file__).with_name("run.py"), "--library", library]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)

@@ -81,6 +81,16 @@ PROGRAMS = (
     Program("tqdm, goproc's executor", ("tqdm",), script("tqdm_process_map"), futures=True),
     Program("joblib, multiprocessing", ("joblib", "numpy"), script("joblib_multiprocessing")),
     Program("joblib, loky", ("joblib", "numpy"), script("joblib_loky"), starts=False),
+    Program(
+        "joblib, goproc's backend", ("joblib", "scikit-learn", "numpy"), script("joblib_backend"),
+        contains="cross_val_score True\nRandomForest True\nGridSearchCV True\narrays True\nlambdas True\nMemory True\n",
+        installs=False,
+    ),
+    # In processes of its own.
+    Program(
+        "joblib's own tests, goproc's backend", ("joblib", "numpy", "pytest"), script("joblib_own_tests"),
+        starts=False, contains=" passed", installs=False,
+    ),
     Program("scikit-learn", ("scikit-learn", "joblib"), script("sklearn_models")),
     Program("scipy", ("scipy",), script("scipy_workers")),
     Program("numpy and pandas", ("numpy", "pandas"), script("pandas_pool")),
