@@ -17,6 +17,7 @@ __all__ = [
     "default",
     "engines_context",
     "run_spawned",
+    "sent_to_spawned",
     "take_nursery",
     "worker_end",
 ]
@@ -24,6 +25,7 @@ __all__ = [
 concrete: "dict[str, Any]" = {}
 default: "Any" = None  # the DefaultContext
 base_class: "type[BaseContext]" = BaseContext  # goproc's BaseContext
+relay: "Any" = None  # the _relay.state.State of this process, if log records are relayed
 
 
 def engines_context(context):
@@ -47,6 +49,13 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
+    if relay is not None:
+        relay.begin(process_obj)
+
+
+def sent_to_spawned(process_obj):
+    """Return what a process that is not forked by its parent is sent first: a pool's end, and the relay's."""
+    return {"worker": worker_end(process_obj), "relay": None if relay is None else relay.for_spawned(process_obj)}
 
 
 def run_spawned(process_obj, parent_sentinel, name, method) -> int:

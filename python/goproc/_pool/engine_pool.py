@@ -43,8 +43,9 @@ class Pool(Parts, _standard.Pool):
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    Two arguments are goproc's own. retries: how often a task is run again whose worker was lost. max_memory_per_child:
-    a number of bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    Three arguments are goproc's own. retries: how often a task is run again whose worker was lost.
+    max_memory_per_child: a number of bytes; a worker whose private resident memory is larger after a task is replaced;
+    None for never. log: whether this program's loggers handle the log records of the workers; see goproc.logging.
 
     Raises ValueError if processes < 1, if maxtasksperchild or max_memory_per_child is not a positive int, or if retries
     is not an int of at least 0; TypeError if initializer cannot be called; AssertionError in a daemonic process, which
@@ -52,6 +53,7 @@ class Pool(Parts, _standard.Pool):
     """
 
     _state = INIT  # for __del__, if __init__ fails early
+    _lease = None  # with log=True, the _relay.state.Lease
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
@@ -64,13 +66,15 @@ class Pool(Parts, _standard.Pool):
         *,
         retries=0,
         max_memory_per_child=None,
+        log=False,
         **unknown,
     ):
         if unknown:
             refuse_unknown(
-                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child"
+                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child", "log"
             )
         if replaced(type(self)):
+            self._relay_log(log)
             _drive_by_queues(
                 self, processes, initializer, initargs, maxtasksperchild, context, retries, max_memory_per_child
             )
@@ -97,6 +101,7 @@ class Pool(Parts, _standard.Pool):
             raise TypeError("initializer must be a callable")
         self._processes = processes
         self._feeders = set()  # the objects that still read the input of an imap or a map
+        self._relay_log(log)
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
@@ -111,6 +116,14 @@ class Pool(Parts, _standard.Pool):
             queue_pool = parts.queue_pool()
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+
+    def _relay_log(self, log):
+        if log:
+            from .._relay.state import Lease
+
+            self._lease = Lease()
+            self.Process = self._lease.marking(self.Process)
+            util.Finalize(self, self._lease.drop, exitpriority=14)
 
     def _start(self, retries, max_memory_per_child):
         """Make the engine's pool, and start the workers. Return None, or the exception if there can be no such pool."""
@@ -378,6 +391,8 @@ class Pool(Parts, _standard.Pool):
         if finalizer.still_active() and finalizer._pid == os.getpid():
             terminate(self._crew, self._dispatch)
             finalizer.cancel()
+        if self._lease is not None:
+            self._lease.end()
 
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:

@@ -93,6 +93,11 @@ class QueuePool(engine_pool.Pool):
         util.info("%s is driven by queues and threads, as in multiprocessing; it replaces: %s", name, replaced)
         _own["__init__"](self, processes, initializer, initargs, maxtasksperchild, engines_context(context))
 
+    def join(self):
+        _own["join"](self)
+        if self._lease is not None:
+            self._lease.end()
+
 
 class ThreadPool(_standard.ThreadPool, QueuePool):  # type: ignore[name-defined]
     """A pool of threads. Source: multiprocessing.pool.ThreadPool."""
