@@ -41,6 +41,7 @@ class BaseContext(_standard.BaseContext):
         *,
         retries: int = 0,
         max_memory_per_child: int | None = None,
+        log: bool = False,
     ) -> _Pool: ...
     def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None: ...
     def set_forkserver_preload(

@@ -86,6 +86,7 @@ class Pool(_Pool):
         *,
         retries: int = 0,
         max_memory_per_child: int | None = None,
+        log: bool = False,
     ) -> None: ...
     def apply(
         self,
