@@ -83,10 +83,7 @@ def main():
     if (options.write or options.data) and (libraries != list(MODULES) or options.fault != faults):
         parser.error("--write and --data take all faults in all libraries: a part must not replace the whole table")
     wanted = [
-        (fault, library)
-        for fault in options.fault
-        for library in libraries
-        if fault in FAULTS or library in SHARING
+        (fault, library) for fault in options.fault for library in libraries if fault in FAULTS or library in SHARING
     ]
     cells = {}
     with ThreadPoolExecutor(AT_ONCE) as runs:
