@@ -114,6 +114,7 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             context=context,
             retries=2,
             max_memory_per_child=1 << 40,
+            log=True,
         )
 
     return make

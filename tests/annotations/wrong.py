@@ -21,6 +21,7 @@ def wrong(
     goproc.Pool(processes="2")
     goproc.Pool(initializer="prepare")
     goproc.Pool(max_memory_per_child="1G")
+    goproc.Pool(log="yes")
     goproc.pool.Pool(1, None, (), None, "spawn")
     spawn.Pool(1, task_timeout=1)
     pool.apply(square, 1)

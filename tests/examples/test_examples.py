@@ -34,6 +34,7 @@ CHAPTER = {
     "Pool.map": ("multiprocessing.Pool(", "pool.map("),
     "Pool.map_async": ("multiprocessing.Pool(", ".map_async("),
     "ProcessPoolExecutor": ("ProcessPoolExecutor(", ".submit(", "executor.map("),
+    "goproc.logging": ("goproc.logging.relay()", "taskFunction"),
     "threads and processes": ("threading.Thread", "multiprocessing.Process"),
 }
 

@@ -71,7 +71,14 @@ class Pool(Parts, _standard.Pool):
     ):
         if unknown:
             refuse_unknown(
-                "Pool", unknown, "processes", "initializer", "maxtasksperchild", "retries", "max_memory_per_child", "log"
+                "Pool",
+                unknown,
+                "processes",
+                "initializer",
+                "maxtasksperchild",
+                "retries",
+                "max_memory_per_child",
+                "log",
             )
         if replaced(type(self)):
             self._relay_log(log)

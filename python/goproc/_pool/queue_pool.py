@@ -86,7 +86,9 @@ class QueuePool(engine_pool.Pool):
     _result_handler: "Any" = None
     _change_notifier: "Any" = None
 
-    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *, log=False):
+    def __init__(
+        self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *, log=False
+    ):
         _apply_replacements()
         self._relay_log(log)
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"

@@ -11,6 +11,7 @@ import _socket
 import errno
 import os
 import select
+import struct
 import time
 
 from .. import _native
@@ -27,6 +28,9 @@ LARGEST = 64 * 1024
 
 #: How many bytes may wait in the socket. The kernel's limit, net.core.wmem_max, is usually lower.
 _ROOM = 4 * 1024 * 1024
+
+#: A descriptor, as it is attached to a message.
+_INT = struct.Struct("i")
 
 #: Seconds between two attempts, when the kernel has too many descriptors on their way.
 _PAUSE = 0.01
@@ -57,7 +61,7 @@ class WriteEnd:
             raise Gone  # the program has closed descriptors that it has not opened
         file = None if content is None else _file_of(content)
         try:
-            attachments = [] if file is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, file.to_bytes(4, _ORDER))]
+            attachments = [] if file is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _INT.pack(file))]
             flags = _socket.MSG_NOSIGNAL | (0 if timeout is None else _socket.MSG_DONTWAIT)
             deadline = None if timeout is None else time.monotonic() + timeout
             while True:
@@ -103,12 +107,13 @@ class ReadEnd:
             cooperative.wait_readable(fd, None)
         try:
             flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
-            count, attached, _, _ = self._socket.recvmsg_into([self._buffer], _socket.CMSG_SPACE(4), flags)
+            count, attached, _, _ = self._socket.recvmsg_into([self._buffer], _socket.CMSG_SPACE(_INT.size), flags)
         except BlockingIOError:
             return None
         message = bytes(memoryview(self._buffer)[:count])
         for _, _, numbers in attached:
-            with open(int.from_bytes(numbers[:4], _ORDER), "rb") as file:
+            (number,) = _INT.unpack(numbers[: _INT.size])
+            with open(number, "rb") as file:
                 file.seek(0)
                 return message, file.read()
         return message, None
@@ -131,9 +136,6 @@ def make() -> "tuple[ReadEnd, WriteEnd]":
 def attached(fd: int) -> WriteEnd:
     """Return the end for writing whose descriptor this process has received."""
     return WriteEnd(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))
-
-
-_ORDER = "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big"
 
 
 def _file_of(content):

@@ -7,6 +7,7 @@ handlers write each record, once. Those that the child sets up later are called 
 import copy
 import logging
 import logging.handlers
+import queue
 import sys
 import threading
 
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["TRACEBACKS", "begin", "get_levels", "name_functions", "note", "run_noting", "set_levels", "unname_functions"]
+__all__ = ["begin", "get_levels", "name_functions", "note", "run_noting", "set_levels", "unname_functions"]
 
 #: The logger of the tracebacks that would otherwise be printed.
 TRACEBACKS = "goproc.tracebacks"
@@ -33,7 +34,9 @@ _replaced: list = []  # handlers that are not used: if they were collected, file
 class RelayHandler(logging.handlers.QueueHandler):
     """Sends records to the main program. When that is gone, they go to standard error, as without any handler."""
 
-    queue: WriteEnd
+    def __init__(self, writing: WriteEnd) -> None:
+        super().__init__(queue.SimpleQueue())  # not used: records are not put, but sent
+        self.writing = writing
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Return a copy without what cannot be sent. The traceback stays apart from the message, as text."""
@@ -55,9 +58,9 @@ class RelayHandler(logging.handlers.QueueHandler):
             encoded = records.encode(sent)
             try:
                 if len(encoded) <= LARGEST:
-                    self.queue.send(RECORD + encoded)
+                    self.writing.send(RECORD + encoded)
                 else:
-                    self.queue.send(IN_FILE + records.in_short(sent), encoded)
+                    self.writing.send(IN_FILE + records.in_short(sent), encoded)
             except Gone:
                 last = logging.lastResort
                 if last is not None and record.levelno >= last.level:
@@ -80,13 +83,13 @@ _formatter = logging.Formatter()
 def begin(writing: WriteEnd) -> None:
     """Send this process's records from now on. May be called again, to replace handlers that came since."""
     global _handler
-    if _handler is None or _handler.queue is not writing:
+    if _handler is None or _handler.writing is not writing:
         _handler = RelayHandler(writing)
     logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]
-    loggers = [logger for logger in list(logging.root.manager.loggerDict.values()) if isinstance(logger, logging.Logger)]
-    for logger in (logging.root, *loggers):
-        _replaced.extend(logger.handlers)
-        logger.handlers = []
+    for logger in (logging.root, *list(logging.root.manager.loggerDict.values())):
+        if isinstance(logger, logging.Logger):  # else it stands for one that may be made
+            _replaced.extend(logger.handlers)
+            logger.handlers = []
     logging.root.addHandler(_Placeholder())
     logging.captureWarnings(True)
     if threading.excepthook is threading.__excepthook__:

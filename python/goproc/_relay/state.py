@@ -42,7 +42,7 @@ class State:
         self.reader = reader
         self.owner = os.getpid() if reader is not None else None
         self.everywhere = everywhere
-        self.leases: "set[Lease]" = set()
+        self.leases: set[Lease] = set()
 
     def reads_here(self) -> bool:
         """Whether this process reads: not one that os.fork() has made of it."""
