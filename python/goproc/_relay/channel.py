@@ -83,6 +83,9 @@ class WriteEnd:
             if file is not None:
                 os.close(file)
 
+    def __del__(self) -> None:
+        self._socket.detach()  # without the warning of a socket that is not closed: a child has it until its end
+
     def close(self) -> None:
         """Close this process's end, unless the program has closed it."""
         if _native.mark(self._socket.fileno()) == self._mark:
@@ -117,6 +120,9 @@ class ReadEnd:
                 file.seek(0)
                 return message, file.read()
         return message, None
+
+    def __del__(self) -> None:
+        self._socket.detach()
 
     def close(self) -> None:
         """Close the end: whoever writes is told from now on."""
