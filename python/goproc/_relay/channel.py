@@ -106,6 +106,8 @@ class ReadEnd:
     def receive(self, wait: bool = True) -> "tuple[bytes, bytes | None] | None":
         """Return the next message and its content; None if there is none and wait is false. Raises OSError."""
         fd = self._socket.fileno()
+        if _native.mark(fd) != self._mark:
+            raise OSError(errno.EBADF, "the program has closed the descriptor of the relay")
         if wait and cooperative.is_patched():
             cooperative.wait_readable(fd, None)
         try:

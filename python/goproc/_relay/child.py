@@ -43,10 +43,12 @@ class RelayHandler(logging.handlers.QueueHandler):
         text = record.exc_text
         if record.exc_info and not text:
             text = _formatter.formatException(record.exc_info)
-        bare = copy.copy(record)
-        bare.exc_info = bare.exc_text = bare.stack_info = None
-        sent = super().prepare(bare)
-        sent.exc_text, sent.stack_info = text, record.stack_info
+        stack = record.stack_info
+        if text or stack:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = record.stack_info = None
+        sent = super().prepare(record)
+        sent.exc_text, sent.stack_info = text, stack
         if "taskFunction" not in vars(sent):  # the program has set a record factory of its own
             sent.taskFunction = current_function()
         return sent

@@ -22,6 +22,9 @@ RECORD, IN_FILE, MARK = b"R", b"F", b"M"
 #: Seconds that a fork waits for the thread to be done with a record. A handler may wait for the fork.
 _FORK_WAITS = 0.5
 
+#: Seconds that the thread leaves the lock to a fork that waits for it.
+_GIVE_WAY = 0.001
+
 _readers: "set[Reader]" = set()  # those whose descriptors are open in this process
 
 
@@ -76,13 +79,14 @@ class Reader:
         The thread itself closes the descriptors.
         """
         self._closing = True
+        limit = None
         try:
             # If there is no room, the thread does not sleep, and sees _closing.
             self.writing.send(MARK + struct.pack("<Q", 0), timeout=0)
         except channel.Gone:
-            pass
+            limit = 1.0  # the program has closed the descriptors: the thread may sleep for ever
         if wait and threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(limit)
 
     def _run(self):
         try:
@@ -107,6 +111,8 @@ class Reader:
                 self.count += 1
                 self._changed.notify_all()
             return
+        if _waiting:
+            time.sleep(_GIVE_WAY)  # else this thread would take the lock again before the one that forks
         with self._handling:
             _handle(message[1:] if content is None else content)
         with self._changed:
@@ -177,12 +183,17 @@ class _Held(threading.local):
 
 
 _held = _Held()
+_waiting: list = []  # for each thread that is about to fork, and waits for the lock: an item
 
 
 def _before_fork():
     for reader in list(_readers):
-        if reader._handling.acquire(timeout=_FORK_WAITS):
-            _held.readers.append(reader)
+        _waiting.append(reader)
+        try:
+            if reader._handling.acquire(timeout=_FORK_WAITS):
+                _held.readers.append(reader)
+        finally:
+            _waiting.pop()
 
 
 def _after_fork_in_parent():
@@ -192,6 +203,7 @@ def _after_fork_in_parent():
 
 def _after_fork_in_child():
     _held.readers.clear()
+    _waiting.clear()
     while _readers:
         _readers.pop()._leave_to_parent()
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from multiprocessing import reduction
+from multiprocessing import process, reduction
 from multiprocessing.util import Finalize
 
 from .._common import start_methods
@@ -216,7 +216,7 @@ def _prepare_exit():
     _exit_pid = os.getpid()
     Finalize(None, _at_exit, exitpriority=-1000)
     names = list(sys.modules)
-    if names.index("logging") > names.index("multiprocessing.util") and not _shuts_down:
+    if process.parent_process() is None and names.index("logging") > names.index("multiprocessing.util") and not _shuts_down:
         atexit.unregister(logging.shutdown)
         _shuts_down = True
 
