@@ -14,7 +14,8 @@ It passes when all of this holds:
     - that line says that the engine started exactly the processes that the script asks for
     - no process is left afterwards
 
-With --plain, each script that can be is run on the standard library's multiprocessing. Then there is no line of --stats.
+With --plain, each script is run on the standard library's multiprocessing, except those that import goproc. Then there
+is no line of --stats.
 
 A docstring may hold placeholders; everything else in it is literal:
 

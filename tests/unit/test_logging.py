@@ -784,7 +784,7 @@ def test_main_program_is_killed(run_script, tmp_path):
     path = tmp_path / "done"
     done = run_script("-c", KILLED, path, status=-signal.SIGKILL)
     wait_until(path.exists)
-    assert done.stderr.count("after") == 2000
+    assert done.stderr.endswith("after 1999\n")  # the first ones may have been sent while the program was ending
 
 
 STOPPED = """

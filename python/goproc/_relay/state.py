@@ -216,7 +216,8 @@ def _prepare_exit():
     _exit_pid = os.getpid()
     Finalize(None, _at_exit, exitpriority=-1000)
     names = list(sys.modules)
-    if process.parent_process() is None and names.index("logging") > names.index("multiprocessing.util") and not _shuts_down:
+    is_later = names.index("logging") > names.index("multiprocessing.util")
+    if is_later and process.parent_process() is None:  # children do not shut logging down
         atexit.unregister(logging.shutdown)
         _shuts_down = True
 
