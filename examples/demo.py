@@ -91,6 +91,7 @@ EXAMPLES = (
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
     Example("executor.py", "ProcessPoolExecutor", 1),
+    Example("log_relay.py", "goproc.logging", 2, own=True),
     Example("threads_and_processes.py", "threads and processes", 4),
     Example(
         "lambdas.py",

@@ -15,6 +15,7 @@ The files here have the standard library's names, because programs import them:
     pool.py                 Pool, its results, and the other names of multiprocessing.pool
     synchronize.py          locks, semaphores, conditions, events, barriers
     futures.py              ProcessPoolExecutor, and the other names of concurrent.futures
+    logging.py              log records of children reach the main program's handlers
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc
     cli.py, __main__.py     the command: python -m goproc
@@ -24,6 +25,7 @@ The private folders and the two compiled extensions:
     _start/                 how processes start: the servers, and the first steps of a child
     _pool/                  the implementation of Pool: tasks, workers, results
     _futures/               the implementation of ProcessPoolExecutor, on the parts of _pool
+    _relay/                 the implementation of goproc.logging
     _dump/                  the command `python -m goproc dump`
     _common/                used by both: the engine's calls, waiting, the standard library's private names
     _engine, _native        the Go engine, and the part in C, which contains no Go
@@ -88,8 +90,8 @@ def __getattr__(name):
         from ._common.sharing import Shared
 
         return Shared
-    if name == "futures":
-        return import_module("goproc.futures")
+    if name in ("futures", "logging"):
+        return import_module(f"goproc.{name}")
     if name == "usable_cpu_count":
         from ._common.cpus import usable_cpu_count
 

@@ -24,6 +24,7 @@ from . import errors as errors
 from . import forkserver as forkserver
 from . import futures as futures
 from . import heap as heap
+from . import logging as logging
 from . import managers as managers
 from . import pool as pool
 from . import popen_fork as popen_fork

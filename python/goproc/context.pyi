@@ -48,6 +48,7 @@ class BaseContext(_standard.BaseContext):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         retry_delay: float | Callable[[int], float] | None = None,
         cancel_on_interrupt: bool = False,
+        log: bool = False,
     ) -> _Pool: ...
     def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None: ...
     def set_forkserver_preload(

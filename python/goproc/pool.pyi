@@ -100,6 +100,7 @@ class Pool(_Pool):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         retry_delay: float | Callable[[int], float] | None = None,
         cancel_on_interrupt: bool = False,
+        log: bool = False,
     ) -> None: ...
     def apply(
         self,

@@ -208,7 +208,7 @@ def dump(process_obj: "BaseProcess", popen: object) -> int:
     whose duplicate_for_child() is called for each descriptor in the pickled objects.
     """
     data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
-    data["goproc"]["worker"] = start_methods.worker_end(process_obj)
+    data["goproc"].update(start_methods.sent_to_spawned(process_obj))
     if getattr(process_obj, "_without_main", False):  # _joblib/processes.py
         data = {key: value for key, value in data.items() if not key.startswith("init_main")}
     if _native.file_size_limit() < 1 << 62:
@@ -385,6 +385,8 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
             try:
                 if deferred_imports is not None:
                     deferred_imports.collect_garbage_again()
+                if (relay := data["goproc"]["relay"]) is not None:
+                    relay.begin_early(data)
                 prepare(data)
                 process_obj = load(file)
             except BaseException as error:

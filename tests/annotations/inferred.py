@@ -124,6 +124,7 @@ def all_arguments_of_pools(context: goproc.context.BaseContext) -> Callable[[], 
             retry_on=(ValueError, goproc.MemoryLimitError),
             retry_delay=lambda attempt: 0.1 * attempt,
             cancel_on_interrupt=True,
+            log=True,
         )
 
     return make

@@ -26,6 +26,7 @@ def wrong(
     goproc.Pool(max_memory_per_task="1G")
     goproc.Pool(retries=1, retry_on=3)
     goproc.Pool(retries=1, retry_delay="1 s")
+    goproc.Pool(log="yes")
     goproc.pool.Pool(1, None, (), None, "spawn")
     spawn.Pool(1, task_timeout=1)
     pool.apply(square, 1)

@@ -36,6 +36,7 @@ CHAPTER = {
     "ProcessPoolExecutor": ("ProcessPoolExecutor(", ".submit(", "executor.map("),
     "lambdas, closures": ("lambda", "def adder(step)", "target=add"),
     "joblib": ("goproc.joblib.register(", "parallel_config(backend="),
+    "goproc.logging": ("goproc.logging.relay()", "taskFunction"),
     "threads and processes": ("threading.Thread", "multiprocessing.Process"),
     "goproc in asyncio": ("await pool.apply_async(", "async for", ".join_async()"),
     "progress of a map": ("pool.map(", "progress="),

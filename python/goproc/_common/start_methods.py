@@ -20,6 +20,7 @@ __all__ = [
     "ends_with_parent",
     "engines_context",
     "run_spawned",
+    "sent_to_spawned",
     "take_nursery",
     "worker_end",
 ]
@@ -28,6 +29,7 @@ concrete: "dict[str, Any]" = {}
 default: "Any" = None  # the DefaultContext
 children_are_bound = False  # in a worker of a nested pool, and in all processes below it
 base_class: "type[BaseContext]" = BaseContext  # goproc's BaseContext
+relay: "Any" = None  # the _relay.state.State of this process, if log records are relayed
 
 
 def engines_context(context):
@@ -65,6 +67,13 @@ def begin_child(process_obj) -> None:
     sharing = sys.modules.get("goproc._common.sharing")
     if sharing is not None:  # a forked child has inherited handles of shared objects
         sharing.begin_child(process_obj)
+    if relay is not None:
+        relay.begin(process_obj)
+
+
+def sent_to_spawned(process_obj):
+    """Return what a process that is not forked by its parent is sent first: a pool's end, and the relay's."""
+    return {"worker": worker_end(process_obj), "relay": None if relay is None else relay.for_spawned(process_obj)}
 
 
 def run_spawned(process_obj, parent_sentinel, name, method) -> int:

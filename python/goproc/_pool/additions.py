@@ -1,6 +1,7 @@
 """What goproc's Pool has beside multiprocessing's methods: it can be awaited, and shows progress."""
 
 import os
+from multiprocessing import util
 
 from . import parts
 from .options import Options
@@ -23,6 +24,7 @@ class Additions:
     __enter__: "Any"
     __exit__: "Any"
     _mapped: "Any"
+    Process: "Any"
     join: "Any"
     _joining = None  # the thread that join_async() has begun
 
@@ -48,6 +50,14 @@ class Additions:
         if self._joining is None or self._joining.has_ended:
             self._joining = InThread("goproc-join", self.join)
         await self._joining.wait()
+
+    def _relay_log(self, log):
+        if log:
+            from .._relay.state import Lease
+
+            self._lease = Lease()
+            self.Process = self._lease.marking(self.Process)
+            util.Finalize(self, self._lease.drop, exitpriority=14)
 
     def _check_owner(self):
         if self._terminate._pid != os.getpid():

@@ -58,7 +58,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
     replaced multiprocessing. nested: whether tasks may start processes and pools; these end with their worker, in
     whatever way that ends. pickler: "cloudpickle" for functions that have no name by which a worker finds them, such as
     lambdas, and those of a notebook's cell; "pickle"; None for that of the context, else of GOPROC_PICKLER, else
-    "pickle".
+    "pickle". log: whether this program's loggers handle the log records of the workers; see goproc.logging.
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
     a positive int, if retries is not an int of at least 0, or if it is 0 though retry_on or retry_delay is given;
@@ -69,6 +69,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
 
     _state = INIT  # for __del__, if __init__ fails early
     _cancel_on_interrupt = False
+    _lease = None  # with log=True, the _relay.state.Lease
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
@@ -88,10 +89,11 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         retry_on=None,
         retry_delay=None,
         cancel_on_interrupt=False,
+        log=False,
         **unknown,
     ):
         if unknown:
-            refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS)
+            refuse_unknown("Pool", unknown, "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS, "log")
         own = {
             "retries": retries,
             "max_memory_per_child": max_memory_per_child,
@@ -104,6 +106,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
             "cancel_on_interrupt": cancel_on_interrupt,
         }
         if replaced(type(self)):
+            self._relay_log(log)
             drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own)
             return
         self._pool: list = []
@@ -128,6 +131,8 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         self._retry, self._cancel_on_interrupt = options.retry, options.cancel_on_interrupt
         self._one_by_one = options.max_memory_per_task is not None or options.retry is not None
         self._feeders = set()  # the objects that still read the input of an imap or a map, or run tasks again
+        self._feeders = set()  # the objects that still read the input of an imap or a map
+        self._relay_log(log)
 
         try:
             with _native.held_signals:  # a signal handler must not raise before self owns what _start() makes
@@ -419,6 +424,8 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         if finalizer.still_active() and finalizer._pid == os.getpid():
             terminate(self._crew, self._dispatch)
             finalizer.cancel()
+        if self._lease is not None:
+            self._lease.end()
 
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:

@@ -52,12 +52,18 @@ def _usable_cpus():
         return os.cpu_count() or 1
 
 
+def _rights():
+    """Return what a worker that is forked now would have of this thread; None if that cannot be told."""
+    rights = _native.rights()
+    return None if rights is None else (rights, start_methods.relay)
+
+
 class Nursery:
     """A fork of this process, the template, and its clones.
 
     processes: Process objects of workers that have not been started. The caller gets them from next(), and must start
     each at once: start() takes its clone, or forks if there is none. since: how many tasks had been submitted before
-    the fork. rights: _native.rights() before the fork.
+    the fork. rights: _rights() before the fork.
     """
 
     def __init__(self, processes, since=0, rights=None):
@@ -209,7 +215,7 @@ class Nurseries:
         if self._ahead is not None:
             least = len(slots) * maxtasks
             queued, _ = calls.pool_backlog(self._number, self._ahead.since, least)
-            if self._ahead.left >= len(slots) and queued >= least and self._ahead.rights == _native.rights():
+            if self._ahead.left >= len(slots) and queued >= least and self._ahead.rights == _rights():
                 return self._ahead
             self.close_ahead()
         if not self._brisk:
@@ -221,7 +227,7 @@ class Nurseries:
         made = [make(None) for _ in range(count)]
         if not all(map(_can_clone, made)):
             return None
-        rights = _native.rights()
+        rights = _rights()
         if rights is None:
             return None
         nursery = Nursery(made, since, rights)

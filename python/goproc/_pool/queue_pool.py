@@ -90,8 +90,11 @@ class QueuePool(engine_pool.Pool):
     _result_handler: "Any" = None
     _change_notifier: "Any" = None
 
-    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
+    def __init__(
+        self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *, log=False
+    ):
         _apply_replacements()
+        self._relay_log(log)
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"
         name = type(self).__qualname__
         util.info("%s is driven by queues and threads, as in multiprocessing; it replaces: %s", name, replaced)
@@ -108,6 +111,11 @@ class QueuePool(engine_pool.Pool):
         for result in list(self._cache.values()):
             if getattr(result, "_watchers", None):
                 result._fail(CancelledError(_TERMINATED))
+
+    def join(self):
+        _own["join"](self)
+        if self._lease is not None:
+            self._lease.end()
 
 
 class ThreadPool(_standard.ThreadPool, QueuePool):  # type: ignore[name-defined]

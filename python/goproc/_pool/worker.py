@@ -214,11 +214,14 @@ def worker(
     task: Any
     payload: Any
     recv, send = channel.recv, channel.send
+    note = None if start_methods.relay is None else start_methods.relay.note
     util.debug("worker %d takes tasks", getpid())
     completed, number = 0, -1
     func = args = kwds = items = together = task = payload = None
     while maxtasks is None or completed < maxtasks:
         if number < 0:
+            if note is not None:
+                note(None)
             try:
                 task = recv()
             except KeyboardInterrupt:
@@ -241,6 +244,8 @@ def worker(
                 if type(func) is str:
                     func = function_named(func)
                 task = payload = None
+                if note is not None:
+                    note(func)
             if interrupts is not None:
                 interrupts.running = True
             if items is not None:
