@@ -15,7 +15,8 @@ __all__ = ["begin", "run", "run_calls"]
 def begin(register, names, variables, stream):
     """Prepare a worker. register: backend.py's, to be called for each of the names.
 
-    variables: limits of threads, for the environment. stream: the pickled initializer of the program with its arguments; None if there is none.
+    variables: limits of threads, for the environment. stream: the pickled initializer of the program with its
+    arguments; None if there is none.
     """
     os.environ.update(variables)  # for libraries that are loaded from now on
     if "numpy" in sys.modules:  # the process is a fork of one that has loaded it
