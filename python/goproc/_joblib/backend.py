@@ -10,6 +10,7 @@
 docs/design/joblib.md says why.
 """
 
+import functools
 import pickle
 import sys
 import threading
@@ -32,7 +33,7 @@ from .._common import start_methods, stdlib
 from . import arrays, inworker, kept, payload
 from .processes import WITHOUT_MAIN
 
-__all__ = ["IDLE_TIME", "GoprocBackend", "context_of", "registered"]
+__all__ = ["IDLE_TIME", "GoprocBackend", "register"]
 
 #: After how many seconds idle workers are ended, unless the program gives another time. It is loky's.
 IDLE_TIME = 300
@@ -195,7 +196,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         stream = None if initializer is None else _pickled((initializer, initargs), "initializer")
         names = tuple(registered.items())
         key = n_jobs, self._context, tuple(variables.items()), stream, names
-        return kept.take(key, idle_time, n_jobs, self._context, inworker.begin, (names, variables, stream))
+        return kept.take(key, idle_time, n_jobs, self._context, inworker.begin, (register, names, variables, stream))
 
     def stop_call(self):
         """Note that the results of a call are there: the next call of the same Parallel writes its arrays again."""
@@ -301,3 +302,20 @@ def _unsendable(error):
     wrapped = pickle.PicklingError(f"the call could not be pickled: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def register(name="goproc", *, context=None, make_default=False):
+    """Make the backend known to joblib, under a name.
+
+    name: the name that parallel_config() and Parallel() take as backend. context: what starts the workers: "spawn",
+    "forkserver", "fork", or a context; None for spawn. make_default: whether Parallel uses this backend if the program
+    names none.
+
+    With None and "spawn", workers are new interpreters that do not import the program's main module. parallel_config()
+    takes another context for its block. A name can be registered again. Raises ValueError for an unknown start method,
+    TypeError for another context. Source: joblib.register_parallel_backend.
+    """
+    context_of(context)  # raises its error here
+    registered[name] = context if isinstance(context, str) else None
+    factory = GoprocBackend if context is None else functools.partial(GoprocBackend, context=context)
+    joblib.register_parallel_backend(name, factory, make_default=make_default)

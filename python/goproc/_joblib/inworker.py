@@ -12,19 +12,18 @@ from . import payload
 __all__ = ["begin", "run", "run_calls"]
 
 
-def begin(names, variables, stream):
-    """Prepare a worker. names: of the backend in joblib. variables: limits of threads, for the environment.
+def begin(register, names, variables, stream):
+    """Prepare a worker. register: backend.py's, to be called for each of the names.
 
-    stream: the pickled initializer of the program with its arguments; None if there is none.
+    variables: limits of threads, for the environment. stream: the pickled initializer of the program with its
+    arguments; None if there is none.
     """
     os.environ.update(variables)  # for libraries that are loaded from now on
     if "numpy" in sys.modules:  # the process is a fork of one that has loaded it
         _limit_loaded(variables)
-    import goproc.joblib
-
     util.Finalize(None, _end_loky, exitpriority=100)
     for name, context in names:
-        goproc.joblib.register(name, context=context)  # for calls of Parallel inside a call
+        register(name, context=context)  # for calls of Parallel inside a call
     if stream is not None:
         content, buffers = pickle.loads(stream)
         initializer, initargs = payload.loaded(content, *buffers)
