@@ -56,12 +56,13 @@ GRACE = 5.0  # seconds that a script's other processes may take to end after the
 
 @dataclass(frozen=True)
 class Example:
-    """A script, what it shows, and how many processes it starts with multiprocessing."""
+    """A script, what it shows, and how many processes it starts. own: whether it uses what only goproc has."""
 
     script: str
     shows: str
     processes: int
     start_methods: tuple[str, ...] = EVERY_METHOD
+    own: bool = False
 
     @property
     def path(self) -> Path:
@@ -80,7 +81,7 @@ EXAMPLES = (
     Example("pool_apply_async.py", "Pool.apply_async", 2),
     Example("pool_map.py", "Pool.map", 4),
     Example("pool_map_async.py", "Pool.map_async", 4),
-    Example("shared_data.py", "share", 2),
+    Example("shared_data.py", "share", 2, own=True),
     Example("executor.py", "ProcessPoolExecutor", 1),
     Example("threads_and_processes.py", "threads and processes", 4),
 )
