@@ -78,25 +78,25 @@ def test_what_cannot_be_pickled():
     assert memory_left() == 0
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"x" * 300_000,
-        "text",
-        None,
-        17,
-        {"a": [1, 2]},
-        bytearray(b"y" * 100_000),
-        numpy.arange(0),
-        numpy.array(5),
-        numpy.arange(12).reshape(3, 4).T,
-        numpy.arange(LENGTH)[::3],
-        numpy.zeros((2, 0)),
-    ],
-    ids=repr,
-)
-def test_any_object(value):
+VALUES = {
+    "no bytes": b"",
+    "bytes": b"x" * 300_000,
+    "text": "text",
+    "None": None,
+    "number": 17,
+    "dict": {"a": [1, 2]},
+    "bytearray": bytearray(b"y" * 100_000),
+    "empty array": numpy.arange(0),
+    "array of no axes": numpy.array(5),
+    "transposed": numpy.arange(12).reshape(3, 4).T,
+    "strided": numpy.arange(LENGTH)[::3],
+    "two empty rows": numpy.zeros((2, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_any_object(kind):
+    value = VALUES[kind]
     handle = goproc.share(value)
     got, through = handle.get(), pickle.loads(pickle.dumps(handle))
     for other in got, through:

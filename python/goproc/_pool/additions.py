@@ -26,6 +26,7 @@ class Additions:
     _mapped: "Any"
     Process: "Any"
     join: "Any"
+    _lease: "Any" = None  # with log=True, the _relay.state.Lease
     _joining = None  # the thread that join_async() has begun
 
     async def __aenter__(self):

@@ -15,11 +15,11 @@ Used by both sides. A spawned worker imports this module, so it imports little.
 """
 
 import sys
-from _thread import get_ident
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing.reduction import ForkingPickler
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
+from threading import get_ident
 from types import FunctionType
 
 from .. import _native

@@ -69,7 +69,6 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
 
     _state = INIT  # for __del__, if __init__ fails early
     _cancel_on_interrupt = False
-    _lease = None  # with log=True, the _relay.state.Lease
     Process = _standard.Pool.__dict__["Process"]  # programs replace it by a function of their own, and restore it
 
     def __init__(
