@@ -138,7 +138,8 @@ def test_each_public_name_has_a_type(tmp_path):
     assert len(symbols) > 300
     # Bound methods, whose types each checker infers alike.
     methods = {f"goproc.forkserver.{name}" for name in goproc.forkserver.__all__}
-    assert {symbol["name"] for symbol in symbols if not symbol["isTypeKnown"]} == methods
+    untyped = {"goproc.joblib.GoprocBackend"}  # its base classes are joblib's, which has no types
+    assert {symbol["name"] for symbol in symbols if not symbol["isTypeKnown"]} == methods | untyped
 
 
 def test_annotated_program_runs():
