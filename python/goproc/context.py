@@ -232,7 +232,7 @@ class _Awaitable:
             self.join(0)
 
 
-class Process(_Awaitable, _standard.Process):
+class Process(_standard.Process, _Awaitable):
     """A process of the default context. Source: multiprocessing.Process, with the same arguments and exceptions."""
 
     @staticmethod
@@ -244,7 +244,7 @@ class Process(_Awaitable, _standard.Process):
         return _default_context.get_context().Process._after_fork()
 
 
-class ForkProcess(_Awaitable, _standard.ForkProcess):
+class ForkProcess(_standard.ForkProcess, _Awaitable):
     """A process started by fork."""
 
     @staticmethod
@@ -262,7 +262,7 @@ class ForkProcess(_Awaitable, _standard.ForkProcess):
             _popen_fork.collect_again()
 
 
-class SpawnProcess(_Awaitable, _standard.SpawnProcess):
+class SpawnProcess(_standard.SpawnProcess, _Awaitable):
     """A process started as a new interpreter."""
 
     @staticmethod
@@ -272,7 +272,7 @@ class SpawnProcess(_Awaitable, _standard.SpawnProcess):
         return Popen(process_obj)
 
 
-class ForkServerProcess(_Awaitable, _standard.ForkServerProcess):
+class ForkServerProcess(_standard.ForkServerProcess, _Awaitable):
     """A process forked by the fork server."""
 
     @staticmethod
