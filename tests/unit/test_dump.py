@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -293,7 +294,7 @@ def test_a_deep_stack_is_cut(program, dump_until, method):
 
 def test_a_reader_that_closes_the_pipe(program, run_script):
     pids = program("threads")
-    command = f"{sys.executable} -m goproc dump {pids['program']} | true; echo ${{PIPESTATUS[0]}}"
+    command = f"{shlex.quote(sys.executable)} -m goproc dump {pids['program']} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
