@@ -13,6 +13,9 @@ import (
 // Grace is the time between SIGTERM and SIGKILL for a worker that is ended because of its task.
 const Grace = 2 * time.Second
 
+// waitingLook is how often enforce looks at a task that waits until the program takes its parts.
+const waitingLook = 100 * time.Millisecond
+
 // taskID names a task.
 type taskID struct{ job, index uint64 }
 
@@ -77,7 +80,10 @@ func (p *Pool) enforce() {
 		if !limited || started == 0 || started > uint64(now) {
 			continue
 		}
-		if due := later(int64(started), limit); due > now {
+		if w.awaitsProgram(now) { // this time does not count: when the worker goes on, it moves the start of its task
+			next = min(next, later(now, min(limit, int64(waitingLook))))
+			running++
+		} else if due := later(int64(started), limit); due > now {
 			next = min(next, due)
 			running++
 		} else {

@@ -16,7 +16,7 @@ from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import maps, parts
 from .blas_threads import for_workers
-from .codec import CALL, ITEM, MAP, by_name, outlined
+from .codec import CALL, ITEM, MAP, STREAM, by_name, outlined
 from .inputs import COLLECTIONS, Chunks, checked_limit, one_prefetch, refuse_unknown, whole
 from .machinery import Machinery, NoEngine, quietly, terminate
 from .options import Options
@@ -330,6 +330,35 @@ class Pool(Parts, _standard.Pool):
             refuse_unknown("imap_unordered", unknown, "prefetch", "buffersize", "task_timeout")
         prefetch = one_prefetch(prefetch, buffersize)
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
+
+    def stream(self, func, iterable, *, prefetch=None, task_timeout=None):
+        """Call func(item) for each item of iterable; return an iterator over what these calls yield, as it is yielded.
+
+        func is a generator function, or returns any iterable. The iterator returns pairs: the index of the item, and a
+        value. The values of one item are in order; those of items that run at the same time alternate. A worker that
+        is 64 values ahead of the program waits; see docs/guide/pools.md. prefetch: how many items the iterable is read
+        ahead of the items whose values have all been taken; None for 4 for each worker. task_timeout: how long each
+        call may run, in seconds; the time in which it waits for the program does not count.
+
+        When func(item) raises, next() raises the exception after the values of this item, and the iteration can go on
+        with those of the others. When the program drops the iterator, or calls its close() or cancel(), the calls that
+        run are ended together with their workers.
+
+        Raises ValueError when the pool is closed, when prefetch is below 1, or task_timeout not above 0; TypeError when
+        prefetch is not an int, task_timeout not a number, or when the pool is one of threads, or one with parts of its
+        own.
+        """
+        if not self._engine_driven:
+            raise TypeError(f"stream() needs a pool of processes without parts of its own, not a {type(self).__name__}")
+        self._check_running()
+        from .streams import StreamIterator
+
+        limit = checked_limit("task_timeout", task_timeout)
+        prefetch = StreamIterator.ITEMS_AHEAD * self._processes if prefetch is None else one_prefetch(prefetch, None)
+        if prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        self._dispatch.watch()
+        return StreamIterator(self, func, iterable, prefetch, STREAM, 1, limit, type(iterable) not in COLLECTIONS)
 
     def _imap(self, kind, func, iterable, chunksize, prefetch, task_timeout):
         self._check_running()
