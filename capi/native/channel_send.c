@@ -51,7 +51,8 @@ static int is_ahead(const goproc_channel *self, uint64_t bytes) {
 }
 
 /* Waits until the program has taken as many parts as is needed to send another one, with that many bytes in an extent.
- * This time does not count for the task's limit. Returns 0, or -1 with an exception. */
+ * This time does not count for the task's limit: meanwhile no task runs, and then its start is moved. Returns 0, or -1
+ * with an exception. */
 static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
     goproc_slot *slot = self->slot;
     if (!is_ahead(self, bytes))
@@ -61,8 +62,9 @@ static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
     if (!is_ahead(self, bytes))
         return 0;
     uint32_t most = atomic_load_explicit(&self->control->spin_ns, memory_order_relaxed);
-    uint64_t start = goproc_now_ns();
+    uint64_t start = goproc_now_ns(), started = atomic_load_explicit(&slot->started_ns, memory_order_relaxed);
     int result = 0;
+    atomic_store_explicit(&slot->started_ns, 0, memory_order_relaxed);
     while (result == 0 && is_ahead(self, bytes)) {
         uint64_t seen = self->parts_taken;
         if (!GOPROC_SPIN(&self->spinner, start, &slot->parts_taken, seen))
@@ -72,7 +74,7 @@ static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
     }
     uint64_t waited = goproc_now_ns() - start;
     goproc_spinner_waited(&self->spinner, most, waited);
-    atomic_fetch_add(&slot->started_ns, waited);
+    atomic_store_explicit(&slot->started_ns, started + waited, memory_order_release);
     return result;
 }
 

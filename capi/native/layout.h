@@ -23,7 +23,7 @@ enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRA
 enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2, GOPROC_SLEEP_TAKEN = 3 };
 
 /* How many parts of its task a worker may have sent that the program has not taken. */
-enum { GOPROC_PARTS_AHEAD = 64 };
+enum { GOPROC_PARTS_AHEAD = 128 };
 
 /* A task frame's claim word: its lower half is the number of the next task to begin, its upper half that of the task to
  * end before. The payload of a frame that is no batch holds one task, number 0. */

@@ -13,7 +13,7 @@ import (
 // Grace is the time between SIGTERM and SIGKILL for a worker that is ended because of its task.
 const Grace = 2 * time.Second
 
-// waitingLook is how often enforce looks at a task that waits until the program takes its parts.
+// waitingLook is how often enforce looks at a worker that may wait until the program takes parts of its task.
 const waitingLook = 100 * time.Millisecond
 
 // taskID names a task.
@@ -77,13 +77,14 @@ func (p *Pool) enforce() {
 		}
 		limit, limited := p.limits[w.flights[0].first()]
 		_, _, started := w.slot.Current()
+		if limited && started == 0 && w.parts > 0 {
+			// It may wait until the program takes parts. This time does not count: then its start is moved.
+			next = min(next, later(now, min(limit, int64(waitingLook))))
+		}
 		if !limited || started == 0 || started > uint64(now) {
 			continue
 		}
-		if w.awaitsProgram(now) { // this time does not count: when the worker goes on, it moves the start of its task
-			next = min(next, later(now, min(limit, int64(waitingLook))))
-			running++
-		} else if due := later(int64(started), limit); due > now {
+		if due := later(int64(started), limit); due > now {
 			next = min(next, due)
 			running++
 		} else {

@@ -43,7 +43,6 @@ type worker struct {
 
 	parts uint64 // how many parts of tasks have come
 	taken uint64 // how many of them the program has taken, or will not take: see Pool.Taken
-	woken int64  // when it was last woken because the program had taken parts, in monotonic nanoseconds
 
 	received       int  // how many results have come
 	receivedBefore int  // how many had come when lookOver looked last
@@ -160,16 +159,8 @@ func (w *worker) yielded() {
 func (w *worker) showTaken(parts uint64) {
 	if parts != w.taken {
 		w.taken = parts
-		if w.slot.ShowTaken(parts) {
-			w.woken = sys.Monotonic()
-		}
+		w.slot.ShowTaken(parts)
 	}
-}
-
-// awaitsProgram tells whether the worker waits until the program takes parts, or has been woken from that just before
-// now: it may not know yet.
-func (w *worker) awaitsProgram(now int64) bool {
-	return w.parts > w.taken && w.slot.AwaitsTaken() || w.woken != 0 && now-w.woken < int64(waitingLook)
 }
 
 // drop forgets all flights.

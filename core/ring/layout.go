@@ -103,7 +103,7 @@ const (
 )
 
 // PartsAhead is how many parts of its task a worker may have sent that the program has not taken: then it waits.
-const PartsAhead = 64
+const PartsAhead = 128
 
 // The flags of a frame.
 const (

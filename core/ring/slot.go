@@ -128,16 +128,13 @@ func (s *Slot) AwaitsTaken() bool {
 	return atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepTaken
 }
 
-// ShowTaken tells the worker how many of its parts the program has taken so far, and wakes it if it waits for that. It
-// returns whether the worker waited.
-func (s *Slot) ShowTaken(parts uint64) bool {
+// ShowTaken tells the worker how many of its parts the program has taken so far, and wakes it if it waits for that.
+func (s *Slot) ShowTaken(parts uint64) {
 	s.takenShown = parts
 	atomic.SwapUint64(word64(s.mem, OffPartsTaken), parts) // not a store, as in Publish
-	if !s.AwaitsTaken() {
-		return false
+	if s.AwaitsTaken() {
+		s.Wake()
 	}
-	s.Wake()
-	return true
 }
 
 // Rouse wakes the worker even if it does not say that it sleeps.

@@ -356,7 +356,7 @@ class Dispatch:
                 del pending[at]
                 continue
             result = cache.get(job)
-            if kind == _RESULT or kind == _FAILURE or kind == _PART:
+            if kind == _RESULT or kind == _PART or kind == _FAILURE:
                 if result is None and job != NO_JOB:
                     del pending[at]
                     continue
@@ -399,8 +399,9 @@ class Dispatch:
                     del pending[at]
                     continue
             if kind == _PART:
-                if hasattr(result, "_add_part"):  # else a worker has sent a part of a task that is no stream
-                    result._add_part(index, success, value, type(payload) is not bytes)
+                add_part = getattr(result, "_add_part", None)
+                if add_part is not None:  # else a worker has sent a part of a task that is no stream
+                    add_part(index, success, value, type(payload) is not bytes)
             elif result is not None:
                 result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:

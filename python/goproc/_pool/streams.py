@@ -19,7 +19,7 @@ __all__ = ["StreamIteration", "StreamIterator"]
 
 #: The worker is told that its parts have been taken with every part whose number has these bits: twice in a window
 #: (PartsAhead, core/ring/layout.go). A large part is told of by itself.
-_TOLD = 31
+_TOLD = 63
 
 #: More than any number of entries.
 _NEVER = float("inf")
