@@ -121,7 +121,8 @@ int goproc_channel_sleep(goproc_channel *self, uint32_t reason, uint64_t seen) {
         Py_END_ALLOW_THREADS;
         if (error == ETIMEDOUT && ns >= 0) {
             ns = goproc_arenas_rest(&self->out, &self->in) ? GOPROC_IDLE_NS : -1;
-        } else if (error == EINTR && PyErr_CheckSignals() < 0) {
+        }
+        if (PyErr_CheckSignals() < 0) { /* also if the bell was rung: a signal may have come before the sleep */
             raised = -1;
             break;
         }

@@ -202,5 +202,6 @@ func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	p.wakeBy(w.killAt)
 	w.slot.Stop() // if it catches SIGTERM, and goes on, it ends after its task
 	w.signal(unix.SIGTERM)
+	w.slot.Rouse() // a signal that comes just before a sleep does not end it
 	return true
 }

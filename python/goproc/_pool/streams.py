@@ -7,6 +7,9 @@ those of imap they may never end. docs/design/streams.md says how workers are ke
 Used by engine_pool.py.
 """
 
+import time
+from multiprocessing.context import TimeoutError
+
 from .. import _native
 from .._common import calls
 from .._native import take_result
@@ -54,20 +57,40 @@ class StreamIteration(Iteration):
 
     def next(self, timeout=None):
         """See StreamIterator.next."""
-        if self._shut:
-            raise StopIteration
-        at = self._taken
-        entry = take_result(self, at) if at in self._ready else None
-        if entry is None:
-            entry = self._wait_for_result(timeout)
-        success, value, part = entry
-        if part is not None:
-            self._tell(part)
+        deadline = None
+        while not self._shut:
+            at = self._taken
+            entry = self._ready.get(at)
+            if entry is None:
+                if at == self._length:
+                    break
+                deadline = self._wait(timeout, deadline)
+                continue
+            success, value, part = entry
+            if part is not None:
+                self._tell(part)  # first: a signal handler that raises after the next line must not prevent it
+            if take_result(self, at) is None:
+                continue  # another thread has taken it
+            if self._iterator is not None and self._is_due():
+                self._feed_soon()
+            if success:
+                return value
+            raise value
+        raise StopIteration
+
+    def _wait(self, timeout, deadline):
+        """Wait until done is true. Return the deadline of next(). Raises TimeoutError when it is over."""
         if self._iterator is not None and self._is_due():
             self._feed_soon()
-        if success:
-            return value
-        raise value
+        left = None
+        if timeout is not None:
+            now = time.monotonic()
+            deadline = now + timeout if deadline is None else deadline
+            left = deadline - now
+        self._dispatch.wait(self, left)
+        if deadline is not None and not self.done and time.monotonic() >= deadline:
+            raise TimeoutError
+        return deadline
 
     def cancel(self):
         """See StreamIterator.cancel."""
