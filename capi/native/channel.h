@@ -21,9 +21,9 @@ typedef struct goproc_channel {
     goproc_frame *frame; /* the frame of the task that runs; NULL when none runs, or the frame has no other task left */
     uint64_t after;      /* the position behind the frame */
     uint32_t begun;      /* how many tasks have been begun and not answered */
-    uint64_t parts;           /* how many parts of tasks have been sent */
-    uint64_t parts_taken;     /* how many of them have been taken when that was last read */
-    uint64_t parts_bytes;     /* of those that have not: how many bytes lie in extents */
+    uint64_t parts;      /* how many parts of tasks have been sent */
+    uint64_t parts_taken;                  /* how many of them have been taken when that was last read */
+    uint64_t parts_bytes;                  /* of those that have not: how many bytes lie in extents */
     uint64_t bytes_of[GOPROC_PARTS_AHEAD]; /* the same for each part, by its number modulo the array's length */
     goproc_spinner spinner;
     goproc_arena out, in;

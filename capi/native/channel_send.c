@@ -47,7 +47,8 @@ static int read_taken(goproc_channel *self) {
 /* Whether this worker must wait before it sends a part of that many bytes in an extent. */
 static int is_ahead(const goproc_channel *self, uint64_t bytes) {
     uint64_t ahead = self->parts - self->parts_taken;
-    return ahead >= GOPROC_PARTS_AHEAD || (bytes > 0 && ahead >= LEAST_AHEAD && self->parts_bytes + bytes > BYTES_AHEAD);
+    return ahead >= GOPROC_PARTS_AHEAD ||
+           (bytes > 0 && ahead >= LEAST_AHEAD && self->parts_bytes + bytes > BYTES_AHEAD);
 }
 
 /* Waits until the program has taken as many parts as is needed to send another one, with that many bytes in an extent.
@@ -79,10 +80,10 @@ static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
 }
 
 const char goproc_channel_send_part_doc[] = PyDoc_STR(
-             "send_part(stream, buffers=None)\n--\n\n"
-             "Deliver a part of the task that runs: a value that it has yielded. The task goes on.\n\n"
-             "stream is the pickled value; buffers are the buffers that pickling left out of it. Waits while the\n"
-             "program has not taken enough of the parts that were sent before. Raises RuntimeError when no task runs.");
+    "send_part(stream, buffers=None)\n--\n\n"
+    "Deliver a part of the task that runs: a value that it has yielded. The task goes on.\n\n"
+    "stream is the pickled value; buffers are the buffers that pickling left out of it. Waits while the\n"
+    "program has not taken enough of the parts that were sent before. Raises RuntimeError when no task runs.");
 
 PyObject *goproc_channel_send_part(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_channel *self = (goproc_channel *)object;
@@ -128,15 +129,15 @@ PyObject *goproc_channel_send_part(PyObject *object, PyObject *const *args, Py_s
     Py_RETURN_NONE;
 }
 
-const char goproc_channel_send_doc[] = PyDoc_STR(
-             "send(failed, stream, buffers=None, last=False)\n--\n\n"
-             "Deliver the result of all tasks that have been begun, mostly one, and begin the next task of the\n"
-             "batch.\n\n"
-             "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
-             "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
-             "number of the next task in the batch, or -1 when there is none: then recv() comes next. When last\n"
-             "is true, no task is begun: this worker is about to end. If this worker has not begun any task yet,\n"
-             "the exception says why it cannot begin: it is the failure of no task.");
+const char goproc_channel_send_doc[] =
+    PyDoc_STR("send(failed, stream, buffers=None, last=False)\n--\n\n"
+              "Deliver the result of all tasks that have been begun, mostly one, and begin the next task of the\n"
+              "batch.\n\n"
+              "stream is the pickled result, or, when failed is true, the pickled exception; buffers are the\n"
+              "buffers that pickling left out of it. Waits while the pool has no room for it. Returns the\n"
+              "number of the next task in the batch, or -1 when there is none: then recv() comes next. When last\n"
+              "is true, no task is begun: this worker is about to end. If this worker has not begun any task yet,\n"
+              "the exception says why it cannot begin: it is the failure of no task.");
 
 PyObject *goproc_channel_send(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_channel *self = (goproc_channel *)object;

@@ -133,7 +133,8 @@ const char goproc_port_collect_doc[] = PyDoc_STR(
     "collect(timeout=None, take=None, waiter=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
     "Returns a list of (job, index, kind, payload). It is empty when the time was over, after wake(), and when the\n"
-    "port is closed. If kind is RESULT, FAILURE or PART, payload is bytes, or (stream, buffers), or an exception when the\n"
+    "port is closed. If kind is RESULT, FAILURE or PART, payload is bytes, or (stream, buffers), or an exception when "
+    "the\n"
     "memory could not be read. Otherwise the engine has made the completion, and payload is what core/ring/layout.go\n"
     "says of the kind, as bytes. take, a method in C, is called with the list before any signal handler can run.\n"
     "Signal handlers run while collect() waits. waiter: the result that the thread waits for, for dump.");

@@ -11,7 +11,9 @@ from multiprocessing.pool import MapResult as _MapResult
 from multiprocessing.pool import Pool as _Pool
 from multiprocessing.pool import ThreadPool as _ThreadPool
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, overload
+
+from typing_extensions import Self
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -74,6 +76,14 @@ class IMapIterator(_IMapIterator[_T]):
     def cancel(self) -> bool: ...
 
 class IMapUnorderedIterator(IMapIterator[_T]): ...
+
+class StreamIterator(IMapIterator[tuple[int, _T]]):
+    ITEMS_AHEAD: ClassVar[int]
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 class Pool(_Pool):
     def __init__(
@@ -215,6 +225,14 @@ class Pool(_Pool):
         prefetch: int | None = None,
         task_timeout: float | None = None,
     ) -> IMapIterator[_T]: ...
+    def stream(
+        self,
+        func: Callable[[_S], Iterable[_T]],
+        iterable: Iterable[_S],
+        *,
+        prefetch: int | None = None,
+        task_timeout: float | None = None,
+    ) -> StreamIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...
     def join(self) -> None: ...

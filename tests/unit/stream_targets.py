@@ -1,4 +1,4 @@
-"""The generators that the tests of Pool.stream run. In a module of its own, because spawned workers import it by name."""
+"""The generators that the tests of Pool.stream run. In a module of its own: spawned workers import it by its name."""
 
 import os
 import pickle

@@ -336,7 +336,7 @@ class Pool(Parts, _standard.Pool):
 
         func is a generator function, or returns any iterable. The iterator returns pairs: the index of the item, and a
         value. The values of one item are in order; those of items that run at the same time alternate. A worker that
-        is 64 values ahead of the program waits; see docs/guide/pools.md. prefetch: how many items the iterable is read
+        is 128 values ahead of the program waits; see docs/guide/pools.md. prefetch: how many items the iterable is read
         ahead of the items whose values have all been taken; None for 4 for each worker. task_timeout: how long each
         call may run, in seconds; the time in which it waits for the program does not count.
 
