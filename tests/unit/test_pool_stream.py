@@ -323,6 +323,8 @@ def test_arguments():
                 pool.stream(targets.count, [1], task_timeout=limit)
         with pytest.raises(TypeError):
             pool.stream(targets.count)
+        with pytest.raises(TypeError, match="did you mean 'prefetch'"):
+            pool.stream(targets.count, [1], prefetsh=1)
         pool.close()
         with pytest.raises(ValueError, match="Pool not running"):
             pool.stream(targets.count, [1])
@@ -336,7 +338,7 @@ def test_pools_that_have_no_streams():
 
     for kind in goproc.pool.ThreadPool, Replaced:
         with kind(1) as pool:
-            with pytest.raises(TypeError, match="needs a pool of processes"):
+            with pytest.raises(TypeError, match=r"stream\(\) is not for this (ThreadPool|Replaced)"):
                 pool.stream(targets.count, [1])
         pool.join()
 

@@ -331,7 +331,7 @@ class Pool(Parts, _standard.Pool):
         prefetch = one_prefetch(prefetch, buffersize)
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, prefetch, task_timeout)
 
-    def stream(self, func, iterable, *, prefetch=None, task_timeout=None):
+    def stream(self, func, iterable, *, prefetch=None, task_timeout=None, **unknown):
         """Call func(item) for each item of iterable; return an iterator over what these calls yield, as it is yielded.
 
         func is a generator function, or returns any iterable. The iterator returns pairs: the index of the item, and a
@@ -349,8 +349,13 @@ class Pool(Parts, _standard.Pool):
         own.
         """
         if not self._engine_driven:
-            raise TypeError(f"stream() needs a pool of processes without parts of its own, not a {type(self).__name__}")
+            raise TypeError(
+                f"stream() is not for this {type(self).__name__}, which is multiprocessing's own pool: it has threads, "
+                "or it replaces private parts of Pool, or it could not have the engine"
+            )
         self._check_running()
+        if unknown:
+            refuse_unknown("stream", unknown, "prefetch", "task_timeout")
         from .streams import StreamIterator
 
         limit = checked_limit("task_timeout", task_timeout)
