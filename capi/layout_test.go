@@ -39,6 +39,8 @@ func TestLayout(t *testing.T) {
 		"kind exited":    int64(ring.KindExited),
 		"kind retried":   int64(ring.KindRetried),
 		"kind memory":    int64(ring.KindMemory),
+		"kind part":      int64(ring.KindPart),
+		"parts ahead":    ring.PartsAhead,
 		"flag extent":    int64(ring.FlagExtent),
 		"flag keep":      int64(ring.FlagKeep),
 		"no job":         -1, // ring.NoJob, as a signed number
@@ -51,6 +53,7 @@ func TestLayout(t *testing.T) {
 		"task tail":     ring.OffTaskTail,
 		"result head":   ring.OffResultHead,
 		"stop":          ring.OffStop,
+		"parts taken":   ring.OffPartsTaken,
 		"task head":     ring.OffTaskHead,
 		"result tail":   ring.OffResultTail,
 		"sleeping":      ring.OffSleeping,
@@ -70,7 +73,7 @@ func TestLayout(t *testing.T) {
 	assert.Greater(t, want["extents start"], int64(ring.SlotsStart+1000*ring.SlotSize), "room for the slots")
 	delete(want, "extents start")
 	// What package ring keeps to itself is compared by what it does.
-	compared := []string{"sleep tasks", "sleep room", "claim shift"}
+	compared := []string{"sleep tasks", "sleep room", "sleep taken", "claim shift"}
 	for _, field := range []string{"size", "kind", "flags", "job", "index", "claim", "busy"} {
 		compared = append(compared, "frame's "+field)
 	}
@@ -131,6 +134,13 @@ func TestFrameAsCSeesIt(t *testing.T) {
 	slot.Release() // which makes room
 	assert.Zero(t, le.Uint32(sleeping))
 	assert.EqualValues(t, 1, le.Uint32(mem[c["bell"]:]))
+
+	le.PutUint32(sleeping, uint32(c["sleep taken"]))
+	assert.True(t, slot.AwaitsTaken())
+	slot.ShowTaken(7)
+	assert.Zero(t, le.Uint32(sleeping))
+	assert.EqualValues(t, 2, le.Uint32(mem[c["bell"]:]))
+	assert.EqualValues(t, 7, le.Uint64(mem[c["parts taken"]:]))
 
 	result := mem[c["page size"]+c["ring size"]:]
 	le.PutUint32(result[c["frame's size"]:], 6)

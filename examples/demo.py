@@ -105,6 +105,7 @@ EXAMPLES = (
     Example("progress.py", "progress of a map", 1, own=True),
     Example("shared_data.py", "share", 2, own=True),
     Example("nested_pools.py", "nested pools", 1, own=True),
+    Example("stream.py", "Pool.stream", 4, own=True),
     Example("cpus.py", "CPUs and threads", 1, own=True),
     Example("limits_and_retries.py", "limits and retries", 3, own=True),
     Example("joblib_backend.py", "joblib", 2, ("spawn",), own=True, needs="joblib"),

@@ -130,6 +130,14 @@ func PoolRetry(number, job, index, retries int) (int, error) {
 	})
 }
 
+// PoolTaken says that the program has taken a part of task (job, index), and all that came before it.
+func PoolTaken(number, job, index, part int) (int, error) {
+	return withPool("PoolTaken", number, func(p *pool.Pool) (int, error) {
+		p.Taken(uint64(job), uint64(index), uint32(part))
+		return 0, nil
+	})
+}
+
 // PoolUp is how many workers have come up, and have not ended. A worker has come up when it has waited for a task, or
 // claimed one.
 func PoolUp(number int) (int, error) {

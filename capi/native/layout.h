@@ -20,7 +20,10 @@ enum {
 enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRAIN = 4, GOPROC_WAITING_WATCH = 8 };
 
 /* What goproc_slot.sleeping says that the worker waits for. */
-enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2 };
+enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2, GOPROC_SLEEP_TAKEN = 3 };
+
+/* How many parts of its task a worker may have sent that the program has not taken. */
+enum { GOPROC_PARTS_AHEAD = 128 };
 
 /* A task frame's claim word: its lower half is the number of the next task to begin, its upper half that of the task to
  * end before. The payload of a frame that is no batch holds one task, number 0. */
@@ -45,6 +48,7 @@ enum {
     GOPROC_KIND_EXITED,
     GOPROC_KIND_RETRIED,
     GOPROC_KIND_MEMORY,
+    GOPROC_KIND_PART,
 };
 
 /* EXTENT: the payload is a goproc_extent. KEEP, of a task: the worker copies what lies in the extent, and does not free
@@ -69,13 +73,15 @@ typedef struct {
     _Atomic uint64_t task_tail; /* written by the parent */
     _Atomic uint64_t result_head;
     _Atomic uint32_t stop;
-    uint8_t reserved0[44];
+    uint8_t reserved0[4];
+    _Atomic uint64_t parts_taken; /* how many of the worker's parts the program has taken, or will not take */
+    uint8_t reserved1[32];
     _Atomic uint64_t task_head; /* written by the worker */
     _Atomic uint64_t result_tail;
-    uint8_t reserved1[48];
+    uint8_t reserved2[48];
     _Atomic uint32_t sleeping; /* GOPROC_SLEEP_*, 0 when awake; whoever clears it rings the bell */
     _Atomic uint32_t bell;
-    uint8_t reserved2[56];
+    uint8_t reserved3[56];
     _Atomic uint64_t current_job; /* the task that runs */
     _Atomic uint64_t current_index;
     _Atomic uint64_t started_ns; /* when it began (CLOCK_MONOTONIC); 0 when no task runs */
@@ -90,7 +96,7 @@ typedef struct {
     uint64_t job;
     uint64_t index;         /* of the payload's task number 0 */
     _Atomic uint32_t claim; /* of a task: the claim word; of a result: how many tasks it answers, from index on */
-    uint32_t busy_us;       /* of a result: how long the task took */
+    uint32_t busy_us;       /* of a result: how long the task took; of a part: its number */
 } goproc_frame;
 
 /* Where a payload lies that is too large for a ring. */

@@ -15,7 +15,7 @@
  *   process.h  what these files share, from link.c on
  *   descriptors.c  descriptors that the program may close
  *   runtime.c  the descriptors of the Go runtime
- *   channel.c  a worker's end of a pool
+ *   channel.c, channel_send.c  a worker's end of a pool
  *   port.c, port_collect.c  the parent's end of a pool
  *   signals.c  steps that a Python signal handler cannot interrupt by raising
  *   faults.c   the signals that the Go runtime takes, and how the program gets them back

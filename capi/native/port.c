@@ -272,7 +272,7 @@ int goproc_init_port(PyObject *module) {
     } kinds[] = {
         {"RESULT", GOPROC_KIND_RESULT},       {"FAILURE", GOPROC_KIND_FAILURE}, {"LOST", GOPROC_KIND_LOST},
         {"CANCELLED", GOPROC_KIND_CANCELLED}, {"TIMEOUT", GOPROC_KIND_TIMEOUT}, {"EXITED", GOPROC_KIND_EXITED},
-        {"RETRIED", GOPROC_KIND_RETRIED},     {"MEMORY", GOPROC_KIND_MEMORY},
+        {"RETRIED", GOPROC_KIND_RETRIED},     {"MEMORY", GOPROC_KIND_MEMORY},   {"PART", GOPROC_KIND_PART},
     };
     if (goproc_on_fork_child(abandon_inherited) < 0)
         return -1;

@@ -19,12 +19,13 @@ enum {
 };
 
 /* One completion as a tuple (job, index, kind, payload). The index of a result that answers several tasks is (first,
- * count). */
+ * count), that of a part (index, number of the part). */
 static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
     const uint8_t *bytes = (const uint8_t *)(frame + 1);
     uint64_t size = frame->size;
     PyObject *payload;
-    if (frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
+    int part = frame->kind == GOPROC_KIND_PART;
+    if (part || frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
         payload = goproc_payload_unpack(&self->in, bytes, size, frame->flags);
         if (payload == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyObject *type, *value, *traceback; /* the error becomes this task's outcome; the collector goes on */
@@ -46,8 +47,8 @@ static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
     }
     if (payload == NULL)
         return NULL;
-    uint32_t count = atomic_load_explicit(&frame->claim, memory_order_relaxed);
-    if (count > 1)
+    uint32_t count = part ? frame->busy_us : atomic_load_explicit(&frame->claim, memory_order_relaxed);
+    if (part || count > 1)
         return Py_BuildValue("K(KI)iN", (unsigned long long)frame->job, (unsigned long long)frame->index,
                              (unsigned int)count, (int)frame->kind, payload);
     return Py_BuildValue("KKiN", (unsigned long long)frame->job, (unsigned long long)frame->index, (int)frame->kind,
@@ -132,7 +133,8 @@ const char goproc_port_collect_doc[] = PyDoc_STR(
     "collect(timeout=None, take=None, waiter=None)\n--\n\n"
     "Wait until something has completed, at most timeout seconds; for ever when it is None.\n\n"
     "Returns a list of (job, index, kind, payload). It is empty when the time was over, after wake(), and when the\n"
-    "port is closed. If kind is RESULT or FAILURE, payload is bytes, or (stream, buffers), or an exception when the\n"
+    "port is closed. If kind is RESULT, FAILURE or PART, payload is bytes, or (stream, buffers), or an exception when "
+    "the\n"
     "memory could not be read. Otherwise the engine has made the completion, and payload is what core/ring/layout.go\n"
     "says of the kind, as bytes. take, a method in C, is called with the list before any signal handler can run.\n"
     "Signal handlers run while collect() waits. waiter: the result that the thread waits for, for dump.");

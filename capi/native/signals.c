@@ -83,8 +83,13 @@ static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args,
         PyErr_SetString(PyExc_TypeError, "take_result() takes 2 arguments");
         return NULL;
     }
-    PyObject *ready = PyObject_GetAttrString(args[0], "_ready"), *result = NULL;
-    PyObject *old = ready ? PyObject_GetAttrString(args[0], "_taken") : NULL;
+    static PyObject *ready_name, *taken_name;
+    if (!ready_name && !(ready_name = PyUnicode_InternFromString("_ready")))
+        return NULL;
+    if (!taken_name && !(taken_name = PyUnicode_InternFromString("_taken")))
+        return NULL;
+    PyObject *ready = PyObject_GetAttr(args[0], ready_name), *result = NULL;
+    PyObject *old = ready ? PyObject_GetAttr(args[0], taken_name) : NULL;
     long long taken = old ? PyLong_AsLongLong(old) : -1;
     PyObject *taken_then = old && !PyErr_Occurred() ? PyLong_FromLongLong(taken + 1) : NULL;
     if (taken_then) {
@@ -92,7 +97,7 @@ static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args,
         if (result == NULL && !PyErr_Occurred())
             result = Py_NewRef(Py_None);
         else if (result &&
-                 (PyDict_DelItem(ready, args[1]) < 0 || PyObject_SetAttrString(args[0], "_taken", taken_then) < 0))
+                 (PyDict_DelItem(ready, args[1]) < 0 || PyObject_SetAttr(args[0], taken_name, taken_then) < 0))
             Py_CLEAR(result);
     }
     Py_XDECREF(taken_then);

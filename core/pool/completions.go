@@ -46,6 +46,21 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
+// Taken says that the program has taken a part of task (job, index), and all that came before it. number is the part's
+// (Frame.Busy). When a task is complete, its worker no longer waits for that; then Taken does nothing.
+func (p *Pool) Taken(job, index uint64, number uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.active {
+		if len(w.flights) > 0 && w.flights[0].first() == (taskID{job, index}) {
+			if taken := w.taken + uint64(number+1-uint32(w.taken)); taken <= w.parts {
+				w.showTaken(taken)
+			} // else it has been said already of a later part
+			return
+		}
+	}
+}
+
 // Unseen is at least how many bytes of completions [Pool.Collect] would deliver now, if it had room for all. It may be
 // some more, because rings have pads.
 func (p *Pool) Unseen() int {

@@ -17,6 +17,8 @@ func FuzzWorkers(f *testing.F) {
 	f.Add([]byte("hs9s9s9w\x01abcdefghcs1x0hr0c"))
 	f.Add([]byte("hs1w\x08\xff\xff\xff\xff\xff\xff\xff\x7fs1s1pc"))
 	f.Add([]byte("hhs1s1s1q r0r1r0ct"))
+	f.Add([]byte("hs1s1y01y01cx0h"))
+	f.Add([]byte("hs1y01y01ca00a10y01r0c"))
 	f.Add([]byte("hs1\x0fr000hpr100cx0hr0c"))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		p, err := New(nil)
@@ -79,6 +81,8 @@ func (r *fuzzed) step() {
 		}
 	case 'c':
 		r.collect(int(ring.Space(ring.MaxInline)) + r.next()*100)
+	case 'a':
+		r.p.Taken(1, uint64(r.next()%16), uint32(r.next()))
 	case 'p':
 		r.p.pumpOnce()
 	case 'q':
@@ -108,6 +112,15 @@ func (r *fuzzed) work(op int, h *hand) {
 			result := resultOf(task)
 			result.Busy = uint32(r.next())
 			_ = h.TrySend(result, make([]byte, r.next()*64))
+		}
+	case 'y': // a part, mostly of a task that it has begun
+		task := ringtest.Task{Job: 1, Index: uint64(r.next() % 16)}
+		if begun, ok := h.Claim(); ok && r.next()%4 != 0 {
+			h.Advance()
+			task = begun
+		}
+		for range r.next() {
+			_ = h.TrySend(h.PartOf(task), make([]byte, r.next()))
 		}
 	case 'k':
 		h.Claim()
@@ -147,6 +160,7 @@ func (r *fuzzed) collect(size int) {
 		}
 		for _, c := range ringtest.Decode(buffer[:used]) {
 			switch {
+			case c.Kind == ring.KindPart && c.Job == 1 && c.Index < r.submitted && !r.told[c.Index]:
 			case c.Kind == ring.KindExited || c.Kind == ring.KindRetried:
 			case c.Job != 1 || c.Index >= r.submitted || r.told[c.Index]:
 				r.t.Fatal("told of twice, or never submitted:", describe(c))

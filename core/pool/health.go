@@ -89,8 +89,8 @@ func (p *Pool) inspect(w *worker) {
 		return
 	}
 	switch {
-	case !asleep:
-		w.doubts = 0
+	case !asleep || w.parts > w.taken && w.slot.AwaitsTaken():
+		w.doubts = 0 // the program takes its time
 	case forTask && begun:
 		w.condemn() // it has begun tasks, and sleeps, but there is no result: what it delivered has been destroyed
 		return

@@ -13,6 +13,9 @@ import (
 // Grace is the time between SIGTERM and SIGKILL for a worker that is ended because of its task.
 const Grace = 2 * time.Second
 
+// waitingLook is how often enforce looks at a worker that may wait until the program takes parts of its task.
+const waitingLook = 100 * time.Millisecond
+
 // taskID names a task.
 type taskID struct{ job, index uint64 }
 
@@ -74,6 +77,10 @@ func (p *Pool) enforce() {
 		}
 		limit, limited := p.limits[w.flights[0].first()]
 		_, _, started := w.slot.Current()
+		if limited && started == 0 && w.parts > 0 {
+			// It may wait until the program takes parts. This time does not count: then its start is moved.
+			next = min(next, later(now, min(limit, int64(waitingLook))))
+		}
 		if !limited || started == 0 || started > uint64(now) {
 			continue
 		}
@@ -203,5 +210,6 @@ func (p *Pool) end(w *worker, verdict ring.Kind) bool {
 	p.wakeBy(w.killAt)
 	w.slot.Stop() // if it catches SIGTERM, and goes on, it ends after its task
 	w.signal(unix.SIGTERM)
+	w.slot.Rouse() // a signal that comes just before a sleep does not end it
 	return true
 }

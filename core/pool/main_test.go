@@ -195,7 +195,7 @@ func collect(p *Pool) []string {
 }
 
 func describe(c ringtest.Completion) string {
-	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited", "retried", "memory"}
+	names := []string{"pad", "task", "result", "failure", "lost", "cancelled", "timeout", "exited", "retried", "memory", "part"}
 	payload := string(c.Payload)
 	if first, _, found := strings.Cut(payload, "\n"); found { // how a worker ended, without time and payload
 		payload = strings.Join(strings.Fields(first)[:2], " ")

@@ -179,6 +179,18 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 			w.slot.Release()
 			continue // the result is dropped: its task has been cancelled, or will complete as the verdict says
 		}
+		if err == nil && ok && f.Kind == ring.KindPart {
+			if !w.owesPart(f) {
+				w.condemn()
+				return true
+			}
+			if !take(f, payload) {
+				return false
+			}
+			w.slot.Release()
+			w.yielded()
+			continue
+		}
 		if err == nil && ok && !w.owes(f) {
 			if f.Job == ring.NoJob && f.Kind == ring.KindFailure && !w.served && !w.failed {
 				f.Index = uint64(w.pid) // the worker says why it cannot begin: its initializer or an import has raised
@@ -207,6 +219,7 @@ func (p *Pool) harvestWorker(w *worker, take func(ring.Frame, []byte) bool) bool
 		w.slot.Release()
 		w.received++
 		w.served = true
+		w.showTaken(w.parts) // the worker's next task need not wait until the program has taken these
 		for range f.Tasks() {
 			p.finish(&w.flights[0])
 			w.delivered()

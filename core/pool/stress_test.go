@@ -34,7 +34,19 @@ type factory struct {
 	begun   map[[2]uint64]int // how often a task has been begun
 	died    map[int]bool      // by pid
 	lost    map[int]int       // tasks lost, by pid
+	parts   map[[2]uint64]int // how many parts of a task have come
+}
 
+// partsOf is how many parts a task has: mostly none, rarely more than a worker may be ahead.
+func partsOf(index uint64) int {
+	switch {
+	case index%499 == 0:
+		return 3 * ring.PartsAhead
+	case index%7 == 0:
+		return int(index % 4)
+	default:
+		return 0
+	}
 }
 
 // payloadOf is what a task carries, and a task's result: of any size, most of them small.
@@ -103,6 +115,11 @@ func (f *factory) work(h *hand, random *rand.Rand) (code int) {
 		case 1:
 			runtime.Gosched()
 		}
+		for part := range partsOf(task.Index) {
+			if h.SendPart(task, payloadOf(task.Job, uint64(part))) != nil {
+				return -9
+			}
+		}
 		if h.Send(resultOf(task), payload) != nil {
 			return -9
 		}
@@ -124,9 +141,16 @@ func (f *factory) take(c ringtest.Completion) {
 	if c.Kind == ring.KindExited || c.Kind == ring.KindRetried {
 		return
 	}
+	if c.Kind == ring.KindPart {
+		f.p.Taken(c.Job, c.Index, c.Busy)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	task := [2]uint64{c.Job, c.Index}
+	if c.Kind == ring.KindPart { // two collectors take them, so they may come here in another order
+		f.parts[task]++
+		return
+	}
 	if before, twice := f.outcome[task]; !assert.False(f.t, twice, "task %v: %v, then %v", task, before, c.Kind) {
 		return
 	}
@@ -149,7 +173,7 @@ func (f *factory) take(c ringtest.Completion) {
 func (f *factory) run(workers int) {
 	f.p, _ = newPumpedPool(f.t)
 	f.outcome, f.begun = map[[2]uint64]ring.Kind{}, map[[2]uint64]int{}
-	f.died, f.lost = map[int]bool{}, map[int]int{}
+	f.died, f.lost, f.parts = map[int]bool{}, map[int]int{}, map[[2]uint64]int{}
 	collector := newCollector(f.t, f.p)
 	for range workers {
 		f.hire()
@@ -227,6 +251,9 @@ func (f *factory) check(total int) {
 			require.Equal(f.t, 1, f.begun[task], "task %v", task)
 		}
 		require.LessOrEqual(f.t, f.begun[task], 1, "task %v", task)
+		if kind == ring.KindResult {
+			require.Equal(f.t, partsOf(task[1]), f.parts[task], "parts of task %v", task)
+		}
 	}
 	f.t.Logf("%d workers, %d results, %d tasks lost", f.hired.Load(), kinds[ring.KindResult], kinds[ring.KindLost])
 }

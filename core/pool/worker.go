@@ -41,6 +41,9 @@ type worker struct {
 	verdict ring.Kind         // if it is being ended because of its task: what that task completes as; else 0
 	killAt  int64             // when SIGKILL follows, in monotonic nanoseconds; 0 for never
 
+	parts uint64 // how many parts of tasks have come
+	taken uint64 // how many of them the program has taken, or will not take: see Pool.Taken
+
 	received       int  // how many results have come
 	receivedBefore int  // how many had come when lookOver looked last
 	slow           bool // no result has come for long: nothing is to wait behind its task
@@ -111,6 +114,12 @@ func (w *worker) owes(f ring.Frame) bool {
 	return first.Job == f.Job && first.Index+uint64(first.First) == f.Index && f.Tasks() <= first.Tasks()
 }
 
+// owesPart tells whether f can be the next part of the task that the worker runs: the worker is not further ahead of the
+// program than it may be.
+func (w *worker) owesPart(f ring.Frame) bool {
+	return w.owes(f) && w.runs() && f.Tasks() == 1 && f.Busy == uint32(w.parts) && w.parts-w.taken < ring.PartsAhead
+}
+
 // delivered notes that the result of the first task has come.
 func (w *worker) delivered() {
 	w.slow = false
@@ -125,6 +134,32 @@ func (w *worker) delivered() {
 		w.flights[0] = flight{}
 		w.flights = w.flights[1:]
 		w.ahead = min(w.ahead, len(w.flights))
+	}
+}
+
+// runs tells whether the worker has begun the first of its tasks, and not answered it. False also when it is broken.
+func (w *worker) runs() bool {
+	if len(w.flights) == 0 {
+		return false
+	}
+	if fl := &w.flights[0]; fl.next > fl.frame.First {
+		return true
+	}
+	return w.settle() && w.flights[0].next > w.flights[0].frame.First
+}
+
+// yielded notes that a part of the first task has come. The program sees it, so the task is not run again.
+func (w *worker) yielded() {
+	w.parts++
+	w.served, w.doubts = true, 0
+	w.flights[0].retries, w.flights[0].kept = 0, nil
+}
+
+// showTaken tells the worker that the program has taken, or will not take, that many of its parts.
+func (w *worker) showTaken(parts uint64) {
+	if parts != w.taken {
+		w.taken = parts
+		w.slot.ShowTaken(parts)
 	}
 }
 

@@ -20,6 +20,7 @@ func FuzzResult(f *testing.F) {
 	}
 	f.Add(uint64(0), uint64(64), frame(32, ring.KindResult, 0))
 	f.Add(uint64(0), uint64(56), frame(24, ring.KindFailure, ring.FlagExtent))
+	f.Add(uint64(0), uint64(64), frame(32, ring.KindPart, 0))
 	f.Add(uint64(7), uint64(8*ring.RingSize/8+32), frame(ring.RingSize/8, ring.KindPad, 0))
 	f.Add(uint64(3), uint64(1<<63), frame(1<<31, 3, 1))
 	f.Add(uint64(7), uint64(2*ring.RingSize), frame(ring.RingSize, ring.KindPad, 0))
@@ -59,7 +60,7 @@ func FuzzResult(f *testing.F) {
 			if taken > ring.RingSize/ring.HeaderSize {
 				t.Fatal("more results than fit into the ring")
 			}
-			if frame.Kind != ring.KindResult && frame.Kind != ring.KindFailure || len(payload) > ring.MaxInline {
+			if frame.Kind != ring.KindResult && frame.Kind != ring.KindFailure && frame.Kind != ring.KindPart || len(payload) > ring.MaxInline {
 				t.Fatal(frame, len(payload))
 			}
 			for _, b := range payload { // a fault if it lay outside

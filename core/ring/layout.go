@@ -50,6 +50,7 @@ const (
 	OffTaskTail   = 0
 	OffResultHead = 8
 	OffStop       = 16
+	OffPartsTaken = 24 // uint64: how many of the worker's parts the program has taken, or will not take
 	OffTaskHead   = 64
 	OffResultTail = 72
 	OffSleeping   = 128 // uint32: what the worker sleeps for, or is about to (sleep*); 0 when it does not sleep
@@ -66,7 +67,7 @@ const (
 	offJob   = 8  // uint64
 	offIndex = 16 // uint64
 	offClaim = 24 // uint32; of a result: how many tasks it answers
-	offBusy  = 28 // uint32
+	offBusy  = 28 // uint32; of a part: its number
 )
 
 // The bits of the word at OffWaiting.
@@ -81,13 +82,14 @@ const (
 const (
 	sleepTasks uint32 = 1 // a task
 	sleepRoom  uint32 = 2 // room in its result ring
+	sleepTaken uint32 = 3 // that the program takes parts of its task
 )
 
 // Kind says what a frame is.
 type Kind uint16
 
-// The kinds of frames. KindTask is in task rings, KindResult and KindFailure are in result rings, KindPad is in both.
-// The engine makes the others, which lie in no ring: they are only collected.
+// The kinds of frames. KindTask is in task rings; KindResult, KindFailure and KindPart are in result rings; KindPad is in
+// both. The engine makes the others, which lie in no ring: they are only collected.
 const (
 	KindPad       Kind = iota // fills the rest of a ring before it begins anew
 	KindTask                  // a pickled task, or a batch
@@ -99,7 +101,11 @@ const (
 	KindExited                // about no task: a worker has ended; index is its slot, payload "pid exitcode served"
 	KindRetried               // the worker ended, and the task is run again: payload as of KindLost
 	KindMemory                // the task took more memory than it was allowed: payload as of KindLost
+	KindPart                  // a pickled value that a task has yielded; the task goes on
 )
+
+// PartsAhead is how many parts of its task a worker may have sent that the program has not taken: then it waits.
+const PartsAhead = 128
 
 // The flags of a frame.
 const (
@@ -130,7 +136,7 @@ type Frame struct {
 	Flags uint16
 	Job   uint64 // the number of the job: an apply, or a map as a whole
 	Index uint64 // the number of the task in the job; of a batch, that of its first task
-	Busy  uint32 // of a result: for how many microseconds the task ran, or the largest number
+	Busy  uint32 // of a result: for how many microseconds the task ran, or the largest number; of a part: its number
 
 	// Which tasks of the batch the frame is about: First and those that follow, up to the one before End. Of a result,
 	// First is 0, and End is how many tasks it answers together: the task of the frame's index, and those that follow.

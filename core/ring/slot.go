@@ -20,15 +20,15 @@ type Slot struct {
 	resultSpace    uint64 // how much the result takes that Result returned last
 
 	// Copies of the shared words that only the parent writes: see Intact.
-	taskShown, resultShown uint64
-	stopped                uint32
+	taskShown, resultShown, takenShown uint64
+	stopped                            uint32
 }
 
 // Clear makes the slot as new, for the next worker. No process may be using it.
 func (s *Slot) Clear() {
 	clear(s.mem[:PageSize])
 	s.taskTail, s.taskHead, s.resultHead, s.resultSpace = 0, 0, 0, 0
-	s.taskShown, s.resultShown, s.stopped = 0, 0, 0
+	s.taskShown, s.resultShown, s.takenShown, s.stopped = 0, 0, 0, 0
 }
 
 // Close unmaps the slot.
@@ -105,10 +105,13 @@ func (s *Slot) Intact() error {
 	if head := atomic.LoadUint64(word64(s.mem, OffResultHead)); head != s.resultShown {
 		return fmt.Errorf("%w: result head %d was %d", ErrProtocol, head, s.resultShown)
 	}
+	if taken := atomic.LoadUint64(word64(s.mem, OffPartsTaken)); taken != s.takenShown {
+		return fmt.Errorf("%w: the number of taken parts %d was %d", ErrProtocol, taken, s.takenShown)
+	}
 	if stop := atomic.LoadUint32(word32(s.mem, OffStop)); stop != s.stopped {
 		return fmt.Errorf("%w: the word to stop %d was %d", ErrProtocol, stop, s.stopped)
 	}
-	if sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping)); sleeping > sleepRoom {
+	if sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping)); sleeping > sleepTaken {
 		return fmt.Errorf("%w: a sleep of kind %d", ErrProtocol, sleeping)
 	}
 	return nil
@@ -118,6 +121,20 @@ func (s *Slot) Intact() error {
 func (s *Slot) Asleep() (asleep, forTask bool) {
 	sleeping := atomic.LoadUint32(word32(s.mem, OffSleeping))
 	return sleeping != 0, sleeping == sleepTasks
+}
+
+// AwaitsTaken tells whether the worker says that it waits until the program takes parts.
+func (s *Slot) AwaitsTaken() bool {
+	return atomic.LoadUint32(word32(s.mem, OffSleeping)) == sleepTaken
+}
+
+// ShowTaken tells the worker how many of its parts the program has taken so far, and wakes it if it waits for that.
+func (s *Slot) ShowTaken(parts uint64) {
+	s.takenShown = parts
+	atomic.SwapUint64(word64(s.mem, OffPartsTaken), parts) // not a store, as in Publish
+	if s.AwaitsTaken() {
+		s.Wake()
+	}
 }
 
 // Rouse wakes the worker even if it does not say that it sleeps.
@@ -241,7 +258,7 @@ func (s *Slot) Result() (f Frame, payload []byte, ok bool, err error) {
 		if f.End < 1 || f.End > MaxBatch {
 			return Frame{}, nil, false, fmt.Errorf("%w: a result of %d tasks", ErrProtocol, f.End)
 		}
-		if kind != KindResult && kind != KindFailure || f.Flags&^FlagExtent != 0 || f.Flags&FlagExtent != 0 && size != ExtentSize {
+		if kind != KindResult && kind != KindFailure && kind != KindPart || f.Flags&^FlagExtent != 0 || f.Flags&FlagExtent != 0 && size != ExtentSize {
 			return Frame{}, nil, false, fmt.Errorf("%w: a result of kind %d, flags %d, %d bytes", ErrProtocol, kind, f.Flags, size)
 		}
 		s.resultSpace = Space(int(size))

@@ -47,6 +47,10 @@ def __getattr__(name):
     """Return any other name of multiprocessing.pool: programs that derive from Pool also use what it imports."""
     if name == "ThreadPool":
         return _queue_pool().ThreadPool
+    if name == "StreamIterator":
+        from ._pool.streams import StreamIterator
+
+        return StreamIterator
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_standard, name)

@@ -11,7 +11,7 @@ from multiprocessing.pool import MapResult as _MapResult
 from multiprocessing.pool import Pool as _Pool
 from multiprocessing.pool import ThreadPool as _ThreadPool
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from typing_extensions import Self
 
@@ -81,6 +81,14 @@ class IMapIterator(_IMapIterator[_T]):
     async def aclose(self) -> None: ...
 
 class IMapUnorderedIterator(IMapIterator[_T]): ...
+
+class StreamIterator(IMapIterator[tuple[int, _T]]):
+    ITEMS_AHEAD: ClassVar[int]
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 class Pool(_Pool):
     def __init__(
@@ -270,6 +278,14 @@ class Pool(_Pool):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = ...,
         retry_delay: float | Callable[[int], float] | None = ...,
     ) -> IMapIterator[_T]: ...
+    def stream(
+        self,
+        func: Callable[[_S], Iterable[_T]],
+        iterable: Iterable[_S],
+        *,
+        prefetch: int | None = None,
+        task_timeout: float | None = None,
+    ) -> StreamIterator[_T]: ...
     def close(self) -> None: ...
     def terminate(self) -> None: ...
     def join(self) -> None: ...

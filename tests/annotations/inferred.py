@@ -27,6 +27,11 @@ def half(number: int) -> float:
     return number / 2
 
 
+def halves(number: int) -> Iterator[float]:
+    yield number / 2
+    yield number / 4
+
+
 def repeat(word: str, count: int) -> str:
     return word * count
 
@@ -97,6 +102,11 @@ def pools(pool: Pool) -> None:
     assert_type(list(pool.imap(half, [1, 2], chunksize=2, buffersize=2)), list[float])
     assert_type(pool.imap_unordered(half, [1, 2], 2, prefetch=1).next(60), float)
     assert_type([value for value in pool.imap_unordered(half, [1, 2], task_timeout=60)], list[float])
+    with pool.stream(halves, [1, 2], prefetch=1, task_timeout=60) as stream:
+        assert_type(stream.next(60), tuple[int, float])
+        assert_type([value for _, value in stream], list[float])
+        assert_type(stream.cancel(), bool)
+        stream.close()
 
 
 def labelled(number: int) -> tuple[int, str]:

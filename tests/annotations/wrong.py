@@ -53,6 +53,7 @@ def wrong(
     pool.imap(square, [1], buffersize=1.5)
     pool.imap(square, [1], return_exceptions=True)
     pool.imap(square, [1]).next(timeout="1")
+    pool.stream(square, [1])
     pool.imap(square, [1]).next().upper()
     pool.imap_unordered(square, [1], timeout=1)
     pool.imap_unordered(square, [1]).cancel(1)

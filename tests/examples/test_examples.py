@@ -37,6 +37,7 @@ CHAPTER = {
     "lambdas, closures": ("lambda", "def adder(step)", "target=add"),
     "share": ("goproc.share(",),
     "nested pools": ("nested=True", "goproc.Process("),
+    "Pool.stream": ("pool.stream(", "yield from"),
     "CPUs and threads": ("goproc.usable_cpu_count()", "threads="),
     "limits and retries": ("max_memory_per_task=", "retry_on=", "retry_delay="),
     "joblib": ("goproc.joblib.register(", "parallel_config(backend="),

@@ -1,7 +1,7 @@
 /* claim.pml - the claim word of a task frame: the worker begins tasks, the parent takes tasks back.
  *
  * A frame holds a batch of TASKS tasks. The claim word has two numbers: the next task to begin, and the task to stop
- * before. Both sides change it by compare-and-swap: the worker in claim_tasks() and leave() of capi/native/channel.c,
+ * before. Both sides change it by compare-and-swap: the worker in claim_tasks() and goproc_channel_leave() of capi/native/channel.c,
  * the parent in Slot.TakeBack of core/ring/slot.go. The worker may be killed at any instruction. When it is dead, the
  * parent reads the word, as Pool.Exited does.
  *

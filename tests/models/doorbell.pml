@@ -1,6 +1,6 @@
 /* doorbell.pml - workers deliver results; whoever sleeps in the parent until a result comes is woken.
  *
- * The workers are poke() of capi/native/channel.c, the collector goproc_port_collect() and the watcher watch() of
+ * The workers are goproc_channel_poke() of capi/native/channel.c, the collector goproc_port_collect() and the watcher watch() of
  * capi/native/port_collect.c. The collector is a thread of the program that wants a result. It may leave when it has
  * one, or because a signal handler raises. The watcher is the pool's own thread: it collects what nobody else does.
  *

@@ -1,6 +1,6 @@
 /* sleeping.pml - a worker sleeps until the parent publishes something; the parent wakes only a worker that sleeps.
  *
- * The worker is sleep_until_rung() of capi/native/channel.c, the parent Slot.Publish, Slot.Stop and Slot.Wake of
+ * The worker is goproc_channel_sleep() of capi/native/channel.c, the parent Slot.Publish, Slot.Stop and Slot.Wake of
  * core/ring/slot.go. The same words serve a worker that waits for room for a result (Slot.Release).
  *
  * Memory is weak as on a processor with store buffers: what a process writes is at first in its buffer, and reaches

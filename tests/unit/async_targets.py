@@ -56,3 +56,20 @@ def run_a_loop(connection):
 
 def exit_with(status):
     raise SystemExit(status)
+
+
+def count_to(number):
+    yield from range(number)
+
+
+def count_to_and_fail(number):
+    yield from range(number)
+    raise ValueError("no more")
+
+
+def count_for_ever(first):
+    del first
+    number = 0
+    while True:
+        yield number
+        number += 1

@@ -744,3 +744,32 @@ def test_run_in_executor(executor, tmp_path, run):
         assert await loop.run_in_executor(executor, os.getpid) != os.getpid()
 
     run(main())
+
+
+# ---- streams
+
+
+def test_async_for_over_a_stream(context, run):
+    async def main():
+        async with context.Pool(2) as pool:
+            pairs = [pair async for pair in pool.stream(targets.count_to, [3, 0, 2])]
+            assert sorted(pairs) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+            stream = pool.stream(targets.count_to_and_fail, [2])
+            assert [await anext(stream), await anext(stream)] == [(0, 0), (0, 1)]
+            with pytest.raises(ValueError, match="no more"):
+                await anext(stream)
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+
+    run(main())
+
+
+def test_leaving_an_async_for_ends_the_stream(run):
+    async def main():
+        async with goproc.Pool(1) as pool:
+            async for pair in pool.stream(targets.count_for_ever, [1, 2]):
+                if pair == (0, 1000):
+                    break
+            assert await pool.apply_async(targets.square, (3,)) == 9
+
+    run(main())

@@ -1,4 +1,4 @@
-// Package ringtest plays, in Go, the two parts that C has in a pool's memory: the worker (capi/native/channel.c), and
+// Package ringtest plays, in Go, the two parts that C has in a pool's memory: the worker (capi/native/channel*.c), and
 // the collector (capi/native/port_collect.c). The tests of core/ring and core/pool use it.
 //
 // It maps the memory a second time, as another process would. It does not use core/ring's offsets, but structures that
@@ -29,6 +29,7 @@ const (
 	claimShift = 16
 	sleepTasks = 1
 	sleepRoom  = 2
+	sleepTaken = 3
 )
 
 // control is goproc_control.
@@ -45,7 +46,9 @@ type control struct {
 type slot struct {
 	taskTail, resultHead atomic.Uint64
 	stop                 atomic.Uint32
-	_                    [44]byte
+	_                    [4]byte
+	partsTaken           atomic.Uint64
+	_                    [32]byte
 	taskHead, resultTail atomic.Uint64
 	_                    [48]byte
 	sleeping, bell       atomic.Uint32
@@ -80,6 +83,7 @@ type Worker struct {
 	slot           *slot
 	tasks, results []byte
 	head, tail     uint64 // of the tasks and the results
+	parts          uint64 // how many have been sent
 
 	mu     sync.Mutex // guards the mappings against a Kill that comes late
 	closed bool
@@ -220,7 +224,27 @@ func (w *Worker) Send(f ring.Frame, payload []byte) error {
 	}
 }
 
-// TrySend delivers a result, or returns ErrFull.
+// SendPart delivers a part of the task. It waits while the program has not taken enough of those before, and while there
+// is no room for it.
+func (w *Worker) SendPart(task Task, payload []byte) error {
+	for taken := w.slot.partsTaken.Load(); w.parts-taken >= ring.PartsAhead; taken = w.slot.partsTaken.Load() {
+		if w.killed.Load() {
+			return ErrKilled
+		}
+		started, from := w.slot.started.Swap(0), now()
+		w.poke(true, true)
+		w.sleepUntil(sleepTaken, func() bool { return w.slot.partsTaken.Load() != taken })
+		w.slot.started.Store(started + now() - from)
+	}
+	return w.Send(w.PartOf(task), payload)
+}
+
+// PartOf is the frame of the task's next part.
+func (w *Worker) PartOf(task Task) ring.Frame {
+	return ring.Frame{Kind: ring.KindPart, Job: task.Job, Index: task.Index, Busy: uint32(w.parts)}
+}
+
+// TrySend delivers a result or a part, or returns ErrFull.
 func (w *Worker) TrySend(f ring.Frame, payload []byte) error {
 	if w.killed.Load() {
 		return ErrKilled
@@ -243,11 +267,15 @@ func (w *Worker) TrySend(f ring.Frame, payload []byte) error {
 	h := (*frame)(unsafe.Pointer(&w.results[at]))
 	h.size, h.kind, h.flags, h.job, h.index, h.busy = uint32(len(payload)), uint16(f.Kind), f.Flags, f.Job, f.Index, f.Busy
 	h.claim.Store(max(1, f.End))
-	if f.Busy == 0 {
+	if f.Busy == 0 && f.Kind != ring.KindPart {
 		h.busy = uint32(max(1, (now()-w.slot.started.Load())/1000))
 	}
 	copy(w.results[int(at)+headerSize:], payload)
-	w.slot.started.Store(0)
+	if f.Kind == ring.KindPart {
+		w.parts++
+	} else {
+		w.slot.started.Store(0)
+	}
 	w.tail += space
 	w.slot.resultTail.Store(w.tail)
 	w.control.doorbell.Add(1)

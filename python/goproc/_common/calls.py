@@ -202,6 +202,11 @@ def pool_retry(pool: int, job: int, index: int, retries: int) -> None:
     call("PoolRetry", pool, job, index, retries)
 
 
+def pool_taken(pool: int, job: int, index: int, part: int) -> None:
+    """Say that the program has taken a part of a task, and all before it. part: the number that came with it."""
+    call("PoolTaken", pool, job, index, part)
+
+
 def pool_up(pool: int) -> int:
     """Return how many workers can take tasks: they have waited for a task, or taken one."""
     return call("PoolUp", pool)

@@ -1,9 +1,11 @@
-"""What goproc's Pool has beside multiprocessing's methods: it can be awaited, and shows progress."""
+"""What goproc's Pool has beside multiprocessing's methods: it can be awaited, shows progress, and has streams."""
 
 import os
 from multiprocessing import util
 
 from . import parts
+from .codec import STREAM
+from .inputs import COLLECTIONS, checked_limit, one_prefetch, refuse_unknown
 from .options import Options
 from .parts import replaced
 from .parts import standard_pool as _standard
@@ -23,7 +25,11 @@ class Additions:
     _terminate: "Any"
     __enter__: "Any"
     __exit__: "Any"
+    _check_running: "Any"
+    _dispatch: "Any"
+    _engine_driven: "Any"
     _mapped: "Any"
+    _processes: "Any"
     Process: "Any"
     join: "Any"
     _lease: "Any" = None  # with log=True, the _relay.state.Lease
@@ -51,6 +57,40 @@ class Additions:
         if self._joining is None or self._joining.has_ended:
             self._joining = InThread("goproc-join", self.join)
         await self._joining.wait()
+
+    def stream(self, func, iterable, *, prefetch=None, task_timeout=None, **unknown):
+        """Call func(item) for each item of iterable; return an iterator over what these calls yield, as it is yielded.
+
+        func is a generator function, or returns any iterable. The iterator returns pairs: the index of the item, and a
+        value. The values of one item are in order; those of items that run at the same time alternate. A worker that
+        is 128 values ahead of the program waits; see docs/guide/pools.md. prefetch: how many items the iterable is read
+        ahead of the items whose values have all been taken; None for 4 for each worker. task_timeout: how long each
+        call may run, in seconds; the time in which it waits for the program does not count.
+
+        When func(item) raises, next() raises the exception after the values of this item, and the iteration can go on
+        with those of the others. When the program drops the iterator, or calls its close() or cancel(), the calls that
+        run are ended together with their workers.
+
+        Raises ValueError when the pool is closed, when prefetch is below 1, or task_timeout not above 0; TypeError when
+        prefetch is not an int, task_timeout not a number, or when the pool is one of threads, or one with parts of its
+        own.
+        """
+        if not self._engine_driven:
+            raise TypeError(
+                f"stream() is not for this {type(self).__name__}, which is multiprocessing's own pool: it has threads, "
+                "or it replaces private parts of Pool, or it could not have the engine"
+            )
+        self._check_running()
+        if unknown:
+            refuse_unknown("stream", unknown, "prefetch", "task_timeout")
+        from .streams import StreamIterator
+
+        limit = checked_limit("task_timeout", task_timeout)
+        prefetch = StreamIterator.ITEMS_AHEAD * self._processes if prefetch is None else one_prefetch(prefetch, None)
+        if prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1, not {prefetch!r}")
+        self._dispatch.watch()
+        return StreamIterator(self, func, iterable, prefetch, STREAM, 1, limit, type(iterable) not in COLLECTIONS)
 
     def _relay_log(self, log):
         if log:

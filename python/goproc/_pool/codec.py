@@ -6,6 +6,7 @@ A task is one of these tuples:
     (ITEM, func, item)              func(item)
     (MAP, func, items)              [func(item) for item in items]
     (STARMAP, func, items)          [func(*item) for item in items]
+    (STREAM, func, item)            func(item) is iterable: each value is sent as a part of the task; the result is None
     (how, func, items, together)    a batch of short tasks: task n is (how, func, items[n]); how: ITEM, MAP or STARMAP
 
 If together is False, each task of a batch is begun and answered by itself. If it is True, the batch is a chunk of a map
@@ -257,7 +258,7 @@ NO_JOB = (1 << 64) - 1
 _RETURNING = "\1"
 
 #: The kinds of tasks.
-CALL, ITEM, MAP, STARMAP = range(4)
+CALL, ITEM, MAP, STARMAP, STREAM = range(5)
 
 
 def by_name(func, form=BY_NAME):

@@ -17,7 +17,7 @@ from .._common.log import warn
 from .._common.picklers import explain
 from .._common.stdlib import python_unpickler
 from ..errors import MemoryLimitError, TaskTimeoutError, WorkerLostError
-from .codec import CALL, ITEM, MAP
+from .codec import CALL, ITEM, MAP, STREAM
 from .failures import add_note, raised_by_handler
 
 __all__ = ["arguments_in_short", "ended", "explain_pickling", "in_one_line", "item_of", "note_item"]
@@ -69,7 +69,7 @@ def item_of(result, index, offset=None):
     size = getattr(result, "_chunksize", None)
     if size is None:
         return None, 1
-    if type(index) is tuple:  # several tasks, answered together
+    if type(index) is tuple:  # several tasks, answered together, or a part
         index = index[0]
     if offset is not None:
         return index * size + offset, 1
@@ -110,7 +110,7 @@ def arguments_in_short(payload: bytes, number: int) -> "str | None":
         how, _, args, *rest = task
         if rest and how != CALL:  # a batch
             args = args[number]
-        if how == ITEM:
+        if how == ITEM or how == STREAM:
             text = _short.repr(args)
         elif how != CALL:  # a chunk of items, or of tuples of arguments
             values = [list(args)] if len(args) > 1 else args if how == MAP else args[0]

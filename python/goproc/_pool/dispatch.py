@@ -41,7 +41,7 @@ __all__ = ["Dispatch"]
 #: Seconds after which a thread that waits for the collector checks again by itself.
 _PATIENCE = 0.5
 
-_RESULT, _FAILURE = _native.RESULT, _native.FAILURE
+_RESULT, _FAILURE, _PART = _native.RESULT, _native.FAILURE, _native.PART
 
 #: A kind besides those of frames: the payload is a function given to run(), which is to be called.
 _TO_CALL = None
@@ -383,11 +383,11 @@ class Dispatch:
                 del pending[at]
                 continue
             result = cache.get(job)
-            if kind == _RESULT or kind == _FAILURE:
+            if kind == _RESULT or kind == _PART or kind == _FAILURE:
                 if result is None and job != NO_JOB:
                     del pending[at]
                     continue
-                success = kind == _RESULT
+                success = kind != _FAILURE
                 try:
                     value = loads(payload) if type(payload) is bytes and plain else decode(payload)
                     if not success:
@@ -425,7 +425,11 @@ class Dispatch:
                 if getattr(result, "_cancelling", False):  # an iteration: cancel() fails it as a whole, once
                     del pending[at]
                     continue
-            if result is not None:
+            if kind == _PART:
+                add_part = getattr(result, "_add_part", None)
+                if add_part is not None:  # else a worker has sent a part of a task that is no stream
+                    add_part(index, success, value, type(payload) is not bytes)
+            elif result is not None:
                 if result._retry is None or not self.retrying.settle(result, index, success, value):
                     result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:

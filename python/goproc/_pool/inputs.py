@@ -5,7 +5,7 @@ import operator
 from collections import deque
 
 from .._common.threads import OwnThread
-from .codec import ITEM, outlined
+from .codec import ITEM, STREAM, outlined
 from .failures import interrupts
 
 __all__ = [
@@ -118,8 +118,8 @@ class Chunks:
 
 
 def call(func, items, how):
-    """Return a task (codec.py) of a map. how: MAP or STARMAP, and items is a chunk; or ITEM, and items is one item."""
-    return how, func, outlined((items,))[0] if how == ITEM else outlined(items)
+    """Return a task (codec.py) of a map. how: MAP or STARMAP, and items is a chunk; ITEM or STREAM: an item."""
+    return how, func, outlined((items,))[0] if how == ITEM or how == STREAM else outlined(items)
 
 
 def iterator_of(iterable):

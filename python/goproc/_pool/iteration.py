@@ -317,9 +317,13 @@ class Iteration:
         self._ready[index] = (False, error)
         self._length = self._received = length
 
+    def _ahead(self):
+        """Return how many tasks have been submitted whose results have not been taken."""
+        return self._fed - self._taken
+
     def _is_hungry(self):
         """Whether to read more: at most half of the allowed tasks and bytes are submitted and not done."""
-        return self._fed - self._taken <= self._half and not self._is_full(self._most_bytes // 2)
+        return self._ahead() <= self._half and not self._is_full(self._most_bytes // 2)
 
     def _is_full(self, most):
         """Whether arguments of `most` bytes are submitted and not done, in at least as many tasks as workers need."""
@@ -342,7 +346,7 @@ class Iteration:
         func = by_name(self._func, pool._submitter.form)
         items = self._read_ahead
         self._starved = False
-        while (iterator := self._iterator) is not None and (room := self._prefetch - self._fed + self._taken) > 0:
+        while (iterator := self._iterator) is not None and (room := self._prefetch - self._ahead()) > 0:
             if self._is_full(self._most_bytes):
                 self._starved = True
                 if self._is_full(self._most_bytes):  # again: a result that came in between may not have seen _starved

@@ -20,11 +20,12 @@ from operator import length_hint
 from os import getpid, sysconf
 from pickle import PickleBuffer
 from time import perf_counter
+from types import GeneratorType
 
 from .. import _native
 from .._common import picklers, start_methods
 from . import blas_threads, failures  # noqa: F401  (blas_threads: so that a server has imported it before it forks)
-from .codec import CALL, ITEM, MAP, OUT_OF_BAND, decode, encode, function_named, outlined, sent, sent_by_me
+from .codec import CALL, ITEM, MAP, OUT_OF_BAND, STREAM, decode, encode, function_named, outlined, sent, sent_by_me
 from .failures import cannot_be_sent, packed
 
 TYPE_CHECKING = False
@@ -257,6 +258,8 @@ def worker(
                 value = func(*args, **kwds)
             elif how == ITEM:
                 value = func(args)
+            elif how == STREAM:
+                value = _send_parts(channel.send_part, func, args)
             else:
                 value = outlined(_each(map if how == MAP else starmap, func, args))
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
@@ -323,6 +326,37 @@ def _unreadable(error):
     if isinstance(error, AttributeError) and not failures.by_value:
         picklers.advise(broken)
     return broken
+
+
+def _send_parts(send_part, func, item):
+    """Send each value of the iterable func(item) as a part. Close a generator that is not at its end afterwards."""
+    made = func(item)
+    try:
+        values = iter(made)
+    except TypeError:
+        if hasattr(type(made), "__iter__"):
+            raise
+        name = getattr(func, "__qualname__", None) or type(func).__qualname__
+        kind = type(made).__qualname__
+        raise TypeError(
+            f"stream() needs a function that yields values, or returns an iterable; {name}() has returned "
+            f"an object of type {kind!r}"
+        ) from None
+    made = item = None
+    try:
+        for value in values:
+            if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
+                value = PickleBuffer(value)
+            try:
+                stream, buffers = encode(value)
+            except BaseException as error:
+                raise cannot_be_sent(error, value) from None
+            value = None
+            send_part(stream, buffers)
+            stream = buffers = None
+    finally:
+        if type(values) is GeneratorType:
+            values.close()
 
 
 class _ItemError(BaseException):
