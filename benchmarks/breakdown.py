@@ -77,9 +77,9 @@ def round_trip(repetitions: int) -> dict[str, list[float]]:
         stamps[RETURNED] = now()
 
     def wrap_encode(encode):
-        def stamped(call):
+        def stamped(*arguments):
             stamps[PICKLE] = now()
-            result = encode(call)
+            result = encode(*arguments)
             stamps[PICKLED] = now()
             return result
 

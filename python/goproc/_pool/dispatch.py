@@ -430,7 +430,8 @@ class Dispatch:
                 if add_part is not None:  # else a worker has sent a part of a task that is no stream
                     add_part(index, success, value, type(payload) is not bytes)
             elif result is not None:
-                if result._retry is None or not self.retrying.settle(result, index, success, value):
+                retry = None if self.retrying is None else getattr(result, "_retry", None)  # one made by hand has none
+                if retry is None or not self.retrying.settle(result, index, success, value):
                     result._set(index, (success, value))
             elif job == NO_JOB and kind == _FAILURE:
                 self._crew.could_not_begin(value, index)
