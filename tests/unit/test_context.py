@@ -15,7 +15,14 @@ import goproc
 
 
 def test_exported_names():
-    assert set(goproc.__all__) == {*multiprocessing.__all__, *goproc.errors.__all__, "install", "share", "Shared"}
+    assert set(goproc.__all__) == {
+        *multiprocessing.__all__,
+        *goproc.errors.__all__,
+        "install",
+        "share",
+        "Shared",
+        "usable_cpu_count",
+    }
     for name in goproc.__all__:
         getattr(goproc, name)
     assert goproc.SUBDEBUG == multiprocessing.SUBDEBUG
