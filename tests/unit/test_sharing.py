@@ -450,6 +450,6 @@ def test_errors_and_lost_workers(array):
 
 
 def test_tasks_are_sent_while_another_thread_imports_the_module(monkeypatch):
-    monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
     with goproc.Pool(1) as pool:
+        monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
         assert pool.apply(str, (PurePath("a"),)) == "a"
