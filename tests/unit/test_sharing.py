@@ -453,3 +453,11 @@ def test_tasks_are_sent_while_another_thread_imports_the_module(monkeypatch):
     with goproc.Pool(1) as pool:
         monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
         assert pool.apply(str, (PurePath("a"),)) == "a"
+
+
+def test_a_process_is_forked_while_another_thread_imports_the_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
+    process = goproc.get_context("fork").Process()
+    process.start()
+    process.join()
+    assert process.exitcode == 0
