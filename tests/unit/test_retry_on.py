@@ -303,6 +303,12 @@ def interrupt_when(path):
 
 WAITS = {
     "map": lambda pool, path: pool.starmap(targets.hang, [(path,)] * 4, 1),
+    "map with progress": lambda pool, path: pool.starmap(
+        targets.hang, [(path,)] * 4, 1, progress=lambda done, total: None
+    ),
+    "imap with progress": lambda pool, path: next(
+        pool.imap(targets.hang, [path] * 4, progress=lambda done, total: None)
+    ),
     "apply": lambda pool, path: pool.apply(targets.hang, (path,)),
     "get": lambda pool, path: pool.starmap_async(targets.hang, [(path,)] * 4).get(60),
     "imap": lambda pool, path: next(pool.imap(targets.hang, [path] * 4)),

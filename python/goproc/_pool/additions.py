@@ -89,7 +89,8 @@ def refuse_own(pool, own):
     Raises what Options raises for a wrong value.
     """
     if unknown := own.keys() - Options.DEFAULTS.keys():
-        refuse_unknown("Pool", sorted(unknown), "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS, "log")
+        known = "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS, "log"
+        refuse_unknown("Pool", sorted(unknown), *known)
     picklers.checked(own.get("pickler"))
     if given := Options(**{**Options.DEFAULTS, **own}).given():
         names = ", ".join(replaced(type(pool)))
