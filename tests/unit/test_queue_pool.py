@@ -89,3 +89,23 @@ def test_other_classes_stay_on_the_engines_rings():
     with Derived(1) as pool:
         assert pool.apply(targets.double, (4,)) == 8
     assert calls.stats()["tasks"] == before + 1
+
+
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"retries": 1}, TypeError, "retries: not for pools with parts of their own, as this one: _setup_queues"),
+        ({"nested": True, "threads": 1}, TypeError, "threads, nested: not for pools with parts of their own"),
+        ({"max_memory_per_task": 0}, ValueError, "max_memory_per_task must be a positive int or None, not 0"),
+        ({"pickler": "dill"}, ValueError, "pickler must be one of"),
+        ({"nestd": True}, TypeError, r"Pool\(\) got an unexpected keyword argument 'nestd': did you mean 'nested'"),
+    ],
+)
+def test_arguments_that_derived_classes_cannot_obey(options, error, text):
+    with pytest.raises(error, match=text):
+        targets.PoolWithQueues(1, **options)
+
+
+def test_arguments_that_change_nothing():
+    with targets.PoolWithQueues(1, retries=0, nested=False, threads="auto", pickler="pickle", retry_on=None) as pool:
+        assert pool.map(abs, [-1]) == [1]

@@ -99,8 +99,13 @@ def test_a_function_for_pauses(path):
     assert asked == [1, 2]
 
 
-def test_a_function_that_raises(path):
-    with goproc.Pool(1, retries=3, retry_on=Passing, retry_delay=lambda attempt: 1 / 0) as pool:
+def exit_instead(attempt):
+    raise SystemExit(attempt)
+
+
+@pytest.mark.parametrize("delay", [lambda attempt: 1 / 0, exit_instead, lambda attempt: "soon"])
+def test_a_function_that_raises(path, delay):
+    with goproc.Pool(1, retries=3, retry_on=Passing, retry_delay=delay) as pool:
         with pytest.raises(Passing):
             pool.apply(targets.fail_until, (path, 3))
         assert pool.apply(abs, (-1,)) == 1
@@ -118,6 +123,42 @@ def test_maps_keep_their_order(context, tmp_path, delay):
         assert list(pool.imap(part, range(6))) == list(range(6))
         (tmp_path / "attempts").unlink()
         assert sorted(pool.imap_unordered(part, range(6))) == list(range(6))
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
+@pytest.mark.parametrize("delay", [0, 0.05])
+def test_exceptions_as_results(context, tmp_path, chunksize, delay):
+    options = {"chunksize": chunksize, "return_exceptions": True}
+    with context.Pool(2, retries=2, retry_on=Passing, retry_delay=delay) as pool:
+        items = [(tmp_path, i) for i in range(6)]
+        assert pool.starmap(targets.fail_item, items, **options) == list(range(6))
+        (tmp_path / "attempts").unlink()
+        results = pool.starmap(targets.fail_item, items, retries=1, **options)
+        assert isinstance(results.pop(2), Passing) and results == [0, 1, 3, 4, 5]
+        results = pool.starmap(targets.fail_until, [(tmp_path / "lasting", 3, Lasting)], **options)
+        assert isinstance(results[0], Lasting) and len(targets.times(tmp_path / "lasting")) == 1
+
+
+def test_exceptions_as_results_that_do_not_pass(tmp_path):
+    counts = []
+    with goproc.Pool(1, retries=2, retry_on=Passing) as pool:
+        failed, worked = pool.starmap(
+            targets.fail_until,
+            [(tmp_path / "attempts", 9), (tmp_path / "other", 1)],
+            return_exceptions=True,
+            progress=lambda done, total: counts.append(done),
+        )
+    assert failed.args == (3,) and worked == 1
+    assert len(targets.times(tmp_path / "attempts")) == 3 and len(targets.times(tmp_path / "other")) == 1
+    assert counts == sorted(counts) and counts[-1] == 2
+    if hasattr(failed, "__notes__"):
+        assert notes_of(failed) == ["goproc: tried 3 times"]
+
+
+def test_an_exception_that_is_returned_is_a_result(path):
+    with goproc.Pool(1, retries=2, retry_on=Passing) as pool:
+        [result] = pool.starmap(targets.return_exception, [(path,)], return_exceptions=True)
+    assert isinstance(result, Passing) and len(targets.times(path)) == 1
 
 
 def test_callbacks_are_called_once(path):
@@ -229,6 +270,7 @@ def test_an_executor_that_ends_during_a_pause(context, path):
     [
         ({"retry_on": ValueError}, ValueError, "retries must say how often"),
         ({"retry_delay": 1}, ValueError, "retries must say how often"),
+        ({"retries": "3"}, ValueError, "retries must be a non-negative int, not '3'"),
         ({"retries": 1, "retry_on": 3}, TypeError, "retry_on must be a type"),
         ({"retries": 1, "retry_on": (ValueError, "x")}, TypeError, "retry_on must be a type"),
         ({"retries": 1, "retry_on": ValueError("x")}, TypeError, "retry_on must be a type"),
@@ -261,6 +303,12 @@ def interrupt_when(path):
 
 WAITS = {
     "map": lambda pool, path: pool.starmap(targets.hang, [(path,)] * 4, 1),
+    "map with progress": lambda pool, path: pool.starmap(
+        targets.hang, [(path,)] * 4, 1, progress=lambda done, total: None
+    ),
+    "imap with progress": lambda pool, path: next(
+        pool.imap(targets.hang, [path] * 4, progress=lambda done, total: None)
+    ),
     "apply": lambda pool, path: pool.apply(targets.hang, (path,)),
     "get": lambda pool, path: pool.starmap_async(targets.hang, [(path,)] * 4).get(60),
     "imap": lambda pool, path: next(pool.imap(targets.hang, [path] * 4)),
@@ -343,3 +391,8 @@ def test_wrong_values_of_a_call():
             pool.apply_async(abs, (1,), retries=-1)
         with pytest.raises(TypeError, match="retry_on must be"):
             pool.imap(abs, [1], retries=1, retry_on=1)
+        for options in {"retry_on": ValueError}, {"retry_delay": 1}, {"retries": 0, "retry_on": ValueError}:
+            with pytest.raises(ValueError, match="retries must say how often"):
+                pool.map(abs, [1], **options)
+        with pytest.raises(TypeError, match=r"^apply\(\) got an unexpected keyword argument 'retrys'"):
+            pool.apply(abs, (1,), retrys=1)

@@ -6,8 +6,11 @@ And what needs no call: a large argument that comes again in the chunks of a map
 import gc
 import os
 import pickle
+import sys
 import time
+import types
 from functools import partial
+from pathlib import PurePath
 
 import numpy
 import pytest
@@ -444,3 +447,17 @@ def test_errors_and_lost_workers(array):
         with pytest.raises(goproc.WorkerLostError):
             pool.map(partial(targets.kill_after, array), range(6), chunksize=1)
     assert memory_left() == 0
+
+
+def test_tasks_are_sent_while_another_thread_imports_the_module(monkeypatch):
+    with goproc.Pool(1) as pool:
+        monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
+        assert pool.apply(str, (PurePath("a"),)) == "a"
+
+
+def test_a_process_is_forked_while_another_thread_imports_the_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "goproc._common.sharing", types.ModuleType("goproc._common.sharing"))
+    process = goproc.get_context("fork").Process()
+    process.start()
+    process.join()
+    assert process.exitcode == 0

@@ -64,9 +64,10 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
-    sharing = sys.modules.get("goproc._common.sharing")
-    if sharing is not None:  # a forked child has inherited handles of shared objects
-        sharing.begin_child(process_obj)
+    # A forked child has inherited handles of shared objects; or a module that another thread was just importing.
+    begin_child = getattr(sys.modules.get("goproc._common.sharing"), "begin_child", None)
+    if begin_child is not None:
+        begin_child(process_obj)
     if relay is not None:
         relay.begin(process_obj)
 

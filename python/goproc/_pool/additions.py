@@ -3,6 +3,7 @@
 import os
 from multiprocessing import util
 
+from .._common import picklers
 from . import parts
 from .codec import STREAM
 from .inputs import COLLECTIONS, checked_limit, one_prefetch, refuse_unknown
@@ -115,9 +116,21 @@ class Additions:
 def drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, context, own):
     """Initialize a Pool as a queue-driven pool. own: the arguments that are goproc's own."""
     self._pool, self._state = [], _standard.INIT  # for __del__, if this fails
-    if given := Options(**own).given():
-        names = ", ".join(replaced(type(self)))
-        raise TypeError(f"{', '.join(given)}: not for pools with parts of their own, as this one: {names}")
+    refuse_own(self, own)
     queue_pool = parts.queue_pool()
     queue_pool.take_over(self)
     queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+
+
+def refuse_own(pool, own):
+    """Raise TypeError for arguments of goproc's own that a queue-driven pool cannot obey. own: the arguments, by name.
+
+    Raises what Options raises for a wrong value.
+    """
+    if unknown := own.keys() - Options.DEFAULTS.keys():
+        known = "processes", "initializer", "maxtasksperchild", *Options.DEFAULTS, "log"
+        refuse_unknown("Pool", sorted(unknown), *known)
+    picklers.checked(own.get("pickler"))
+    if given := Options(**{**Options.DEFAULTS, **own}).given():
+        names = ", ".join(replaced(type(pool)))
+        raise TypeError(f"{', '.join(given)}: not for pools with parts of their own, as this one: {names}")

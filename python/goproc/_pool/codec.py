@@ -122,9 +122,10 @@ class Undecided(dict):
         array = getattr(sys.modules.get("numpy"), "ndarray", None)
         if array is not None and DEFAULT_PROTOCOL < 5:
             reducers.setdefault(array, _reduced_array)
-        sharing = sys.modules.get("goproc._common.sharing")
-        if sharing is not None:
-            reducers[sharing.Shared] = pickler.reduce_shared
+        # Another thread may just be importing the module: then it has no class yet, and there are no handles.
+        shared = getattr(sys.modules.get("goproc._common.sharing"), "Shared", None)
+        if shared is not None:
+            reducers[shared] = pickler.reduce_shared
         return reducers[kind]
 
 

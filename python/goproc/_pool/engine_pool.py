@@ -130,7 +130,6 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         self._retry, self._cancel_on_interrupt = options.retry, options.cancel_on_interrupt
         self._one_by_one = options.max_memory_per_task is not None or options.retry is not None
         self._feeders = set()  # the objects that still read the input of an imap or a map, or run tasks again
-        self._feeders = set()  # the objects that still read the input of an imap or a map
         self._relay_log(log)
 
         try:
@@ -198,8 +197,9 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         timeout: how long the call may run, in seconds; None for no limit. Raises what apply_async raises, and
         TaskTimeoutError after timeout. Source: multiprocessing.pool.Pool.apply.
         """
-        if type(self).apply_async is Pool.apply_async and not unknown:
-            return self._apply(func, args, kwds, None, None, timeout, self._retry).get()
+        if type(self).apply_async is Pool.apply_async:
+            policy = self._policy("apply", unknown, "timeout")
+            return self._apply(func, args, kwds, None, None, timeout, policy).get()
         if timeout is not None:
             unknown["timeout"] = timeout
         return self.apply_async(func, args, kwds, **unknown).get()  # a subclass's own apply_async may have no timeout

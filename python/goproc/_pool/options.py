@@ -63,7 +63,7 @@ class Options:
 def checked_retries(retries):
     """Return the argument retries. Raises ValueError."""
     if not isinstance(retries, int) or retries < 0:
-        raise ValueError("retries must be a non-negative int")
+        raise ValueError(f"retries must be a non-negative int, not {retries!r}")
     return retries
 
 
@@ -76,10 +76,11 @@ def policy_of_call(again, method, unknown, known):
     from .retrying import checked_policy
 
     names = ("retries", "retry_on", "retry_delay")
+    given = unknown.get("retry_on") or unknown.get("retry_delay")  # by the call itself, which then needs retries
     retries, retry_on, retry_delay = (unknown.pop(name, own) for name, own in zip(names, again, strict=True))
     if unknown:
         refuse_unknown(method, unknown, *known, *names)
-    return checked_policy(checked_retries(retries), retry_on, retry_delay, always=True)
+    return checked_policy(checked_retries(retries), retry_on, retry_delay, always=not given)
 
 
 def retry_policy(retries, retry_on, retry_delay):
@@ -93,5 +94,5 @@ def retry_policy(retries, retry_on, retry_delay):
 
 def positive(name, value):
     if value is not None and (not isinstance(value, int) or value <= 0):
-        raise ValueError(f"{name} must be a positive int or None")
+        raise ValueError(f"{name} must be a positive int or None, not {value!r}")
     return value

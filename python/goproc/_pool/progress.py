@@ -187,8 +187,9 @@ def follow(result, make):
     except BaseException as error:
         if report is not None:
             report.stop()
-        if not result.done and not isinstance(error, KeyboardInterrupt):
-            result.cancel()  # the program's function has raised
+        keeps = isinstance(error, KeyboardInterrupt) and not getattr(result._pool, "_cancel_on_interrupt", False)
+        if not result.done and not keeps:
+            result.cancel()  # the program's function has raised, or it was Ctrl-C
         raise
     return result.get()
 

@@ -22,6 +22,7 @@ from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from ..errors import CancelledError
 from . import engine_pool, parts, results
+from .additions import refuse_own
 from .parts import standard_pool as _standard
 
 TYPE_CHECKING = False
@@ -91,8 +92,10 @@ class QueuePool(engine_pool.Pool):
     _change_notifier: "Any" = None
 
     def __init__(
-        self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *, log=False
+        self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *, log=False, **own
     ):
+        if own:
+            refuse_own(self, own)
         _apply_replacements()
         self._relay_log(log)
         replaced = ", ".join(parts.replaced(type(self))) or "nothing"

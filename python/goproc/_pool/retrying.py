@@ -13,10 +13,11 @@ import itertools
 import threading
 import time
 from multiprocessing import util
+from multiprocessing.pool import RemoteTraceback
 from pickle import PickleBuffer
 
 from ..errors import CancelledError, WorkerLostError
-from .failures import add_note
+from .failures import add_note, raised_by_handler
 
 __all__ = ["RetryPolicy", "Retrying", "checked_policy"]
 
@@ -86,6 +87,16 @@ class _Kept:
         self.attempts, self.paused = 1, False
 
 
+def _raised(value, result):
+    """Return the exceptions that the items of a task have raised, though the task has worked: return_exceptions=True.
+
+    An exception that an item returns, instead of raising it, has no traceback of a worker.
+    """
+    if not getattr(result, "_returning", False):
+        return []
+    return [item for item in value if isinstance(item, BaseException) and type(item.__cause__) is RemoteTraceback]
+
+
 class Retrying:
     """The tasks of one pool that may have to be run again. Its `done` is what join() waits for.
 
@@ -123,20 +134,24 @@ class Retrying:
             if task is None:
                 return False
             policy = result._retry
-            again = not success and task.attempts <= policy.retries and policy.wants(value)
-            if again:
+            errors = _raised(value, result) if success else [value]
+            error = next(filter(policy.wants, errors), None) if task.attempts <= policy.retries else None
+            if error is not None:
                 try:
                     pause = policy.pause(task.attempts)
-                except Exception as error:  # of the program's function
-                    add_note(value, f"goproc: it was not tried again, because retry_delay raised {error!r}")
-                    again = False
-            if not again:
-                if not success and task.attempts > 1:
-                    add_note(value, f"goproc: tried {task.attempts} times")
+                except BaseException as reason:  # of the program's function
+                    if raised_by_handler(reason):
+                        raise
+                    add_note(error, f"goproc: it was not tried again, because retry_delay raised {reason!r}")
+                    error = None
+            if error is None:
+                if task.attempts > 1:
+                    for each in errors:
+                        add_note(each, f"goproc: tried {task.attempts} times")
                 self._forget([task])
                 return False
             task.attempts += 1
-            util.info("pool: a task is tried again after %g s (attempt %d): %r", pause, task.attempts, value)
+            util.info("pool: a task is tried again after %g s (attempt %d): %r", pause, task.attempts, error)
             if pause:
                 task.paused = True
                 heapq.heappush(self._paused, (time.monotonic() + pause, next(self._numbers), task))
