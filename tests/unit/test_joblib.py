@@ -218,7 +218,7 @@ def test_a_killed_worker_costs_its_own_call():
     assert isinstance(caught.value, BrokenProcessPool) and caught.value.signal == signal.SIGKILL
     before = pids()
     assert run(*[delayed(targets.double)(number) for number in range(8)]) == [2 * n for n in range(8)]
-    assert pids() == before  # the pool goes on
+    wait_until(lambda: pids() >= before)  # the pool goes on; one worker may do all calls of one time
 
 
 def test_other_calls_go_on():
