@@ -120,3 +120,11 @@ def total(array):
 def sum_until(path, number, array):
     fail_until(path, number)
     return float(array.sum())
+
+
+def begin_and_fail(path, release):
+    """Note that it has begun, wait for a file, and fail."""
+    attempt(path)
+    while not Path(release).exists():
+        time.sleep(0.005)
+    raise Passing(path)

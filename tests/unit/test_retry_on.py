@@ -265,6 +265,18 @@ def test_an_executor_that_ends_during_a_pause(context, path):
     assert future.cancelled()
 
 
+def test_a_call_that_fails_while_the_executor_ends(context, path, tmp_path):
+    executor = goproc.futures.ProcessPoolExecutor(1, context)
+    patient = executor.with_options(retries=2, retry_on=Passing, retry_delay=600)
+    future = patient.submit(targets.begin_and_fail, path, tmp_path / "release")
+    wait_until(path.exists)
+    executor.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "release").touch()
+    with pytest.raises(Passing):  # it is not run again
+        future.result(60)
+    executor.shutdown()
+
+
 @pytest.mark.parametrize(
     "options, error, text",
     [
@@ -289,11 +301,11 @@ def test_wrong_values(options, error, text):
 # cancel_on_interrupt=
 
 
-def interrupt_when(path):
-    """Send this process SIGINT when the file exists."""
+def interrupt_when(condition):
+    """Send this process SIGINT when condition() is true. It must become true where KeyboardInterrupt is expected."""
 
     def wait():
-        wait_until(path.exists)
+        wait_until(condition)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=wait)
@@ -319,7 +331,7 @@ WAITS = {
 @pytest.mark.parametrize("waits", WAITS)
 def test_an_interrupt_cancels(context, path, waits):
     with context.Pool(2, cancel_on_interrupt=True) as pool:
-        thread = interrupt_when(path)
+        thread = interrupt_when(path.exists)
         with pytest.raises(KeyboardInterrupt):
             WAITS[waits](pool, path)
         thread.join()
@@ -331,8 +343,11 @@ def test_by_default_an_interrupt_does_not_cancel(context, tmp_path):
     started = tmp_path / "started"
     with context.Pool(1) as pool:
         result = pool.apply_async(targets.hang, (started,))
-        thread = interrupt_when(started)
+        wait_until(started.exists)
+        waits = threading.Event()
+        thread = interrupt_when(waits.is_set)
         with pytest.raises(KeyboardInterrupt):
+            waits.set()
             result.get(60)
         thread.join()
         assert not result.ready() and result.cancel()

@@ -208,7 +208,7 @@ class Works:
         if cancel:
             quietly(calls.pool_withdraw_all, self.crew.number)
             if self.dispatch.retrying is not None:
-                self.dispatch.retrying.withdraw_paused()
+                self.dispatch.retrying.end()
         if not self._closing:
             self._closing = True
             self.crew.closing = True

@@ -111,6 +111,7 @@ class Retrying:
         self._kept: dict = {}  # by job and index
         self._paused: list = []  # a heap: (when it is due by time.monotonic(), a number, its _Kept)
         self._numbers = itertools.count()
+        self._ending = False  # whether tasks that fail from now on are not run again
         self._lock = threading.RLock()  # a signal handler may cancel a result while its thread submits another task
 
     @property
@@ -135,7 +136,8 @@ class Retrying:
                 return False
             policy = result._retry
             errors = _raised(value, result) if success else [value]
-            error = next(filter(policy.wants, errors), None) if task.attempts <= policy.retries else None
+            is_last = self._ending or task.attempts > policy.retries
+            error = None if is_last else next(filter(policy.wants, errors), None)
             if error is not None:
                 try:
                     pause = policy.pause(task.attempts)
@@ -192,6 +194,11 @@ class Retrying:
             paused = [task for task in tasks if task.paused]
             self._forget(tasks)
         return len(paused)
+
+    def end(self):
+        """Run no task again from now on. Those that pause complete as cancelled."""
+        self._ending = True
+        self.withdraw_paused()
 
     def withdraw_paused(self, result=None):
         """Let the tasks that pause complete as cancelled. result: whose tasks; None for all."""
