@@ -55,6 +55,7 @@ failed:
 
 static void channel_dealloc(PyObject *object) {
     goproc_channel *self = (goproc_channel *)object;
+    goproc_looks_no_longer();
     goproc_arena_delist(&self->in);
     goproc_arena_clear(&self->in);
     goproc_arena_clear(&self->out);

@@ -19,6 +19,10 @@ void goproc_looks_of_this_process(void) {
     channel_depth = goproc_fork_depth;
 }
 
+void goproc_looks_no_longer(void) {
+    channel_depth = -1;
+}
+
 bool goproc_looks(void) {
     return look != NULL;
 }

@@ -14,6 +14,9 @@
 /* Notes that this process is a pool's worker. */
 void goproc_looks_of_this_process(void);
 
+/* The channel is gone. */
+void goproc_looks_no_longer(void);
+
 /* Whether there is anything to look at. */
 bool goproc_looks(void);
 
