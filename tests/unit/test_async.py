@@ -563,7 +563,7 @@ def test_exit_of_the_block(context, tmp_path, run):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # the workers may have ended before that
             await task
         assert not goproc.active_children()
 

@@ -99,12 +99,18 @@ def test_all_variables(context, names, monkeypatch):
 
 
 @pytest.mark.part("blas-threads")
-def test_the_default_sets_what_is_not_set(context, monkeypatch):
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NUMEXPR_MAX_THREADS", "7")
-    with context.Pool(64 if USABLE > 8 else 2 * USABLE) as pool:
-        found = dict(zip(VARIABLES, pool.map(os.getenv, VARIABLES), strict=True))
+def test_the_default_sets_what_is_not_set(run_script, method):
+    code = (
+        "import json, os, goproc\n"
+        "if __name__ == '__main__':\n"
+        f"    names = {list(VARIABLES)!r}\n"
+        "    for name in names:\n"
+        "        os.environ.pop(name, None)\n"
+        "    os.environ['NUMEXPR_MAX_THREADS'] = '7'\n"
+        f"    with goproc.get_context({method!r}).Pool({64 if USABLE > 8 else 2 * USABLE}) as pool:\n"
+        "        print(json.dumps(dict(zip(names, pool.map(os.getenv, names)))))\n"
+    )
+    found = json.loads(run_script("-c", code).stdout)
     assert found == {**dict.fromkeys(VARIABLES, "1"), "NUMEXPR_MAX_THREADS": "7"}
 
 

@@ -191,7 +191,8 @@ class MapResult(ApplyResult, _standard.MapResult):
     def _set(self, i, success_result):
         i, count = i if type(i) is tuple else (i, 1)  # a tuple: several tasks of a divided chunk, answered together
         if not self._received[i]:
-            if self._repeats is not None and self._repeats.again(self._pool._port, self._job, i, success_result):
+            repeats, pool = self._repeats, self._pool  # both are None once it is complete
+            if repeats is not None and pool is not None and repeats.again(pool._port, self._job, i, success_result):
                 return
             if self._held:
                 self._held.pop(i, None)
