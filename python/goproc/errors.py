@@ -121,12 +121,8 @@ class ConsumerLostError(ProcessError):
         return f"process {self.pid} was killed: it had got {items} and not called task_done()"
 
 
-class TaskTimeoutError(TimeoutError):
-    """The task ran longer than its timeout or task_timeout. Its worker has been ended.
-
-    pid: the worker's process id. limit: how long the task was allowed to run, in seconds. function, index, count,
-    argument: which task it was, as in WorkerLostError.
-    """
+class _OverLimit(ProcessError):
+    """The task went over a limit. See the classes below."""
 
     def __init__(
         self,
@@ -145,35 +141,26 @@ class TaskTimeoutError(TimeoutError):
         self.count: int = count
         self.argument: str | None = argument
 
+
+class TaskTimeoutError(_OverLimit, TimeoutError):
+    """The task ran longer than its timeout or task_timeout. Its worker has been ended.
+
+    pid: the worker's process id. limit: how long the task was allowed to run, in seconds. function, index, count,
+    argument: which task it was, as in WorkerLostError.
+    """
+
     def __str__(self) -> str:
         pid, limit, function, *which = self.args
         task = task_named(function, *which)
         return f"{task} ran longer than its limit of {limit:g} s; its worker (pid {pid}) has been ended"
 
 
-class MemoryLimitError(ProcessError, MemoryError):
+class MemoryLimitError(_OverLimit, MemoryError):
     """The task took more memory than max_memory_per_task. Its worker has been killed.
 
     pid: the worker's process id. limit: how many bytes the task was allowed to take. function, index, count, argument:
     which task it was, as in WorkerLostError.
     """
-
-    def __init__(
-        self,
-        pid: int,
-        limit: int,
-        function: "str | None" = None,
-        index: "int | None" = None,
-        count: int = 1,
-        argument: "str | None" = None,
-    ) -> None:
-        super().__init__(pid, limit, function, index, count, argument)
-        self.pid: int = pid
-        self.limit: int = limit
-        self.function: str | None = function
-        self.index: int | None = index
-        self.count: int = count
-        self.argument: str | None = argument
 
     def __str__(self) -> str:
         pid, limit, function, *which = self.args

@@ -61,10 +61,10 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
     "pickle". log: whether this program's loggers handle the log records of the workers; see goproc.logging.
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
-    a positive int, if retries is not an int of at least 0, or if it is 0 though retry_on or retry_delay is given;
-    TypeError if initializer cannot be called, or retry_on or retry_delay has a wrong type; ImportError if threads needs
-    threadpoolctl, and that is not installed; AssertionError in a daemonic process, which may not have children.
-    Source: multiprocessing.pool.Pool.
+    a positive int, or if pickler is unknown. ValueError, too, if retries is not an int of at least 0, or is 0 though
+    retry_on or retry_delay is given. TypeError if initializer cannot be called, or retry_on or retry_delay has a wrong
+    type. ImportError if threads needs threadpoolctl, or pickler cloudpickle, and that is not installed. AssertionError
+    in a daemonic process, which may not have children. Source: multiprocessing.pool.Pool.
     """
 
     _state = INIT  # for __del__, if __init__ fails early
