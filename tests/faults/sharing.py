@@ -26,6 +26,10 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)  # billiard's processes have no kill()
+
+
 def timed(call):
     """Return what a call returns, or the name of its exception, and how long it takes in ms."""
     begin = time.monotonic()
@@ -71,7 +75,7 @@ def waiter_of_condition(context):
     process = start(context, wait_for_condition, condition, waits)
     waits.acquire()
     with condition:  # so it waits
-        process.kill()
+        kill(process)
     process.join()
 
     def notify():
@@ -91,7 +95,7 @@ def waiter_of_event(context):
     process = start(context, wait_for_event, event, waits)
     waits.acquire()
     time.sleep(0.2)
-    process.kill()
+    kill(process)
     process.join()
     return timed(event.set)
 
@@ -116,7 +120,7 @@ def killed_in_put(context):
             process = start(context, put_for_ever, queue)
             for _ in range(5):
                 queue.get()
-            process.kill()
+            kill(process)
             process.join()
             process = start(context, put_one, queue)
             while queue.get() != "alive":
@@ -140,7 +144,7 @@ def killed_in_get(context):
             for _ in range(5):
                 queue.put(bytes(300_000))
             time.sleep(0.02)
-            process.kill()
+            kill(process)
             process.join()
             queue.put("alive")
             while queue.get() != "alive":
