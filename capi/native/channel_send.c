@@ -79,6 +79,14 @@ static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
     return result;
 }
 
+/* Gives up a payload for which there was no room. Returns NULL. */
+static PyObject *not_sent(goproc_channel *self, goproc_payload *payload) {
+    if (payload->flags & GOPROC_FLAG_EXTENT)
+        goproc_arena_reclaim(&self->out, &payload->extent);
+    goproc_payload_done(payload);
+    return NULL;
+}
+
 const char goproc_channel_send_part_doc[] = PyDoc_STR(
     "send_part(stream, buffers=None)\n--\n\n"
     "Deliver a part of the task that runs: a value that it has yielded. The task goes on.\n\n"
@@ -103,12 +111,8 @@ PyObject *goproc_channel_send_part(PyObject *object, PyObject *const *args, Py_s
         return NULL;
     uint64_t bytes = payload.flags & GOPROC_FLAG_EXTENT ? payload.extent.length : 0;
     goproc_frame *frame = wait_until_taken(self, bytes) < 0 ? NULL : reserve(self, goproc_frame_space(payload.size));
-    if (frame == NULL) {
-        if (payload.flags & GOPROC_FLAG_EXTENT)
-            goproc_arena_reclaim(&self->out, &payload.extent);
-        goproc_payload_done(&payload);
-        return NULL;
-    }
+    if (frame == NULL)
+        return not_sent(self, &payload);
     frame->size = (uint32_t)payload.size;
     frame->kind = GOPROC_KIND_PART;
     frame->flags = (uint16_t)payload.flags;
@@ -152,12 +156,8 @@ PyObject *goproc_channel_send(PyObject *object, PyObject *const *args, Py_ssize_
     if (goproc_payload_pack(&payload, &self->out, args[1], count > 2 ? args[2] : NULL) < 0)
         return NULL;
     goproc_frame *frame = reserve(self, goproc_frame_space(payload.size));
-    if (frame == NULL) {
-        if (payload.flags & GOPROC_FLAG_EXTENT)
-            goproc_arena_reclaim(&self->out, &payload.extent);
-        goproc_payload_done(&payload);
-        return NULL;
-    }
+    if (frame == NULL)
+        return not_sent(self, &payload);
     goproc_slot *slot = self->slot;
     uint64_t started = atomic_load_explicit(&slot->started_ns, memory_order_relaxed);
     uint64_t busy_us = (goproc_now_ns() - started) / 1000;

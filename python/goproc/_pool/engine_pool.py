@@ -265,11 +265,8 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         Raises ValueError when the pool is closed, chunksize < 1, or task_timeout is not above 0; TypeError when
         task_timeout is not a number. Source: multiprocessing.pool.Pool.map.
         """
-        policy = self._policy("map", unknown, "task_timeout", "return_exceptions", "progress")
         arguments = func, iterable, mapstar, chunksize
-        if progress is not None:
-            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
-        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
+        return self._mapped_now("map", arguments, task_timeout, return_exceptions, progress, unknown)
 
     def starmap(
         self,
@@ -286,11 +283,8 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
 
         Source: multiprocessing.pool.Pool.starmap.
         """
-        policy = self._policy("starmap", unknown, "task_timeout", "return_exceptions", "progress")
         arguments = func, iterable, starmapstar, chunksize
-        if progress is not None:
-            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
-        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
+        return self._mapped_now("starmap", arguments, task_timeout, return_exceptions, progress, unknown)
 
     def map_async(
         self,

@@ -27,9 +27,16 @@ class Mapped:
     _check_running: "Any"
     _dispatch: "Any"
     _feeders: "Any"
+    _followed: "Any"
     _submitter: "Any"
     _retry = None  # the RetryPolicy of all tasks
     _one_by_one = False  # whether each task is sent and answered by itself, as it may fail by itself
+
+    def _mapped_now(self, method, arguments, task_timeout, return_exceptions, progress, unknown):
+        policy = self._policy(method, unknown, "task_timeout", "return_exceptions", "progress")
+        if progress is not None:
+            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
+        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
 
     def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
         self._check_running()
