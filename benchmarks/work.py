@@ -142,9 +142,11 @@ class NewPool(Row):
     """A new pool for each repetition, measured until the results have come; the end of the pool is not measured."""
 
     def can(self, library):
+        if not super().can(library):
+            return False
         kind = peers.kind(library)
         takes = inspect.signature(kind.open).parameters
-        return super().can(library) and self.method in kind.start_methods and takes.keys() >= self.pool.keys()
+        return self.method in kind.start_methods and takes.keys() >= self.pool.keys()
 
     def open(self, peer):
         pass
