@@ -109,6 +109,7 @@ static void port_dealloc(PyObject *object) {
     goproc_port_release(self);
     PyMem_Free(self->buffer);
     Py_XDECREF(self->posted);
+    Py_XDECREF(self->untaken);
     Py_TYPE(object)->tp_free(object);
 }
 

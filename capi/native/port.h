@@ -29,6 +29,8 @@ typedef struct goproc_port {
     goproc_spinner spinner;
     goproc_arena out, in;
     uint8_t *buffer;
+    int64_t left_at, left_end;     /* the part of the buffer that memory was not enough for; empty: both are the same */
+    PyObject *untaken;             /* a list that take could not take, for want of memory; or NULL */
     int woken;                     /* set by wake(): collect() returns at once */
     PyObject *posted;              /* a list of the items that post() was given, which collect() is to give to take */
     unsigned long long collected;  /* how many bytes of completions have been collected */

@@ -27,7 +27,9 @@ static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
     int part = frame->kind == GOPROC_KIND_PART;
     if (part || frame->kind == GOPROC_KIND_RESULT || frame->kind == GOPROC_KIND_FAILURE) {
         payload = goproc_payload_unpack(&self->in, bytes, size, frame->flags);
-        if (payload == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+        int is_large = frame->flags & GOPROC_FLAG_EXTENT; /* its memory has been given back: it cannot be read again */
+        if (payload == NULL &&
+            (PyErr_ExceptionMatches(PyExc_OSError) || (is_large && PyErr_ExceptionMatches(PyExc_MemoryError)))) {
             PyObject *type, *value, *traceback; /* the error becomes this task's outcome; the collector goes on */
             PyErr_Fetch(&type, &value, &traceback);
             PyErr_NormalizeException(&type, &value, &traceback);
@@ -55,17 +57,52 @@ static PyObject *completion(goproc_port *self, const goproc_frame *frame) {
                          payload);
 }
 
-static PyObject *completions(goproc_port *self, int64_t used) {
-    PyObject *list = PyList_New(0);
-    for (int64_t at = 0; list != NULL && at < used;) {
-        const goproc_frame *frame = (const goproc_frame *)(self->buffer + at);
-        PyObject *item = completion(self, frame);
-        if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-        at += (int64_t)goproc_frame_space(frame->size);
+static int64_t frame_end(const goproc_port *self, int64_t at) {
+    return at + (int64_t)goproc_frame_space(((const goproc_frame *)(self->buffer + at))->size);
+}
+
+/* A list of the completions in the buffer. Those that memory is not enough for stay there, for the next call. Returns
+ * NULL, with MemoryError set, if it is not enough for the first one. */
+static PyObject *completions(goproc_port *self) {
+    Py_ssize_t count = 0, made = 0;
+    for (int64_t at = self->left_at; at < self->left_end; at = frame_end(self, at))
+        count++;
+    PyObject *list = PyList_New(count); /* whole, so that no completion is lost because the list cannot grow */
+    if (list == NULL) {
+        PyErr_Clear();
+        count = 1;
+        list = PyList_New(count);
     }
+    for (; list != NULL && made < count; made++) {
+        PyObject *item = completion(self, (const goproc_frame *)(self->buffer + self->left_at));
+        if (item == NULL)
+            break;
+        PyList_SET_ITEM(list, made, item);
+        self->left_at = frame_end(self, self->left_at);
+    }
+    if (list == NULL || made == 0) {
+        Py_XDECREF(list);
+        return NULL;
+    }
+    PyErr_Clear();
+    Py_SET_SIZE(list, made);
     return list;
+}
+
+/* Has take take the list. If it cannot, for want of memory, the list is kept for the next call. Returns 0, or -1 with an
+ * exception set. Steals the list. */
+static int hand_over(goproc_port *self, PyObject *take, PyObject *list) {
+    PyObject *taken = PyObject_CallOneArg(take, list);
+    if (taken == NULL && self->untaken == NULL)
+        self->untaken = Py_NewRef(list);
+    Py_DECREF(list);
+    Py_XDECREF(taken);
+    return taken == NULL ? -1 : 0;
+}
+
+/* Whether something that was collected has not been handed over yet. */
+static int has_left(const goproc_port *self) {
+    return self->left_at < self->left_end || self->untaken != NULL;
 }
 
 /* What collect() is called for. */
@@ -161,16 +198,17 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     for (;;) {
         goproc_arenas_tidy(&self->out, &self->in);
         uint32_t seen = atomic_load(&self->control->doorbell);
-        if (PyList_GET_SIZE(self->posted) > 0 && count > 1) {
-            PyObject *posted = self->posted, *others = PyList_New(0), *taken = NULL;
-            if (others != NULL) {
-                self->posted = others;
-                taken = PyObject_CallOneArg(args[1], posted);
-                Py_DECREF(posted);
-            }
-            if (taken == NULL)
+        int has_untaken = self->untaken != NULL;
+        if ((has_untaken || PyList_GET_SIZE(self->posted) > 0) && count > 1) {
+            PyObject *some = has_untaken ? self->untaken : self->posted, *others = NULL;
+            if (has_untaken)
+                self->untaken = NULL;
+            else if ((others = PyList_New(0)) == NULL)
                 break;
-            Py_DECREF(taken);
+            else
+                self->posted = others;
+            if (hand_over(self, args[1], some) < 0)
+                break;
             if (timeout != 0) {
                 result = PyList_New(0);
                 break;
@@ -183,18 +221,23 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
                 break;
             }
         }
-        int64_t used = self->collect(self->number, self->buffer, GOPROC_PORT_BUFFER);
-        atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
-        self->full = used > GOPROC_PORT_BUFFER - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE);
-        if (used >= 0 && !self->full)
-            atomic_store(&self->drained, seen);
+        int64_t used = self->left_end - self->left_at;
+        if (used == 0) {
+            used = self->collect(self->number, self->buffer, GOPROC_PORT_BUFFER);
+            atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
+            self->full = used > GOPROC_PORT_BUFFER - (int64_t)goproc_frame_space(GOPROC_MAX_INLINE);
+            if (used >= 0 && !self->full)
+                atomic_store(&self->drained, seen);
+            if (used > 0) {
+                self->collected += (unsigned long long)used;
+                self->left_at = 0;
+                self->left_end = used;
+            }
+        }
         if (used != 0) {
-            self->collected += used > 0 ? (unsigned long long)used : 0;
-            result = used > 0 ? completions(self, used) : goproc_port_raise(self, used);
-            PyObject *taken = result && count > 1 ? PyObject_CallOneArg(args[1], result) : Py_NewRef(Py_None);
-            if (taken == NULL)
+            result = used > 0 ? completions(self) : goproc_port_raise(self, used);
+            if (result != NULL && count > 1 && hand_over(self, args[1], Py_NewRef(result)) < 0)
                 Py_CLEAR(result);
-            Py_XDECREF(taken);
             break;
         }
         int64_t ns = SLEEP_NS;
@@ -227,6 +270,10 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
             self->collect(self->number, self->buffer, 0);
             break;
         }
+    }
+    if (has_left(self) && !self->closed) {
+        self->full = 1;
+        atomic_store(&self->drained, atomic_load(&self->control->doorbell) - 1); /* watch() returns at once */
     }
     goproc_waits_no_longer(why.note);
     return result;

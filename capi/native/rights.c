@@ -90,6 +90,7 @@ static hash add_calls(hash h) {
     h = add_number(h, syscall(SYS_personality, 0xffffffffUL));
     h = add_number(h, prctl(PR_GET_SECUREBITS, 0, 0, 0, 0));
     h = add_number(h, prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0));
+    h = add_number(h, prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
     /* Whether this thread may look into the parent process: it may not once it has entered a Landlock domain. */
     void *head;
     size_t size;
@@ -111,8 +112,11 @@ static PyObject *rights(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) 
     int known = read_file(folder, "status", content, sizeof content) > 0;
     if (known)
         h = add_status(h, content);
-    ssize_t size = read_file(folder, "cgroup", content, sizeof content);
-    h = add(h, content, size < 0 ? 0 : (size_t)size);
+    static const char *const files[] = {"cgroup", "oom_score_adj", "../../coredump_filter"};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(files); i++) {
+        ssize_t size = read_file(folder, files[i], content, sizeof content);
+        h = add(h, content, size < 0 ? 0 : (size_t)size);
+    }
     h = add_namespaces(h, folder);
     close(folder);
     if (!known)

@@ -37,7 +37,8 @@ var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid_for_children", "ti
 // inheritedFiles are the files of /proc/thread-self that show what programs inherit. A file that this kernel does not
 // have counts as empty for every thread.
 var inheritedFiles = []string{
-	"cgroup", "cpu_resctrl_groups", "oom_score_adj", "coredump_filter", "loginuid", "sessionid", "attr/current", "attr/exec",
+	"cgroup", "cpu_resctrl_groups", "oom_score_adj", "loginuid", "sessionid", "attr/current", "attr/exec",
+	"../../coredump_filter", // only a process has this file
 }
 
 // inheritedOptions are the calls of prctl(2) that return what programs inherit: option and second argument.

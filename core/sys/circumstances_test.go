@@ -62,6 +62,28 @@ func TestCircumstancesAreTheThreads(t *testing.T) {
 	})
 }
 
+func TestCircumstancesOfTheWholeProcess(t *testing.T) {
+	asAlone(t)
+	read := func() string {
+		c, err := ReadCircumstances()
+		require.NoError(t, err)
+		return c.Rest
+	}
+	for name, value := range map[string]string{"coredump_filter": "0x1", "oom_score_adj": "600"} {
+		path := "/proc/self/" + name
+		was, err := os.ReadFile(path)
+		require.NoError(t, err)
+		if name == "coredump_filter" {
+			was = append([]byte("0x"), was...)
+		}
+		before := read()
+		require.NoError(t, os.WriteFile(path, []byte(value), 0))
+		after := read()
+		require.NoError(t, os.WriteFile(path, was, 0))
+		assert.NotEqual(t, before, after, name)
+	}
+}
+
 func call(number, a, b, c uintptr) error {
 	if _, _, errno := unix.RawSyscall(number, a, b, c); errno != 0 {
 		return errno

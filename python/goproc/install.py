@@ -52,8 +52,10 @@ def install(*, futures: bool = False) -> None:
 
     A second call only adds futures. Call it before other modules are imported: a Pool that was imported from
     multiprocessing.pool before stays the standard library's class, though its processes are goproc's. A start method
-    that has been set with multiprocessing stays set.
+    that has been set with multiprocessing stays set. Raises TypeError if futures is not a bool.
     """
+    if futures not in (True, False):
+        raise TypeError(f"futures must be True or False, not {futures!r}")
     if futures and not stdlib.installed_futures:
         stdlib.installed_futures = True
         if hasattr(sys.modules.get(_EXECUTORS), "ProcessPoolExecutor"):

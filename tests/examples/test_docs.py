@@ -3,7 +3,8 @@
 A block of Python is a program. Blocks of text and of console after it, without another block or a heading in between,
 say what it prints: `text` is the output of `python program.py`, `console` has command lines after "$ ", each with its
 output. What a program prints to stderr is part of the output, as on a terminal. A program that has no such block must
-print nothing. `<!-- not run: why -->` before a block marks a fragment that is no program.
+print nothing. `<!-- not run: why -->` before a block marks a fragment that is no program. A program leaves no temporary
+files.
 
 In outputs, 4711, 4712 and so on stand for process ids, each for one process, and a time such as 0.001 s for any time.
 """
@@ -13,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,19 @@ def programs():
     return found
 
 
+@pytest.fixture
+def temporary():
+    """A folder for temporary files, whose path is short enough for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        yield folder
+
+
 @pytest.mark.parametrize(("page", "program", "commands"), programs())
-def test_program_prints_what_the_page_says(page, program, commands, tmp_path):
+def test_program_prints_what_the_page_says(page, program, commands, tmp_path, temporary):
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name not in ("GOPROC_LOG", "GOPROC_STATS")}
     environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
+    environment["TMPDIR"] = temporary
     environment["PYTHONUNBUFFERED"] = "1"  # as on a terminal, what is printed first comes first
     for command, expected in commands or [("python program.py", "")]:
         done = subprocess.run(
@@ -71,3 +81,4 @@ def test_program_prints_what_the_page_says(page, program, commands, tmp_path):
         expected = re.sub(r"\b0\.\d{3} s\b", "<seconds> s", expected)
         assert demo.matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
         assert done.returncode == 0
+    assert os.listdir(temporary) == []

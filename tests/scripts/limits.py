@@ -84,6 +84,54 @@ def no_addresses_left(context):
             resource.setrlimit(getattr(resource, name), before)
 
 
+def keep(event):
+    global release
+    release = event
+
+
+def fill_when_released(number):
+    release.wait()
+    return bytes([number % 256]) * 3000
+
+
+def take_to_the_last():
+    """Take memory in ever smaller pieces, which form a chain: that needs none besides them."""
+    taken, size = None, 16 * MEGABYTE
+    while size >= 64:
+        try:
+            taken = bytearray(size), taken
+        except MemoryError:
+            size //= 4
+    return taken
+
+
+def no_memory_for_results(context, callback=None):
+    """Results come while there is no memory for them. They arrive when there is some again."""
+    event = context.Event()
+    with context.Pool(2, keep, (event,)) as pool:
+        results = [pool.apply_async(fill_when_released, (n,), callback=callback) for n in range(200)]
+        limit("RLIMIT_AS", address_space() + 100)
+        taken = take_to_the_last()
+        event.set()
+        refused = 0
+        for result in results:
+            try:
+                result.wait(0.01)
+            except MemoryError:
+                refused += 1
+        while taken is not None:
+            taken = taken[1]
+        assert [result.get(30) for result in results] == [bytes([n % 256]) * 3000 for n in range(200)]
+        assert refused or callback
+        assert pool.apply_async(square, (3,)).get(30) == 9
+
+
+def no_memory_for_the_results_of_callbacks(context):
+    called = []
+    no_memory_for_results(context, called.append)
+    assert len(called) == 200
+
+
 def wait_for(path):
     with open(path) as fifo:  # it is opened when the other side opens it
         fifo.read()

@@ -94,8 +94,9 @@ def state():
     found = {name: status.get(name) for name in (*names.split(), "Cpus_allowed", "Mems_allowed", "THP_enabled")}
     for space in ("cgroup", "ipc", "mnt", "net", "time_for_children", "user", "uts"):
         found[space] = attempt(os.readlink, f"/proc/thread-self/ns/{space}")
-    for file in ("cgroup", "oom_score_adj", "coredump_filter"):
+    for file in ("cgroup", "oom_score_adj"):
         found[file + " file"] = attempt(Path(f"/proc/thread-self/{file}").read_text)
+    found["core dumps"] = attempt(Path("/proc/self/coredump_filter").read_text)  # threads have no such file
     found["limits"] = [resource.getrlimit(number) for number in range(16)]
     found["root"] = str(os.stat("/")[1:3])
     found["scheduling"] = attempt(scheduling)

@@ -43,6 +43,13 @@ class Counting(Pool):
         return super()._map_async(func, iterable, mapper, chunksize, callback, error_callback)
 
 
+class Forwarding(Pool):
+    """Overrides _map_async, and passes on all arguments."""
+
+    def _map_async(self, *args, **kwds):
+        return super()._map_async(*args, **kwds)
+
+
 def finalize(file):
     util.Finalize(None, write_to, (file, "end"), exitpriority=5)
 

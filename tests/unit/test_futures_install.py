@@ -32,6 +32,16 @@ def test_whatever_the_order(run_script, before):
     assert run_script("-c", code).stderr == ""
 
 
+def test_wrong_argument(run_script):
+    code = (
+        "import goproc, multiprocessing\n"
+        "try: goproc.install(futures='no')\n"
+        "except TypeError as error: assert str(error) == \"futures must be True or False, not 'no'\"\n"
+        "assert multiprocessing.Process is not goproc.Process\n"
+    )
+    run_script("-c", code)
+
+
 def test_only_when_asked_for(run_script):
     code = (
         "import goproc; goproc.install(); import sys; assert 'concurrent' not in sys.modules\n"

@@ -10,6 +10,11 @@ def test_address_space(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"
 
 
+@pytest.mark.parametrize("case", ["no_memory_for_results", "no_memory_for_the_results_of_callbacks"])
+def test_no_result_is_lost_for_want_of_memory(run_script, method, case):
+    assert run_script("limits.py", case, method).stdout == "fine\n"
+
+
 def test_endless_queue(run_script):
     assert run_script("limits.py", "queue_without_end", "fork").stdout == "fine\n"
 

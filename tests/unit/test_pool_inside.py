@@ -265,6 +265,19 @@ def test_methods_with_multiprocessings_arguments_take_the_place_of_pools(context
         assert pool.starmap_async(pow, [(2, 2)]).get(30) == [4]
         assert pool.calls == ["apply_async"] + 4 * ["_map_async"]
         assert pool.map(abs, [-4], return_exceptions=False) == [4]
+        for name in ("map", "starmap", "map_async", "starmap_async"):
+            for own in ({"retries": 1}, {"task_timeout": 60}, {"return_exceptions": True}):
+                with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(own))}'"):
+                    getattr(pool, name)(abs, [-5], **own)
+    pool.join()
+
+
+def test_methods_that_pass_further_arguments_on_take_the_place_of_pools(tmp_path):
+    with inside.Forwarding(1) as pool:
+        assert pool.starmap(targets.lose_worker_once, [(tmp_path / "lost", 1)], retries=1) == [1]
+        assert pool.map(abs, [-1], task_timeout=60) == [1]
+        with pytest.raises(TypeError, match="did you mean 'retries'"):
+            pool._map_async(abs, [-1], goproc.pool.mapstar, retrys=1)
     pool.join()
 
 

@@ -304,6 +304,49 @@ def test_wrong_arguments(call, error, text):
         call()
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"log": "debug"}, "log must be True or False, not 'debug'"),
+        ({"nested": "no"}, "nested must be True or False, not 'no'"),
+        ({"nested": None}, "nested must be True or False, not None"),
+        ({"cancel_on_interrupt": 2}, "cancel_on_interrupt must be True or False, not 2"),
+        ({"max_memory_per_child": True}, "max_memory_per_child must be a positive int or None, not True"),
+        ({"max_memory_per_task": True}, "max_memory_per_task must be a positive int or None, not True"),
+    ],
+)
+def test_values_of_a_wrong_kind(options, text):
+    with pytest.raises(TypeError, match=re.escape(text)):
+        goproc.Pool(1, **options)
+    if options.keys() & {"nested", "max_memory_per_task"}:
+        with pytest.raises(TypeError, match=re.escape(text)):
+            goproc.futures.ProcessPoolExecutor(1, **options)
+
+
+def test_true_and_false_are_valid():
+    for yes, no in ((True, False), (1, 0)):
+        with goproc.Pool(1, nested=yes, log=no, cancel_on_interrupt=yes) as pool:
+            assert pool.map(abs, [-1], return_exceptions=no) == [1]
+        pool.join()
+
+
+def test_values_of_a_wrong_kind_for_calls():
+    with goproc.Pool(1) as pool:
+        for name in ("map", "starmap", "map_async", "starmap_async"):
+            with pytest.raises(TypeError, match="return_exceptions must be True or False, not 'no'"):
+                getattr(pool, name)(double, [1], return_exceptions="no")
+            with pytest.raises(TypeError, match="retries must be a non-negative int, not True"):
+                getattr(pool, name)(double, [1], retries=True)
+        for name in ("imap", "imap_unordered", "stream"):
+            with pytest.raises(TypeError, match="prefetch must be an int, not True"):
+                getattr(pool, name)(double, [1], prefetch=True)
+            with pytest.raises(TypeError, match="task_timeout must be a number of seconds, not True"):
+                getattr(pool, name)(double, [1], task_timeout=True)
+        with pytest.raises(TypeError, match="timeout must be a number of seconds, not True"):
+            pool.apply_async(double, (1,), timeout=True)
+    pool.join()
+
+
 def test_wrong_arguments_of_calls():
     with goproc.get_context("fork").Pool(1) as pool:
         for name in ("map", "starmap", "map_async", "starmap_async", "imap", "imap_unordered"):

@@ -283,6 +283,8 @@ def test_a_call_that_fails_while_the_executor_ends(context, path, tmp_path):
         ({"retry_on": ValueError}, ValueError, "retries must say how often"),
         ({"retry_delay": 1}, ValueError, "retries must say how often"),
         ({"retries": "3"}, ValueError, "retries must be a non-negative int, not '3'"),
+        ({"retries": True}, TypeError, "retries must be a non-negative int, not True"),
+        ({"retries": 1, "retry_delay": True}, TypeError, "retry_delay must be a number of seconds"),
         ({"retries": 1, "retry_on": 3}, TypeError, "retry_on must be a type"),
         ({"retries": 1, "retry_on": (ValueError, "x")}, TypeError, "retry_on must be a type"),
         ({"retries": 1, "retry_on": ValueError("x")}, TypeError, "retry_on must be a type"),

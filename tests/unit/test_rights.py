@@ -60,26 +60,47 @@ def test_system_calls_that_are_refused(run_script, method):
         )  # a fork server keeps the filters that it had
 
 
-LOWERS = """
+CHANGES = """
+import ctypes
 import resource
+import sys
+from pathlib import Path
 import goproc
 
-def limit(_):
-    return resource.getrlimit(resource.RLIMIT_CORE)[0]
+def set_limit(value):
+    resource.setrlimit(resource.RLIMIT_CORE, (4096 * value, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+READ = {
+    "limit": lambda: resource.getrlimit(resource.RLIMIT_CORE)[0] // 4096,
+    "oom_score_adj": lambda: int(Path("/proc/self/oom_score_adj").read_text()) // 100,
+    "coredump_filter": lambda: int(Path("/proc/self/coredump_filter").read_text(), 16),
+    "huge pages": lambda: ctypes.CDLL(None).prctl(42, 0, 0, 0, 0),
+}
+SET = {
+    "limit": set_limit,
+    "oom_score_adj": lambda value: Path("/proc/self/oom_score_adj").write_text(str(100 * value)),
+    "coredump_filter": lambda value: Path("/proc/self/coredump_filter").write_text(str(value)),
+    "huge pages": lambda value: ctypes.CDLL(None).prctl(41, value, 0, 0, 0),
+}
+
+def read(name):
+    return READ[name]()
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    name = sys.argv[1]
+    SET[name](0)
     with goproc.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        pool.map(limit, range(20), chunksize=1)  # workers are replaced by clones that have been forked ahead
-        results = [pool.apply_async(limit, (n,)) for n in range(200)]
+        pool.map(read, [name] * 20, chunksize=1)  # workers are replaced by clones that have been forked ahead
+        results = [pool.apply_async(read, (name,)) for _ in range(200)]
         results[10].get()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        SET[name](1)
         done = sum(result.ready() for result in results)
         # Two workers run and two stand by; and two results may have been on their way.
-        print(all(result.get() == 0 for result in results[done + 6 :]))
+        print(all(result.get() == 1 for result in results[done + 6 :]))
 """
 
 
-def test_workers_forked_ahead_have_what_a_fork_would_have(run_script, tmp_path):
-    (tmp_path / "program.py").write_text(LOWERS)
-    assert run_script(tmp_path / "program.py").stdout == "True\n"
+@pytest.mark.parametrize("name", ["limit", "oom_score_adj", "coredump_filter", "huge pages"])
+def test_workers_forked_ahead_have_what_a_fork_would_have(run_script, tmp_path, name):
+    (tmp_path / "program.py").write_text(CHANGES)
+    assert run_script(tmp_path / "program.py", name).stdout == "True\n"

@@ -309,7 +309,7 @@ static PyObject *unpack_extent(goproc_arena *arena, const goproc_extent *descrip
     goproc_mapping *mapping =
         flags & GOPROC_FLAG_KEEP ? goproc_arena_copy(arena, description) : goproc_arena_map(arena, description);
     if (mapping == NULL)
-        return errno == EPROTO ? broken() : PyErr_SetFromErrno(PyExc_OSError);
+        return errno == EPROTO ? broken() : errno == ENOMEM ? PyErr_NoMemory() : PyErr_SetFromErrno(PyExc_OSError);
     Extent *extent = PyObject_New(Extent, &ExtentType);
     if (extent == NULL) {
         goproc_mapping_release(mapping);

@@ -20,7 +20,7 @@ from typing import Any
 from .._common import picklers, start_methods, stdlib
 from .._common.cpus import usable_cpu_count
 from .._pool.blas_threads import checked_threads
-from .._pool.inputs import checked_limit
+from .._pool.inputs import checked_limit, flag
 from .._pool.machinery import NoEngine
 from .._pool.options import checked_retries, positive, retry_policy
 from . import mapping
@@ -103,7 +103,7 @@ class ProcessPoolExecutor(_Standard):
                     "different mp_context."
                 )
         self._threads = checked_threads(threads)
-        self._nested = bool(nested)
+        self._nested = flag("nested", nested)
         self._pickler = picklers.for_context(pickler, mp_context)
         self._task_memory = positive("max_memory_per_task", max_memory_per_task)
         self._max_workers = max_workers

@@ -6,7 +6,7 @@ from multiprocessing import util
 from .._common import picklers
 from . import parts
 from .codec import STREAM
-from .inputs import COLLECTIONS, checked_limit, one_prefetch, refuse_unknown
+from .inputs import COLLECTIONS, checked_limit, flag, one_prefetch, refuse_unknown
 from .options import Options
 from .parts import replaced
 from .parts import standard_pool as _standard
@@ -94,7 +94,7 @@ class Additions:
         return StreamIterator(self, func, iterable, prefetch, STREAM, 1, limit, type(iterable) not in COLLECTIONS)
 
     def _relay_log(self, log):
-        if log:
+        if flag("log", log):
             from .._relay.state import Lease
 
             self._lease = Lease()
@@ -105,11 +105,11 @@ class Additions:
         if self._terminate._pid != os.getpid():
             raise RuntimeError("the pool belongs to the parent process: a forked child cannot await its results")
 
-    def _followed(self, progress, arguments, task_timeout, return_exceptions, policy):
+    def _followed(self, progress, arguments, task_timeout, return_exceptions, policy, again):
         from .progress import checked, follow
 
         make = checked(progress)
-        result = self._mapped(arguments, task_timeout, return_exceptions, policy)
+        result = self._mapped(arguments, task_timeout, return_exceptions, policy, again)
         return result.get() if make is None or not isinstance(result, MapResult) else follow(result, make)
 
 

@@ -11,10 +11,9 @@ two modes:
 
 watching   The thread sleeps, and collects what no other thread has collected within 10 ms (port.watch). It takes no
            time while others collect. It is for programs that look for results rarely, or never.
-serving    The thread is the only collector. This begins with the first callback, because multiprocessing calls
-           callbacks while the main program does something else. A pool that replaces its workers after a number of
-           tasks, or by their memory, is served from the start: a worker must be replaced at once, and a fork needs a
-           Python thread.
+serving    The thread is the only collector, from the first callback on: multiprocessing calls callbacks while the main
+           program does something else. A pool that replaces its workers after a number of tasks, or by their memory,
+           is served from the start: a worker must be replaced at once, and a fork needs a Python thread.
 
 docs/design/results.md says why. Used by engine_pool.py.
 """
@@ -27,7 +26,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from .. import _native
 from .._common import cooperative, stdlib
-from .._common.threads import OwnThread
+from .._common.threads import OwnThread, persist
 from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
 from .failures import raised_by_handler, undecodable, unpacked
@@ -38,13 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatch"]
 
-#: Seconds after which a thread that waits for the collector checks again by itself.
-_PATIENCE = 0.5
-
+_PATIENCE = 0.5  # seconds after which a thread that waits for the collector checks again by itself
 _RESULT, _FAILURE, _PART = _native.RESULT, _native.FAILURE, _native.PART
 
-#: A kind besides those of frames: the payload is a function given to run(), which is to be called.
-_TO_CALL = None
+_TO_CALL = None  # a kind besides those of frames: the payload is a function given to run(), which is to be called
 
 
 class Dispatch:
@@ -224,18 +220,22 @@ class Dispatch:
                 thread.start()
                 self._thread = thread
 
+    def _attend(self):
+        """Collect in the pool's thread: what others leave there, or everything, once serve() has been called."""
+        while not self._serving:
+            if self._closing:
+                return
+            self._port.watch(None if self._crew.retry_at is None else self._retry_if_due(None))
+            self.poll()
+        self.wait(self._end)
+        if self._end.done:
+            self._end.then()
+
     def _run(self):
         try:
             with self._starting:
                 pass  # wait until _start() has set self._thread
-            while not self._serving:
-                if self._closing:
-                    return
-                self._port.watch(None if self._crew.retry_at is None else self._retry_if_due(None))
-                self.poll()
-            self.wait(self._end)
-            if self._end.done:
-                self._end.then()
+            persist(self._attend)
         except EngineError as error:  # threads that wait for a result raise the same error
             self._failure = error
             for result in list(self._cache.values()):

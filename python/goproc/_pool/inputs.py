@@ -15,6 +15,7 @@ __all__ = [
     "MapReader",
     "call",
     "checked_limit",
+    "flag",
     "iterator_of",
     "one_prefetch",
     "refuse_unknown",
@@ -48,9 +49,18 @@ def whole(name, value):
         raise TypeError(f"{name} must be an int, not {value!r}") from None
 
 
+def flag(name, value):
+    """Return value, an argument that is either true or false, as a bool. Raises TypeError for anything else."""
+    if value not in (True, False):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
 def one_prefetch(prefetch, buffersize):
     """Return the prefetch of imap, which multiprocessing calls buffersize; None if neither is given."""
     if buffersize is None:
+        if prefetch is True or prefetch is False:
+            raise TypeError(f"prefetch must be an int, not {prefetch!r}")
         return None if prefetch is None else whole("prefetch", prefetch)
     if prefetch is not None:
         raise TypeError("prefetch and buffersize are two names of one argument: give one of them")
@@ -67,6 +77,8 @@ def checked_limit(name, seconds):
         return None
     try:
         positive = seconds > 0
+        if isinstance(seconds, bool):
+            raise TypeError
     except TypeError:
         raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
     if not positive:

@@ -4,7 +4,7 @@ import weakref
 
 from . import maps, parts
 from .codec import ITEM, MAP
-from .inputs import COLLECTIONS, Chunks, checked_limit
+from .inputs import COLLECTIONS, Chunks, checked_limit, flag
 from .machinery import run_again
 from .options import policy_of_call
 from .parts import standard_pool as _standard
@@ -33,16 +33,18 @@ class Mapped:
     _one_by_one = False  # whether each task is sent and answered by itself, as it may fail by itself
 
     def _mapped_now(self, method, arguments, task_timeout, return_exceptions, progress, unknown):
+        again = dict(unknown)
         policy = self._policy(method, unknown, "task_timeout", "return_exceptions", "progress")
         if progress is not None:
-            return self._followed(progress, arguments, task_timeout, return_exceptions, policy)
-        return self._mapped(arguments, task_timeout, return_exceptions, policy).get()
+            return self._followed(progress, arguments, task_timeout, return_exceptions, policy, again)
+        return self._mapped(arguments, task_timeout, return_exceptions, policy, again).get()
 
     def _mapped_async(self, method, arguments, task_timeout, return_exceptions, unknown):
         self._check_running()
         self._dispatch.watch()
+        again = dict(unknown)
         policy = self._policy(method, unknown, "task_timeout", "return_exceptions")
-        return self._mapped(arguments, task_timeout, return_exceptions, policy, True)
+        return self._mapped(arguments, task_timeout, return_exceptions, policy, again, True)
 
     def _policy(self, method, unknown, *known):
         """Return the RetryPolicy of a call, None for none. unknown: its further arguments. known: those that it has."""
@@ -52,17 +54,21 @@ class Mapped:
         self._run_again()
         return policy
 
-    def _mapped(self, arguments, task_timeout, return_exceptions, policy, in_thread=False):
-        """Call _map_async. A subclass's own takes multiprocessing's arguments only: pass goproc's only when needed."""
+    def _mapped(self, arguments, task_timeout, return_exceptions, policy, again, in_thread=False):
+        """Call _map_async.
+
+        A subclass's own has multiprocessing's arguments. It is passed only those of goproc's that the program gave, by
+        the names that the program used. policy: the RetryPolicy of again, the arguments of the call about retries.
+        """
         others = {}
         if task_timeout is not None:
             others["task_timeout"] = task_timeout
-        if return_exceptions:
+        if flag("return_exceptions", return_exceptions):
             others["return_exceptions"] = True
-        if policy is not self._retry:
-            others["policy"] = policy
-        if in_thread and getattr(self._map_async, "__func__", None) is Mapped._map_async:
-            others["in_thread"] = True
+        if getattr(self._map_async, "__func__", None) is not Mapped._map_async:
+            others.update(again)
+        elif again or in_thread:
+            others.update(policy=policy, in_thread=in_thread)
         return self._map_async(*arguments, **others)
 
     def _map_async(
@@ -77,11 +83,17 @@ class Mapped:
         return_exceptions=False,
         in_thread=False,
         policy=None,
+        **again,
     ):
-        """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block."""
+        """Submit a map; return its MapResult. in_thread: whether a thread reads an iterable that may block.
+
+        policy: the RetryPolicy, None for the pool's own. again: retries, retry_on, retry_delay of a subclass's call.
+        """
         if mapper is not mapstar and mapper is not starmapstar:
             return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
         self._check_running()
+        if again:
+            policy = self._policy("_map_async", again, "task_timeout", "return_exceptions")
         limit = checked_limit("task_timeout", task_timeout)
         kind = maps.Kind(func, mapper is starmapstar, chunksize, limit, return_exceptions, policy or self._retry)
         return maps.submit(self, kind, iterable, callback, error_callback, in_thread)

@@ -4,7 +4,7 @@ Used by engine_pool.py. A pool that is multiprocessing's own does not have them.
 """
 
 from .blas_threads import checked_threads
-from .inputs import refuse_unknown
+from .inputs import flag, refuse_unknown
 
 __all__ = ["Options", "checked_retries", "policy_of_call", "positive", "retry_policy"]
 
@@ -50,9 +50,9 @@ class Options:
         self.retry = retry_policy(self.retries, retry_on, retry_delay)
         self.engine_retries = 0 if self.retry is not None else self.retries
         self.threads = checked_threads(threads)
-        self.nested = bool(nested)
+        self.nested = flag("nested", nested)
         self.pickler = pickler  # checked by picklers.for_context
-        self.cancel_on_interrupt = bool(cancel_on_interrupt)
+        self.cancel_on_interrupt = flag("cancel_on_interrupt", cancel_on_interrupt)
 
     def given(self):
         """Return the names of the arguments that the engine alone can obey, and that the program has given."""
@@ -61,7 +61,8 @@ class Options:
 
 
 def checked_retries(retries):
-    """Return the argument retries. Raises ValueError."""
+    """Return the argument retries. Raises ValueError, and TypeError for a bool."""
+    _refuse_bool("retries", "a non-negative int", retries)
     if not isinstance(retries, int) or retries < 0:
         raise ValueError(f"retries must be a non-negative int, not {retries!r}")
     return retries
@@ -93,6 +94,14 @@ def retry_policy(retries, retry_on, retry_delay):
 
 
 def positive(name, value):
+    """Return an argument that is a positive int or None. Raises ValueError, and TypeError for a bool."""
+    _refuse_bool(name, "a positive int or None", value)
     if value is not None and (not isinstance(value, int) or value <= 0):
         raise ValueError(f"{name} must be a positive int or None, not {value!r}")
     return value
+
+
+def _refuse_bool(name, wanted, value):
+    """Raise TypeError for a bool, which Python takes for the int 0 or 1."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")

@@ -63,6 +63,8 @@ def checked_policy(retries, retry_on, retry_delay, always=False):
         delay = retry_delay
     elif retry_delay is not None:
         try:
+            if isinstance(retry_delay, bool):
+                raise TypeError
             delay = float(retry_delay)
         except (TypeError, ValueError):
             raise TypeError(f"retry_delay must be a number of seconds or a function, not {retry_delay!r}") from None
