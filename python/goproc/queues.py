@@ -12,6 +12,7 @@ docs/design/queues.md the reasons. Called by context.py.
 import collections
 import os
 import threading
+import time
 import weakref
 from multiprocessing import connection as _connection
 from multiprocessing import context as _context
@@ -22,6 +23,7 @@ from queue import Empty, Full
 
 from . import _native
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
+from ._pool.failures import interrupts
 from .errors import ConsumerLostError
 
 TYPE_CHECKING = False
@@ -32,8 +34,9 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 _native.set_queue_names(_reduction.ForkingPickler.loads, Empty, Full, ConsumerLostError)
 
-#: How _native.Queue._put() puts: into the buffer if there is no room; into the buffer; after waiting for room.
-_MAY_BUFFER, _MUST_BUFFER, _WAIT = range(3)
+#: How _native.Queue._put() puts: if there is room; only count it as one in the buffer; wait for room; only wait for a
+#: place, as there are items in the buffer already.
+_IF_ROOM, _COUNT, _WAIT, _PLACE = range(4)
 
 #: How long the thread waits for more items before it ends, in seconds.
 _LINGER = 1.0
@@ -232,16 +235,27 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         try:
             stream, buffers = _encoded(obj)
         except Exception as error:
+            if interrupts(error):
+                raise
             self._on_queue_feeder_error(error, obj)
             return
-        how = _MUST_BUFFER if self._buffer else _MAY_BUFFER
-        if not self._put(stream, buffers, how, block, timeout):
-            self._put_aside(stream, buffers)
+        until = None if timeout is None or not block else time.monotonic() + timeout
+        while not self._put(stream, buffers, _PLACE if self._buffer else _IF_ROOM, block, timeout):
+            if type(buffers) is list:  # the program may change what they refer to
+                buffers = [buffer if type(buffer) is bytes else bytes(buffer.raw()) for buffer in buffers]
+            try:
+                with _native.held_signals:  # a signal handler must not raise between counting and keeping
+                    self._put(stream, None, _COUNT, False, None)
+                    self._put_aside(stream, buffers)
+                return
+            except Full:  # the last place was taken meanwhile
+                if not block:
+                    raise
+            if until is not None:
+                timeout = max(0.0, until - time.monotonic())
 
     def _put_aside(self, stream, buffers):
-        """Put an item into the buffer, for the thread."""
-        if type(buffers) is list:  # the program may change what they refer to
-            buffers = [bytes(buffer.raw()) for buffer in buffers]
+        """Put an item that has been counted into the buffer, for the thread."""
         with self._notempty:
             # The item holds the queue: it lives until all has been moved.
             self._buffer.append((self, stream, buffers))

@@ -114,6 +114,17 @@ def sum_of_kept(_):
     return None if kept is None else float(kept.sum())
 
 
+tried: list = []
+
+
+def fail_first(array, index):
+    """Raise KeyError at the first attempt in this process; return the element at the second one."""
+    if index not in tried:
+        tried.append(index)
+        raise KeyError(index)
+    return float(array[index])
+
+
 def become_another(uid):
     os.setgroups([])
     os.setgid(uid)

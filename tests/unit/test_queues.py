@@ -492,6 +492,39 @@ def test_a_signal_handlers_exception_ends_the_wait():
     assert queue.get() == "full"
 
 
+@pytest.mark.parametrize("maxsize", [0, 1000])
+def test_a_signal_handlers_exception_in_put_leaves_nothing_counted_that_is_not_there(maxsize):
+    class Stop(Exception):
+        pass
+
+    def stop(*unused):
+        raise Stop
+
+    queue, item = goproc.get_context("fork").JoinableQueue(maxsize), bytes(15_000)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for attempt in range(300):
+            put = []
+            while not queue._buffer:  # until the shared memory is full
+                queue.put((-1, item))
+            with pytest.raises(Stop):
+                signal.setitimer(signal.ITIMER_REAL, 5e-5 + attempt * 1e-6)
+                for number in range(maxsize // 2 or 10_000):
+                    queue.put((number, item))
+                    put.append(number)
+                signal.pause()
+            arrived = []
+            while queue.qsize():
+                arrived.append(queue.get(timeout=60)[0])
+                queue.task_done()
+            arrived = arrived[arrived.index(0) :] if put else []
+            assert arrived[: len(put)] == put
+            queue.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_thread_that_computes_keeps_nobody_out(context):
     queue, stop = context.Queue(), threading.Event()
 

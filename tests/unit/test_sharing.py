@@ -440,6 +440,15 @@ def test_workers_of_another_user_are_sent_all(array):
 
 
 @repeats
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("retry_on", [KeyError, Exception])
+def test_to_be_sent_all_is_no_attempt(array, retry_on):
+    work = partial(targets.fail_first, array)
+    with goproc.get_context("fork").Pool(1, targets.become_another, (1000,), retries=1, retry_on=retry_on) as pool:
+        assert pool.map(work, range(4), chunksize=1) == list(map(float, range(4)))
+
+
+@repeats
 def test_errors_and_lost_workers(array):
     with goproc.Pool(2) as pool:
         with pytest.raises(IndexError):

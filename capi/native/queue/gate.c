@@ -12,19 +12,43 @@ int goproc_ring_fate(const goproc_ring *ring, uint64_t who) {
     return goproc_fate((uint32_t)who, (uint32_t)(who >> 32), 0);
 }
 
-void goproc_wake_flagged(_Atomic uint32_t *flag, _Atomic uint32_t *word, int all) {
-    if (!atomic_load(flag))
-        return;
-    /* The flag is cleared first. Who sets it after that looks at the word once more before sleeping. If somebody has
-     * been woken, others may still sleep. */
-    atomic_store(flag, 0);
-    if (syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE, all ? INT32_MAX : 1, NULL, NULL, 0) > 0 && !all)
-        atomic_store(flag, 1);
+/* Returns whether the bell has been changed: somebody may sleep, or be about to, and nobody else wakes him. */
+static int ring_bell(goproc_bell *bell) {
+    uint32_t seen = atomic_load(bell);
+    while (seen & 1)
+        if (atomic_compare_exchange_weak(bell, &seen, seen + 1))
+            return 1;
+    return 0;
+}
+
+static int wake(goproc_bell *bell, int count) {
+    return (int)syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+void goproc_wake_all(goproc_bell *bell) {
+    if (ring_bell(bell))
+        wake(bell, INT32_MAX);
+}
+
+void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base) {
+    /* If one has been woken, others may still sleep, so the bell is armed again. Until then others have seen one that is
+     * not, and have woken nobody for what they have put. */
+    int32_t woken = 0;
+    while (ring_bell(bell) && wake(bell, 1) > 0) {
+        woken++;
+        atomic_fetch_or(bell, 1);
+        if ((int32_t)(atomic_load(count) - base) <= woken)
+            break;
+    }
 }
 
 void goproc_gate_leave(goproc_gate *gate) {
     atomic_store(&gate->inside, 0);
-    goproc_wake_flagged(&gate->sleepers, goproc_count_word(&gate->inside), 0);
+    while (ring_bell(&gate->bell) && wake(&gate->bell, 1) > 0) {
+        atomic_fetch_or(&gate->bell, 1);
+        if (atomic_load(&gate->inside))
+            break; /* who is inside wakes the next one */
+    }
 }
 
 int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline) {
@@ -34,7 +58,7 @@ int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *
         return 0;
     uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
     for (;;) {
-        atomic_store(&gate->sleepers, 1);
+        uint32_t seen = goproc_bell_armed(&gate->bell);
         uint64_t inside = atomic_load(&gate->inside);
         if (inside == 0)
             return 0;
@@ -45,7 +69,7 @@ int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *
                 atomic_compare_exchange_strong(&gate->inside, &inside, 0))
                 return 0;
         }
-        int error = goproc_nap(word, (uint32_t)inside, deadline, (int64_t)(look_at - now));
+        int error = goproc_nap(&gate->bell, seen, deadline, (int64_t)(look_at - now));
         if (error)
             return error;
     }

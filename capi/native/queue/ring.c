@@ -305,7 +305,16 @@ int goproc_ring_put(goproc_ring *ring, const goproc_new_item *new) {
 
 void goproc_ring_wake(goproc_ring *ring) {
     goproc_queue_header *header = ring->header;
-    goproc_wake_flagged(&header->item_sleepers, goproc_count_word(&header->tail), 0);
+    if (atomic_load(&header->item_bell) & 1)
+        goproc_wake_one(&header->item_bell, goproc_count_word(&header->tail),
+                        goproc_count_of(atomic_load(&header->head)));
+}
+
+void goproc_ring_wake_bound(goproc_ring *ring) {
+    goproc_queue_header *header = ring->header;
+    if (atomic_load(&header->bound_bell) & 1)
+        goproc_wake_one(&header->bound_bell, goproc_count_word(&header->head),
+                        goproc_count_of(atomic_load(&header->tail)) - ring->maxsize);
 }
 
 /* ---- getting ----------------------------------------------------------------------------------------------------- */
@@ -408,11 +417,9 @@ static int has_room(goproc_queue_header *header) {
 void goproc_ring_taken(goproc_ring *ring, const goproc_found *found) {
     goproc_queue_header *header = ring->header;
     if (ring->maxsize)
-        goproc_wake_flagged(&header->bound_sleepers, goproc_count_word(&header->head), 0);
-    if (atomic_load(&header->room_sleepers) && has_room(header)) {
-        atomic_fetch_add(&header->room_turn, 1);
-        goproc_wake_flagged(&header->room_sleepers, &header->room_turn, 1);
-    }
+        goproc_ring_wake_bound(ring);
+    if ((atomic_load(&header->room_bell) & 1) && has_room(header))
+        goproc_wake_all(&header->room_bell);
     if (!found->at)
         goproc_ring_trim(ring);
 }

@@ -35,11 +35,21 @@ enum {
     GOPROC_MOST_SHARES = 64,
 };
 
+/* What processes sleep on: a number, which is odd while somebody may sleep. Who is about to sleep makes it odd, looks
+ * once more for what it waits for, and then sleeps if the number is still the same. Who wakes changes an odd number to
+ * the next even one first. So whoever has looked before that does not fall asleep after it. */
+typedef _Atomic uint32_t goproc_bell;
+
+/* Arms a bell. To be called before the last look; returns what goproc_nap() is to compare. */
+static inline uint32_t goproc_bell_armed(goproc_bell *bell) {
+    return atomic_fetch_or(bell, 1) | 1;
+}
+
 /* One process at a time is inside. The word is 0, or the pid of who is inside, and above it when that process started,
  * since pids come again. Who finds that a process inside has ended empties the gate. */
 typedef struct {
     _Atomic uint64_t inside;
-    _Atomic uint32_t sleepers; /* somebody may sleep */
+    goproc_bell bell;
     uint32_t reserved;
 } goproc_gate;
 
@@ -50,7 +60,7 @@ typedef struct {
 } goproc_share;
 
 /* A position: the number of items up to it in the lower half, its offset in the ring in the upper one. So one store
- * moves both, and processes can sleep on the number. */
+ * moves both. */
 static inline uint32_t goproc_count_of(uint64_t position) {
     return (uint32_t)position;
 }
@@ -92,13 +102,11 @@ typedef struct {
     _Atomic uint64_t far_got;
     _Atomic uint32_t done_ahead; /* tasks that were reported done before they were taken */
 
-    /* A flag is set by who is about to sleep, and cleared by who wakes. */
-    alignas(64) _Atomic uint32_t item_sleepers; /* on the tail's number */
-    _Atomic uint32_t bound_sleepers;            /* on the head's number */
-    _Atomic uint32_t room_sleepers;
-    _Atomic uint32_t room_turn;
-    _Atomic uint32_t join_sleepers;
-    _Atomic uint32_t join_turn;
+    alignas(64) goproc_bell item_bell;
+    goproc_bell bound_bell; /* for a place in a queue with a maxsize */
+    goproc_bell room_bell;
+    goproc_bell join_bell;
+    _Atomic uint32_t join_turn; /* how often all tasks have been reported done */
 
     alignas(64) goproc_share unfed_by[GOPROC_MOST_SHARES];
     goproc_share taken_by[GOPROC_MOST_SHARES];
@@ -162,8 +170,12 @@ int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *
 /* Whether the process runs, as far as it can be told: GOPROC_RUNS, GOPROC_KILLED or GOPROC_LEFT. */
 int goproc_ring_fate(const goproc_ring *ring, uint64_t who);
 
-/* Wakes one, or all, of those that sleep on the word, if the flag says that somebody may. */
-void goproc_wake_flagged(_Atomic uint32_t *flag, _Atomic uint32_t *word, int all);
+/* Wakes all that sleep on a bell. To be called after the change that they wait for. */
+void goproc_wake_all(goproc_bell *bell);
+
+/* Wakes one of them. What they wait for has numbers: it is there if its number is below count. base: what had a lower
+ * number was gone before the call. If others have put more meanwhile, more are woken. */
+void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base);
 
 /* ---- ring.c */
 
@@ -196,8 +208,9 @@ typedef struct {
  * set. */
 int goproc_ring_put(goproc_ring *ring, const goproc_new_item *item);
 
-/* Wakes one who waits for an item. */
+/* Wakes one who waits for an item, or for a place in a queue with a maxsize. */
 void goproc_ring_wake(goproc_ring *ring);
+void goproc_ring_wake_bound(goproc_ring *ring);
 
 /* An item that has been found. */
 typedef struct {

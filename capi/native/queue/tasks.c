@@ -173,7 +173,7 @@ void goproc_task_was_done(goproc_ring *ring) {
     goproc_queue_header *header = ring->header;
     if (goproc_unfinished(ring) == 0) {
         atomic_fetch_add(&header->join_turn, 1);
-        goproc_wake_flagged(&header->join_sleepers, &header->join_turn, 1);
+        goproc_wake_all(&header->join_bell);
     }
 }
 

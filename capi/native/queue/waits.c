@@ -28,11 +28,11 @@ static int wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinn
 }
 
 /* Sleeps until a place or room in the queue may have come. */
-static int nap(goproc_ring *ring, _Atomic uint32_t *word, uint32_t seen, uint64_t deadline) {
+static int nap(goproc_ring *ring, goproc_bell *bell, uint32_t seen, uint64_t deadline) {
     int error;
     Py_BEGIN_ALLOW_THREADS;
     goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_PUT, ring->header, 0, deadline);
-    error = goproc_nap(word, seen, deadline, GOPROC_NEXT_LOOK_NS);
+    error = goproc_nap(bell, seen, deadline, GOPROC_NEXT_LOOK_NS);
     goproc_waits_no_longer(note);
     Py_END_ALLOW_THREADS;
     return after_wait(error);
@@ -40,18 +40,19 @@ static int nap(goproc_ring *ring, _Atomic uint32_t *word, uint32_t seen, uint64_
 
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
-/* How to put: MAY_BUFFER: say so if there is no room. MUST_BUFFER: there are items in the buffer already. WAIT: wait for
- * room. FEED: the same, and the item has been counted as one in the buffer. AT_ONCE: do nothing if there is no room, or
- * if items are in the buffer. */
-enum { MAY_BUFFER, MUST_BUFFER, WAIT, FEED, AT_ONCE };
+/* How to put: IF_ROOM: put it, or say that there is no room. COUNT: only count one more in the buffer of this process.
+ * WAIT: wait for room. FEED: the same, and the item has been counted as one in the buffer. AT_ONCE: do nothing if there
+ * is no room, or if items are in the buffer. PLACE: only wait for a place. */
+enum { IF_ROOM, COUNT, WAIT, PLACE, FEED, AT_ONCE };
 
-/* The outcomes. TO_BUFFER of AT_ONCE: nothing was done. */
+/* The outcomes. TO_BUFFER: the item is to go into the buffer; only COUNT has changed anything. */
 enum { FAILED = -1, FULL, TO_BUFFER, IS_PUT };
 
 static int put(goproc_queue *self, const goproc_new_item *item, int how, int block, uint64_t deadline) {
     goproc_ring *ring = &self->ring;
     goproc_queue_header *header = ring->header;
-    int armed = 0;
+    goproc_bell *armed = NULL;
+    uint32_t seen = 0;
     for (;;) {
         int next = AGAIN, done = 0;
         if (!goproc_gate_try(&header->putting, ring->me)) {
@@ -62,24 +63,21 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
                 return FULL;
             continue;
         }
-        uint32_t turn = atomic_load(&header->room_turn);
-        uint32_t taken = goproc_count_of(atomic_load(&header->head));
         int full = ring->maxsize && how != FEED &&
-                   goproc_ring_count(ring) + goproc_unfed(ring, armed || !block) >= ring->maxsize;
+                   goproc_ring_count(ring) + goproc_unfed(ring, armed != NULL || !block) >= ring->maxsize;
         if (how == AT_ONCE && (full || ring->counted || ring->uncounted)) {
             goproc_gate_leave(&header->putting);
             return TO_BUFFER;
         } else if (full) {
             done = 0;
-        } else if (how == MUST_BUFFER) {
-            goproc_unfed_add(ring);
+        } else if (how == COUNT || how == PLACE) {
+            if (how == COUNT)
+                goproc_unfed_add(ring);
             goproc_gate_leave(&header->putting);
             return TO_BUFFER;
         } else {
             done = goproc_ring_put(ring, item);
-            if (done == 0 && (how == MAY_BUFFER || how == AT_ONCE)) {
-                if (how == MAY_BUFFER)
-                    goproc_unfed_add(ring);
+            if (done == 0 && (how == IF_ROOM || how == AT_ONCE)) {
                 goproc_gate_leave(&header->putting);
                 return TO_BUFFER;
             }
@@ -99,28 +97,28 @@ static int put(goproc_queue *self, const goproc_new_item *item, int how, int blo
         }
         if (full && !block)
             return FULL;
-        _Atomic uint32_t *flag = full ? &header->bound_sleepers : &header->room_sleepers;
-        if (!armed) {
-            armed = 1;
-            atomic_store(flag, 1); /* now look again */
+        goproc_bell *bell = full ? &header->bound_bell : &header->room_bell;
+        if (armed != bell) {
+            armed = bell;
+            seen = goproc_bell_armed(bell); /* now look again */
             continue;
         }
-        armed = 0;
-        next = full ? nap(ring, goproc_count_word(&header->head), taken, deadline)
-                    : nap(ring, &header->room_turn, turn, deadline);
-        if (next == RAISED)
-            return FAILED;
-        if (next == TIME_IS_OVER)
-            return FULL;
+        armed = NULL;
+        next = nap(ring, bell, seen, deadline);
+        if (next == AGAIN)
+            continue;
+        if (full) /* the get may have woken nobody else */
+            goproc_ring_wake_bound(ring);
+        return next == RAISED ? FAILED : FULL;
     }
 }
 
 PyDoc_STRVAR(put_doc,
              "_put(stream, buffers, how, block, timeout)\n--\n\n"
              "Put an item. stream: its pickle, bytes or a list. buffers: its buffers, a list or None; True if\n"
-             "stream is a bytes object that is the item. how: 0 to put it if there is room, 1 to count it as\n"
-             "one in the buffer, 2 to wait for room. block, timeout: for a queue with a maxsize. Returns\n"
-             "whether it has been put; otherwise it belongs into the buffer. Raises queue.Full.");
+             "stream is a bytes object that is the item. how: 0 to put it if there is room, 1 only to count it\n"
+             "as one in the buffer, 2 to wait for room, 3 only to wait for a place. block, timeout: for a\n"
+             "queue with a maxsize. Returns whether it has been put. Raises queue.Full.");
 
 static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     goproc_queue *self = (goproc_queue *)object;
@@ -130,7 +128,7 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     uint64_t deadline = 0;
     if ((how == -1 && PyErr_Occurred()) || block < 0 || goproc_queue_check(self) < 0)
         return NULL;
-    if (how < MAY_BUFFER || how > WAIT)
+    if (how < IF_ROOM || how > PLACE)
         return PyErr_Format(PyExc_ValueError, "there is no way %d to put", how);
     if (block && goproc_read_deadline(args[4], &deadline) < 0)
         return NULL;
@@ -202,11 +200,10 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
         int64_t look_ns = GOPROC_FIRST_LOOK_NS;
         goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, header, 0, deadline);
         for (;;) {
-            atomic_store(&header->item_sleepers, 1);
-            seen = atomic_load(tail);
-            if (seen != atomic_load(head))
+            seen = goproc_bell_armed(&header->item_bell);
+            if (atomic_load(tail) != atomic_load(head))
                 break;
-            error = goproc_nap(tail, seen, deadline, look_ns);
+            error = goproc_nap(&header->item_bell, seen, deadline, look_ns);
             if (error || atomic_load(tail) != atomic_load(head))
                 break;
             goproc_ring_trim(ring); /* it is idle */
@@ -216,6 +213,12 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
     }
     Py_END_ALLOW_THREADS;
     return after_wait(error);
+}
+
+/* To be called by who has waited, and takes no item: the put may have woken nobody else. */
+static void pass_on(goproc_ring *ring) {
+    if (goproc_ring_count(ring))
+        goproc_ring_wake(ring);
 }
 
 /* Returns 1 with the next item, 0 when the time is over, -1 with an exception set. */
@@ -252,10 +255,10 @@ static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload
                 return 1;
             }
         }
-        if (next == RAISED)
-            return -1;
-        if (next == TIME_IS_OVER)
-            return 0;
+        if (next != AGAIN) {
+            pass_on(ring);
+            return next == RAISED ? -1 : 0;
+        }
     }
 }
 
@@ -332,11 +335,12 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
         return NULL;
     while (goproc_ring_count(&self->ring) == 0) {
         int next = deadline && goproc_now_ns() >= deadline ? TIME_IS_OVER : wait_for_item(&self->ring, deadline);
-        if (next == RAISED)
-            return NULL;
-        if (next == TIME_IS_OVER)
-            return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
+        if (next == AGAIN)
+            continue;
+        pass_on(&self->ring);
+        return next == RAISED ? NULL : PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
     }
+    pass_on(&self->ring);
     Py_RETURN_TRUE;
 }
 
@@ -378,7 +382,7 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
     uint32_t turn = atomic_load(&header->join_turn);
     uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
     for (;;) {
-        atomic_store(&header->join_sleepers, 1);
+        uint32_t seen = goproc_bell_armed(&header->join_bell);
         /* If the last task was reported while this one waited, others may have put since: that does not count. */
         if (atomic_load(&header->join_turn) != turn || goproc_unfinished(&self->ring) == 0)
             Py_RETURN_NONE;
@@ -397,7 +401,7 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
         int error;
         Py_BEGIN_ALLOW_THREADS;
         goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_JOIN, header, 0, 0);
-        error = goproc_nap(&header->join_turn, turn, 0, (int64_t)(look_at - now));
+        error = goproc_nap(&header->join_bell, seen, 0, (int64_t)(look_at - now));
         goproc_waits_no_longer(note);
         Py_END_ALLOW_THREADS;
         if (after_wait(error) == RAISED)

@@ -74,14 +74,20 @@ class Repeats:
         self._plain[index] = stream, buffers
         return encode(_Task(PickleBuffer(stream) if len(stream) >= OUT_OF_BAND else stream, parts))
 
+    def plain(self, index, success, value):
+        """Return the stream and the buffers of a task as it was, if a worker was refused the memory; else None."""
+        plain = self._plain.pop(index, None)
+        if plain is None or success or type(value) is not Refused:
+            return None
+        self._usable = False
+        return plain
+
     def again(self, port, job, index, outcome):
         """Submit a task again, as it was, if its outcome is that a worker was refused the memory; return whether."""
-        stream, buffers = self._plain.pop(index, (None, None))
-        if stream is None or outcome[0] or type(outcome[1]) is not Refused:
-            return False
-        self._usable = False
-        port.submit(job, index, stream, buffers)
-        return True
+        plain = self.plain(index, *outcome)
+        if plain is not None:
+            port.submit(job, index, *plain)
+        return plain is not None
 
     def _part(self, buffer, last):
         size = memoryview(buffer).nbytes

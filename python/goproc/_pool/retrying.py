@@ -136,6 +136,10 @@ class Retrying:
             task = self._kept.get((result._job, index))
             if task is None:
                 return False
+            if result._repeats is not None and (plain := result._repeats.plain(index, success, value)) is not None:
+                task.stream, task.buffers = plain  # it has not run, so this is no attempt
+                self._submit(task)
+                return True
             policy = result._retry
             errors = _raised(value, result) if success else [value]
             is_last = self._ending or task.attempts > policy.retries
