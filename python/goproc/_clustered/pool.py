@@ -1,0 +1,49 @@
+"""The Pool of a program whose pools are on a cluster. _common/clusters.py asks for its class when a Pool is made."""
+
+from multiprocessing.pool import ThreadPool as _ThreadPool
+
+from .. import cluster
+from .._pool import engine_pool, parts
+from . import connection
+
+__all__ = ["ProgramPool", "class_for"]
+
+
+class ProgramPool(cluster.Pool):
+    """goproc.cluster.Pool on the program's cluster, with the arguments of multiprocessing.Pool.
+
+    processes: the most workers on all machines together; None for one for each core of the cluster. context is not
+    used, but for its pickler: the machines start the workers.
+    """
+
+    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, **options):
+        pickler = getattr(context, "_pickler", None)
+        if pickler is not None:
+            options.setdefault("pickler", pickler)
+        super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, **options)
+
+
+parts.own_classes.update((cluster.Pool, ProgramPool))
+
+_derived: dict = {}
+
+
+def class_for(cls):
+    """Return the class on the cluster for a class of pools. Pools of threads, and those of a cluster, stay.
+
+    Raises TypeError for a class that replaces private parts of Pool.
+    """
+    if issubclass(cls, (_ThreadPool, cluster.Pool)):
+        return cls
+    if names := parts.replaced(cls):
+        raise TypeError(
+            f"{cls.__qualname__} cannot be on a cluster: it replaces private parts of Pool ({', '.join(names)}). Run "
+            "this program without --cluster and GOPROC_CLUSTER, or take goproc.Pool itself in this place"
+        )
+    if cls is engine_pool.Pool:
+        return ProgramPool
+    made = _derived.get(cls)
+    if made is None:
+        looks = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+        made = _derived[cls] = type(cls.__name__, (cls, ProgramPool), looks)
+    return made
