@@ -17,10 +17,7 @@ class ProgramPool(cluster.Pool):
     """
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, **options):
-        pickler = getattr(context, "_pickler", None)
-        if pickler is not None:
-            options.setdefault("pickler", pickler)
-        super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, **options)
+        super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, context, **options)
 
 
 parts.own_classes.update((cluster.Pool, ProgramPool))

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # as in stdlib.py
 
-__all__ = ["ADDRESS", "SHIPPED", "address", "executor_class", "pool_class", "put_into_environment", "shipped"]
+__all__ = ["ADDRESS", "SHIPPED", "address", "cores", "executor_class", "pool_class", "put_into_environment", "shipped"]
 
 ADDRESS = "GOPROC_CLUSTER"
 SHIPPED = "GOPROC_SHIP"
@@ -27,6 +27,11 @@ def address() -> "str | None":
 def shipped() -> "list[str]":
     """Return what is to be copied to the machines: names of packages and modules, and folders."""
     return [what for what in os.environ.get(SHIPPED, "").split(os.pathsep) if what]
+
+
+def cores() -> int:
+    """Return the number of cores of the cluster's machines."""
+    return stdlib.import_module("goproc._clustered.connection").cores()
 
 
 def put_into_environment(address: "str | None", ship: "list[str]") -> None:
