@@ -1,6 +1,10 @@
 """Functions that the tests of goproc.cluster run on machines."""
 
 import os
+import signal
+import time
+
+state = None
 
 
 def double(x):
@@ -9,3 +13,56 @@ def double(x):
 
 def pid(_=None):
     return os.getpid()
+
+
+def fail(x):
+    raise KeyError(x)
+
+
+def set_state(value):
+    global state
+    state = value
+
+
+def get_state(_=None):
+    return state
+
+
+def kill_myself(_=None):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(path, x, seconds=0.0):
+    """Append x to a file, as one write; sleep; return x."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(b"%d\n" % x)
+    time.sleep(seconds)
+    return x
+
+
+def note_and_wait(path, x):
+    """Append x to a file, as one write, and sleep until killed."""
+    note(path, x)
+    time.sleep(600)
+
+
+def count(n):
+    yield from range(n)
+
+
+def length(data):
+    return len(data)
+
+
+def slow_double(x):
+    time.sleep(0.02)
+    return 2 * x
+
+
+def note_pid_and_wait(path):
+    note_and_wait(path, os.getpid())
+
+
+def note_and_kill(path):
+    note(path, 1)
+    kill_myself()

@@ -11,7 +11,8 @@ None                               GOPROC_CLUSTER, else the scheduler-address of
 import asyncio
 import concurrent.futures
 import os
-import threading
+import socket
+import time
 from typing import Any
 
 from .local import LocalMachines, is_local
@@ -63,6 +64,9 @@ def connect(address: Any, security: Any = None, timeout: float = 30.0) -> "Conne
 
 
 def _of_client(distributed, address, name, security, timeout, **options):
+    if isinstance(address, str) and address.startswith(("tcp://", "tls://")):
+        _wait_for_port(address, timeout)
+
     def make():
         return distributed.Client(
             address, security=security, timeout=timeout, set_as_default=False, name="goproc", **options
@@ -78,10 +82,28 @@ def _of_client(distributed, address, name, security, timeout, **options):
     return Connection(client, True, name, make=make)
 
 
+def _wait_for_port(address, timeout):
+    """Wait until something listens at an address. A Client that cannot connect would leave a thread behind."""
+    host, _, number = address.partition("://")[2].rpartition(":")
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(number)), max(deadline - time.monotonic(), 0.1)):
+                return
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline - 0.1:
+                raise ConnectionError(
+                    f"the scheduler {address} of the cluster cannot be reached within {timeout:g} s ({error}): does it "
+                    "run, and may this machine connect to it?"
+                ) from error
+        time.sleep(0.1)
+
+
 def _of_local(distributed, address, timeout):
     machines = LocalMachines(address)
     try:
         client = distributed.Client(machines.scheduler, timeout=timeout, set_as_default=False, name="goproc")
+        client.wait_for_workers(machines.machines, timeout)
     except BaseException:
         machines.close()
         raise
@@ -101,7 +123,6 @@ class Connection:
         self.client, self.address, self.machines = client, address, machines
         self._own, self._make = own, make
         self._loop = client.loop.asyncio_loop
-        self._connecting = threading.Lock()
 
     def run(self, coroutine, timeout=None):
         """Run a coroutine on the client's loop, and wait for it; return its result."""

@@ -20,6 +20,15 @@ __all__ = ["Crew"]
 #: Seconds between two looks at the scheduler's workers; how long the scheduler may take to answer.
 _LOOK, _ANSWER = 1.0, 5.0
 
+#: Seconds for which new tasks fail at once when no machine's workers can begin.
+_BROKEN = 0.5
+
+#: Seconds that the first machine has to come up, at least.
+_FIRST = 30.0
+
+#: Seconds that the other machines have to come up when the first one has.
+_OTHERS = 2.0
+
 #: Seconds in which machines must end their pools when the pool is terminated.
 _ENDING = 4.0
 
@@ -40,6 +49,7 @@ class Crew:
         self.control: Any = None
         self.number = 0
         self.broken: BaseException | None = None
+        self._broken_until: float | None = None  # when workers that could not begin are tried again
         self.closing = False
         self.terminated = False
         self.task_memory = settings["task_memory"]
@@ -63,12 +73,15 @@ class Crew:
     def start(self):
         """Start on the machines that there are; return when the first is ready. Raises why there can be none."""
         self._connection.run(self._begin())
-        deadline = time.monotonic() + self._reconnect_timeout
+        deadline = time.monotonic() + max(self._reconnect_timeout, _FIRST)
         while not self._up.wait(0.1):
             if self._first_error is not None and not any(not driver.ended for driver in self.drivers.values()):
                 raise self._first_error
             if time.monotonic() > deadline:
                 raise WorkerLostError(0, 0, machine=self._connection.address, why=self._no_machine())
+        deadline = time.monotonic() + _OTHERS
+        while time.monotonic() < deadline and not all(driver.started or driver.ended for driver in self._all()):
+            time.sleep(0.01)
 
     async def _begin(self):
         self._loop = asyncio.get_running_loop()
@@ -114,8 +127,11 @@ class Crew:
     def _no_machine(self):
         return f"no machine of the cluster {self._connection.address} takes part: its scheduler knows no worker"
 
+    def _all(self):
+        return list(self.drivers.values())
+
     def _live(self):
-        return [driver for driver in self.drivers.values() if not driver.ended]
+        return [driver for driver in self._all() if not driver.ended]
 
     def _join(self, workers, now):
         """Drive the workers that are not driven. workers: by address, what the scheduler says of them."""
@@ -133,8 +149,9 @@ class Crew:
             label = info.get("name")
             name = f"{label} ({address})" if label and str(label) != address else f"{host} ({address})"
             settings = {**self._settings, "processes": processes}
+            connection, changed = self._connection, self._driver_changed
             driver = Driver(
-                self._connection.client, address, settings, name, self._port, self._ledger, self._driver_changed
+                connection.client, address, settings, name, self._port, self._ledger, self._distribute, changed
             )
             self.drivers[address] = driver
             driver.start()
@@ -162,6 +179,7 @@ class Crew:
         live = self._live()
         if live and all(other.seat.broken is not None for other in live if other.started):
             self.broken = live[0].seat.broken
+            self._broken_until = time.monotonic() + _BROKEN
             self._fail_all(self.broken)
         if self.closing:
             self._look_at_end()
@@ -253,7 +271,12 @@ class Crew:
         return {}
 
     def try_again(self):
-        """Return the exception that a new task must fail with; None if there is none."""
+        """Return the exception that a new task must fail with; None to let the machines try to start workers again."""
+        if self._broken_until is not None and time.monotonic() > self._broken_until:
+            with self._ledger.lock:
+                self.broken = self._broken_until = None
+                for seat in self._ledger.seats:
+                    seat.broken = None
         return self.broken
 
     def retry_if_due(self):

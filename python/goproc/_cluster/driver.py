@@ -34,11 +34,11 @@ _numbers = itertools.count()
 class Driver:
     """Drives one machine. client: the distributed.Client. address: the Dask worker's. settings: see machine.py.
 
-    name: of the machine, for messages to the user. port, ledger: of the pool. on_end: called with this driver when the
-    machine is lost or has ended.
+    name: of the machine, for messages to the user. port, ledger: of the pool. distribute: called when tasks may be
+    given out. on_end: called with this driver when the machine is lost or has ended, or its workers cannot begin.
     """
 
-    def __init__(self, client, address, settings, name, port, ledger, on_end):
+    def __init__(self, client, address, settings, name, port, ledger, distribute, on_end):
         self.address, self.name = address, name
         self.seat = Seat(name, settings["processes"])
         self.lost_after = settings["lost_after"]
@@ -49,7 +49,8 @@ class Driver:
         self.closing = False  # whether it has been told to end when its tasks are done
         self.ended = False
         self._client, self._settings = client, settings
-        self._port, self._ledger, self._on_end = port, ledger, on_end
+        self._port, self._ledger = port, ledger
+        self._distribute, self._on_end = distribute, on_end
         self._key = f"goproc-machine-{settings['pool']}-{next(_numbers)}"
         self._future: Any = None
         self._orders = 0
@@ -129,11 +130,6 @@ class Driver:
         with self._ledger.lock:
             self._ledger.seats.append(self.seat)
         self._distribute()
-
-    def _distribute(self):
-        for seat in self._ledger.distribute():
-            if seat.kick is not None:
-                seat.kick()
 
     async def _make(self):
         submit = self._client.submit(

@@ -10,6 +10,7 @@ client use it; each method takes the lock. docs/design/cluster.md says more.
 """
 
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -21,6 +22,9 @@ __all__ = ["Ledger", "Seat", "Task"]
 
 #: Seconds of a machine's work that are granted to it beyond a task for each worker, and that it holds beyond these.
 GRANTED, HELD = 0.06, 0.12
+
+#: Seconds: a machine that does not end what it has within that time gives some of it to an idle one.
+SLOW = 0.1
 
 #: The most bytes of tasks that a machine has beyond a task for each worker.
 MOST_BYTES = 64 << 20
@@ -74,7 +78,8 @@ class Seat:
         self.changed = False  # whether there is something to send
         self.broken: Any = None  # the exception for which its workers cannot begin
         self.kick: Any = None  # called, on the loop, when there is something to send
-        self.recalling = False
+        self.recalling = False  # whether it has been asked to give tasks back
+        self.answered = time.monotonic()  # when it last answered a task
 
     @property
     def most_granted(self):
@@ -199,11 +204,16 @@ class Ledger:
                         self._give(seat, self.queue.popleft())
                     self._grant(seat)
                 return
-            if seat.granted > seat.processes and not seat.recalling:
+            if seat.granted > seat.processes and not seat.recalling and self._is_slow(seat):
                 seat.recalling = True
-                seat.calls.append(("recall", max(1, (seat.granted - seat.processes) // 2)))
+                jobs = {task.job for task in seat.tasks.values()}
+                seat.calls.append(("recall", max(1, (seat.granted - seat.processes) // 2), jobs))
                 seat.changed = True
                 return
+
+    def _is_slow(self, seat):
+        """Whether an idle machine would begin its tasks sooner: it does not end them all in a moment."""
+        return time.monotonic() - seat.answered > SLOW or seat.granted > SLOW * seat.rate
 
     def _remove(self, seat, task):
         """Take a task off a machine's account."""
@@ -221,15 +231,26 @@ class Ledger:
 
     # ---- answers
 
-    def recalled(self, seat, positions):
-        """Note that a machine has given back tasks that were granted: they have not begun there, and never will."""
+    def recalled(self, seat, keys):
+        """Queue tasks again that a machine has given back: they have not begun there, and never will.
+
+        keys: their (job, index).
+        """
         with self.lock:
             seat.recalling = False
-            for position in positions:
-                task = seat.tasks.get(position)
-                if task is not None:
+            parts: dict[Task, set[int]] = {}
+            for job, index in keys:
+                task = self._owners.get((job, index))
+                if task is not None and task.seat is seat:
+                    parts.setdefault(task, set()).add(index)
+            for task, indices in reversed(parts.items()):
+                if len(indices) == task.left:
                     self._remove(seat, task)
                     self.queue.appendleft(task)
+                else:
+                    self.queue.extendleft([_part(task, index) for index in sorted(indices, reverse=True)])
+                    for index in indices:
+                        self._answer(seat, task, index, 1)
 
     def answered(self, seat, frames):
         """Take the completions of a machine, and hand on those of tasks that it has. Return how many tasks ended."""
@@ -257,6 +278,7 @@ class Ledger:
                 self._answer(seat, task, first, count)
                 handed.append(frame)
         if handed:
+            seat.answered = time.monotonic()
             self._complete(handed)
         return ended
 
@@ -385,12 +407,7 @@ class Ledger:
         for index in task.indices():
             if task.count > 1 and self._left_retries(task, index) > 0:
                 self._used[task.job, index] = self._used.get((task.job, index), 0) + 1
-                how, func, items, together = decode(task.stream)
-                item = items[index - task.index]
-                stream, _ = encode(call(func, (item,) if together else item, how))
-                one = Task(task.job, index, b"".join(stream) if type(stream) is list else stream, None, 1)
-                one.retries, one.limits = task.retries, task.limits
-                again.append(one)
+                again.append(_part(task, index))
                 continue
             self._owners.pop((task.job, index), None)
             self._used.pop((task.job, index), None)
@@ -409,6 +426,16 @@ class Ledger:
                 left = self._left_retries(task, index)
                 pairs.append((index, left if left > 0 else -1))
         return pairs or None
+
+
+def _part(task, index):
+    """Return one task of a batch as a task of its own."""
+    how, func, items, together = decode(task.stream)
+    item = items[index - task.index]
+    stream, _ = encode(call(func, (item,) if together else item, how))
+    one = Task(task.job, index, b"".join(stream) if type(stream) is list else stream, None, 1)
+    one.retries, one.limits = task.retries, task.limits
+    return one
 
 
 def _fullness(seat):

@@ -48,19 +48,26 @@ class LocalMachines:
         self.processes: list[subprocess.Popen] = []  # the scheduler's, and one for each machine
         try:
             process = self._start("scheduler")
+            machines = [self._start(f"machine-{number}", str(self.cores)) for number in range(self.machines)]
             assert process.stdout is not None
             self.scheduler = process.stdout.readline().decode().strip()
             if not self.scheduler:
                 raise ConnectionError(f"the scheduler of {address} could not start; what it printed may say why")
-            for number in range(self.machines):
-                self.add(f"machine-{number}")
+            for machine in machines:
+                self._tell(machine)
         except BaseException:
             self.close()
             raise
 
     def add(self, name, cores=None):
         """Start one more machine; return its process."""
-        return self._start(self.scheduler, name, str(cores or self.cores))
+        process = self._start(name, str(cores or self.cores))
+        self._tell(process)
+        return process
+
+    def _tell(self, process):
+        process.stdin.write(self.scheduler.encode() + b"\n")
+        process.stdin.flush()
 
     def _start(self, *arguments):
         command = [sys.executable, "-m", "goproc._cluster.local_worker", *arguments]

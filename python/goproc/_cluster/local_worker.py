@@ -1,7 +1,7 @@
 """The program of the processes of an address such as local:2x4: Dask's scheduler, or a Dask worker.
 
-    python -m goproc._cluster.local_worker scheduler                       prints the scheduler's address
-    python -m goproc._cluster.local_worker SCHEDULER_ADDRESS NAME CORES    a machine
+    python -m goproc._cluster.local_worker scheduler     prints the scheduler's address
+    python -m goproc._cluster.local_worker NAME CORES    a machine; reads the scheduler's address
 
 Standard input is a pipe from the main program. When that ends, in whatever way, the pipe is closed, and so this process
 ends. Started by local.py.
@@ -49,7 +49,10 @@ async def _serve(arguments):
     if arguments == ["scheduler"]:
         server = distributed.Scheduler(**common)
     else:
-        address, name, cores = arguments
+        name, cores = arguments
+        address = sys.stdin.buffer.raw.readline().decode().strip()
+        if not address:
+            return  # the main program has ended
         server = distributed.Worker(address, name=name, nthreads=int(cores), memory_limit=0, **common)
     serving = asyncio.current_task()
     loop = asyncio.get_running_loop()

@@ -36,14 +36,14 @@ class Reply(NamedTuple):
     """What a machine answers.
 
     frames: tuples (job, index, kind, payload), as port.collect() returns them. fed: the tasks below this position have
-    been given to workers. recalled: positions that the main program has recalled, and that will not begin here. broken:
+    been given to workers. recalled: (job, index) of tasks that have not begun here, and will not. broken:
     the pickled exception for which no worker can begin; None if they can. ended: whether the machine's pool has ended.
     pids: of the machine's workers.
     """
 
     frames: "list[tuple[Any, ...]]" = []
     fed: int = 0
-    recalled: "list[int]" = []
+    recalled: "list[tuple[int, int]]" = []
     broken: "bytes | None" = None
     ended: bool = False
     pids: "tuple[int, ...]" = ()

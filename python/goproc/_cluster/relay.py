@@ -124,13 +124,21 @@ class Relay:
     def _do_taken(self, job, index, part):
         quietly(self._control.taken, job, index, part)
 
-    def _do_recall(self, count):
-        """Give back up to `count` tasks, the last ones, that are granted and that no worker can have begun."""
+    def _do_recall(self, count, jobs):
+        """Give back tasks that are granted and that no worker has begun: the last `count`; or else those of jobs.
+
+        The engine withdraws tasks by their jobs: they complete as cancelled, see _keep().
+        """
         with self._lock:
+            recalled = bool(self._granted)
             while self._granted and count > 0:
-                task = self._granted.pop()
-                self.recalled.append(task[0])
-                count -= task[3]
+                _, job, index, number, *_ = self._granted.pop()
+                self.recalled += [(job, index + at) for at in range(number)]
+                count -= number
+        if not recalled:
+            for job in jobs:
+                quietly(self._control.withdraw, job)
+            self._port.wake()
         self._ring(True)
 
     def _do_close(self):
@@ -160,7 +168,10 @@ class Relay:
             return
         try:
             pending = self._control.pending()
-            most = 2 * self.processes + int(self._rate * _AHEAD)
+            if self._crew.broken is not None and (error := self._crew.try_again()) is not None:
+                self._give_up(error)
+                return
+            most = self.processes + int(self._rate * _AHEAD)
             while self._granted and pending < most:
                 position, job, index, count, stream, buffers, limits, retries = self._granted[0]
                 for at, microseconds in limits or ():
@@ -210,6 +221,9 @@ class Relay:
 
     def _keep(self, frames):
         size = count = 0
+        recalled = [(job, index) for job, index, kind, _ in frames if kind == _native.CANCELLED]
+        if recalled:
+            frames = [frame for frame in frames if frame[2] != _native.CANCELLED]
         for at, (job, index, kind, payload) in enumerate(frames):
             if type(payload) is tuple:
                 stream, buffers = payload
@@ -225,11 +239,12 @@ class Relay:
         with self._lock:
             self._frames += frames
             self._bytes += size
+            self.recalled += recalled
             self._measure(count)
             self._feed()
             urgent = self._bytes > 4 << 20 or self._pending() < self.processes
-        if frames:
-            self._ring(urgent)
+        if frames or recalled:
+            self._ring(urgent or bool(recalled))
 
     def _pending(self):
         try:
