@@ -8,6 +8,7 @@ healed. It prints a line for each misfortune on stderr, and at last the report a
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -138,6 +139,9 @@ class Arena:
             processes = machine.host.processes()
             if machine.relay is not None:
                 processes.pop(machine.relay.pid, None)
+                # The fork server of the Dask worker, and what stands by in it, belong to no program.
+                own = re.compile(rf"goproc: (fork server|standby) of {machine.relay.pid}\b")
+                processes = {pid: command for pid, command in processes.items() if not own.match(command)}
             yield processes
 
     # ---- misfortunes

@@ -18,9 +18,7 @@ import demo  # noqa: E402
 #: The examples with pools and executors, and those that cannot be on a cluster, with the reason.
 EXAMPLES = (
     "pool_apply.py",
-    "pool_apply_async.py",
     "pool_map.py",
-    "pool_map_async.py",
     "executor.py",
     "lambdas.py",
     "progress.py",
@@ -32,6 +30,8 @@ EXAMPLES = (
     "shared_data.py",
 )
 NOT_THERE = {
+    "pool_apply_async.py": "its initializer is handed a barrier, which is an error that says so",
+    "pool_map_async.py": "its initializer is handed an event, which is an error that says so",
     "cpus.py": "it prints the CPUs of this machine, and pools that have as many workers",
     "log_relay.py": "log records of other machines stay there",
 }
@@ -69,6 +69,13 @@ def test_an_example(script, machines, run_script):
     done = run_script(*words, **dict(example.variables))
     assert demo.matches(demo.expected_output(example.path), done.stdout), done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("script, what", [("pool_apply_async.py", "Barrier"), ("pool_map_async.py", "Event")])
+def test_an_example_that_cannot_be_there(script, what, machines, run_script):
+    done = run_script("-m", "goproc", "--cluster", machines.path, demo.FOLDER / script, status=1)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("RuntimeError: the initializer of a cluster's pool") and f"{what} objects" in last
 
 
 def test_all_examples_with_pools_are_here():

@@ -3,8 +3,9 @@
 from multiprocessing.pool import ThreadPool as _ThreadPool
 
 from .. import cluster
+from .._common import stdlib
 from .._pool import engine_pool, parts
-from . import connection
+from . import beginning, connection
 
 __all__ = ["ProgramPool", "class_for"]
 
@@ -17,6 +18,10 @@ class ProgramPool(cluster.Pool):
     """
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, **options):
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        child = beginning.Child(stdlib.installed, stdlib.installed_futures)
+        initializer, initargs = beginning.begin, (child, initializer, tuple(initargs))
         super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, context, **options)
 
 
