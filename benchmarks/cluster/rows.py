@@ -200,7 +200,7 @@ COST = {
         machines=machines,
         count=tasks,
         libraries=("goproc", "dask") if tasks <= 10**4 else ("goproc",),
-        repetitions=3 if tasks < 10**6 else 2,
+        repetitions=3 if tasks < 10**5 else 2,
     )
     for machines in MACHINES
     for tasks in TASKS

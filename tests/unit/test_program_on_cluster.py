@@ -29,6 +29,7 @@ EXAMPLES = (
     "asyncio_pool.py",
     "shared_data.py",
 )
+QUICK = ("pool_apply.py", "pool_map.py", "executor.py", "stream.py")
 NOT_THERE = {
     "pool_apply_async.py": "its initializer is handed a barrier, which is an error that says so",
     "pool_map_async.py": "its initializer is handed an event, which is an error that says so",
@@ -60,7 +61,9 @@ def program(tmp_path, machines, run_script):
     return run
 
 
-@pytest.mark.parametrize("script", EXAMPLES)
+@pytest.mark.parametrize(
+    "script", [pytest.param(script, marks=[pytest.mark.slow] * (script not in QUICK)) for script in EXAMPLES]
+)
 def test_an_example(script, machines, run_script):
     example = next(example for example in demo.EXAMPLES if example.script == script)
     if reason := demo.why_left_out(example, False):
@@ -75,7 +78,9 @@ def test_an_example(script, machines, run_script):
 def test_an_example_that_cannot_be_there(script, what, machines, run_script):
     done = run_script("-m", "goproc", "--cluster", machines.path, demo.FOLDER / script, status=1)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("RuntimeError: the initializer of a cluster's pool") and f"{what} objects" in last
+    assert last.startswith("RuntimeError: the initializer of a cluster's pool") and f"{what} objects" in last, (
+        done.stderr
+    )
 
 
 def test_all_examples_with_pools_are_here():
@@ -210,6 +215,21 @@ def test_a_lock_for_the_initializer(program):
     )
     last = program(code, status=1).stderr.splitlines()[-1]
     assert last.startswith("RuntimeError: the initializer of a cluster's pool") and "another machine" in last
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_a_task_that_expects_the_memory_of_the_parent(program, tmp_path):
+    (tmp_path / "state.py").write_text("table = None\ndef look_up(key):\n    return table[key]\n")
+    code = (
+        "import multiprocessing, state\n"
+        "if __name__ == '__main__':\n"
+        "    state.table = {1: 2}\n"
+        "    with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "        pool.apply(state.look_up, (1,))\n"
+    )
+    done = program(code, "--ship", "state", PYTHONPATH=str(tmp_path), status=1)
+    assert "TypeError: 'NoneType' object is not subscriptable" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("goproc: forked workers would have the memory of the main program")
 
 
 def test_a_wrong_address(run_script, tmp_path):

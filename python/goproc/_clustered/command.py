@@ -74,16 +74,16 @@ def _asked(client):
     return workers, dict(reports), left
 
 
-def reports_of_machine() -> "list[dict]":
-    """Return what the pools on this machine do. Called in the process of a Dask worker.
+def reports_of_machine(dask_worker) -> "list[dict]":
+    """Return what the pools on this machine do. Called in the process of a Dask worker, which Dask passes.
 
-    Each dict is that of Machine.report() in _cluster/machine.py; here "memory", in bytes, is added: that of its worker
+    Each dict is that of Relay.report() in _cluster/relay.py; here "memory", in bytes, is added: that of its worker
     processes.
     """
-    machine = sys.modules.get("goproc._cluster.machine")
-    reports = [] if machine is None else machine.reports()
+    actors = list(dask_worker.state.actors.values())
+    reports = [actor._relay.report() for actor in actors if type(actor).__module__ == "goproc._cluster.machine"]
     for report in reports:
-        report["memory"] = sum(map(_resident, report.get("pids", ())))
+        report["memory"] = sum(map(_resident, report["pids"]))
     return reports
 
 
@@ -108,12 +108,12 @@ def _lines(address, workers, reports, left):
         if not isinstance(of_machine, list):  # it has not answered, or has no goproc, or another version
             rows.append((url, str(worker["nthreads"]), "–", "–", "–", "–", f"{_size(own)} of {_limit(worker)}"))
             continue
-        sums = [sum(report.get(name, 0) for report in of_machine) for name in _COLUMNS[1:]]
+        sums = [sum(report[name] for report in of_machine) for name in _COLUMNS[1:]]
         memory = own + sum(report["memory"] for report in of_machine)
         texts = (str(number) for number in (worker["nthreads"], *sums))
         rows.append((url, *texts, f"{_size(memory)} of {_limit(worker)}"))
         for report in of_machine:
-            programs.setdefault(report.get("program", "?"), []).append(report.get("running", 0))
+            programs.setdefault(report["program"], []).append(report["running"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         first, *others = (

@@ -24,6 +24,16 @@ class ProgramPool(cluster.Pool):
         initializer, initargs = beginning.begin, (child, initializer, tuple(initargs))
         super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, context, **options)
 
+    def _hint(self, error):
+        """Return a note for an exception of a task that may miss the memory of the main program; "" for any other."""
+        is_missing = isinstance(error, (NameError, AttributeError)) or "NoneType" in str(error)
+        return _NO_MEMORY if is_missing and self._ctx.get_start_method() == "fork" else ""
+
+
+_NO_MEMORY = (
+    "goproc: forked workers would have the memory of the main program; the workers of a cluster have not. If the task "
+    "misses what the program has set before Pool(), hand it over as an argument, or by initializer="
+)
 
 parts.own_classes.update((cluster.Pool, ProgramPool))
 

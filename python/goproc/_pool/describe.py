@@ -84,7 +84,10 @@ def item_of(result, index, offset=None):
 
 
 def note_item(error, result, index, offset):
-    """Add a note to an exception that says which item of a map's input raised it. Python 3.10 has no notes."""
+    """Add notes to an exception: which item of a map's input raised it, and the hint of the pool, if it has any.
+
+    Python 3.10 has no notes.
+    """
     first, count = item_of(result, index, offset)
     if first is not None:
         add_note(
@@ -93,6 +96,9 @@ def note_item(error, result, index, offset):
             if count == 1
             else f"goproc: raised for one of the items {first} to {first + count - 1} of the input",
         )
+    hint = getattr(getattr(result, "_pool", None), "_hint", None)  # a pool on a cluster has one
+    if hint is not None and (text := hint(error)):
+        add_note(error, text)
 
 
 def _name_of(func):
