@@ -1,5 +1,7 @@
 """The Control of a cluster's pool: _pool/control.py asks the engine, this one asks the ledger and the crew."""
 
+from .._native import CANCELLED
+
 __all__ = ["Control"]
 
 
@@ -72,8 +74,8 @@ class Control:
         self._crew.close()
 
     def terminate(self):
-        """Forget all tasks; the results complete as cancelled, by Dispatch.finish()."""
-        self._ledger.take_all()
+        """Complete all tasks as cancelled."""
+        self._port.complete([(job, index, CANCELLED, b"") for job, index in self._ledger.take_all()])
 
     def destroy(self):
         """Let go of the cluster."""

@@ -12,8 +12,9 @@ from multiprocessing import util
 from typing import Any
 
 from .._common.log import warn
-from ..errors import CancelledError, WorkerLostError
+from ..errors import WorkerLostError
 from .driver import Driver
+from .workers import Worker
 
 __all__ = ["Crew"]
 
@@ -57,6 +58,7 @@ class Crew:
         self._connection, self._settings, self._most = connection, settings, processes
         self._workers, self._port, self._ledger = workers, port, ledger
         self._reconnect_timeout = reconnect_timeout
+        self._stand_ins: dict[Driver, list[Worker]] = {}
         self._later: dict[str, float] = {}  # by address: when a machine that was lost is tried again
         self._quiet_since: float | None = None  # since when the scheduler does not answer
         self._empty_since = time.monotonic()  # since when there has been no machine
@@ -165,8 +167,17 @@ class Crew:
             self._list_workers()
 
     def _list_workers(self):
-        workers = [Worker(driver.name, number) for driver in self._live() for number in range(driver.seat.processes)]
-        self._workers[:] = workers
+        """Bring pool._pool up to date. When the pool is closed, workers that have ended stay in it."""
+        for driver in self._live():
+            if driver not in self._stand_ins and driver.started:
+                self._stand_ins[driver] = [Worker(driver, number) for number in range(driver.seat.processes)]
+        for driver, workers in list(self._stand_ins.items()):
+            if driver.ended:
+                for worker in workers:
+                    worker.has_ended(self.terminated or not driver.closing)
+                if not self.closing and not self.terminated:
+                    del self._stand_ins[driver]
+        self._workers[:] = [worker for workers in self._stand_ins.values() for worker in workers]
 
     def _driver_changed(self, driver, why):
         """A machine is lost, has ended, or its workers cannot begin."""
@@ -174,8 +185,7 @@ class Crew:
             self._later[driver.address] = time.monotonic() + (0 if driver.error is None else 5)
             if driver.error is not None and self._first_error is None:
                 self._first_error = driver.error
-            if self._up.is_set():
-                self._list_workers()
+            self._list_workers()
         live = self._live()
         if live and all(other.seat.broken is not None for other in live if other.started):
             self.broken = live[0].seat.broken
@@ -250,7 +260,9 @@ class Crew:
                 self._connection.run(self._stop(), _ENDING)
             except (concurrent.futures.TimeoutError, asyncio.TimeoutError, RuntimeError, OSError):
                 util.debug("the machines of a pool could not be told its end: their leases end them")
-        self._workers.clear()
+        for driver in self._all():
+            driver.ended = True
+        self._list_workers()
 
     async def _stop(self):
         if self._watching is not None:
@@ -303,29 +315,3 @@ class Crew:
 
     def grow(self, processes):
         """Do nothing."""
-
-
-class Worker:
-    """Stands for a worker in pool._pool. name: of its machine."""
-
-    pid = exitcode = None
-    daemon = True
-
-    def __init__(self, machine, number):
-        self.name = f"worker {number} of {machine}"
-
-    def is_alive(self):
-        """Return True: it is not in the list when it has ended."""
-        return True
-
-    def join(self, timeout=None):
-        """Return at once: Pool.join() has waited for the machines."""
-
-    def terminate(self):
-        """Raise CancelledError: only the pool as a whole can be terminated."""
-        raise CancelledError("a worker on another machine cannot be ended alone: call the pool's terminate()")
-
-    kill = terminate
-
-    def __repr__(self):
-        return f"<{self.name}>"

@@ -264,6 +264,8 @@ class Ledger:
                 task = owners.get((job, first))
                 if task is None or task.seat is not seat:
                     continue
+                if type(payload) is tuple:
+                    frame = (job, index, kind, (payload[0], [_as_arrived(buffer) for buffer in payload[1]]))
                 if kind == _native.PART:
                     handed.append(frame)
                     continue
@@ -426,6 +428,11 @@ class Ledger:
                 left = self._left_retries(task, index)
                 pairs.append((index, left if left > 0 else -1))
         return pairs or None
+
+
+def _as_arrived(buffer):
+    """Return a buffer of a payload as a local port does: what was bytes is bytes, not a memoryview."""
+    return bytes(buffer) if type(buffer) is memoryview and buffer.readonly else buffer
 
 
 def _part(task, index):

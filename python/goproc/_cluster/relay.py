@@ -29,6 +29,9 @@ __all__ = ["Relay"]
 #: Seconds of work that the engine is given ahead of the workers.
 _AHEAD = 0.01
 
+#: Parts that have come together: their worker may wait until the program has taken them.
+_PARTS = 32
+
 #: Seconds between two looks at the lease.
 _LOOK = 0.25
 
@@ -242,7 +245,8 @@ class Relay:
             self.recalled += recalled
             self._measure(count)
             self._feed()
-            urgent = self._bytes > 4 << 20 or self._pending() < self.processes
+            parts = sum(frame[2] == _native.PART for frame in self._frames)
+            urgent = parts >= _PARTS or self._bytes > 4 << 20 or self._pending() < self.processes
         if frames or recalled:
             self._ring(urgent or bool(recalled))
 
