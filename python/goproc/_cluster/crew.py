@@ -84,6 +84,7 @@ class Crew:
         deadline = time.monotonic() + _OTHERS
         while time.monotonic() < deadline and not all(driver.started or driver.ended for driver in self._all()):
             time.sleep(0.01)
+        self._connection.run(self._ask())
 
     async def _begin(self):
         self._loop = asyncio.get_running_loop()
@@ -128,6 +129,11 @@ class Crew:
 
     def _no_machine(self):
         return f"no machine of the cluster {self._connection.address} takes part: its scheduler knows no worker"
+
+    async def _ask(self):
+        asking = [asyncio.wait_for(driver.ask(), _ANSWER) for driver in self._live()]
+        await asyncio.gather(*asking, return_exceptions=True)
+        self._list_workers()
 
     def _all(self):
         return list(self.drivers.values())
@@ -314,4 +320,5 @@ class Crew:
         """Do nothing: the machines replace their workers."""
 
     def grow(self, processes):
-        """Do nothing."""
+        """Bring pool._pool up to date; the number of workers is the cluster's."""
+        self._connection.run(self._ask(), _ANSWER)
