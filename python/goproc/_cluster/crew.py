@@ -102,8 +102,9 @@ class Crew:
 
     async def _look(self):
         now = time.monotonic()
+        patience = min(_ANSWER, self._reconnect_timeout)
         try:
-            workers = await asyncio.wait_for(self._connection.workers(), _ANSWER)
+            workers = await asyncio.wait_for(self._connection.workers(), patience)
         except (OSError, asyncio.TimeoutError, AttributeError) as error:
             if self._quiet_since is None:
                 self._quiet_since = now
@@ -113,8 +114,6 @@ class Crew:
             elif now - self._quiet_since > self._reconnect_timeout and not self._live():
                 text = f"the scheduler {self._connection.address} is gone: it has not answered for "
                 self._give_all_up(text + f"{now - self._quiet_since:.0f} s, and no machine is left")
-            else:
-                await self._connection.reconnect()
             return
         if self._quiet_since is not None:
             warn(f"pool: the scheduler {self._connection.address} answers again")
