@@ -248,6 +248,18 @@ def test_scheduler_lost(machines):
             pool.apply(time.sleep, (0,))
 
 
+def test_a_scheduler_that_comes_back(machines):
+    connection = machines("local:1x1")
+    with cluster.Pool(connection.client, reconnect_timeout=60) as pool:
+        pool.apply(targets.double, (1,))
+        connection.machines.processes[0].kill()
+        connection.machines.processes[1].wait()  # Dask's workers end when they have lost their scheduler
+        result = pool.apply_async(targets.double, (21,))
+        connection.machines._start("scheduler", connection.machines.scheduler.rpartition(":")[2]).stdout.readline()
+        connection.machines.add("new")
+        assert result.get(60) == 42
+
+
 @pytest.mark.slow
 def test_nothing_runs_on_when_the_program_is_killed(tmp_path):
     import signal

@@ -67,19 +67,16 @@ def _of_client(distributed, address, name, security, timeout, **options):
     if isinstance(address, str) and address.startswith(("tcp://", "tls://")):
         _wait_for_port(address, timeout)
 
-    def make():
-        return distributed.Client(
+    try:
+        client = distributed.Client(
             address, security=security, timeout=timeout, set_as_default=False, name="goproc", **options
         )
-
-    try:
-        client = make()
     except (OSError, TimeoutError, asyncio.TimeoutError) as error:
         raise ConnectionError(
             f"the scheduler {name} of the cluster cannot be reached within {timeout:g} s ({error}): does it run, and "
             "may this machine connect to it?"
         ) from error
-    return Connection(client, True, name, make=make)
+    return Connection(client, True, name)
 
 
 def _wait_for_port(address, timeout):
@@ -107,21 +104,21 @@ def _of_local(distributed, address, timeout):
     except BaseException:
         machines.close()
         raise
-    return Connection(client, True, address, machines=machines)
+    return Connection(client, True, address, machines)
 
 
 class Connection:
     """A Dask client, and what has to be closed with it.
 
-    client: the distributed.Client. own: whether close() closes it. address: for messages to the user. make: makes
-    another such client, when this one has given up; None if that is the program's affair. machines: the LocalMachines.
+    client: the distributed.Client. own: whether close() closes it. address: for messages to the user. machines: the
+    LocalMachines, if there are some.
     """
 
-    def __init__(self, client, own, address, *, make=None, machines=None):
+    def __init__(self, client, own, address, machines=None):
         if getattr(client, "_asynchronous", False):
             raise TypeError("a Client(asynchronous=True) has no thread of its own: give goproc.cluster a plain Client")
         self.client, self.address, self.machines = client, address, machines
-        self._own, self._make = own, make
+        self._own = own
         self._loop = client.loop.asyncio_loop
 
     def run(self, coroutine, timeout=None):
@@ -140,9 +137,6 @@ class Connection:
         except TypeError:  # before distributed 2025.2
             identity = await self.client.scheduler.identity()
         return identity["workers"]
-
-    async def reconnect(self):
-        """Make the client connect again, if it has given up. On the loop."""
 
     def close(self):
         """Close the client, and end what belongs to it, unless they are the program's."""

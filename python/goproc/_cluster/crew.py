@@ -84,6 +84,7 @@ class Crew:
         deadline = time.monotonic() + _OTHERS
         while time.monotonic() < deadline and not all(driver.started or driver.ended for driver in self._all()):
             time.sleep(0.01)
+        self._connection.run(self._ask())
 
     async def _begin(self):
         self._loop = asyncio.get_running_loop()
@@ -101,8 +102,9 @@ class Crew:
 
     async def _look(self):
         now = time.monotonic()
+        patience = min(_ANSWER, self._reconnect_timeout)
         try:
-            workers = await asyncio.wait_for(self._connection.workers(), _ANSWER)
+            workers = await asyncio.wait_for(self._connection.workers(), patience)
         except (OSError, asyncio.TimeoutError, AttributeError) as error:
             if self._quiet_since is None:
                 self._quiet_since = now
@@ -112,8 +114,6 @@ class Crew:
             elif now - self._quiet_since > self._reconnect_timeout and not self._live():
                 text = f"the scheduler {self._connection.address} is gone: it has not answered for "
                 self._give_all_up(text + f"{now - self._quiet_since:.0f} s, and no machine is left")
-            else:
-                await self._connection.reconnect()
             return
         if self._quiet_since is not None:
             warn(f"pool: the scheduler {self._connection.address} answers again")
@@ -128,6 +128,11 @@ class Crew:
 
     def _no_machine(self):
         return f"no machine of the cluster {self._connection.address} takes part: its scheduler knows no worker"
+
+    async def _ask(self):
+        asking = [asyncio.wait_for(driver.ask(), _ANSWER) for driver in self._live()]
+        await asyncio.gather(*asking, return_exceptions=True)
+        self._list_workers()
 
     def _all(self):
         return list(self.drivers.values())
@@ -314,4 +319,5 @@ class Crew:
         """Do nothing: the machines replace their workers."""
 
     def grow(self, processes):
-        """Do nothing."""
+        """Bring pool._pool up to date; the number of workers is the cluster's."""
+        self._connection.run(self._ask(), _ANSWER)

@@ -89,8 +89,10 @@ class Driver:
         why = None
         try:
             await self._make()
-            self.started = True
             self._heard = time.monotonic()
+            self._polls = 1
+            self._take(await self._exchange(Order(0, 1), 0))
+            self.started = True
             self.seat.kick = self.kick
             self._ledger_add()
             pusher = asyncio.ensure_future(self._push())
@@ -225,6 +227,11 @@ class Driver:
 
     async def _send(self, order):
         return await self._call(pack(order))
+
+    async def ask(self):
+        """Ask for what a reply says of the machine: the process ids of its workers."""
+        if self.started and not self.ended:
+            self.pids = (await self._send(Order(0, 0))).load().pids
 
     async def _call(self, packed) -> Packed:
         from distributed.protocol import to_serialize  # here, so that the module can be imported without distributed

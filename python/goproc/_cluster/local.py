@@ -47,7 +47,7 @@ class LocalMachines:
         self.address = address
         self.processes: list[subprocess.Popen] = []  # the scheduler's, and one for each machine
         try:
-            process = self._start("scheduler")
+            process = self._start("scheduler", "0")
             machines = [self._start(f"machine-{number}", str(self.cores)) for number in range(self.machines)]
             assert process.stdout is not None
             self.scheduler = process.stdout.readline().decode().strip()

@@ -1,7 +1,7 @@
 """The program of the processes of an address such as local:2x4: Dask's scheduler, or a Dask worker.
 
-    python -m goproc._cluster.local_worker scheduler     prints the scheduler's address
-    python -m goproc._cluster.local_worker NAME CORES    a machine; reads the scheduler's address
+    python -m goproc._cluster.local_worker scheduler PORT    prints the scheduler's address
+    python -m goproc._cluster.local_worker NAME CORES        a machine; reads the scheduler's address
 
 Standard input is a pipe from the main program. When that ends, in whatever way, the pipe is closed, and so this process
 ends. Started by local.py.
@@ -46,8 +46,9 @@ def main(arguments: "list[str]") -> None:
 async def _serve(arguments):
     common: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": ":0"}
     server: distributed.Scheduler | distributed.Worker
-    if arguments == ["scheduler"]:
-        server = distributed.Scheduler(**common)
+    is_scheduler = arguments[0] == "scheduler"
+    if is_scheduler:
+        server = distributed.Scheduler(**{**common, "port": int(arguments[1])})
     else:
         name, cores = arguments
         address = sys.stdin.buffer.raw.readline().decode().strip()
@@ -59,7 +60,7 @@ async def _serve(arguments):
     threading.Thread(target=_wait_for_end, args=(loop, serving), daemon=True).start()
     try:
         async with server:
-            if arguments == ["scheduler"]:
+            if is_scheduler:
                 print(server.address, flush=True)
             await server.finished()
     except asyncio.CancelledError:

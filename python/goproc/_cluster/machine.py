@@ -69,15 +69,17 @@ class Machine:
         relay.seen = time.monotonic()
         if order.order:
             await self._change(order)
+        pids = tuple(process.pid for process in relay.workers)
         if not order.poll:
-            return pack(Reply(fed=relay.fed, ended=relay.ended))
+            return pack(Reply(fed=relay.fed, ended=relay.ended, pids=pids))
         async with self._polling:
             if order.poll == self._polled and self._reply is not None:
                 return self._reply
             if order.poll != self._polled + 1:
                 raise LookupError("the message is for an earlier life of this machine's pool")
             self._reply = None
-            await self._wait_for_news()
+            if order.poll > 1:  # the first poll asks whether there is a machine
+                await self._wait_for_news()
             relay.seen = time.monotonic()
             pids = tuple(process.pid for process in relay.workers)
             ended = relay.ended  # before the frames are taken: none comes after it
