@@ -1,5 +1,6 @@
 """Functions that the tests of goproc.cluster run on machines."""
 
+import hashlib
 import os
 import signal
 import time
@@ -66,3 +67,15 @@ def note_pid_and_wait(path):
 def note_and_kill(path):
     note(path, 1)
     kill_myself()
+
+
+def digest_and_place(data, place=None):
+    return hashlib.sha256(data).hexdigest(), place
+
+
+def pickled_by(form, obj):
+    from goproc._pool.codec import encode, sent_by_me
+
+    stream, buffers = encode(obj, form)
+    sent_by_me()
+    return [*([stream] if type(stream) is bytes else stream), *(buffers or ())]

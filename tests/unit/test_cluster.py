@@ -112,6 +112,34 @@ def test_maxtasksperchild(client):
     assert max(pids.values()) <= 2
 
 
+def test_shared_objects_go_once_to_each_machine(pool):
+    data = os.urandom(3 << 20)
+    with goproc.share(data) as handle:
+        found = pool.map(targets.digest_and_place, [handle] * 40, chunksize=1)
+        assert {digest for digest, _ in found} == {targets.digest_and_place(data)[0]}
+        sizes = [memoryview(pickled).nbytes for pickled in targets.pickled_by(pool._submitter.form, handle)]
+        assert sum(sizes) < 200
+        wait_until(lambda: all(driver._contents for driver in pool._crew.drivers.values()))
+    wait_until(lambda: not any(driver._contents for driver in pool._crew.drivers.values()))
+    with pytest.raises(ValueError, match="closed"):
+        pool.apply(targets.length, (handle,))
+
+
+def test_shared_objects_in_an_initializer(client):
+    with goproc.share(bytes(1 << 20)) as handle:
+        with cluster.Pool(client, initializer=targets.set_state, initargs=(handle,)) as pool:
+            assert [len(state) for state in pool.map(targets.get_state, range(4), chunksize=1)] == [1 << 20] * 4
+
+
+def test_large_arguments_that_come_again(pool):
+    data = os.urandom(2 << 20)
+    digest = targets.digest_and_place(data)[0]
+    found = pool.starmap(targets.digest_and_place, [(data, i) for i in range(20)], chunksize=1)
+    assert [place for _, place in found] == list(range(20)) and {text for text, _ in found} == {digest}
+    found = pool.map(functools.partial(targets.digest_and_place, data), range(20), chunksize=1)
+    assert {text for text, _ in found} == {digest}
+
+
 # ---- faults
 
 

@@ -5,24 +5,28 @@ A spawned worker imports this module, so it imports little.
 
 import sys
 
-__all__ = ["Begin", "function", "main_globals", "update"]
+__all__ = ["Begin", "main_globals", "repeated", "shared", "update"]
 
 #: The variables of the main program's `__main__`, as far as functions that have come here use them.
 _globals: dict = {"__name__": "__main__", "__builtins__": __builtins__}
 _versions: dict = {}
-_functions: dict = {}
+_CONTENT_AT = 128  # where the content of shared bytes begins (sharing.py)
+_machine = 0  # the process that keeps the contents of shared objects
 
 
 class Begin:
     """The initializer of a machine's workers. initializer: the pickled one of the program, with its arguments; or None.
 
-    sys_path: of the main program, if the machine has the same files; else None.
+    sys_path: of the main program, if the machine has the same files; else None. machine: the process id of the Dask
+    worker, which keeps the contents of shared objects.
     """
 
-    def __init__(self, initializer, sys_path):
-        self._initializer, self._sys_path = initializer, sys_path
+    def __init__(self, initializer, sys_path, machine):
+        self._initializer, self._sys_path, self._machine = initializer, sys_path, machine
 
     def __call__(self):
+        global _machine
+        _machine = self._machine
         if self._sys_path is not None:
             sys.path[:] = self._sys_path
         if self._initializer is not None:
@@ -49,13 +53,41 @@ def update(values):
             _versions[name] = version
 
 
-def function(digest, stream):
-    """Return the function of a pickle; always the same one for the same pickle. digest: of the pickle."""
-    found = _functions.get(digest)
-    if found is None:
-        from pickle import loads
+def shared(token):
+    """Return the shared object of a token. Raises FileNotFoundError if the main program has closed its handle."""
+    from .._common import sharing
 
-        if len(_functions) >= 256:
-            _functions.clear()
-        found = _functions[digest] = loads(stream)
-    return found
+    if token in sharing._kept or token in sharing._memories:
+        return sharing.arrived(token, 0, -1)
+    return sharing.arrived(token, _machine, _descriptor_of(token))
+
+
+def repeated(token, is_bytes):
+    """Return the content of a token, as bytes, or as a private copy that can be written."""
+    import os
+    from mmap import MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
+
+    from .._common.nameless import open_place
+
+    fd = open_place(token, _machine, _descriptor_of(token))
+    try:
+        size = os.fstat(fd).st_size
+        view = memoryview(mmap(fd, size, MAP_PRIVATE, PROT_READ | PROT_WRITE))[_CONTENT_AT:]
+        return bytes(view) if is_bytes else view
+    finally:
+        os.close(fd)
+
+
+def _descriptor_of(token):
+    """Return the number of the descriptor in the machine's process whose memfd has the content of a token."""
+    import os
+
+    from .._common.nameless import open_place
+
+    for number in os.listdir(f"/proc/{_machine}/fd"):
+        try:
+            os.close(open_place(token, _machine, int(number)))
+            return int(number)
+        except OSError:
+            continue
+    return -1

@@ -119,6 +119,8 @@ class Crew:
             warn(f"pool: the scheduler {self._connection.address} answers again")
             self._quiet_since = None
         self._join(workers, now)
+        for driver in self._live():
+            driver.forget_contents()
         if self._live():
             self._empty_since = now
             if self.broken is not None and isinstance(self.broken, WorkerLostError):

@@ -79,6 +79,16 @@ class Driver:
             await asyncio.gather(self._task, return_exceptions=True)
         self._let_go()
 
+    def forget_contents(self):
+        """Have the machine forget contents whose handles the program has closed."""
+        closed = [token for token in self._contents if self._port.contents.is_closed(token)]
+        if closed:
+            self._contents.difference_update(closed)
+            with self._ledger.lock:
+                self.seat.calls.append(("forget", closed))
+                self.seat.changed = True
+            self.kick()
+
     def kick(self):
         """There is something to send."""
         if self._polling:
@@ -98,9 +108,8 @@ class Driver:
             pusher = asyncio.ensure_future(self._push())
             while True:
                 self._polls += 1
-                order = self._order(self._polls)
+                exchange = asyncio.ensure_future(self._exchange(self._order(self._polls), 1.0))
                 self._polling = True
-                exchange = asyncio.ensure_future(self._exchange(order, 1.0))
                 try:
                     await asyncio.wait({exchange, pusher}, return_when=asyncio.FIRST_COMPLETED)
                     if pusher.done():
@@ -203,12 +212,12 @@ class Driver:
             await self._pushing.wait()
             self._pushing.clear()
             if self.seat.changed:
-                order = self._order(0)
-                await self._exchange(order, 0)
+                await self._exchange(self._order(0), 0)
 
     async def _exchange(self, order, seconds):
         """Send a message until it is answered; return the reply. Raises an exception when the machine is lost."""
         packed = pack(order)
+        del order  # it holds what it sends, also large shared objects
         attempt = seconds + _ATTEMPT + packed.nbytes / (4 << 20)
         while True:
             try:

@@ -5,14 +5,13 @@ initializer sets, a task finds. A variable is sent with each function that uses 
 it is assigned a new value here. Objects that have a meaning on one machine only are refused. Used by pool.py.
 """
 
-import hashlib
 import sys
 from multiprocessing import connection as _connection
 from types import FunctionType
 
 from .._common import by_value
 from .._pool.codec import OutOfBand, Sink, Undecided
-from .arriving import function, main_globals, update
+from .arriving import main_globals, update
 
 __all__ = ["Form"]
 
@@ -23,15 +22,16 @@ def _nothing(obj):
 
 
 class Form:
-    """A form for encode() and by_name() of codec.py."""
+    """A form for encode() and by_name() of codec.py. contents: the pool's Contents (contents.py)."""
 
-    def __init__(self):
+    def __init__(self, contents):
         self.idle: list[_Pickler] = []
+        self.contents = contents
         self.variables = _Variables()
 
     def make(self):
         """Return a new pickler."""
-        return _Pickler(self.variables)
+        return _Pickler(self.variables, self.contents)
 
     def finds(self, func):
         """Whether a machine finds a function by its name."""
@@ -60,11 +60,17 @@ class _Variables:
 class _Pickler(OutOfBand, by_value.Pickler):
     """As that of _pool/forms.py: it can be used again."""
 
-    def __init__(self, variables):
+    def __init__(self, variables, contents):
         self.written, self.buffers, self.shares = [], [], []
+        self._contents = contents
         self._variables = variables
         super().__init__(_nothing, Sink(self.written.append), 5, self._keep)
         self.undecided = self.dispatch_table = Undecided(self)
+
+    def reduce_shared(self, handle):
+        """Return what is pickled for a handle of goproc.share()."""
+        self.shares.append(handle)
+        return self._contents.note(handle)
 
     def reset(self):
         super().reset()
@@ -118,16 +124,6 @@ def _set_state(func, state):
     plain, slots = state
     update(slots.pop("_goproc_globals"))
     _function_setstate(func, (plain, slots))
-
-
-class Once:
-    """A function by value, pickled once for a map. A worker unpickles it once."""
-
-    def __init__(self, stream):
-        self._digest, self._stream = hashlib.sha256(stream).digest(), stream
-
-    def __reduce__(self):
-        return function, (self._digest, self._stream)
 
 
 def _refused():

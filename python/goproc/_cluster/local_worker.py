@@ -51,7 +51,7 @@ async def _serve(arguments):
         server = distributed.Scheduler(**{**common, "port": int(arguments[1])})
     else:
         name, cores = arguments
-        address = sys.stdin.buffer.raw.readline().decode().strip()
+        address = open(0, "rb", buffering=0, closefd=False).readline().decode().strip()
         if not address:
             return  # the main program has ended
         server = distributed.Worker(address, name=name, nthreads=int(cores), memory_limit=0, **common)

@@ -98,7 +98,7 @@ class Machine:
             return
         relay = self._relay
         relay.drop(order.drops)
-        relay.keep_contents(order.contents) if order.contents else None
+        relay.keep_contents(order.contents)
         relay.give(order.tasks)
         for name, *arguments in order.calls:
             relay.call(name, *arguments)

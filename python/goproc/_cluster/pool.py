@@ -17,6 +17,7 @@ from .._pool.machinery import terminate
 from .._pool.submitter import Submitter
 from ..pool import Pool as _Pool
 from .address import connect
+from .contents import Contents, Repeats
 from .control import Control
 from .crew import Crew
 from .forms import Form
@@ -86,14 +87,17 @@ class Pool(_Pool):
             raise
 
     def _start(self, options, usable):
-        form = Form()
+        contents = self._contents = Contents()
+        form = Form(contents)
+        initializer = self._pickled_initializer(form)
         settings = {
             "pool": os.urandom(4).hex(),
             "versions": (sys.version_info[:2], __version__),
             "start_method": self._start_method,
             "lost_after": self._lost_after,
             "retries": options.engine_retries,
-            "initializer": self._pickled_initializer(form),
+            "initializer": initializer,
+            "contents": {token: bytes(contents.bytes_of(token) or b"") for token in contents.take(-1)},
             "sys_path": [path or os.getcwd() for path in sys.path] if self._connection.machines else None,
             "maxtasks": self._maxtasksperchild,
             "max_memory": options.max_memory_per_child,
@@ -101,7 +105,7 @@ class Pool(_Pool):
             "threads": None,
             "nested": options.nested,
         }
-        port = Port()
+        port = Port(contents)
         ledger = Ledger(port.complete, options.engine_retries)
         most = self._processes if self._given is not None else 1 << 30
         crew = Crew(self._connection, settings, most, self._pool, port, ledger, self._reconnect_timeout)
@@ -120,6 +124,9 @@ class Pool(_Pool):
         if options.retry is not None:
             self._run_again()
         return None
+
+    def _Repeats(self, func, workers):
+        return Repeats(func, workers, self._contents)
 
     def _pickled_initializer(self, form):
         if self._initializer is None:

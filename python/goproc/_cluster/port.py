@@ -20,16 +20,19 @@ _SLEEP, _PATIENCE, _MOST = 0.2, 0.01, 4096
 
 
 class Port:
-    """See _native.Port, whose methods these are. call_soon: called when the loop has to look at the ledger's inbox."""
+    """See _native.Port, whose methods these are. contents: the pool's Contents.
 
-    def __init__(self):
+    call_soon: called when the loop has to look at the ledger's inbox.
+    """
+
+    def __init__(self, contents):
+        self.contents = contents
         self.collected = 0  # how many completions have been collected
         self.full = False
         self.ledger: Any = None  # set by crew.py
         self.call_soon: Any = None
         self.limits: dict = {}  # by job and index: microseconds
         self.retries: dict = {}
-        self.contents: Any = None
         self._ready: deque = deque()
         self._bell, self._watch_bell = threading.Lock(), threading.Lock()
         self._posted: deque = deque()
@@ -45,6 +48,7 @@ class Port:
         task = Task(job, index, stream, None if not buffers else list(map(_copied, buffers)), count)
         if self.limits or self.retries:
             self._limit(task)
+        task.contents = self.contents.take(job)
         self.ledger.inbox.append(task)
         self.call_soon()
         return False

@@ -7,6 +7,7 @@ Only a task that is granted may begin. No more tasks are given to the engine tha
 still be recalled.
 """
 
+import os
 import pickle
 import threading
 import time
@@ -15,6 +16,8 @@ from multiprocessing import process
 
 from .. import _native
 from .._common import calls, start_methods
+from .._common.nameless import create
+from .._common.sharing import Shared
 from .._common.threads import OwnThread
 from .._pool.codec import BY_NAME, NO_JOB, decode
 from .._pool.failures import packed, unpacked
@@ -49,11 +52,13 @@ class Relay:
         context = start_methods.default.get_context(settings["start_method"])
         if settings["start_method"] == "forkserver":
             context.set_forkserver_preload(["goproc._pool.worker", "goproc._cluster.arriving"])
+        self._contents: dict[bytes, Shared] = {}  # by token
+        self.keep_contents(settings["contents"])
         self.processes = settings["processes"]
         self.lost_after = settings["lost_after"]
         self._retries = settings["retries"]
         plan = Plan(
-            initializer=Begin(settings["initializer"], settings["sys_path"]),
+            initializer=Begin(settings["initializer"], settings["sys_path"], os.getpid()),
             initargs=(),
             maxtasks=settings["maxtasks"],
             wrap_exception=True,
@@ -112,6 +117,20 @@ class Relay:
         with self._lock:
             for at in positions:
                 self._held.pop(at, None)
+
+    def keep_contents(self, contents):
+        """Keep the contents of shared objects in memory that the workers can map. contents: by token."""
+        for token, content in contents.items():
+            if content is not None and token not in self._contents:
+                made = create([content], "shares")
+                if made is not None:
+                    self._contents[token] = Shared(token, *made)
+
+    def _do_forget(self, tokens):
+        for token in tokens:
+            handle = self._contents.pop(token, None)
+            if handle is not None:
+                handle.close()
 
     def call(self, name, *arguments):
         """Do what the main program asks for; see messages.Order."""
@@ -200,6 +219,7 @@ class Relay:
             self._give_up(error)
         finally:
             self._finish()
+            self._do_forget(list(self._contents))
 
     def _turn(self):
         now = time.monotonic()
