@@ -35,7 +35,7 @@ class Task:
 
     __slots__ = (
         *("job", "index", "count", "stream", "buffers", "size", "limits", "retries"),
-        *("position", "granted", "missing", "seat", "contents"),
+        *("position", "granted", "missing", "seat", "contents", "yielded"),
     )
 
     def __init__(self, job, index, stream, buffers, count):
@@ -48,6 +48,7 @@ class Task:
         self.granted = False
         self.missing: Any = None  # of a batch: the indices that are not answered; None: all
         self.seat: Any = None  # the Seat of the machine that has it
+        self.yielded = False  # whether it has sent a part: then the program has seen that it ran
         self.contents: Any = ()  # ids of shared objects that it needs
 
     @property
@@ -267,6 +268,7 @@ class Ledger:
                 if type(payload) is tuple:
                     frame = (job, index, kind, (payload[0], [_as_arrived(buffer) for buffer in payload[1]]))
                 if kind == _native.PART:
+                    task.yielded = True
                     handed.append(frame)
                     continue
                 if kind == _native.RETRIED:
@@ -396,6 +398,8 @@ class Ledger:
         return all(self._left_retries(task, index) > 0 for index in task.indices())
 
     def _left_retries(self, task, index):
+        if task.yielded:
+            return 0
         most = self._retries if task.retries is None else task.retries.get(index, self._retries)
         return max(most, 0) - self._used.get((task.job, index), 0)
 

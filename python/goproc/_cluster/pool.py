@@ -102,7 +102,7 @@ class Pool(_Pool):
             "maxtasks": self._maxtasksperchild,
             "max_memory": options.max_memory_per_child,
             "task_memory": options.max_memory_per_task,
-            "threads": None,
+            "threads": options.threads,
             "nested": options.nested,
         }
         port = Port(contents)

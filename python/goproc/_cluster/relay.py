@@ -19,6 +19,7 @@ from .._common import calls, start_methods
 from .._common.nameless import create
 from .._common.sharing import Shared
 from .._common.threads import OwnThread
+from .._pool.blas_threads import for_workers
 from .._pool.codec import BY_NAME, NO_JOB, decode
 from .._pool.failures import packed, unpacked
 from .._pool.machinery import Machinery, NoEngine, quietly, terminate
@@ -65,7 +66,7 @@ class Relay:
             pickler="cloudpickle",
             max_memory=settings["max_memory"],
             task_memory=settings["task_memory"],
-            threads=settings["threads"],
+            threads=for_workers(settings["threads"], self.processes, settings["start_method"], None),
             nested=settings["nested"],
         )
         self.workers: list = []
