@@ -24,7 +24,7 @@ MACHINES ?=
 # of `make release`: the version, X.Y.Z
 VERSION ?=
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels test-aarch64
+WEEKLY ?= chaos chaos-cluster faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels test-aarch64
 # the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
 # the environment for `make bench-cluster`: goproc, Dask and Ray
