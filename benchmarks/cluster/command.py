@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repetitions", type=int, help="for all rows")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="the file of the figures")
     parser.add_argument("--no-write", action="store_true", help="leave the documentation as it is")
+    parser.add_argument("--write", action="store_true", help="only write the documentation, from the measurements")
     parser.add_argument("--list", action="store_true", help="only print the names of the rows")
 
 
@@ -33,6 +34,8 @@ def measure(options: argparse.Namespace, chosen, tell) -> int:
     if options.list:
         print("\n".join(f"{row.name:<18}{row.title}" for row in rows))
         return 0
+    if options.write:
+        return put(Results(options.results, {}))
     libraries = installed(options.peers)
     results = Results(options.results, machine.describe())
     versions = machine.versions({"goproc", *(peers.KINDS[library].package for library in libraries)} & PACKAGES)
@@ -49,8 +52,11 @@ def measure(options: argparse.Namespace, chosen, tell) -> int:
         for library, why in outcome.failed.items():
             print(f"    {library} failed: {why}")
     print(f"\n{time.monotonic() - began:.0f} s; figures in {options.results}")
-    if options.no_write:
-        return 0
+    return 0 if options.no_write else put(results)
+
+
+def put(results: Results) -> int:
+    """Put measurements into the published figures, and write the tables."""
     figures = Figures(FIGURES)
     figures.take(results, {row.name: row.title for row in ROWS.values()})
     figures.write()

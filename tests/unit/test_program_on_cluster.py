@@ -188,6 +188,65 @@ def test_several_pools_at_the_same_time_and_one_after_the_other(program):
     assert program(code).stdout == "[1, 2] 3\n[1, 2] 3\n4\n"
 
 
+CHILD = """
+import multiprocessing, sys
+
+def child(queue):
+    with multiprocessing.Pool(1) as pool:
+        queue.put((type(pool).__module__, pool.apply(abs, (-5,))))
+
+if __name__ == "__main__":
+    with multiprocessing.Pool(1) as pool:
+        pool.apply(abs, (-3,))
+    context = multiprocessing.get_context(sys.argv[1])
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+def test_a_child_has_a_connection_of_its_own(method, machines, run_script, tmp_path):
+    (tmp_path / "program.py").write_text(CHILD)
+    done = run_script("-m", "goproc", "--cluster", machines.path, "program.py", method, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("('goproc.cluster', 5)\n", "")
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_program_that_is_killed(machines, tmp_path):
+    (tmp_path / "program.py").write_text(BUSY)
+    words = [sys.executable, "-m", "goproc", "--cluster", machines.path, "program.py", str(tmp_path / "never")]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout.readline() == "busy\n"
+        assert workers(machines)
+        busy.kill()
+    deadline = time.monotonic() + 30  # the lease is 8 seconds; this machine may be slow
+    while workers(machines):
+        assert time.monotonic() < deadline, workers(machines)
+        time.sleep(0.05)
+
+
+def workers(machines):
+    """Return the processes that Dask workers, or their fork servers, have started, without those that stand by."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                titles[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                pass
+    relays = {process.pid for process in machines.processes[1:]}
+    servers = {pid for pid, title in titles.items() if parents[pid] in relays and "fork server" in title}
+    return [
+        f"{pid} {title}"
+        for pid, title in titles.items()
+        if parents[pid] in relays | servers and title and not re.match("goproc: (fork server|standby)", title)
+    ]
+
+
 # ---- what cannot be on a cluster
 
 

@@ -35,6 +35,8 @@ _NO_MEMORY = (
     "misses what the program has set before Pool(), hand it over as an argument, or by initializer="
 )
 
+ProgramPool.__name__ = ProgramPool.__qualname__ = "Pool"
+ProgramPool.__module__ = "goproc.cluster"
 parts.own_classes.update((cluster.Pool, ProgramPool))
 
 _derived: dict = {}
