@@ -94,6 +94,8 @@ def times(row: Row, results: Figures, library: str) -> str:
 def cost(results: Figures, library: str) -> str:
     """Return the table of what a task costs: microseconds in all, and those of the scheduler's processor."""
     machines = [count for count in MACHINES if any(library in of(results, count, tasks) for tasks in TASKS)]
+    if not machines:
+        return NOT_YET
     heads = ["tasks", *(f"{count} machine{'s' if count > 1 else ''}" for count in machines)]
     lines = [f"| {' | '.join(heads)} |", "|--:|" + "--:|" * len(machines)]
     for tasks in TASKS:
@@ -115,6 +117,8 @@ def of(results: Figures, machines: int, tasks: int) -> list[str]:
     return results.libraries(COST[machines, tasks].name)
 
 
+NOT_YET = "The next `make bench-cluster` writes this table."
+
 #: The numbers of results at which the table of the memory has a line.
 MARKS = (0, 10**4, 10**5, 3 * 10**5, 10**6)
 
@@ -124,7 +128,7 @@ def memory(results: Figures) -> str:
     trace = results.trace(MEMORY.name, "goproc")
     lines = ["| results so far | main program | scheduler |", "|--:|--:|--:|"]
     if trace is None:
-        return "The next `make bench-cluster` writes this table."
+        return NOT_YET
     for mark in MARKS:
         place = min(range(len(trace["results"])), key=lambda i: abs(trace["results"][i] - mark))
         main, scheduler = trace["memory"][place], trace["scheduler"][place]
