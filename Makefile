@@ -13,6 +13,8 @@ MINUTES ?= 1
 SEED ?=
 # of `make chaos`: how many processes that use locks, and then queues, are killed
 KILLS ?= 1000
+# of `make chaos-cluster`: how many tasks are given out
+TASKS ?= 50000
 # of `make fuzz`: the time for each fuzz target
 FUZZTIME ?= 30s
 # of `make faults`: the page whose table is replaced (if empty, as in FAULTS_PAGE=, the table is only printed)
@@ -22,9 +24,11 @@ MACHINES ?=
 # of `make release`: the version, X.Y.Z
 VERSION ?=
 # of `make check-weekly`: the targets that it runs
-WEEKLY ?= chaos faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels test-aarch64
+WEEKLY ?= chaos chaos-cluster faults fuzz sanitize check-models thirdparty test-disabled test-all test-wheels test-aarch64
 # the environment for the benchmarks: goproc and the libraries that it is compared with
 BENCH_VENV ?= .venv-bench
+# the environment for `make bench-cluster`: goproc, Dask and Ray
+BENCH_CLUSTER_VENV ?= .venv-bench-cluster
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -162,6 +166,10 @@ chaos: install ## processes of pools, and those that use locks or queues, are ki
 	$(RUN) tests/chaos/locks.py --kills $(KILLS) $(if $(SEED),--seed "$(SEED)")
 	$(RUN) tests/chaos/queues.py --kills $(KILLS) $(if $(SEED),--seed "$(SEED)")
 
+.PHONY: chaos-cluster
+chaos-cluster: install-test ## three hosts in network namespaces lose processes, machines and links at random (TASKS=50000, SEED=...)
+	$(RUN) tests/cluster/run.py --tasks $(TASKS) $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
 .PHONY: fuzz
 fuzz: prerequisites ## fuzz all functions that decode bytes of another process, each for FUZZTIME (30s)
 	@sh build_support/fuzz.sh "$(FUZZTIME)"
@@ -214,6 +222,14 @@ bench-quick: ## compare goproc with multiprocessing, in under two minutes (some 
 .PHONY: bench-run
 bench-run: install-bench
 	$(RUN) -m benchmarks $(ARGS)
+
+.PHONY: bench-cluster
+bench-cluster: ## compare goproc.cluster with Dask and Ray, then write docs/benchmarks-cluster.md: some 20 minutes
+	$(MAKE) bench-cluster-run VENV="$(BENCH_CLUSTER_VENV)"
+
+.PHONY: bench-cluster-run
+bench-cluster-run: $(VENV)/$(PYTAG)-bench-cluster install
+	$(RUN) -m benchmarks cluster $(ARGS)
 
 .PHONY: bench-go
 bench-go: prerequisites ## Go benchmarks of the rings and the scheduler
@@ -281,7 +297,7 @@ format: install-lint ## run the formatters on all files
 
 .PHONY: clean
 clean: ## remove all build products and the environments
-	rm -rf build dist .venv .venv-3.* .venv-bench python/*.egg-info python/goproc/*.so
+	rm -rf build dist .venv .venv-3.* .venv-bench .venv-bench-cluster python/*.egg-info python/goproc/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

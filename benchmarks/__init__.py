@@ -4,6 +4,7 @@
     python -m benchmarks quick       the table's rows, goproc and multiprocessing only            (make bench-quick)
     python -m benchmarks parts       measure the steps of a task, of Pipe and Queue, of a start   (make bench)
     python -m benchmarks progress    measure what progress= costs
+    python -m benchmarks cluster     goproc.cluster against Dask and Ray                          (make bench-cluster)
     python -m benchmarks report      put the figures into the documentation: docs/plots/figures.json, tables, plots
     python -m benchmarks plots       write the tables and plots again from docs/plots/*.json      (make plots)
 
@@ -27,6 +28,7 @@ The files:
     channels.py      the steps of an object through Pipe, SimpleQueue and Queue
     starting.py      the cost of starting a process, and lower bounds of it
     progress.py      maps with and without progress=
+    cluster/         goproc.cluster, Dask and Ray on many machines
     program.py       a small program, measured as a whole
     report.py        the figures as text: for the terminal, and as tables of the documentation
     plots.py         the figures as plots

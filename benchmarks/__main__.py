@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks run | quick | parts | progress | report | plots (see __init__.py)."""
+"""The command line: python -m benchmarks COMMAND (see __init__.py)."""
 
 import argparse
 import fnmatch
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import growth, machine, report, work
 from .alternation import ROOT, alternate
+from .cluster import command as cluster
 from .figures import Figures
 from .peers import PEERS
 from .results import OtherMachine, Results
@@ -43,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parts.add_argument("--only", choices=report.PARTS, help="measure only these steps")
     progress = commands.add_parser("progress", help="measure what progress= costs: maps with and without it, in turn")
     progress.add_argument("--repetitions", type=int, default=9)
+    cluster.add_arguments(commands.add_parser("cluster", help="goproc.cluster against Dask and Ray: some 20 minutes"))
     write = commands.add_parser("report", help="put the measurements into the documentation: figures, tables, plots")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     commands.add_parser("plots", help="write the documentation's tables and plots again, without new measurements")
@@ -140,7 +142,7 @@ def write() -> int:
     from . import plots  # here, because only this needs matplotlib
 
     figures = Figures(FIGURES)
-    count = report.write(figures, DOCUMENTS)
+    count = report.write(figures, DOCUMENTS) + cluster.write()
     drawn = plots.write(figures, FAULTS, PLOTS)
     print(f"{count} tables in {len(DOCUMENTS)} files")
     print(f"plots: {', '.join(str(file.relative_to(ROOT)) for file in drawn)}")
@@ -156,6 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.command == "parts":
             return take_apart(options)
+        if options.command == "cluster":
+            return cluster.measure(options, chosen, tell)
         if options.command == "report":
             return put(options.results)
         if options.command == "plots":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SUBJECT = Path(__file__).with_name("subject.py")
 
 #: After this many seconds in a round, a library does no further repetitions, except for LEAST repetitions.
 BUDGET = 12.0
@@ -29,18 +30,19 @@ def with_benchmarks() -> dict[str, str]:
 
 
 class Subject:
-    """A process in which one library does one row's work (subject.py), in a session of its own.
+    """A process in which one library does one row's work, in a session of its own.
 
-    failure: why the library cannot do the work; None while it can. limit: seconds that one repetition may take.
+    failure: why the library cannot do the work; None while it can. limit: seconds that one repetition may take. script:
+    the process's program, as subject.py.
     """
 
-    def __init__(self, library: str, row: str, limit: float):
+    def __init__(self, library: str, row: str, limit: float, script: Path):
         self.failure: str | None = None
         self.spent = 0.0
         self._limit = limit
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("subject.py"), library, row],
+            [sys.executable, script, library, row],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -116,12 +118,18 @@ class Outcome:
 
 
 def alternate(
-    row: str, libraries: Iterable[str], rounds: int, repetitions: int, limit: float, tell: Callable[[str], None]
+    row: str,
+    libraries: Iterable[str],
+    rounds: int,
+    repetitions: int,
+    limit: float,
+    tell: Callable[[str], None],
+    script: Path = SUBJECT,
 ) -> Outcome:
     """Measure a row. In each round, each library has a new subject, which warms up; then the subjects work in turn.
 
     repetitions: how often each subject works in a round. limit: seconds that one repetition may take. tell: called with
-    a text about the progress.
+    a text about the progress. script: the program of the subjects.
     """
     outcome = Outcome({library: [] for library in libraries}, {})
     for _ in range(rounds):
@@ -129,7 +137,7 @@ def alternate(
         try:
             for library in outcome.measured:
                 tell(f"{library} warms up")
-                subjects[library] = Subject(library, row, limit)
+                subjects[library] = Subject(library, row, limit, script)
                 subjects[library].warm_up()
             for number in range(repetitions):
                 for library, subject in subjects.items():

@@ -107,5 +107,6 @@ def condensed(measured: list[dict | None]) -> dict[str, Any]:
     (trace,) = done
     last = len(trace["seconds"]) - 1
     kept = [*range(0, last, last // SAMPLES + 1), last]
-    thin = {name: [round(trace[name][place], 3) for place in kept] for name in ("seconds", "results", "memory")}
+    columns = [name for name, values in trace.items() if isinstance(values, list)]
+    thin = {name: [round(trace[name][place], 3) for place in kept] for name in columns}
     return {**thin, "peak": round(max(trace["memory"]), 3), "finished": trace["finished"]}

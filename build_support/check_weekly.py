@@ -16,6 +16,7 @@ import time
 #: The checks, with their time limits in minutes: at least twice what a check takes on two processors.
 LIMITS = {
     "chaos": 30,
+    "chaos-cluster": 30,
     "faults": 30,
     "fuzz": 60,
     "sanitize": 90,

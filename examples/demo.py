@@ -108,6 +108,7 @@ EXAMPLES = (
     Example("stream.py", "Pool.stream", 4, own=True),
     Example("cpus.py", "CPUs and threads", 1, own=True),
     Example("limits_and_retries.py", "limits and retries", 3, own=True),
+    Example("cluster_pool.py", "many machines", 0, ("spawn",), own=True, needs="distributed"),
     Example("joblib_backend.py", "joblib", 2, ("spawn",), own=True, needs="joblib"),
 )
 

@@ -1,10 +1,11 @@
 """The command python -m goproc: runs an unchanged program with `import multiprocessing` meaning goproc.
 
-    python -m goproc [--start-method METHOD] [--futures] [--stats] SCRIPT [ARGS...]
+    python -m goproc [--start-method METHOD] [--futures] [--stats] [--cluster ADDRESS] SCRIPT [ARGS...]
     python -m goproc [...] -m MODULE [ARGS...]
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
     python -m goproc dump PID                   no program is run: _dump/ prints what a running one waits for
+    python -m goproc cluster ADDRESS            no program is run: _clustered/ prints the machines of a cluster
 
 The program finds the same as under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
 attributes, from which spawned children learn what to import. Tracebacks show the program's own frames only.
@@ -19,14 +20,16 @@ import types
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 
 from . import context
-from ._common import counters
+from ._common import clusters, counters
 from ._common.stdlib import module_runner
 from .install import install
 
 __all__ = ["main"]
 
-_USAGE = """usage: {name} [--start-method METHOD] [--futures] [--stats] (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]
-       {name} dump PID"""
+_USAGE = """usage: {name} [--start-method METHOD] [--futures] [--stats] [--cluster ADDRESS] [--ship WHAT]
+           (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]
+       {name} dump PID
+       {name} cluster ADDRESS"""
 
 _HELP = """{usage}
 
@@ -38,13 +41,17 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   --start-method METHOD   the default start method: fork, spawn or forkserver
   --futures               concurrent.futures.ProcessPoolExecutor is goproc's, too
   --stats                 print the engine's counters to stderr at the end
+  --cluster ADDRESS       pools and executors use the machines of a cluster of Dask: tcp://HOST:PORT, the path of a
+                          scheduler file, or local:2x4, which is 2 machines of 4 cores on this one
+  --ship WHAT             copy a package, a module or a folder to the machines; may be given several times
+  cluster ADDRESS         print the machines of a cluster (cluster --help)
   dump PID                print what the processes of a running program wait for (dump --help)
   --version               print the version
   -h, --help              print this help
 
-Environment: GOPROC_START_METHOD and GOPROC_STATS=1 have the same effect as the options. GOPROC_PYTHON is the command
-line of the interpreter for spawned processes and the fork server. GOPROC_PICKLER=cloudpickle lets lambdas, closures and
-functions of notebooks travel to other processes."""
+Environment: GOPROC_START_METHOD, GOPROC_STATS=1, GOPROC_CLUSTER and GOPROC_SHIP have the same effect as the options.
+GOPROC_PYTHON is the command line of the interpreter for spawned processes and the fork server.
+GOPROC_PICKLER=cloudpickle lets lambdas, closures and functions of notebooks travel to other processes."""
 
 
 def main(argv: "list[str] | None" = None) -> None:
@@ -56,12 +63,15 @@ def main(argv: "list[str] | None" = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["dump"]:  # a script of that name is run by ./dump
         _dump(arguments[1:])
+    if arguments[:1] == ["cluster"]:
+        _cluster(arguments[1:])
     options, program = _parse(arguments)
     if options["stats"]:
         counters.print_at_exit()
     if options["start_method"] is not None:
         context.set_default_start_method(options["start_method"])
     _find_first_path()
+    clusters.put_into_environment(options["cluster"], options["ship"])
     install(futures=options["futures"])
     _run_as_main(*program)
 
@@ -75,9 +85,17 @@ def _dump(arguments):
     os._exit(status)  # a thread may still wait for the memory of a process
 
 
+def _cluster(arguments):
+    """Run the command `cluster`, and exit."""
+    from ._clustered import command
+
+    sys.exit(command.main(arguments, _command_name()))
+
+
 def _parse(arguments):
     """Split the command line; return (options, (run, program)). run(module, program) runs the program."""
-    options = {"start_method": None, "stats": False, "futures": False}
+    ship: list[str] = []
+    options = {"start_method": None, "stats": False, "futures": False, "cluster": None, "ship": ship}
     while arguments:
         argument = arguments.pop(0)
         if argument in ("-h", "--help"):
@@ -97,6 +115,10 @@ def _parse(arguments):
             if method not in context._concrete_contexts:
                 _refuse(f"--start-method {method}: it must be one of {', '.join(context._concrete_contexts)}")
             options["start_method"] = method
+        elif argument == "--cluster" or argument.startswith("--cluster="):
+            options["cluster"] = argument.partition("=")[2] or _value_of(argument, arguments)
+        elif argument == "--ship" or argument.startswith("--ship="):
+            ship.append(argument.partition("=")[2] or _value_of(argument, arguments))
         elif argument == "-m" or argument == "-c":
             value = _value_of(argument, arguments)
             sys.argv = [argument, *arguments]

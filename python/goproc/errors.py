@@ -38,13 +38,14 @@ class EngineError(ProcessError):
 
 
 class WorkerLostError(ProcessError):
-    """A pool's worker ended while it ran the task: it was killed, crashed, or called os._exit().
+    """A pool's worker ended while it ran the task: it was killed, crashed, called os._exit(), or its machine is lost.
 
     pid: the worker's process id. exitcode: the worker's exit code, as Process.exitcode. signal: the signal that ended
     the worker, None if it exited. function: the name of the task's function, None if it is not known. index: the
     position of the task's first item in the input of a map, from 0; None for apply. count: the number of the task's
     items. argument: a short text of the arguments, None if they cannot be shown, for instance because they take more
-    than 16 KiB.
+    than 16 KiB. machine: the name and the address of the machine of a cluster (goproc.cluster); None for a local pool.
+    why: what happened to the machine, None if only the worker ended. pid is 0 then.
 
     If no worker can begin, `__cause__` is the exception of the last worker's initializer or imports.
     """
@@ -59,9 +60,14 @@ class WorkerLostError(ProcessError):
         index: "int | None" = None,
         count: int = 1,
         argument: "str | None" = None,
+        machine: "str | None" = None,
+        why: "str | None" = None,
     ) -> None:
         # All arguments must be in args, because pickle makes an exception from its args.
-        super().__init__(pid, exitcode, function, births, reason, index, count, argument)
+        cluster = () if machine is None else (machine, why)
+        super().__init__(pid, exitcode, function, births, reason, index, count, argument, *cluster)
+        self.machine: str | None = machine
+        self.why: str | None = why
         self.pid: int = pid
         self.exitcode: int = exitcode
         self.function: str | None = function
@@ -76,7 +82,12 @@ class WorkerLostError(ProcessError):
                 self.signal = -exitcode
 
     def __str__(self) -> str:
-        pid, exitcode, function, births, reason, index, count, argument = self.args
+        pid, exitcode, function, births, reason, index, count, argument, *_ = self.args
+        if self.why is not None:
+            if function is None and index is None:
+                return self.why
+            task = task_named(function, index, count, argument)
+            return f"the machine {self.machine} that had begun {task} is lost: {self.why}"
         how = f"exited with status {exitcode}" if exitcode >= 0 else f"was killed by signal {-exitcode}"
         if isinstance(self.signal, _signal.Signals):
             how += f" ({self.signal.name})"
@@ -84,7 +95,8 @@ class WorkerLostError(ProcessError):
             return f"{births} workers in a row ended before they took a task; the last one (pid {pid}) {how}. " + (
                 f"The reason it gave: {reason}" if reason else "What it printed may say why"
             )
-        return f"the worker (pid {pid}) that ran {task_named(function, index, count, argument)} {how}"
+        where = "" if self.machine is None else f" on the machine {self.machine}"
+        return f"the worker (pid {pid}{where}) that ran {task_named(function, index, count, argument)} {how}"
 
 
 class AbandonedLockError(ProcessError):

@@ -101,7 +101,7 @@ def _replace_executor() -> None:
 
     def new(cls, *args, **kwds):
         """Return a new object: of goproc's class if this class itself is called, which a program imported before."""
-        return object.__new__(Ours if cls is Standard else cls)
+        return Ours.__new__(Ours) if cls is Standard else object.__new__(cls)
 
     Standard.__new__ = staticmethod(new)
     process.ProcessPoolExecutor = Ours  # type: ignore[misc]

@@ -44,6 +44,7 @@ CHAPTER = {
     "goproc.logging": ("goproc.logging.relay()", "taskFunction"),
     "threads and processes": ("threading.Thread", "multiprocessing.Process"),
     "goproc in asyncio": ("await pool.apply_async(", "async for", ".join_async()"),
+    "many machines": ('cluster.Pool("local:', ".map(", "WorkerLostError"),
     "progress of a map": ("pool.map(", "progress="),
 }
 

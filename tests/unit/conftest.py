@@ -32,6 +32,15 @@ def executor(context):
         yield weakref.proxy(executor)
 
 
+@pytest.fixture(scope="session")
+def client():
+    """A Dask client of a cluster with two machines of two cores, for all tests: it takes seconds to start."""
+    address = pytest.importorskip("goproc._cluster.address", reason="goproc.cluster needs distributed")
+    connection = address.connect("local:2x2")
+    yield connection.client
+    connection.close()
+
+
 @pytest.fixture
 def run_script():
     """Run a script of tests/scripts, or code given with "-c", as its own program; return the completed process.

@@ -103,7 +103,9 @@ def test_without_a_guard(run_script, method):
 )
 def test_wrong_use(run_script, arguments, message):
     done = run_script("-m", "goproc", *arguments, status=2)
-    assert done.stderr.startswith("usage: python -m goproc [--start-method METHOD] [--futures] [--stats]")
+    assert done.stderr.startswith(
+        "usage: python -m goproc [--start-method METHOD] [--futures] [--stats] [--cluster ADDRESS]"
+    )
     assert message in done.stderr
 
 

@@ -7,6 +7,7 @@ start_methods.py  the contexts, by the names of their start methods
 threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
 counters.py       the line that --stats prints at the end
+clusters.py       whether the pools of this program are on a cluster
 switches.py       the parts that GOPROC_DISABLE switches off
 log.py            messages to the log, and to standard error
 installation.py   says why goproc cannot be used here

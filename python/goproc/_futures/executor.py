@@ -17,7 +17,7 @@ from multiprocessing import util
 from threading import Lock
 from typing import Any
 
-from .._common import picklers, start_methods, stdlib
+from .._common import clusters, picklers, start_methods, stdlib
 from .._common.cpus import usable_cpu_count
 from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit, flag
@@ -67,8 +67,11 @@ class ProcessPoolExecutor(_Standard):
     _is_standard = False  # whether this is concurrent.futures' own executor, whole
 
     def __new__(cls, *args, **kwds):
-        """Return a new object. The class that install(futures=True) gives concurrent.futures' class has another."""
-        return object.__new__(cls)
+        """Return a new object: of a class on the cluster, if the program's pools are there.
+
+        The class that install(futures=True) gives concurrent.futures' class has another __new__.
+        """
+        return object.__new__(clusters.executor_class(cls))
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from functools import partial
 
-from .._common import calls, disabled, stdlib
+from .._common import disabled, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, by_name
 from .._pool.inputs import COLLECTIONS
 from .._pool.repeats import Repeats, with_buffers
@@ -186,7 +186,7 @@ class _Map:
             if limit is not None:
                 works.submitter.limit(self, index, limit)
             if retries:
-                calls.pool_retry(works.crew.number, self._job, index, retries)
+                works.crew.control.retry(self._job, index, retries)
             works.submitter.submit_batch(self, index, name, batch, how)
             if works.growing:
                 works.grow()

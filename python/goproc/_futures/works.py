@@ -104,7 +104,7 @@ class Works:
 
         def on_idle():
             if (works := ref()) is not None and works._closing:
-                quietly(calls.pool_close, works.crew.number)
+                quietly(works.crew.control.close)
 
         if self.dispatch.retrying is None:
             run_again(self.dispatch, self.submitter, lambda: None, on_idle)
@@ -122,7 +122,7 @@ class Works:
             if limit is not None:
                 self.submitter.limit(future, 0, limit)
             if retries:
-                calls.pool_retry(self.crew.number, future._job, 0, retries)
+                self.crew.control.retry(future._job, 0, retries)
             self.submitter.submit(future, 0, (CALL, by_name(func, self.submitter.form), outlined(args), kwds))
         except BaseException as error:
             self.forget(future, retries)
@@ -143,7 +143,7 @@ class Works:
         """Drop a future or a map that nobody will get a result from, with its tasks that have not begun."""
         self.results.pop(result._job, None)
         if retries:
-            quietly(lambda number: calls.pool_retry(number, result._job, 0, 0), self.crew.number)
+            quietly(self.crew.control.retry, result._job, 0, 0)
         self.withdraw_pending(result)
         self.dispatch.wake()
 
@@ -155,16 +155,16 @@ class Works:
         """Withdraw the tasks of a future or a map that have not begun."""
         if result._retry is not None:
             self.dispatch.retrying.withdraw_paused(result)
-        quietly(lambda number: calls.pool_withdraw(number, result._job), self.crew.number)
+        quietly(self.crew.control.withdraw, result._job)
 
     def has_begun(self, result):
         """Return whether a worker runs a task of the result."""
-        return bool(quietly(lambda number: calls.pool_begun(number, result._job), self.crew.number))
+        return bool(quietly(self.crew.control.begun, result._job))
 
     @property
     def pending(self):
         """How many tasks are not done."""
-        return quietly(calls.pool_pending, self.crew.number) or 0
+        return quietly(self.crew.control.pending) or 0
 
     # ---- workers
 
@@ -206,14 +206,14 @@ class Works:
         if os.getpid() != self._owner:
             return  # a forked child: the workers are its parent's
         if cancel:
-            quietly(calls.pool_withdraw_all, self.crew.number)
+            quietly(self.crew.control.withdraw_all)
             if self.dispatch.retrying is not None:
                 self.dispatch.retrying.end()
         if not self._closing:
             self._closing = True
             self.crew.closing = True
             if self.dispatch.retrying is None or self.dispatch.retrying.done:
-                quietly(calls.pool_close, self.crew.number)
+                quietly(self.crew.control.close)
             self.dispatch.serve_until(self.crew, self._end)
 
     wakeup = close  # concurrent.futures calls it at the end of the program, and then waits for the thread

@@ -42,10 +42,11 @@ class Shares:
     """The files of one call of Parallel.
 
     max_nbytes: arrays of more bytes are shared; None for no array. mode: as of numpy.memmap, or None for no array.
-    folder: where the files are; None for memory.
+    folder: where the files are; None for memory. local: whether the workers can open the files of this machine.
     """
 
-    def __init__(self, max_nbytes, mode, folder):
+    def __init__(self, max_nbytes, mode, folder, local=True):
+        self.local = local
         self._max_nbytes = max_nbytes
         self._mode = "r+" if mode == "w+" else mode
         self._folder = folder or os.environ.get("JOBLIB_TEMP_FOLDER") or None
@@ -54,7 +55,7 @@ class Shares:
         self._lock = RLock()
         self.used: list[Share] = []  # of the batch that is being pickled
         self.pickling = RLock()  # held by who pickles a batch
-        self.wanted = max_nbytes is not None and mode is not None and _others_may_open()
+        self.wanted = local and max_nbytes is not None and mode is not None and _others_may_open()
 
     def reduced(self, array):
         """Return the reduction of an array, None if it is not shared. Its share is added to the list `used`."""

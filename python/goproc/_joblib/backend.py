@@ -29,7 +29,7 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from .._common import start_methods, stdlib
+from .._common import clusters, start_methods, stdlib
 from . import arrays, inworker, kept, payload
 from .processes import WITHOUT_MAIN
 
@@ -138,7 +138,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
     # ---- before and after the calls
 
     def effective_n_jobs(self, n_jobs):
-        """Return the number of workers for n_jobs: below 0, that many and one fewer than all usable CPUs.
+        """Return the number of workers for n_jobs: below 0, that many and one fewer than all usable CPUs or cores.
 
         It is 1 in a daemonic process, which may have no children, and for None. Raises ValueError for 0.
         """
@@ -156,7 +156,10 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         if not (self.in_main_thread() or self.nesting_level == 0):
             warnings.warn("goproc-backed parallel loops cannot be nested below threads, setting n_jobs=1", stacklevel=3)
             return 1
-        return n_jobs if n_jobs > 0 else max(joblib.cpu_count() + 1 + n_jobs, 1)
+        if n_jobs > 0:
+            return n_jobs
+        cpus = joblib.cpu_count() if clusters.address() is None else clusters.cores()
+        return max(cpus + 1 + n_jobs, 1)
 
     def configure(self, n_jobs=1, parallel=None, prefer=None, require=None, **options):
         """Have an executor ready for a Parallel object; return the number of its workers.
@@ -167,9 +170,8 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        shares = arrays.Shares(
-            options.pop("max_nbytes", None), options.pop("mmap_mode", "r"), options.pop("temp_folder", None)
-        )
+        max_nbytes, mode = options.pop("max_nbytes", None), options.pop("mmap_mode", "r")
+        shares = arrays.Shares(max_nbytes, mode, options.pop("temp_folder", None), clusters.address() is None)
         options.pop("context", None)  # Parallel always passes multiprocessing's
         options.pop("verbose", None)  # of joblib's memory maps
         wanted = {**self._options, **options}

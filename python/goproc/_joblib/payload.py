@@ -71,7 +71,7 @@ def reducers_of_call(numpy, shares):
     """Return the reducers for the batches of a call. shares: the Shares of the call."""
 
     def reduced(array):
-        file = arrays.backed_by_file(array)
+        file = arrays.backed_by_file(array) if shares.local else None
         if file is not None:
             return _by_its_file(array, file)
         return shares.reduced(array) or numpy.asarray(array).__reduce_ex__(5)

@@ -3,7 +3,7 @@
 import os
 from multiprocessing import util
 
-from .._common import picklers
+from .._common import clusters, picklers
 from . import parts
 from .codec import STREAM
 from .inputs import COLLECTIONS, checked_limit, flag, one_prefetch, refuse_unknown
@@ -35,6 +35,10 @@ class Additions:
     join: "Any"
     _lease: "Any" = None  # with log=True, the _relay.state.Lease
     _joining = None  # the thread that join_async() has begun
+
+    def __new__(cls, *args, **options):
+        """Return a new object: of a class on the cluster, if the program's pools are there."""
+        return object.__new__(clusters.pool_class(cls))
 
     async def __aenter__(self):
         return self.__enter__()

@@ -43,13 +43,14 @@ class Crew:
 
     context: starts the workers. make_process: Pool.Process, which makes a Process object of that context. number: the
     engine's pool. processes: the number of workers. pool: the list of the workers' Process objects, which this class
-    updates. cache: the results that are not complete, by job. plan: the Plan of each worker.
+    updates. cache: the results that are not complete, by job. plan: the Plan of each worker. control: the Control.
     """
 
-    def __init__(self, context, make_process, number, processes, pool, cache, plan):
+    def __init__(self, context, make_process, number, processes, pool, cache, plan, control):
         self._context = context
         self._make_process = make_process
         self.number = number
+        self.control = control
         self._processes = processes
         self._pool = pool
         self._cache = cache
@@ -279,7 +280,7 @@ class Crew:
 
     def withdraw(self):
         """Withdraw all tasks that have been submitted so far."""
-        _ignoring_poison(calls.pool_cancel_all, self.number)
+        _ignoring_poison(self.control.cancel_all)
 
     def could_not_begin(self, error, pid):
         """Note the exception of a worker that could not begin."""

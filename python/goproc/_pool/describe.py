@@ -29,10 +29,16 @@ _LONGEST = 80
 class Lost:
     """The engine's report on a task whose worker has ended (KindLost, core/ring/layout.go).
 
-    pid, exitcode: of the worker. seconds: how long the task ran, 0.0 if that is not known.
+    Of a cluster's pool it is a tuple (report, machine, why): see WorkerLostError. pid, exitcode: of the worker.
+    seconds: how long the task ran, 0.0 if that is not known.
     """
 
-    def __init__(self, report: bytes) -> None:
+    def __init__(self, report: "bytes | tuple[bytes, str, str | None]") -> None:
+        self.machine: str | None = None
+        self.why: str | None = None
+        if type(report) is tuple:
+            report, self.machine, self.why = report
+        assert type(report) is bytes
         line, _, self._payload = report.partition(b"\n")
         self.pid, self.exitcode, self._number, microseconds = map(int, line.split())
         self.seconds = microseconds / 1e6
@@ -54,7 +60,7 @@ def ended(kind, payload, result, index, task_memory):
     elif kind == _native.MEMORY:
         error = MemoryLimitError(lost.pid, task_memory, name, *which)
     else:
-        error = WorkerLostError(lost.pid, lost.exitcode, name, 0, None, *which)
+        error = WorkerLostError(lost.pid, lost.exitcode, name, 0, None, *which, lost.machine, lost.why)  # type: ignore
     after = f" (after {lost.seconds:.3f} s)" if lost.seconds else ""
     again = "; the task is run again" if kind == _native.RETRIED else ""
     warn(f"pool: {error}{after}{again}")
@@ -78,7 +84,10 @@ def item_of(result, index, offset=None):
 
 
 def note_item(error, result, index, offset):
-    """Add a note to an exception that says which item of a map's input raised it. Python 3.10 has no notes."""
+    """Add notes to an exception: which item of a map's input raised it, and the hint of the pool, if it has any.
+
+    Python 3.10 has no notes.
+    """
     first, count = item_of(result, index, offset)
     if first is not None:
         add_note(
@@ -87,6 +96,9 @@ def note_item(error, result, index, offset):
             if count == 1
             else f"goproc: raised for one of the items {first} to {first + count - 1} of the input",
         )
+    hint = getattr(getattr(result, "_pool", None), "_hint", None)  # a pool on a cluster has one
+    if hint is not None and (text := hint(error)):
+        add_note(error, text)
 
 
 def _name_of(func):

@@ -11,7 +11,7 @@ import os
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls, picklers
+from .._common import picklers
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from . import parts
@@ -423,7 +423,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
     def _close_when_fed(self):
         if not self._feeders and self._state == CLOSE:
             self._crew.closing = True
-            quietly(calls.pool_close, self._crew.number)
+            quietly(self._crew.control.close)
 
 
 Pool.__module__ = "goproc.pool"  # its public module

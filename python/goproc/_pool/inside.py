@@ -218,7 +218,7 @@ _STAND_INS = {
 def _pending(owner):
     """Return how many tasks are submitted and not done."""
     try:
-        return calls.pool_pending(owner._crew.number)
+        return owner._crew.control.pending()
     except (calls.PoolGoneError, EngineError):
         return 0  # the pool has ended
 

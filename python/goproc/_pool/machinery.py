@@ -13,6 +13,7 @@ from .. import _native
 from .._common import calls, engine
 from ..errors import EngineError
 from .codec import BY_NAME
+from .control import Control
 from .crew import Crew
 from .dispatch import Dispatch
 from .submitter import FOR_EVER, Submitter
@@ -63,9 +64,10 @@ class Machinery:
             except BaseException:
                 os.close(memory_fd)
                 raise
-            self.crew = Crew(context, make_process, number, processes, workers, results, plan)
+            control = Control(number)
+            self.crew = Crew(context, make_process, number, processes, workers, results, plan, control)
             self.dispatch = Dispatch(self.port, results, self.crew)
-            self.submitter = Submitter(self.port, number, self.crew, self.dispatch, results, form)
+            self.submitter = Submitter(self.port, control, self.crew, self.dispatch, results, form)
             self.submitter.pool_retries = retries
             try:
                 self.crew.repopulate(all_or_none=True)
@@ -74,7 +76,7 @@ class Machinery:
                 self.port.close()
                 raise
         except BaseException:
-            quietly(calls.pool_destroy, number)
+            quietly(lambda: calls.pool_destroy(number))
             raise
 
 
@@ -107,16 +109,17 @@ def terminate(crew, dispatch):
     """End the workers, and then the engine's pool. If a signal handler interrupts it, it can be called again."""
     util.debug("finalizing pool")
     crew.terminated = True
-    idle = quietly(calls.pool_idle, crew.number) or ()
-    quietly(calls.pool_terminate, crew.number)
+    control = crew.control
+    idle = quietly(control.idle) or ()
+    quietly(control.terminate)
     crew.terminate(idle)
     dispatch.finish()
-    quietly(calls.pool_destroy, crew.number)
+    quietly(control.destroy)
 
 
-def quietly(call, number):
-    """Return call(number); None if the engine is poisoned or closed, or the pool has been destroyed."""
+def quietly(call, *arguments):
+    """Return call(*arguments); None if the engine is poisoned or closed, or the pool has been destroyed."""
     try:
-        return call(number)
+        return call(*arguments)
     except (EngineError, calls.PoolGoneError):
         return None

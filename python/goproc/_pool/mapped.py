@@ -8,6 +8,7 @@ from .inputs import COLLECTIONS, Chunks, checked_limit, flag
 from .machinery import run_again
 from .options import policy_of_call
 from .parts import standard_pool as _standard
+from .repeats import Repeats
 from .results import Items
 from .submitter import batch_size
 
@@ -29,6 +30,7 @@ class Mapped:
     _feeders: "Any"
     _followed: "Any"
     _submitter: "Any"
+    _Repeats: "Any" = Repeats  # a cluster's pool has another one
     _retry = None  # the RetryPolicy of all tasks
     _one_by_one = False  # whether each task is sent and answered by itself, as it may fail by itself
 

@@ -9,7 +9,7 @@ from .._common import disabled
 from .codec import MAP, STARMAP, by_name, returning
 from .failures import interrupts
 from .inputs import COLLECTIONS, MapReader, call
-from .repeats import Repeats, with_buffers, with_buffers_in
+from .repeats import with_buffers, with_buffers_in
 from .results import MapResult
 from .submitter import CHUNK_BYTES, CHUNK_ITEMS, batch_size, plain_size
 
@@ -127,7 +127,7 @@ class _Tasks:
             pool._results[result._job] = result
             if self._items is None and result._chunks > 1 and "repeats" not in disabled:
                 self._name = with_buffers(self._name)
-                result._repeats = Repeats(self._name, pool._pool)
+                result._repeats = pool._Repeats(self._name, pool._pool)
             if self._items is not None:
                 self._submit_items()
             elif self._size == 1:

@@ -68,7 +68,7 @@ class Repeats:
             return stream, buffers
         last, self._last = self._last if self._func is None else self._of_func(), {}
         parts = [self._part(buffer, last) for buffer in buffers]
-        if not any(type(part) is _Place for part in parts):
+        if not any(isinstance(part, _Place) for part in parts):
             return stream, buffers
         stream = b"".join(stream) if type(stream) is list else stream
         self._plain[index] = stream, buffers

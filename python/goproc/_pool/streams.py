@@ -47,7 +47,7 @@ class StreamIteration(Iteration):
 
     def start(self, iterator, pool, *arguments):
         """See Iteration.start."""
-        self._pool_number = pool._crew.number
+        self._control = pool._crew.control
         super().start(iterator, pool, *arguments)
 
     @property
@@ -134,7 +134,7 @@ class StreamIteration(Iteration):
     def _tell(self, part):
         """Tell the worker that a part, (index, number), has been taken, and all parts before it."""
         try:
-            calls.pool_taken(self._pool_number, self._job, *part)
+            self._control.taken(self._job, *part)
         except (calls.PoolGoneError, EngineError):
             pass  # the pool has been terminated, or the engine is closed
 

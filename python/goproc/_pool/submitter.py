@@ -31,14 +31,14 @@ _PLAIN = _TEXTS | {int, float, bool, type(None), tuple}
 class Submitter:
     """Submits a pool's tasks, limits how long they may run, and withdraws them.
 
-    port: the _native.Port. number: the engine's pool. crew: the Crew. dispatch: the Dispatch. results: the results that
+    port: the _native.Port. control: the Control. crew: the Crew. dispatch: the Dispatch. results: the results that
     are not complete, by job. form: how the tasks are pickled (codec.py).
     """
 
-    def __init__(self, port, number, crew, dispatch, results, form):
+    def __init__(self, port, control, crew, dispatch, results, form):
         self.form = form
         self._port = port
-        self._number = number
+        self._control = control
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
@@ -65,7 +65,7 @@ class Submitter:
                 explain_pickling(error, self.form is BY_NAME)
         if error is not None:
             if result._limit is not None:
-                calls.pool_limit(self._number, result._job, index, 0)
+                self._control.limit(result._job, index, 0)
             self._dispatch.run(lambda: result._set(index, (False, error)))
             return
         if sent:
@@ -100,7 +100,7 @@ class Submitter:
     def _leave_to_retrying(self, result, index):
         """Have the engine not run again a task that is about to be submitted: its own retries are the pool's."""
         if self.pool_retries:
-            calls.pool_retry(self._number, result._job, index, -1)
+            self._control.retry(result._job, index, -1)
 
     def try_again(self):
         """Try a worker again, as none could begin. Return None, or the exception that a new task must fail with."""
@@ -145,13 +145,13 @@ class Submitter:
         """Limit how long a task that is about to be submitted may run, in seconds."""
         result._limit = seconds
         microseconds = int(min(seconds * 1e6, FOR_EVER)) or 1
-        calls.pool_limit(self._number, result._job, index, microseconds)
+        self._control.limit(result._job, index, microseconds)
 
     def cancel(self, result):
         """Withdraw all tasks of a result; return how many of them will not complete by themselves."""
         paused = 0 if result._retry is None else self.retrying.drop(result)
         try:
-            left = calls.pool_cancel(self._number, result._job) + paused
+            left = self._control.cancel(result._job) + paused
             self._crew.replace_by_forks()
             return left
         except (calls.PoolGoneError, EngineError):

@@ -148,10 +148,31 @@ def prepare(config):
         import goproc
 
         goproc.install(futures=suites.replaces_executor(config["suite"]))
+        if config["suite"] == "cluster":
+            put_pools_on_a_cluster()
     from test.libregrtest import utils
 
     utils.setup_unraisable_hook()
     utils.setup_threading_excepthook()
+
+
+def put_pools_on_a_cluster():
+    """Have each context make its pools on one cluster: two machines of two cores, which are processes."""
+    import atexit
+
+    from goproc import cluster, context
+    from goproc._cluster.address import connect
+
+    connection = connect("local:2x2")
+    atexit.register(connection.close)
+
+    def pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):
+        return cluster.Pool(connection.client, processes, initializer, initargs, maxtasksperchild, **options)
+
+    context.BaseContext.Pool = context.DefaultContext.Pool = pool
+    import multiprocessing
+
+    multiprocessing.Pool = context._default_context.Pool
 
 
 def main():

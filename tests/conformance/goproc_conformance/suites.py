@@ -11,7 +11,15 @@ import re
 import unittest
 
 # In the order in which `--suite all` runs them.
-SUITES = ("mp", "main", "futures", "executor", "logging", "threading", "stdlib")
+SUITES = ("mp", "main", "futures", "executor", "logging", "threading", "stdlib", "cluster")
+
+# The classes of the suite cluster: the tests of Pool, on a goproc.cluster.Pool.
+OF_POOL = (
+    "WithProcessesTestPool.",
+    "TestPoolWorkerErrors.",
+    "TestPoolNotLeakOnFailure.",
+    "WithProcessesTestPoolWorkerLifetime.",
+)
 
 # Modules of the standard library's suite with a few tests that use multiprocessing, directly or through an executor.
 STDLIB_MODULES = (
@@ -58,6 +66,7 @@ def load(suite, method, modules=()):
         "executor": _load_futures,  # with goproc's executor in the place of concurrent.futures'
         "logging": lambda m: _load_users(("test.test_logging",)),
         "threading": lambda m: _load_users(("test.test_threading",)),
+        "cluster": _load_cluster,
         "stdlib": lambda m: _load_users(STDLIB_MODULES),
         "modules": lambda m: [(_qualified_id(test), test) for name in modules for test in _tests(name)],
     }[suite](method)
@@ -77,6 +86,14 @@ def _load_mp(method):
     if not _exists("test._test_multiprocessing"):
         raise NotInstalled("test._test_multiprocessing")
     return [(_id(test), test) for test in _tests(f"test.test_multiprocessing_{method}")]
+
+
+def _load_cluster(method):
+    if method != "forkserver":
+        raise NotInstalled("a cluster's pool by fork or spawn")
+    if not _exists("distributed"):
+        raise NotInstalled("package distributed")
+    return [(name, test) for name, test in _load_mp(method) if name.startswith(OF_POOL)]
 
 
 def _load_main(method):

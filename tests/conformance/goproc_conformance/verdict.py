@@ -223,7 +223,7 @@ def _judge_engine(verdict, plan, record):
     whole = not plan.match and plan.only is None
     expected = plan.method if plan.suite in ("mp", "main", "futures", "executor") else None
     count = verdict.started.get(expected, 0) if expected else sum(verdict.started.values())
-    if whole and plan.suite != "modules" and not count:
+    if whole and plan.suite not in ("modules", "cluster") and not count:
         verdict.problems.append(f"the engine started no process{f' by {expected}' if expected else ''}")
     if whole and plan.suite == "mp" and not verdict.tasks:
         verdict.problems.append("the engine's pools did no task")

@@ -1,0 +1,313 @@
+"""The exchange with one machine: makes its actor, sends it tasks and grants, and takes its results.
+
+    poll: "what is new?" ═══▶ the machine answers when results are worth it, or after a second
+    push: tasks, grants, withdrawals ═══▶ answered at once
+
+A poll takes along what is to be sent; a push is for what comes while the machine considers a poll. All messages of a
+driver are numbered, so each can be sent again when a connection breaks: the machine takes it once. Runs on the event
+loop of the Dask client. Used by crew.py.
+"""
+
+import asyncio
+import itertools
+import pickle
+import time
+from typing import Any
+
+from .._common.log import warn
+from .._pool.failures import unpacked
+from .ledger import Seat
+from .machine import Machine
+from .messages import Order, Packed, as_buffer, pack
+
+__all__ = ["Driver"]
+
+#: Seconds: how long one attempt of an exchange may take beyond a poll's second; the pause between two attempts.
+_ATTEMPT, _PAUSE = 3.0, 0.2
+
+#: Seconds that a machine has to make its actor and start its workers.
+_START = 60.0
+
+_numbers = itertools.count()
+
+
+class Driver:
+    """Drives one machine. client: the distributed.Client. address: the Dask worker's. settings: see machine.py.
+
+    name: of the machine, for messages to the user. port, ledger: of the pool. distribute: called when tasks may be
+    given out. on_end: called with this driver when the machine is lost or has ended, or its workers cannot begin.
+    """
+
+    def __init__(self, client, address, settings, name, port, ledger, distribute, on_end):
+        self.address, self.name = address, name
+        self.seat = Seat(name, settings["processes"])
+        self.lost_after = settings["lost_after"]
+        self.pids: tuple[int, ...] = ()
+        self.done = 0  # how many tasks it has answered
+        self.error: BaseException | None = None  # why its pool could not be made
+        self.started = False
+        self.closing = False  # whether it has been told to end when its tasks are done
+        self.ended = False
+        self._client, self._settings = client, settings
+        self._port, self._ledger = port, ledger
+        self._distribute, self._on_end = distribute, on_end
+        self._key = f"goproc-machine-{settings['pool']}-{next(_numbers)}"
+        self._future: Any = None
+        self._orders = 0
+        self._polls = 0
+        self._polling = False  # whether the machine considers a poll
+        self._pushing = asyncio.Event()
+        self._heard = time.monotonic()
+        self._direct = True
+        self._task: Any = None
+        self._contents: set[bytes] = set()  # what the machine has
+        self._since, self._count = time.monotonic(), 0
+
+    def start(self):
+        """Begin; returns at once."""
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self):
+        """End the machine's pool at once."""
+        if not self.ended and self.started:
+            try:
+                await asyncio.wait_for(self._send(Order(self._next_order(), 0, calls=[("terminate",)])), 2)
+            except Exception:
+                pass  # it cannot be reached: its lease ends it
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._let_go()
+
+    def forget_contents(self):
+        """Have the machine forget contents whose handles the program has closed."""
+        closed = [token for token in self._contents if self._port.contents.is_closed(token)]
+        if closed:
+            self._contents.difference_update(closed)
+            with self._ledger.lock:
+                self.seat.calls.append(("forget", closed))
+                self.seat.changed = True
+            self.kick()
+
+    def kick(self):
+        """There is something to send."""
+        if self._polling:
+            self._pushing.set()
+
+    async def _run(self):
+        pusher = None
+        why = None
+        try:
+            await self._make()
+            self._heard = time.monotonic()
+            self._polls = 1
+            self._take(await self._exchange(Order(0, 1), 0))
+            self.started = True
+            self.seat.kick = self.kick
+            self._ledger_add()
+            pusher = asyncio.ensure_future(self._push())
+            while True:
+                self._polls += 1
+                exchange = asyncio.ensure_future(self._exchange(self._order(self._polls), 1.0))
+                self._polling = True
+                try:
+                    await asyncio.wait({exchange, pusher}, return_when=asyncio.FIRST_COMPLETED)
+                    if pusher.done():
+                        pusher.result()
+                    reply = await exchange
+                finally:
+                    exchange.cancel()
+                self._polling = False
+                if self._take(reply):
+                    break
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if not self.started:
+                self.error = error
+            why = str(error) or type(error).__name__
+        finally:
+            self.ended = True
+            if pusher is not None:
+                pusher.cancel()
+        if self.started:
+            if why is not None:
+                warn(f"pool: the machine {self.name} is lost: {why}")
+            self._ledger.lost(self.seat, why or "its pool has ended")
+        self._let_go()
+        self._on_end(self, why)
+
+    def _ledger_add(self):
+        with self._ledger.lock:
+            self._ledger.seats.append(self.seat)
+        self._distribute()
+
+    async def _make(self):
+        submit = self._client.submit(
+            Machine,
+            self._settings,
+            actor=True,
+            workers=[self.address],
+            allow_other_workers=False,
+            pure=False,
+            key=self._key,
+            priority=100,
+        )
+        self._future = submit
+        error = await asyncio.wait_for(submit.exception(), _START)
+        if error is not None:
+            raise error
+        try:
+            rpc = self._client.rpc(self.address)
+            await asyncio.wait_for(rpc.identity(), _ATTEMPT)
+        except (OSError, asyncio.TimeoutError):
+            self._direct = False
+
+    def _let_go(self):
+        future, self._future = self._future, None
+        if future is not None:
+            try:
+                future.release()
+            except Exception:
+                pass  # the client has been closed
+
+    # ---- messages
+
+    def _next_order(self):
+        self._orders += 1
+        return self._orders
+
+    def _order(self, poll):
+        """Take what is to be sent out of the seat; return the message."""
+        seat = self.seat
+        with self._ledger.lock:
+            if not seat.changed:
+                return Order(0, poll)
+            news, drops, calls = seat.news, seat.drops, seat.calls
+            seat.news, seat.drops, seat.calls, seat.changed = [], [], [], False
+            grant = seat.grant
+            contents = {}
+            for task in news:
+                for key in task.contents:
+                    if key not in self._contents:
+                        contents[key] = self._port.contents.bytes_of(key)
+                        self._contents.add(key)
+            tasks = [
+                (
+                    task.position,
+                    task.job,
+                    task.index,
+                    task.count,
+                    as_buffer(task.stream),
+                    None if task.buffers is None else [as_buffer(buffer) for buffer in task.buffers],
+                    task.limits,
+                    self._ledger.was_used(task),
+                )
+                for task in news
+            ]
+        return Order(self._next_order(), poll, tasks, grant, drops, calls, contents)
+
+    async def _push(self):
+        while True:
+            await self._pushing.wait()
+            self._pushing.clear()
+            if self.seat.changed:
+                await self._exchange(self._order(0), 0)
+
+    async def _exchange(self, order, seconds):
+        """Send a message until it is answered; return the reply. Raises an exception when the machine is lost."""
+        packed = pack(order)
+        del order  # it holds what it sends, also large shared objects
+        attempt = seconds + _ATTEMPT + packed.nbytes / (4 << 20)
+        while True:
+            try:
+                reply = (await asyncio.wait_for(self._call(packed), attempt)).load()
+                self._heard = time.monotonic()
+                return reply
+            except asyncio.TimeoutError:
+                pass
+            except OSError:
+                if await self._is_gone():
+                    raise ConnectionError("its process has ended") from None
+            silent = time.monotonic() - self._heard
+            if silent > self.lost_after:
+                raise TimeoutError(f"it has not answered for {silent:.0f} s")
+            await asyncio.sleep(_PAUSE)
+
+    async def _send(self, order):
+        return await self._call(pack(order))
+
+    async def ask(self):
+        """Ask for what a reply says of the machine: the process ids of its workers."""
+        if self.started and not self.ended:
+            self.pids = (await self._send(Order(0, 0))).load().pids
+
+    async def _call(self, packed) -> Packed:
+        from distributed.protocol import to_serialize  # here, so that the module can be imported without distributed
+
+        message: dict[str, Any] = {"function": "exchange", "actor": self._key}
+        message["args"], message["kwargs"] = [to_serialize(packed)], {}
+        if self._direct:
+            answer = await self._client.rpc(self.address).actor_execute(**message)
+        else:
+            message["op"] = "actor_execute"
+            answer = await self._client.scheduler.proxy(worker=self.address, msg=message)
+        if answer["status"] == "OK":
+            return answer["result"]
+        raise answer["exception"]
+
+    async def _is_gone(self):
+        """Whether nothing listens at the machine's address any more."""
+        if not self._direct:
+            return False
+        host, _, number = self.address.rpartition("://")[2].rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(number)), 1)
+        except ConnectionRefusedError:
+            return True
+        except (OSError, ValueError, asyncio.TimeoutError):
+            return False
+        writer.close()
+        return False
+
+    # ---- answers
+
+    def _take(self, reply):
+        """Take a machine's reply. Return whether its pool has ended."""
+        seat = self.seat
+        self.pids = reply.pids
+        if reply.recalled or seat.recalling:
+            self._ledger.recalled(seat, reply.recalled)
+        if reply.frames:
+            ended = self._ledger.answered(seat, reply.frames)
+            self.done += ended
+            self._measure(ended)
+        if reply.broken is not None:
+            self._break(reply.broken)
+        elif seat.broken is not None and reply.frames:
+            seat.broken = None
+        self._distribute()
+        return reply.ended
+
+    def _measure(self, count):
+        self._count += count
+        now = time.monotonic()
+        if now - self._since >= 0.02:
+            rate = self._count / (now - self._since)
+            with self._ledger.lock:
+                seat = self.seat
+                seat.rate = rate if not seat.rate else (seat.rate + rate) / 2
+            self._since, self._count = now, 0
+
+    def _break(self, pickled):
+        stream, cause = pickle.loads(pickled)
+        error = pickle.loads(stream)
+        if cause is not None:
+            error.__cause__ = unpacked(cause)
+        with self._ledger.lock:
+            seat = self.seat
+            seat.broken = error
+            for task in list(seat.tasks.values()):
+                self._ledger._remove(seat, task)
+                self._ledger.queue.append(task)
+        self._on_end(self, None)

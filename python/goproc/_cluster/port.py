@@ -1,0 +1,168 @@
+"""The port of a cluster's pool: takes the tasks of a program, and gives it their results, like _native.Port.
+
+The collector waits on a lock that the other side releases, its bell. So a thread in collect() can be interrupted by
+signals, and holds nothing while a signal handler runs.
+"""
+
+import threading
+import time
+from collections import deque
+from pickle import PickleBuffer
+from typing import Any
+
+from .. import _native
+from .ledger import Task
+
+__all__ = ["Port"]
+
+#: The longest sleep, in seconds; how long a completion waits for a thread that wants it; how many are taken at once.
+_SLEEP, _PATIENCE, _MOST = 0.2, 0.01, 4096
+
+
+class Port:
+    """See _native.Port, whose methods these are. contents: the pool's Contents.
+
+    call_soon: called when the loop has to look at the ledger's inbox.
+    """
+
+    def __init__(self, contents):
+        self.contents = contents
+        self.collected = 0  # how many completions have been collected
+        self.full = False
+        self.ledger: Any = None  # set by crew.py
+        self.call_soon: Any = None
+        self.limits: dict = {}  # by job and index: microseconds
+        self.retries: dict = {}
+        self._ready: deque = deque()
+        self._bell, self._watch_bell = threading.Lock(), threading.Lock()
+        self._posted: deque = deque()
+        self._woken = self._roused = self._closed = False
+        self._calls = 0
+
+    def submit(self, job, index, stream, buffers=None, count=1):
+        """Queue a task. The program may change the buffers afterwards: they are copied."""
+        if self._closed:
+            raise ValueError("Pool not running")
+        if type(stream) is not bytes:
+            stream = b"".join(map(bytes, stream)) if type(stream) is list else bytes(stream)
+        task = Task(job, index, stream, None if not buffers else list(map(_copied, buffers)), count)
+        if self.limits or self.retries:
+            self._limit(task)
+        task.contents = self.contents.take(job)
+        self.ledger.inbox.append(task)
+        self.call_soon()
+        return False
+
+    def _limit(self, task):
+        keys = [(task.job, index) for index in task.indices()]
+        task.limits = [(key[1], self.limits.pop(key)) for key in keys if key in self.limits] or None
+        task.retries = {key[1]: self.retries.pop(key) for key in keys if key in self.retries} or None
+
+    def complete(self, frames):
+        """Let collect() return these completions; called by any thread."""
+        self._ready.extend(frames)
+        self._ring()
+
+    def _ring(self):
+        for bell in self._bell, self._watch_bell:
+            try:
+                bell.release()
+            except RuntimeError:
+                pass  # it has been rung already
+
+    def collect(self, timeout=None, take=None, waiter=None):
+        """Wait until something has completed; see _native.Port.collect."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ready = self._ready
+        note = -1
+        try:
+            while True:
+                self._bell.acquire(blocking=False)
+                self._calls += 1
+                if self._posted and take is not None:
+                    with _native.held_signals:
+                        posted = [self._posted.popleft() for _ in range(len(self._posted))]
+                        take(posted)
+                    if timeout != 0:
+                        return []
+                if self._woken:
+                    self._woken = False
+                    if timeout != 0:
+                        return []
+                if ready:
+                    with _native.held_signals:
+                        frames = [ready.popleft() for _ in range(min(len(ready), _MOST))]
+                        self.full = bool(ready)
+                        self.collected += len(frames)
+                        if take is not None:
+                            take(frames)
+                        return frames
+                self.full = False
+                if self._closed:
+                    return []
+                pause = _SLEEP
+                if deadline is not None:
+                    pause = min(pause, deadline - time.monotonic())
+                    if pause <= 0:
+                        return []
+                if note < 0:
+                    note = _native.waits_for(_native.WAIT_RESULT, number=getattr(waiter, "_job", -1))
+                self._bell.acquire(timeout=pause)
+        finally:
+            if note >= 0:
+                _native.waits_no_longer(note)
+
+    def unseen(self):
+        """Return how many completions wait to be collected."""
+        return len(self._ready)
+
+    def forget(self, serial):
+        """Do nothing: no worker has memory of this process."""
+
+    def post(self, item):
+        """Have collect() give the item to take; see _native.Port.post."""
+        if not self._closed:
+            self._posted.append(item)
+            self.rouse()
+            self.wake()
+
+    def watch(self, timeout=None):
+        """Wait until there is a completion that none has collected in 10 ms; see _native.Port.watch."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._closed:
+            calls = self._calls
+            if self._roused:
+                self._roused = False
+                return False
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self._ready:
+                time.sleep(_PATIENCE)
+                if self._ready and calls == self._calls:
+                    return True
+                continue
+            self._watch_bell.acquire(timeout=-1 if left is None else left)
+        return False
+
+    def rouse(self):
+        """Have the watch() that waits, or else the next one, return at once."""
+        self._roused = True
+        self._ring()
+
+    def wake(self):
+        """Have the collect() that waits, or else the next one, return at once."""
+        if not self._closed:
+            self._woken = True
+            self._ring()
+
+    def close(self):
+        """Take no more tasks, and end all waits."""
+        self._closed = True
+        self._ready.clear()
+        self._ring()
+
+
+def _copied(buffer):
+    view = PickleBuffer(buffer).raw() if type(buffer) is not PickleBuffer else buffer.raw()
+    return view if type(view.obj) is bytes else bytearray(view)

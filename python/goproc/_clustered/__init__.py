@@ -1,0 +1,8 @@
+"""What pools and executors become by --cluster or GOPROC_CLUSTER, and the command `goproc cluster`.
+
+connection.py   the program's one connection with its cluster
+pool.py         Pool on the cluster, with the arguments of multiprocessing's
+executor.py     ProcessPoolExecutor on the cluster
+shipping.py     copies packages to the machines
+command.py      prints the machines of a cluster
+"""

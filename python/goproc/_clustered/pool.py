@@ -1,0 +1,63 @@
+"""The Pool of a program whose pools are on a cluster. _common/clusters.py asks for its class when a Pool is made."""
+
+from multiprocessing.pool import ThreadPool as _ThreadPool
+
+from .. import cluster
+from .._common import stdlib
+from .._pool import engine_pool, parts
+from . import beginning, connection
+
+__all__ = ["ProgramPool", "class_for"]
+
+
+class ProgramPool(cluster.Pool):
+    """goproc.cluster.Pool on the program's cluster, with the arguments of multiprocessing.Pool.
+
+    processes: the most workers on all machines together; None for one for each core of the cluster. context is not
+    used, but for its pickler: the machines start the workers.
+    """
+
+    def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, **options):
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        child = beginning.Child(stdlib.installed, stdlib.installed_futures)
+        initializer, initargs = beginning.begin, (child, initializer, tuple(initargs))
+        super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, context, **options)
+
+    def _hint(self, error):
+        """Return a note for an exception of a task that may miss the memory of the main program; "" for any other."""
+        is_missing = isinstance(error, (NameError, AttributeError)) or "NoneType" in str(error)
+        return _NO_MEMORY if is_missing and self._ctx.get_start_method() == "fork" else ""
+
+
+_NO_MEMORY = (
+    "goproc: forked workers would have the memory of the main program; the workers of a cluster have not. If the task "
+    "misses what the program has set before Pool(), hand it over as an argument, or by initializer="
+)
+
+ProgramPool.__name__ = ProgramPool.__qualname__ = "Pool"
+ProgramPool.__module__ = "goproc.cluster"
+parts.own_classes.update((cluster.Pool, ProgramPool))
+
+_derived: dict = {}
+
+
+def class_for(cls):
+    """Return the class on the cluster for a class of pools. Pools of threads, and those of a cluster, stay.
+
+    Raises TypeError for a class that replaces private parts of Pool.
+    """
+    if issubclass(cls, (_ThreadPool, cluster.Pool)):
+        return cls
+    if names := parts.replaced(cls):
+        raise TypeError(
+            f"{cls.__qualname__} cannot be on a cluster: it replaces private parts of Pool ({', '.join(names)}). Run "
+            "this program without --cluster and GOPROC_CLUSTER, or take goproc.Pool itself in this place"
+        )
+    if cls is engine_pool.Pool:
+        return ProgramPool
+    made = _derived.get(cls)
+    if made is None:
+        looks = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+        made = _derived[cls] = type(cls.__name__, (cls, ProgramPool), looks)
+    return made
