@@ -64,6 +64,7 @@ linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
 
 # --- The looks
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the theme's own underlines the names of modules, as if they were links
 html_title = "goproc"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

@@ -75,6 +75,15 @@ def of_other_methods(items):
     return others
 
 
+def pytest_collection_finish():
+    """Leave what the collection has made to no garbage collection: some 100 ms each, and tests collect often.
+
+    A forked child copies no page for such a collection, either.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def _engine():
     """Make what lives until the end before the first check: engine, lifeline, resource tracker, memory for locks."""
