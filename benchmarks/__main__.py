@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parts.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="the file of the figures")
     parts.add_argument("--only", choices=report.PARTS, help="measure only these steps")
     progress = commands.add_parser("progress", help="measure what progress= costs: maps with and without it, in turn")
-    progress.add_argument("--repetitions", type=int, default=9)
+    progress.add_argument("--repetitions", type=int, default=101, help="pairs of maps")
     cluster.add_arguments(commands.add_parser("cluster", help="goproc.cluster against Dask and Ray: some 20 minutes"))
     write = commands.add_parser("report", help="put the measurements into the documentation: figures, tables, plots")
     write.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")

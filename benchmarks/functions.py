@@ -29,3 +29,15 @@ def compute(steps):
     """Compute in Python code, and return None. steps: how long; growth.pace() measures one."""
     for _ in range(steps):
         pass
+
+
+def element(array, index):
+    """Return an element of a large array."""
+    return float(array[index])
+
+
+def read(array, _):
+    """Read a large array as a whole, and hold it for a moment, so that all workers have it at the same time."""
+    total = float(array.sum())
+    time.sleep(0.2)
+    return total

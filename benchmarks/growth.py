@@ -2,9 +2,11 @@
 
 - The cost of a task against the number of tasks, and against the number of workers. Each point is a row.
 - The efficiency against the length of a task, and the memory against the size of the items. A row measures all points.
+- The memory of workers that read the same array: one point.
 - The memory of a long imap. Each library is a row of its own, because libraries do not work in turn for it.
 """
 
+import functools
 import math
 import os
 import threading
@@ -14,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from . import functions
-from .peers import PEERS
+from .peers import PEERS, kind
 from .processor import Meter, members
 from .results import Results
 from .work import MIB, ONE_BY_ONE, Measurement, Row, integers, payload
@@ -112,14 +114,42 @@ class Sizes(Row):
         return Curve(points)
 
 
+class SharedMemory(Row):
+    """Workers that read the same large array: the peak memory of all processes but the main program. One repetition."""
+
+    BYTES = 1 << 30
+
+    def warm_up(self, peer):
+        """Return a Curve without points."""
+        peer.map(functions.nothing, list(range(100)), **self.options)
+        return Curve({})
+
+    def once(self, peer):
+        """Return a Curve: the peak in MiB, by the number of workers."""
+        import numpy
+
+        shared = peer.share(numpy.ones(self.BYTES // 8))
+        with Peak(main=False) as peak:
+            results = peer.map(functools.partial(self.function, shared), range(self.count), **self.options)
+        if list(results) != [self.BYTES / 8] * self.count:
+            raise RuntimeError("a worker has read another array")
+        return Curve({f"{self.workers}": peak.memory})
+
+    def can(self, library):
+        return hasattr(kind(library), "share")
+
+
 class Peak:
     """The peak of the memory of this session's processes while it is entered, in MiB.
 
-    It is the sum of the proportional set sizes, in which each shared page counts once. A thread samples it. Source:
-    /proc/PID/smaps_rollup, see proc_pid_smaps(5).
+    main: whether the main program counts. The memory is the sum of the proportional set sizes, in which each shared page
+    counts once. A thread samples it. Source: /proc/PID/smaps_rollup, see proc_pid_smaps(5).
     """
 
     INTERVAL = 0.003
+
+    def __init__(self, main: bool = True):
+        self._without = set() if main else {os.getpid()}
 
     def __enter__(self):
         self.memory = 0.0
@@ -133,7 +163,7 @@ class Peak:
         self._thread.join()
 
     def _watch(self):
-        pids, count = members(), 0
+        pids, count = self._pids(), 0
         while True:
             over = self._over.is_set()
             self.memory = max(self.memory, sum(map(proportional, pids)))
@@ -141,8 +171,11 @@ class Peak:
                 return
             count += 1
             if count % 20 == 0:
-                pids = members()
+                pids = self._pids()
             self._over.wait(self.INTERVAL)
+
+    def _pids(self):
+        return set(members()) - self._without
 
 
 def proportional(pid: int) -> float:
@@ -284,11 +317,24 @@ SIZES = Sizes(
     rounds=1,
     repetitions=1,
 )
+SHARED = SharedMemory(
+    "shared_memory",
+    "memory of 8 workers that read a shared array of 1 GiB",
+    "map",
+    function=functions.read,
+    workers=8,
+    options=ONE_BY_ONE,
+    count=16,
+    limit=180,
+    rounds=1,
+    repetitions=1,
+)
 ROWS = {
-    row.name: row for row in (*BY_TASKS.values(), *BY_WORKERS.values(), *EFFICIENCY.values(), SIZES, *MEMORY.values())
+    row.name: row
+    for row in (*BY_TASKS.values(), *BY_WORKERS.values(), *EFFICIENCY.values(), SIZES, SHARED, *MEMORY.values())
 }
 #: The rows that are not a table's: report.py has no line of times for them.
-DRAWN = {row.name for row in (*EFFICIENCY.values(), SIZES)}
+DRAWN = {row.name for row in (*EFFICIENCY.values(), SIZES, SHARED)}
 
 
 def affordable(row: Row, library: str, results: Results) -> bool:

@@ -121,6 +121,10 @@ class GoprocPeer(ExecutorPeer, PoolPeer):
         call = delayed(function)
         return Parallel(n_jobs=self._workers, backend="goproc", batch_size=1)(call(item) for item in items)
 
+    def share(self, array):
+        """Return what is to be given to tasks that all read an array. The caller drops the array."""
+        return self._library.share(array)
+
     def close_parallel(self):
         """End the workers of joblib's Parallel and wait for them."""
         import goproc.joblib
@@ -208,6 +212,9 @@ class JoblibPeer(ExecutorPeer):
         return self._parallel(function, items, batch_size=1)
 
     close_parallel = close
+
+    def share(self, array):
+        return array  # joblib maps large arrays itself
 
     def apply(self, function, items):
         return [self._parallel(function, [item])[0] for item in items]

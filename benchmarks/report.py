@@ -80,6 +80,9 @@ def line(row: Row, results: Results, libraries: list[str]) -> str:
         elif isinstance(row, growth.Memory):
             (trace,) = results.rows[row.name]["measured"][library]
             cells.append(f"{max(trace['memory']):,.0f} MiB")
+        elif row is growth.SHARED:
+            curves = results.rows[row.name]["measured"][library]
+            cells.append(f"{max(peak for curve in curves for peak in curve['points'].values()):,.0f} MiB")
         elif row.name in growth.DRAWN:
             cells.append("measured")
         else:
@@ -303,6 +306,17 @@ def sizes(results: Figures) -> str:
     return "\n".join(lines)
 
 
+def shared(results: Figures) -> str:
+    """Return the table of the peak memory of workers that read the same array, in MiB."""
+    if not (libraries := results.libraries(growth.SHARED.name)):
+        return "The next `make bench` makes this table."
+    lines = ["| library | memory of the workers |", "|---|--:|"]
+    for library in libraries:
+        (peak,) = results.points(growth.SHARED.name, library).values()
+        lines.append(f"| {library} | {peak.median:,.0f} MiB |")
+    return "\n".join(lines)
+
+
 def byte_size(size: float) -> str:
     """Show a number of bytes that is a power of two."""
     return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"
@@ -358,6 +372,7 @@ def write(results: Figures, files: list[Path]) -> int:
         "efficiency": partial(efficiency, results),
         "pays": partial(pays, results),
         "sizes": partial(sizes, results),
+        "shared": partial(shared, results),
     }
     for name in PARTS:
         texts[name] = partial(parts, name, results)

@@ -15,6 +15,7 @@ from .work import (
     Program,
     Queues,
     Row,
+    SameArray,
     arrays,
     integers,
     payloads,
@@ -166,6 +167,19 @@ GROUPS: dict[str, list[Row]] = {
             count=3,
             unit="ms",
             goal=Goal(12, 30),
+        ),
+    ],
+    "The same data": [
+        SameArray(
+            "map_same_array",
+            "`map(partial(f, array), ...)`: 100 items, the same array of 200 MB",
+            "map",
+            integers(100),
+            functions.element,
+            unit="ms",
+            goal=Goal(20, 40),
+            rounds=1,
+            repetitions=3,
         ),
     ],
     "Starting": [

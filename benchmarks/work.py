@@ -125,6 +125,30 @@ class Parallel(Row):
         peer.close_parallel()
 
 
+class SameArray(Row):
+    """A map whose function has a large array, the same one in each repetition."""
+
+    BYTES = 200_000_000
+    kept: ClassVar[list] = []  # the array
+
+    def open(self, peer):
+        import numpy
+
+        self.kept.append(numpy.arange(self.BYTES // 8, dtype=numpy.float64))
+        super().open(peer)
+
+    def once(self, peer):
+        items = self.items()
+        function = functools.partial(self.function, self.kept[0])
+        options = self.options_for(peer, items)
+        meter, began = Meter(), time.perf_counter()
+        results = list(peer.map(function, items, **options))
+        seconds = time.perf_counter() - began
+        if results != list(map(float, items)):
+            raise RuntimeError("a worker has read other elements than those of the array")
+        return Measurement(seconds, meter.seconds())
+
+
 class Idle(Row):
     """A pool that has run a task, and is idle for one second."""
 

@@ -8,7 +8,8 @@ The models:
     *.litmus    for herd7: a few instructions of arm64, in each order that the architecture allows
 
 Each model has faults that the tool must find, or the model shows nothing: the names -DFAULT_... in the head of a *.pml,
-and the files *-fault.litmus. docs/design/memory-order.md says which code a model is about.
+and the files *-fault.litmus. The head of a *.pml may also name the sizes with which it is searched; other -D options on
+the line of a fault are the sizes for that fault. docs/design/memory-order.md says which code a model is about.
 
 Spin is a package of Debian. herd7 is in none; `opam install herdtools7` has it. HERD7 is the command for it, by default
 "herd7". If a tool is missing, its models are not checked, and a line says so.
@@ -56,9 +57,13 @@ def herd():
 def look_at_promela():
     """Yield the name, what must be found, and what was found, of each model and each of its faults."""
     for model in sorted(FOLDER.glob("*.pml")):
-        yield model.name, "no error", search(model, [])
-        for fault in re.findall(r"(?m)^ \*   -D(FAULT_\w+)", model.read_text()):
-            yield f"{model.name} with {fault}", "an error", search(model, [f"-D{fault}"])
+        lines = [line.split() for line in re.findall(r"(?m)^ \*   (-D\w\S*(?: -D\w\S*)*)", model.read_text())]
+        sizes = [options for options in lines if not options[0].startswith("-DFAULT_")]
+        for options in sizes or [[]]:
+            yield " ".join([model.name, *options]), "no error", search(model, options)
+        for options in lines:
+            if options not in sizes:
+                yield f"{model.name} with {options[0][2:]}", "an error", search(model, options)
 
 
 def search(model, options):

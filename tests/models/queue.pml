@@ -13,16 +13,31 @@
  * Checked when nothing moves any more: each item whose put has counted was taken once or is in the ring; no item was
  * taken twice or by half; nobody who lives sleeps for an item, for room or at a gate, where there is one.
  *
+ * All at once has too many states, so parts are searched:
+ *   -DPRODUCERS=2 -DCONSUMERS=1                          one is killed; the ring is full after one item
+ *   -DPRODUCERS=1 -DCONSUMERS=2                          the same, with two who get
+ *   -DPRODUCERS=3 -DCONSUMERS=0 -DSLOTS=3 -DMOST_KILLS=0 two sleep at a gate
+ *   -DSPINS_AT_GATES -DSLOTS=2 -DMOST_KILLS=0            two put while two sleep for items; nobody sleeps at gates
+ *
  * Faults that spin must find:
- *   -DFAULT_TAIL_FIRST        the tail is stored before the second half of the item is written
- *   -DFAULT_HEAD_FIRST        the head is stored before the item has been copied
- *   -DFAULT_NO_GATE           consumers take without a gate
- *   -DFAULT_GATE_KEPT         nobody looks whether the process inside a gate was killed
- *   -DFAULT_NO_LOOK           a consumer arms its bell after it has looked at the tail
- *   -DFAULT_NO_LOOK_FOR_ROOM  a producer does not look again for room after it has armed its bell
- *   -DFAULT_BELL_CLEARED      who wakes makes the bell even, and does not change it for those who are about to sleep
- *   -DFAULT_ONE_WAKE          who has woken one arms the bell again, and does not look what others have done meanwhile
- *   -DFAULT_ONE_WAKE_AT_GATE  the same of who leaves a gate
+ *   -DFAULT_TAIL_FIRST -DPRODUCERS=1 -DCONSUMERS=1 -DMOST_KILLS=0
+ *       the tail is stored before the second half of the item is written
+ *   -DFAULT_HEAD_FIRST -DCONSUMERS=1 -DMOST_KILLS=0
+ *       the head is stored before the item has been copied
+ *   -DFAULT_NO_GATE -DSLOTS=2 -DMOST_KILLS=0
+ *       consumers take without a gate
+ *   -DFAULT_GATE_KEPT -DCONSUMERS=0 -DSLOTS=2
+ *       nobody looks whether the process inside a gate was killed
+ *   -DFAULT_NO_LOOK -DPRODUCERS=1 -DCONSUMERS=1 -DMOST_KILLS=0
+ *       a consumer arms its bell after it has looked at the tail
+ *   -DFAULT_NO_LOOK_FOR_ROOM -DCONSUMERS=1 -DMOST_KILLS=0
+ *       a producer does not look again for room after it has armed its bell
+ *   -DFAULT_BELL_CLEARED -DSPINS_AT_GATES -DSLOTS=2 -DMOST_KILLS=0
+ *       who wakes makes the bell even, and does not change it for those who are about to sleep
+ *   -DFAULT_ONE_WAKE -DSPINS_AT_GATES -DSLOTS=2 -DMOST_KILLS=0
+ *       who has woken one arms the bell again, and does not look what others have put meanwhile
+ *   -DFAULT_ONE_WAKE_AT_GATE -DPRODUCERS=3 -DCONSUMERS=0 -DSLOTS=3 -DMOST_KILLS=0
+ *       the same of who leaves a gate
  */
 #ifndef SLOTS
 #define SLOTS 1
@@ -128,30 +143,6 @@ inline sleep(bell, word) {
     armed = 0
 }
 
-inline enter(gate, bell, word) {
-    do
-    :: atomic { gate == NOBODY -> gate = me + 1; break } /* compare-and-swap */
-    :: gate != NOBODY ->
-        arm(bell);
-        seen = gate;
-        if
-        :: seen == NOBODY -> armed = 0
-#ifndef FAULT_GATE_KEPT
-        :: seen != NOBODY && dead[seen - 1] ->
-            atomic {
-                armed = 0;
-                if
-                :: gate == seen -> gate = NOBODY
-                :: else
-                fi
-            }
-#endif
-        :: seen != NOBODY && !dead[seen - 1] -> sleep(bell, word)
-        fi;
-        seen = 0
-    od
-}
-
 #ifdef FAULT_ONE_WAKE_AT_GATE
 #define ENOUGH_AT_GATE(gate) true
 #else
@@ -161,6 +152,55 @@ inline enter(gate, bell, word) {
 #define ENOUGH_PUT true
 #else
 #define ENOUGH_PUT (tail - base <= given)
+#endif
+
+#ifdef FAULT_GATE_KEPT
+#define IS_FOUND_DEAD(number) false
+#else
+#define IS_FOUND_DEAD(number) dead[number - 1]
+#endif
+
+#ifdef SPINS_AT_GATES
+inline enter(gate, bell, word) {
+    atomic {
+        if
+        :: gate == NOBODY
+        :: gate != NOBODY && IS_FOUND_DEAD(gate)
+        fi;
+        gate = me + 1
+    }
+}
+
+inline leave(gate, bell, word) {
+    gate = NOBODY
+}
+#else
+inline enter(gate, bell, word) {
+    do
+    :: atomic { gate == NOBODY -> gate = me + 1; break } /* compare-and-swap */
+    :: gate != NOBODY ->
+        arm(bell);
+        seen = gate;
+        if
+        :: seen == NOBODY -> armed = 0
+        :: seen != NOBODY && IS_FOUND_DEAD(seen) ->
+            atomic {
+                armed = 0;
+                if
+                :: gate == seen -> gate = NOBODY
+                :: else
+                fi
+            }
+        :: seen != NOBODY && !IS_FOUND_DEAD(seen) -> sleep(bell, word)
+        fi;
+        seen = 0
+    od
+}
+
+inline leave(gate, bell, word) {
+    gate = NOBODY;
+    wake_one(bell, word, ENOUGH_AT_GATE(gate))
+}
 #endif
 
 #define IS_FULL (tail - head == SLOTS)
@@ -187,8 +227,7 @@ proctype producer(byte me) {
                 done = true
             :: IS_FULL
             fi;
-            putting = NOBODY;
-            wake_one(put_bell, TO_PUT, ENOUGH_AT_GATE(putting));
+            leave(putting, put_bell, TO_PUT);
             if
             :: done -> base = head; wake_one(item_bell, FOR_ITEM, ENOUGH_PUT)
 #ifdef FAULT_NO_LOOK_FOR_ROOM
@@ -255,8 +294,7 @@ proctype consumer(byte me) {
                 done = true
             fi;
 #ifndef FAULT_NO_GATE
-            getting = NOBODY;
-            wake_one(get_bell, TO_GET, ENOUGH_AT_GATE(getting));
+            leave(getting, get_bell, TO_GET);
 #endif
             if
             :: done && (room_bell & 1) ->
@@ -284,15 +322,17 @@ proctype killer() {
     if
     :: true
     :: atomic { !ended[0] -> kills++; dead[0] = true; sleeps[0] = AWAKE }
+#if CONSUMERS > 0
     :: atomic { !ended[PRODUCERS] -> kills++; dead[PRODUCERS] = true; sleeps[PRODUCERS] = AWAKE }
+#endif
     fi
 }
 
 /* A sleep ends by time. */
 #define HAS_ENDED(i)                                                                                                    \
     ((sleeps[i] == FOR_ITEM && tail != head) || (sleeps[i] == FOR_ROOM && !IS_FULL) ||                                   \
-     (sleeps[i] == TO_PUT && (putting == NOBODY || dead[putting - 1])) ||                                                \
-     (sleeps[i] == TO_GET && (getting == NOBODY || dead[getting - 1])))
+     (sleeps[i] == TO_PUT && (putting == NOBODY || IS_FOUND_DEAD(putting))) ||                                                \
+     (sleeps[i] == TO_GET && (getting == NOBODY || IS_FOUND_DEAD(getting))))
 
 proctype clock() {
     byte i;

@@ -52,6 +52,63 @@ def test_each_method_of_a_pool(pool):
     assert pool.map(twice, range(40)) == [2 * number for number in range(40)]
 
 
+class Counted:
+    """Counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self):
+        Counted.pickled += 1
+        return int, (5,)
+
+
+def test_a_function_without_state_is_pickled_once_for_each_call(pool, monkeypatch):
+    import cloudpickle
+
+    pickled = []
+    reduce = cloudpickle.Pickler.reducer_override
+
+    def reducer_override(self, obj):
+        pickled.append(obj)
+        return reduce(self, obj)
+
+    monkeypatch.setattr(cloudpickle.Pickler, "reducer_override", reducer_override)
+    step = 3
+    adds, both = lambda number: number + step, lambda *numbers: sum(numbers) + step
+    calls = (
+        lambda: pool.map(adds, range(20), chunksize=1),
+        lambda: pool.starmap(both, [(number,) for number in range(20)], chunksize=1),
+        lambda: list(pool.imap(adds, range(20))),
+        lambda: sorted(pool.imap_unordered(adds, iter(range(20)))),
+        lambda: pool.map(adds, range(20), return_exceptions=True),
+    )
+    for call_it in calls:
+        pickled.clear()
+        assert call_it() == list(range(3, 23))
+        assert len([obj for obj in pickled if obj in (adds, both)]) == 1
+
+
+def test_a_function_with_state_is_pickled_for_each_task(pool):
+    value = Counted()
+    several: list = []
+
+    def number_of(item):
+        return value
+
+    def is_several(item):
+        return item is several
+
+    def values():
+        for number in range(20):
+            several.append(number)
+            yield several
+
+    Counted.pickled = 0
+    assert pool.map(number_of, range(20), chunksize=1) == [5] * 20
+    assert Counted.pickled == 20
+    assert pool.map(is_several, values(), chunksize=1) == [True] * 20
+
+
 def test_arguments_and_results(pool):
     step = 3
 

@@ -25,7 +25,7 @@ from .._pool.machinery import NoEngine
 from .._pool.options import checked_retries, positive, retry_policy
 from . import mapping
 from .faults import BrokenProcessPool
-from .future import Future
+from .future import Future, WatchedFuture
 from .works import AFTER_EXIT, AFTER_SHUTDOWN, Works
 
 __all__ = ["METHODS", "LimitedExecutor", "ProcessPoolExecutor"]
@@ -144,6 +144,24 @@ class ProcessPoolExecutor(_Standard):
                 return super().submit(fn, *args, **kwargs)
         future = Future(works, fn)
         works.submit(future, fn, args, kwargs)
+        return future
+
+    def _submit_watched(self, watch, on_done, fn, *args):
+        """Submit fn(*args); return its future. watch: called with the future before it is submitted.
+
+        on_done: called with the future when it is done or cancelled.
+        """
+        works = self._works
+        if works is None or works.refusing:
+            works = self._ready()
+            if works is None:
+                future = super().submit(fn, *args)
+                watch(future)
+                future.add_done_callback(on_done)
+                return future
+        future = WatchedFuture(works, fn, on_done)
+        watch(future)
+        works.submit(future, fn, args, {})
         return future
 
     def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=None):

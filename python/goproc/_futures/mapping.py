@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 
 from .._common import disabled, stdlib
-from .._pool.codec import ITEM, MAP, STARMAP, by_name
+from .._pool.codec import ITEM, MAP, STARMAP, once
 from .._pool.inputs import COLLECTIONS
 from .._pool.repeats import Repeats, with_buffers
 from .._pool.results import job_counter
@@ -174,7 +174,7 @@ class _Map:
         one_by_one = works.one_by_one or retries or limit is not None or self._retry is not None
         if not one_by_one and all(type(iterable) in COLLECTIONS for iterable in iterables):
             size = batch_size((), chunksize)
-        name = by_name(self._func, works.submitter.form)
+        name = once(self._func, works.submitter.form)
         units = _units(iterables, how, chunksize)
         if "repeats" not in disabled:
             name = with_buffers(name)

@@ -66,9 +66,16 @@ class Call:
         self._nested: dict = {}  # by class, nesting level and n_jobs: the pickled backend for calls inside a batch
         self._table: dict | None = None  # the reducers, once numpy is loaded
 
-    def submitted(self, batch, used):
-        """Submit a batch to the executor; return its Future. used: a list to which the batch's shares are added."""
-        submit = self.executor.executor.submit
+    def submitted(self, batch, used, on_done):
+        """Submit a batch to the executor; return its Future. used: a list to which the batch's shares are added.
+
+        on_done: called with the future when it is done or cancelled. Until then it is in `pending`.
+        """
+
+        def watch(future):
+            self.pending[future] = used
+
+        submit = functools.partial(self.executor.executor._submit_watched, watch, on_done)
         if type(batch) is BatchedCalls:
             nested = self._pickled_backend(batch._backend, batch._n_jobs)
             if payload.are_plain_calls(batch.items):
@@ -221,14 +228,20 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         """Submit a batch, whose callback is called with the Future. An error in pickling is the future's."""
         call = self._call_of(callback)
         used: list = []
+
+        def on_done(future):
+            self._done(call, future, callback)
+
         try:
-            future = call.submitted(func, used)
+            future = call.submitted(func, used, on_done)
         except Exception as error:
+            for unsent in [future for future, shares in list(call.pending.items()) if shares is used]:
+                call.pending.pop(unsent, None)
             call.shares.release(used)
             future = Future()
             future.set_exception(_unsendable(error))
-        call.pending[future] = used
-        future.add_done_callback(lambda future: self._done(call, future, callback))
+            call.pending[future] = []
+            future.add_done_callback(on_done)
         if call.is_aborting:  # it has been aborted meanwhile, and may have missed this batch
             future.cancel()
         return future

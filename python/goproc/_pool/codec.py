@@ -42,6 +42,7 @@ __all__ = [
     "decode",
     "encode",
     "function_named",
+    "once",
     "outlined",
     "returning",
     "sent",
@@ -275,10 +276,16 @@ def by_name(func, form=BY_NAME):
     return func
 
 
+def once(func, form):
+    """Return what stands for the function of a map in all its tasks: by_name's text, its pickle, or the function."""
+    name = by_name(func, form)
+    return name if name is not func or form is BY_NAME else form.pickled_once(func)
+
+
 def returning(func, form):
     """Return the function of a map with return_exceptions: by_name's text after _RETURNING, or else a Returning."""
-    name = by_name(func, form)
-    return _RETURNING + name if name is not func else Returning(func)
+    name = once(func, form)
+    return _RETURNING + name if type(name) is str and name is not func else Returning(name)
 
 
 def function_named(text):

@@ -17,7 +17,7 @@ from .. import _native
 from .._common.threads import OwnThread
 from .._native import take_result
 from ..errors import CancelledError
-from .codec import by_name
+from .codec import once
 from .failures import interrupts
 from .inputs import MUTABLE, call, iterator_of
 from .references import IteratorRef
@@ -71,7 +71,7 @@ class Iteration:
         self._iterator = iterator_of(list(iterable) if not may_block and type(iterable) in MUTABLE else iterable)
         self._results_refs: list = []  # weak references to what each `async for` holds
         self._job = job
-        self._func = func
+        self._func = once(func, pool._submitter.form)
         self._how = how
         self._batch = batch
         self._cache = pool._results
@@ -343,7 +343,7 @@ class Iteration:
 
     def _feed_in_turn(self):
         pool, how = self._owner, self._how
-        func = by_name(self._func, pool._submitter.form)
+        func = self._func
         items = self._read_ahead
         self._starved = False
         while (iterator := self._iterator) is not None and (room := self._prefetch - self._ahead()) > 0:

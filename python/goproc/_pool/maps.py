@@ -6,7 +6,7 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import disabled
-from .codec import MAP, STARMAP, by_name, returning
+from .codec import MAP, STARMAP, by_name, once, returning
 from .failures import interrupts
 from .inputs import COLLECTIONS, MapReader, call
 from .repeats import with_buffers, with_buffers_in
@@ -112,7 +112,7 @@ class _Tasks:
         self._result = result
         self._limit = kind.limit
         form = pool._submitter.form
-        self._name = returning(kind.func, form) if kind.returning else by_name(kind.func, form)
+        self._name = returning(kind.func, form) if kind.returning else once(kind.func, form)
         self._how = STARMAP if kind.star else MAP
         self._items = items
         self._chunks = chunks
