@@ -11,6 +11,7 @@ from types import FunctionType
 
 from .._common import by_value
 from .._pool.codec import OutOfBand, Sink, Undecided
+from .._pool.forms import ByValue
 from .arriving import main_globals, update
 
 __all__ = ["Form"]
@@ -21,22 +22,17 @@ def _nothing(obj):
     return False
 
 
-class Form:
+class Form(ByValue):
     """A form for encode() and by_name() of codec.py. contents: the pool's Contents (contents.py)."""
 
     def __init__(self, contents):
-        self.idle: list[_Pickler] = []
+        super().__init__(_nothing)
         self.contents = contents
         self.variables = _Variables()
 
     def make(self):
         """Return a new pickler."""
         return _Pickler(self.variables, self.contents)
-
-    def finds(self, func):
-        """Whether a machine finds a function by its name."""
-        module = func.__module__
-        return module not in by_value.MAIN and not by_value.registered_by_value(module)
 
 
 class _Variables:

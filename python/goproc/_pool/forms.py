@@ -21,7 +21,7 @@ class ByValue:
     """
 
     def __init__(self, found):
-        self.idle: list[_Pickler] = []  # as BY_NAME.idle
+        self.idle: list[OutOfBand] = []  # as BY_NAME.idle
         self._found = found
 
     def make(self):
