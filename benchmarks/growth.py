@@ -142,8 +142,8 @@ class SharedMemory(Row):
 class Peak:
     """The peak of the memory of this session's processes while it is entered, in MiB.
 
-    main: whether the main program counts. The memory is the sum of the proportional set sizes, in which each shared page
-    counts once. A thread samples it. Source: /proc/PID/smaps_rollup, see proc_pid_smaps(5).
+    main: whether the main program counts. The memory is the sum of the proportional set sizes, in which each shared
+    page counts once. A thread samples it. Source: /proc/PID/smaps_rollup, see proc_pid_smaps(5).
     """
 
     INTERVAL = 0.003

@@ -2,8 +2,8 @@
 
 python -m benchmarks progress
 
-Each pair gives a ratio of its two times; the pairs begin with each of the two in turn. The median of the ratios is shown
-with the quartiles. So what another program takes for a while changes a few ratios, and neither side is preferred.
+Each pair gives a ratio of its two times; the pairs begin with each of the two in turn. The median of the ratios is
+shown with the quartiles. So what another program takes for a while changes a few ratios, and neither side is preferred.
 """
 
 import statistics
@@ -19,7 +19,7 @@ __all__ = ["measure"]
 
 
 def measure(repetitions: int) -> str:
-    """Return a line for each kind of map: how much longer it takes with a function. repetitions: the number of pairs."""
+    """Return a line for each kind of map: how much longer it takes with a function. repetitions: how many pairs."""
     import goproc
     import goproc.futures
 

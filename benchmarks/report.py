@@ -18,6 +18,7 @@ from .work import Row
 Source = Results | Figures
 
 BASE = "multiprocessing"
+NOT_YET = "The next `make bench` makes this table."
 UNITS = {"us": 1e6, "ms": 1e3}
 WRITTEN = {"us": "µs", "ms": "ms"}
 
@@ -174,6 +175,8 @@ def times(ratio: float | None) -> str:
 def table(rows: list[Row], results: Figures) -> str:
     """Return the table of some rows: the medians of all libraries with the quartiles, and goproc's ratio."""
     libraries = [name for name in results.versions if any(name in results.libraries(row.name) for row in rows)]
+    if not libraries:
+        return NOT_YET
     lines = [
         "| work | " + " | ".join(libraries) + f" | goproc to {rows[0].base} |",
         "|---|" + "--:|" * (len(libraries) + 1),
@@ -309,7 +312,7 @@ def sizes(results: Figures) -> str:
 def shared(results: Figures) -> str:
     """Return the table of the peak memory of workers that read the same array, in MiB."""
     if not (libraries := results.libraries(growth.SHARED.name)):
-        return "The next `make bench` makes this table."
+        return NOT_YET
     lines = ["| library | memory of the workers |", "|---|--:|"]
     for library in libraries:
         (peak,) = results.points(growth.SHARED.name, library).values()

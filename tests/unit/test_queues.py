@@ -644,6 +644,19 @@ def test_closed_queues(context):
             use()
 
 
+def test_the_reading_end_of_a_closed_queue(context):
+    queue, unused = context.Queue(), context.Queue()
+    queue.put("item")
+    assert queue._reader.recv() == "item"
+    for each in (queue, unused):
+        each.close()
+        each.join_thread()
+    for use in (queue._reader.recv, queue._reader.recv_bytes, queue._reader.poll, queue._poll, queue.empty):
+        with pytest.raises(OSError, match="handle is closed"):
+            use()
+    assert not unused._reader.poll()
+
+
 def test_pickling_is_for_starting_processes_only(context, make):
     queue = make()
     with pytest.raises(RuntimeError, match="through inheritance"):

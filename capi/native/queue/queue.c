@@ -25,6 +25,13 @@ int goproc_queue_check(goproc_queue *self) {
     return goproc_queue_is_made(self);
 }
 
+int goproc_queue_end_is_closed(goproc_queue *self) {
+    if (!self->closed || !self->used)
+        return 0;
+    PyErr_SetString(PyExc_OSError, "handle is closed");
+    return 1;
+}
+
 /* ---- items ------------------------------------------------------------------------------------------------------- */
 
 int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buffers) {
@@ -249,8 +256,8 @@ static PyObject *queue_empty(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_queue *self = (goproc_queue *)object;
     if (goproc_queue_is_made(self) < 0)
         return NULL;
-    if (self->closed && self->used) /* multiprocessing's thread closes the pipe */
-        return PyErr_Format(PyExc_OSError, "handle is closed");
+    if (goproc_queue_end_is_closed(self))
+        return NULL;
     return PyBool_FromLong(goproc_ring_count(&self->ring) == 0);
 }
 

@@ -305,6 +305,10 @@ extern struct goproc_queue_names {
 int goproc_queue_is_made(goproc_queue *self);
 int goproc_queue_check(goproc_queue *self);
 
+/* Whether the program has closed the queue after it has put something here: multiprocessing's thread closes the pipe
+ * then. Sets OSError in that case. */
+int goproc_queue_end_is_closed(goproc_queue *self);
+
 /* What an item consists of. */
 typedef struct {
     PyObject *content;  /* bytes; NULL for a plain object */

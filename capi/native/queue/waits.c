@@ -309,12 +309,13 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
     return how > 0 ? goproc_queue_loads(&payload) : NULL;
 }
 
-PyDoc_STRVAR(receive_doc, "_receive()\n--\n\nRemove and return an item; wait for one, also if the queue is closed.");
+PyDoc_STRVAR(receive_doc, "_receive()\n--\n\nRemove and return an item; wait for one. Raises OSError if the queue is "
+                          "closed, and something\nwas put here.");
 
 static PyObject *queue_receive(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_queue *self = (goproc_queue *)object;
     goproc_payload_found payload;
-    if (goproc_queue_is_made(self) < 0)
+    if (goproc_queue_is_made(self) < 0 || goproc_queue_end_is_closed(self))
         return NULL;
     return take(self, 1, 0, &payload) > 0 ? goproc_queue_loads(&payload) : NULL;
 }
@@ -327,7 +328,8 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
     goproc_queue *self = (goproc_queue *)object;
     PyObject *timeout = NULL;
     uint64_t deadline;
-    if (!PyArg_ParseTuple(args, "|O:_poll", &timeout) || goproc_queue_is_made(self) < 0)
+    if (!PyArg_ParseTuple(args, "|O:_poll", &timeout) || goproc_queue_is_made(self) < 0 ||
+        goproc_queue_end_is_closed(self))
         return NULL;
     if (!timeout)
         return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
