@@ -115,10 +115,20 @@ class BaseContext(_standard.BaseContext):
         if "locks" not in disabled:
             from . import synchronize
 
+            is_choice = options.get("abandoned", "raise") != "raise"  # which multiprocessing's locks cannot obey
             if name in _OF_QUEUES and sys._getframe(2).f_globals.get("__name__") == "multiprocessing.queues":
                 # A queue takes its locks in one process and its permits in another. It does not expect to be told.
                 options["abandoned"] = _OF_QUEUES[name]
-            return getattr(synchronize, name)(*args, ctx=context, **options)
+            try:
+                return getattr(synchronize, name)(*args, ctx=context, **options)
+            except OSError as error:
+                if error.errno not in _NO_SHARED_FILE or is_choice:
+                    raise
+                from ._common import log, named_locks
+
+                log.warn(f"a {name} is multiprocessing's, with named semaphores: {error}")
+            stdlib.tracker().ensure_running()
+            return getattr(named_locks, name)(*args, ctx=context)
         if context.get_start_method() != "fork":
             # A named semaphore is made, and then registered with the tracker, which unlinks it if the program is
             # killed. If the tracker had to be started in between, a program killed then would leave it behind.

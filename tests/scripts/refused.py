@@ -28,6 +28,7 @@ NUMBERS = {
     "clone3": (435, 435, None),
     "prctl PR_GET_TID_ADDRESS": (157, 167, (0, 40)),
     "fallocate": (285, 47, None),
+    "ftruncate": (77, 46, None),
 }
 
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _MODE_FILTER = 38, 22, 2
@@ -54,6 +55,23 @@ def refuse(call, error):
 
 def succeed(value):
     return value + 1
+
+
+def put(queue):
+    queue.put("item")
+
+
+def locks_and_queues(context):
+    lock, event, queue = context.Lock(), context.Event(), context.Queue()
+    with lock:
+        process = context.Process(target=put, args=(queue,))
+        process.start()
+        assert queue.get(timeout=60) == "item"
+        process.join()
+    process = context.Process(target=event.set)
+    process.start()
+    assert event.wait(60)
+    process.join()
 
 
 def nested():
@@ -97,6 +115,7 @@ def main(call, error, method, end="done"):
             assert pool.apply(len, (b"x" * 1_000_000,)) == 1_000_000
             assert sorted(pool.imap_unordered(succeed, range(4))) == [1, 2, 3, 4]
         pool.join()
+    locks_and_queues(context)
     process = context.Process(target=nested)
     process.start()
     process.join()

@@ -23,6 +23,7 @@ CALLS = [
     "clone3",
     "prctl PR_GET_TID_ADDRESS",
     "fallocate",
+    "ftruncate",
     "sigaltstack",
 ]
 
@@ -34,6 +35,36 @@ def test_refused_call(run_script, call, error, method):
     if call == "clone3" and error == "EPERM":
         return  # the C library takes that for a refusal of threads
     assert "done" in run_script("refused.py", call, error, method).stdout
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_locks_and_queues_of_installed_goproc(run_script, tmp_path, method):
+    program = (
+        "import multiprocessing, sys\n"
+        "import refused\n"
+        "if __name__ == '__main__':\n"
+        "    refused.refuse('ftruncate', 'EPERM')\n"
+        "    context = multiprocessing.get_context(sys.argv[1])\n"
+        "    refused.locks_and_queues(context)\n"
+        "    with context.Pool(2) as pool:\n"
+        "        print(pool.map(abs, [-1, 2]))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = run_script("-W", "ignore", "-m", "goproc", tmp_path / "program.py", method, PYTHONPATH=str(SCRIPTS))
+    assert done.stdout == "[1, 2]\n"
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Condition", "BoundedSemaphore"])
+def test_locks_that_must_survive_a_kill_are_not_replaced(run_script, kind):
+    code = (
+        "import goproc, refused\n"
+        "refused.refuse('ftruncate', 'EPERM')\n"
+        "context = goproc.get_context('spawn')\n"
+        f"context.{kind}()\n"
+        f"try: context.{kind}(abandoned='take')\n"
+        "except PermissionError as error: print(error)\n"
+    )
+    assert "ftruncate" in run_script("-c", code).stdout
 
 
 def _without_proc(*command):
