@@ -9,7 +9,10 @@ In the main program:
     control.py       cancelling, closing and the like
     crew.py          in the place of the workers: the machines, their membership, and the end of all
     ledger.py        which task is where: queued, held by a machine, or granted to it
+    tasks.py         a task, and the account of a machine
     driver.py        the exchange with one machine
+    contents.py      shared objects, which go once to each machine
+    workers.py       the stand-ins in pool._pool
     forms.py         how tasks are pickled: functions of `__main__` by value
 
 On each machine, in the process of its Dask worker:

@@ -14,6 +14,7 @@ from typing import Any
 from .._common.log import warn
 from ..errors import WorkerLostError
 from .driver import Driver
+from .tasks import SLOW
 from .workers import Worker
 
 __all__ = ["Crew"]
@@ -65,6 +66,7 @@ class Crew:
         self._first_error: BaseException | None = None
         self._asked = False  # whether the loop is about to distribute
         self._watching: Any = None
+        self._timer: Any = None  # the next look at machines that are idle while others are busy
         self._released = False
         self._is_done = False
         self._up = threading.Event()
@@ -218,8 +220,15 @@ class Crew:
         for seat in self._ledger.distribute():
             if seat.kick is not None:
                 seat.kick()
+        if self._timer is None and self._ledger.has_idle:
+            self._timer = self._loop.call_later(SLOW, self._distribute_again)
         if self.closing:
             self._look_at_end()
+
+    def _distribute_again(self):
+        self._timer = None
+        if not self.terminated:
+            self._distribute()
 
     def _give_all_up(self, text):
         self.broken = WorkerLostError(0, 0, machine=self._connection.address, why=text)

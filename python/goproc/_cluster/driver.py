@@ -16,9 +16,9 @@ from typing import Any
 
 from .._common.log import warn
 from .._pool.failures import unpacked
-from .ledger import Seat
 from .machine import Machine
 from .messages import Order, Packed, as_buffer, pack
+from .tasks import Seat
 
 __all__ = ["Driver"]
 
@@ -224,9 +224,7 @@ class Driver:
                 reply = (await asyncio.wait_for(self._call(packed), attempt)).load()
                 self._heard = time.monotonic()
                 return reply
-            except asyncio.TimeoutError:
-                pass
-            except OSError:
+            except (OSError, asyncio.TimeoutError):  # Dask tries for long to connect to a port that is closed
                 if await self._is_gone():
                     raise ConnectionError("its process has ended") from None
             silent = time.monotonic() - self._heard

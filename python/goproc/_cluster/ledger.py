@@ -15,86 +15,9 @@ from collections import deque
 from typing import Any
 
 from .. import _native
-from .._pool.codec import decode, encode
-from .._pool.inputs import call
+from .tasks import SLOW, Seat, Task, as_arrived, fullness, part
 
-__all__ = ["Ledger", "Seat", "Task"]
-
-#: Seconds of a machine's work that are granted to it beyond a task for each worker, and that it holds beyond these.
-GRANTED, HELD = 0.06, 0.12
-
-#: Seconds: a machine that does not end what it has within that time gives some of it to an idle one.
-SLOW = 0.1
-
-#: The most bytes of tasks that a machine has beyond a task for each worker.
-MOST_BYTES = 64 << 20
-
-
-class Task:
-    """One submitted payload: a task, or a batch of `count` tasks with the indices from index on."""
-
-    __slots__ = (
-        *("job", "index", "count", "stream", "buffers", "size", "limits", "retries"),
-        *("position", "granted", "missing", "seat", "contents", "yielded"),
-    )
-
-    def __init__(self, job, index, stream, buffers, count):
-        self.job, self.index, self.count = job, index, count
-        self.stream, self.buffers = stream, buffers
-        self.size = len(stream) + sum(memoryview(buffer).nbytes for buffer in buffers or ())
-        self.limits: Any = None  # pairs (index, microseconds)
-        self.retries: Any = None  # by index: how often it may be run again whose worker was lost; None: the pool's own
-        self.position = -1  # in the order of its machine's tasks
-        self.granted = False
-        self.missing: Any = None  # of a batch: the indices that are not answered; None: all
-        self.seat: Any = None  # the Seat of the machine that has it
-        self.yielded = False  # whether it has sent a part: then the program has seen that it ran
-        self.contents: Any = ()  # ids of shared objects that it needs
-
-    @property
-    def left(self):
-        """How many of its tasks are not answered."""
-        return self.count if self.missing is None else len(self.missing)
-
-    def indices(self):
-        """The indices that are not answered."""
-        return range(self.index, self.index + self.count) if self.missing is None else sorted(self.missing)
-
-
-class Seat:
-    """The account of one machine. processes: the number of its workers."""
-
-    def __init__(self, name, processes):
-        self.name, self.processes = name, processes
-        self.tasks: dict[int, Task] = {}  # by position: what the machine has, and has not answered
-        self.load = 0  # how many tasks these are
-        self.granted = 0  # how many of them are granted
-        self.bytes = 0
-        self.next = 0  # the next position
-        self.grant = 0  # the tasks below this position are granted
-        self.rate = 0.0  # tasks that end in a second
-        self.news: list[Task] = []  # not sent yet
-        self.drops: list[int] = []
-        self.calls: list[tuple[Any, ...]] = []
-        self.changed = False  # whether there is something to send
-        self.broken: Any = None  # the exception for which its workers cannot begin
-        self.kick: Any = None  # called, on the loop, when there is something to send
-        self.recalling = False  # whether it has been asked to give tasks back
-        self.answered = time.monotonic()  # when it last answered a task
-
-    @property
-    def most_granted(self):
-        return 2 * self.processes + int(self.rate * GRANTED)
-
-    @property
-    def most(self):
-        return self.most_granted + self.processes + int(self.rate * HELD)
-
-    def has_room(self):
-        """Whether it may be given another task."""
-        if self.broken is not None:
-            return False
-        return self.load < self.processes or (self.load < self.most and self.bytes < MOST_BYTES)
+__all__ = ["Ledger"]
 
 
 class Ledger:
@@ -139,7 +62,7 @@ class Ledger:
             queue, seats = self.queue, self.seats
             open_seats = [seat for seat in seats if seat.has_room()]
             while queue and open_seats:
-                seat = min(open_seats, key=_fullness)
+                seat = min(open_seats, key=fullness)
                 while queue and open_seats:
                     self._give(seat, queue.popleft())
                     if not seat.has_room():
@@ -154,6 +77,8 @@ class Ledger:
             return [seat for seat in seats if seat.changed]
 
     def _give(self, seat, task):
+        if not seat.load:
+            seat.answered = time.monotonic()  # its silence counts from now
         task.seat, task.position, task.granted = seat, seat.next, False
         seat.next += 1
         seat.tasks[task.position] = task
@@ -186,7 +111,7 @@ class Ledger:
         idle = [seat for seat in self.seats if seat.broken is None and seat.load < seat.processes]
         if not idle or len(self.seats) < 2:
             return
-        for seat in sorted(self.seats, key=_fullness, reverse=True):
+        for seat in sorted(self.seats, key=fullness, reverse=True):
             held = [task for task in seat.tasks.values() if not task.granted]
             if held:
                 wanted = sum(other.processes - other.load for other in idle)
@@ -205,16 +130,21 @@ class Ledger:
                         self._give(seat, self.queue.popleft())
                     self._grant(seat)
                 return
-            if seat.granted > seat.processes and not seat.recalling and self._is_slow(seat):
+            spare = seat.granted - seat.processes
+            if spare > 0 and not seat.recalling and (seat.is_stuck or seat.granted > SLOW * seat.rate):
                 seat.recalling = True
                 jobs = {task.job for task in seat.tasks.values()}
-                seat.calls.append(("recall", max(1, (seat.granted - seat.processes) // 2), jobs))
+                seat.calls.append(("recall", spare if seat.is_stuck else max(1, spare // 2), jobs))
                 seat.changed = True
                 return
 
-    def _is_slow(self, seat):
-        """Whether an idle machine would begin its tasks sooner: it does not end them all in a moment."""
-        return time.monotonic() - seat.answered > SLOW or seat.granted > SLOW * seat.rate
+    @property
+    def has_idle(self):
+        """Whether a machine is idle while another one has tasks that it may not have begun."""
+        with self.lock:
+            return any(seat.load < seat.processes for seat in self.seats) and any(
+                seat.load > seat.processes for seat in self.seats
+            )
 
     def _remove(self, seat, task):
         """Take a task off a machine's account."""
@@ -249,7 +179,7 @@ class Ledger:
                     self._remove(seat, task)
                     self.queue.appendleft(task)
                 else:
-                    self.queue.extendleft([_part(task, index) for index in sorted(indices, reverse=True)])
+                    self.queue.extendleft([part(task, index) for index in sorted(indices, reverse=True)])
                     for index in indices:
                         self._answer(seat, task, index, 1)
 
@@ -266,7 +196,7 @@ class Ledger:
                 if task is None or task.seat is not seat:
                     continue
                 if type(payload) is tuple:
-                    frame = (job, index, kind, (payload[0], [_as_arrived(buffer) for buffer in payload[1]]))
+                    frame = (job, index, kind, (payload[0], [as_arrived(buffer) for buffer in payload[1]]))
                 if kind == _native.PART:
                     task.yielded = True
                     handed.append(frame)
@@ -413,7 +343,7 @@ class Ledger:
         for index in task.indices():
             if task.count > 1 and self._left_retries(task, index) > 0:
                 self._used[task.job, index] = self._used.get((task.job, index), 0) + 1
-                again.append(_part(task, index))
+                again.append(part(task, index))
                 continue
             self._owners.pop((task.job, index), None)
             self._used.pop((task.job, index), None)
@@ -432,22 +362,3 @@ class Ledger:
                 left = self._left_retries(task, index)
                 pairs.append((index, left if left > 0 else -1))
         return pairs or None
-
-
-def _as_arrived(buffer):
-    """Return a buffer of a payload as a local port does: what was bytes is bytes, not a memoryview."""
-    return bytes(buffer) if type(buffer) is memoryview and buffer.readonly else buffer
-
-
-def _part(task, index):
-    """Return one task of a batch as a task of its own."""
-    how, func, items, together = decode(task.stream)
-    item = items[index - task.index]
-    stream, _ = encode(call(func, (item,) if together else item, how))
-    one = Task(task.job, index, b"".join(stream) if type(stream) is list else stream, None, 1)
-    one.retries, one.limits = task.retries, task.limits
-    return one
-
-
-def _fullness(seat):
-    return seat.load / seat.processes if seat.broken is None else 1e9

@@ -11,7 +11,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 from .. import _native
-from .ledger import Task
+from .tasks import Task
 
 __all__ = ["Port"]
 

@@ -148,17 +148,16 @@ class Relay:
         quietly(self._control.taken, job, index, part)
 
     def _do_recall(self, count, jobs):
-        """Give back tasks that are granted and that no worker has begun: the last `count`; or else those of jobs.
+        """Give back `count` granted tasks that no worker has begun, the last ones; if there are fewer, all of jobs.
 
         The engine withdraws tasks by their jobs: they complete as cancelled, see _keep().
         """
         with self._lock:
-            recalled = bool(self._granted)
             while self._granted and count > 0:
                 _, job, index, number, *_ = self._granted.pop()
                 self.recalled += [(job, index + at) for at in range(number)]
                 count -= number
-        if not recalled:
+        if count > 0:
             for job in jobs:
                 quietly(self._control.withdraw, job)
             self._port.wake()
