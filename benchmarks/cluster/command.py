@@ -1,7 +1,10 @@
 """The command `python -m benchmarks cluster`: measures, and writes docs/plots/cluster.json and the tables."""
 
 import argparse
+import contextlib
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,7 +49,8 @@ def measure(options: argparse.Namespace, chosen, tell) -> int:
         if not able:
             continue
         repetitions = options.repetitions or row.repetitions
-        outcome = alternate(row.name, able, 1, repetitions, row.limit, tell(row), SUBJECT)
+        with temporary_folder():
+            outcome = alternate(row.name, able, 1, repetitions, row.limit, tell(row), SUBJECT)
         results.put(row.name, row.title, outcome.measured, outcome.failed, versions)
         print(report.line(row, results, libraries), flush=True)
         for library, why in outcome.failed.items():
@@ -62,6 +66,21 @@ def put(results: Results) -> int:
     figures.write()
     write()
     return 0
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """Have the subjects put their temporary files into a folder that is removed, also if they are killed."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="goproc-bench-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def write() -> int:

@@ -48,6 +48,11 @@ class Control:
         self._crew.call_soon()
         return count
 
+    def withdraw_all(self):
+        """Withdraw all tasks that have not begun; return how many there were."""
+        with self._ledger.lock:
+            return sum(map(self.withdraw, self._ledger.jobs()))
+
     def cancel_all(self):
         """Withdraw all tasks."""
         jobs = {job for job, _ in self._ledger.take_all()}

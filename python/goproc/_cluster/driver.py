@@ -22,8 +22,11 @@ from .tasks import Seat
 
 __all__ = ["Driver"]
 
-#: Seconds: how long one attempt of an exchange may take beyond a poll's second; the pause between two attempts.
+#: Seconds: when a machine that has not answered is asked whether it is there; the pause between two attempts.
 _ATTEMPT, _PAUSE = 3.0, 0.2
+
+#: Seconds after which a message is sent again, though the machine answers others.
+_LONGEST = 300.0
 
 #: Seconds that a machine has to make its actor and start its workers.
 _START = 60.0
@@ -218,19 +221,41 @@ class Driver:
         """Send a message until it is answered; return the reply. Raises an exception when the machine is lost."""
         packed = pack(order)
         del order  # it holds what it sends, also large shared objects
-        attempt = seconds + _ATTEMPT + packed.nbytes / (4 << 20)
         while True:
+            call = asyncio.ensure_future(self._call(packed))
             try:
-                reply = (await asyncio.wait_for(self._call(packed), attempt)).load()
-                self._heard = time.monotonic()
-                return reply
-            except (OSError, asyncio.TimeoutError):  # Dask tries for long to connect to a port that is closed
+                if await self._is_answered(call, seconds + min(_ATTEMPT, self.lost_after / 2)):
+                    reply = call.result().load()
+                    self._heard = time.monotonic()
+                    return reply
+            except (OSError, asyncio.TimeoutError):  # the connection broke
                 if await self._is_gone():
                     raise ConnectionError("its process has ended") from None
+            finally:
+                call.cancel()
             silent = time.monotonic() - self._heard
             if silent > self.lost_after:
                 raise TimeoutError(f"it has not answered for {silent:.0f} s")
             await asyncio.sleep(_PAUSE)
+
+    async def _is_answered(self, call, seconds):
+        """Wait for a call; return whether it has been answered. False if the machine does not answer others either.
+
+        A large message takes long. So the machine is asked something small meanwhile, which also renews its lease.
+        """
+        deadline = time.monotonic() + _LONGEST
+        while time.monotonic() < deadline:
+            await asyncio.wait({call}, timeout=seconds)
+            if call.done():
+                return True
+            try:
+                await asyncio.wait_for(self._send(Order(0, 0)), min(_ATTEMPT, self.lost_after / 2))
+                self._heard = time.monotonic()
+            except (OSError, asyncio.TimeoutError):
+                if await self._is_gone():
+                    raise ConnectionError("its process has ended") from None
+                return call.done()
+        return False
 
     async def _send(self, order):
         return await self._call(pack(order))

@@ -175,7 +175,7 @@ class Ledger:
                 if task is not None and task.seat is seat:
                     parts.setdefault(task, set()).add(index)
             for task, indices in reversed(parts.items()):
-                if len(indices) == task.left:
+                if task.missing is None and len(indices) == task.left:
                     self._remove(seat, task)
                     self.queue.appendleft(task)
                 else:
@@ -241,7 +241,10 @@ class Ledger:
     # ---- cancelling
 
     def cancel(self, job, withdraw=False):
-        """Forget a job's tasks; return how many they were. withdraw: only those that are not granted."""
+        """Forget a job's tasks; return how many they were.
+
+        withdraw: only those that are not granted; they complete as cancelled.
+        """
         with self.lock:
             self._drain()
             count = 0
@@ -250,12 +253,12 @@ class Ledger:
                 gone = [task for task in self.queue if task.job == job]
                 self.queue.clear()
                 self.queue.extend(kept)
-                count += self._forget(gone)
+                count += self._forget(gone, withdraw)
             for seat in self.seats:
                 tasks = [task for task in seat.tasks.values() if task.job == job and not (withdraw and task.granted)]
                 if not tasks:
                     continue
-                count += self._forget(tasks)
+                count += self._forget(tasks, withdraw)
                 for task in tasks:
                     self._remove(seat, task)
                     seat.drops.append(task.position)
@@ -264,13 +267,18 @@ class Ledger:
                 seat.changed = True
             return count
 
-    def _forget(self, tasks):
-        count = 0
-        for task in tasks:
-            count += task.left
-            for index in task.indices():
-                self._owners.pop((task.job, index), None)
-        return count
+    def _forget(self, tasks, complete):
+        keys = [(task.job, index) for task in tasks for index in task.indices()]
+        for key in keys:
+            self._owners.pop(key, None)
+        if complete:
+            self._complete([(job, index, _native.CANCELLED, b"") for job, index in keys])
+        return len(keys)
+
+    def jobs(self):
+        """Return the jobs that have tasks."""
+        self._drain()
+        return {task.job for task in self.queue} | {task.job for seat in self.seats for task in seat.tasks.values()}
 
     def begun(self, job):
         """Whether a task of the job has been granted."""
