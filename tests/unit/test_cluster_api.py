@@ -8,7 +8,7 @@ import inspect
 import weakref
 
 import pytest
-from cluster_exceptions import EXCEPTIONS, MODULES
+from cluster_exceptions import EXCEPTIONS, MODULES, NOT_RUN
 from test_pool import no_reducer  # noqa: F401  (a fixture)
 
 import goproc
@@ -66,7 +66,7 @@ def marked(function, name):
     """Return a test; if it is an exception, one that is expected to fail."""
     if name not in EXCEPTIONS:
         return function
-    return pytest.mark.xfail(reason=EXCEPTIONS[name])(function)
+    return pytest.mark.xfail(reason=EXCEPTIONS[name], run=name not in NOT_RUN)(function)
 
 
 globals().update(_collect())
