@@ -196,8 +196,9 @@ class Crew:
                 self._first_error = driver.error
             self._list_workers()
         live = self._live()
-        if live and all(other.seat.broken is not None for other in live if other.started):
-            self.broken = live[0].seat.broken
+        started = [other for other in live if other.started]
+        if started and all(other.seat.broken is not None for other in started):
+            self.broken = started[0].seat.broken
             self._broken_until = time.monotonic() + _BROKEN
             self._fail_all(self.broken)
         if self.closing:

@@ -6,6 +6,7 @@ second life of it, which Dask might begin by itself, knows no message, and refus
 """
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -35,6 +36,8 @@ class Machine:
                 f"a machine of the cluster has Python {mine[0][0]}.{mine[0][1]} and goproc {mine[1]}, the main program "
                 f"has {theirs}: install the same versions on all machines"
             )
+        for name in ("GOPROC_CLUSTER", "GOPROC_SHIP"):  # a pool that a task makes is local
+            os.environ.pop(name, None)
         self._loop: Any = None
         self._done = 0  # the number of the last changes that have been made
         self._polled = 0  # the number of the last poll

@@ -82,4 +82,8 @@ def as_buffer(piece: Any) -> Any:
     if type(piece) is bytes and len(piece) < LARGE:
         return piece
     view = memoryview(piece)
-    return bytes(view) if view.nbytes < LARGE else PickleBuffer(piece)
+    if view.nbytes < LARGE:
+        return bytes(view)
+    if type(piece) is memoryview:  # CPython up to 3.12.1 crashes when it collects a cycle with a PickleBuffer of one
+        piece = piece.obj if piece.nbytes == memoryview(piece.obj).nbytes else bytes(piece)
+    return PickleBuffer(piece)

@@ -5,6 +5,7 @@ instead of the engine's, and a crew of machines instead of processes.
 """
 
 import os
+import socket
 import sys
 from multiprocessing import util
 
@@ -95,6 +96,7 @@ class Pool(_Pool):
             "versions": (sys.version_info[:2], __version__),
             "start_method": self._start_method,
             "lost_after": self._lost_after,
+            "program": f"{socket.gethostname()}:{os.getpid()}",
             "retries": options.engine_retries,
             "initializer": initializer,
             "contents": {token: bytes(contents.bytes_of(token) or b"") for token in contents.take(-1)},

@@ -165,4 +165,6 @@ class Port:
 
 def _copied(buffer):
     view = PickleBuffer(buffer).raw() if type(buffer) is not PickleBuffer else buffer.raw()
-    return view if type(view.obj) is bytes else bytearray(view)
+    # No memoryview: CPython up to 3.12.1 crashes when it collects a cycle with a PickleBuffer of one (gh-77894).
+    whole = type(view.obj) is bytes and view.nbytes == len(view.obj)
+    return view.obj if whole else bytearray(view)

@@ -88,6 +88,8 @@ class Relay:
         self._bytes = 0  # of the frames
         self._rate = 0.0  # tasks that end in a second
         self._ended_tasks, self._since = 0, time.monotonic()
+        self.done = self.lost = 0  # tasks that have ended, and those whose worker was lost or ended
+        self._program = settings["program"]
         self.recalled: list = []
         self.broken: bytes | None = None
         self.seen = time.monotonic()  # when the main program was last heard of
@@ -182,6 +184,16 @@ class Relay:
         """Whether a poll has something to return."""
         return bool(self._frames or self.recalled or self.broken is not None or self.ended)
 
+    def report(self):
+        """Return what this pool does, for `goproc cluster`: numbers, by name; the main program; the workers' pids."""
+        with self._lock:
+            pending = quietly(self._control.pending) or 0
+            running = min(pending, self.processes)
+            waiting = pending - running + sum(task[3] for task in (*self._granted, *self._held.values()))
+        pids = [process.pid for process in list(self.workers)]
+        numbers = {"running": running, "waiting": waiting, "done": self.done, "lost": self.lost}
+        return {**numbers, "program": self._program, "pids": pids}
+
     # ---- the thread
 
     def _feed(self):
@@ -243,7 +255,7 @@ class Relay:
             self._keep([frame for frame in frames if self._is_of_task(*frame)])
 
     def _keep(self, frames):
-        size = count = 0
+        size = count = lost = 0
         recalled = [(job, index) for job, index, kind, _ in frames if kind == _native.CANCELLED]
         if recalled:
             frames = [frame for frame in frames if frame[2] != _native.CANCELLED]
@@ -258,8 +270,13 @@ class Relay:
             else:
                 size += len(payload)
             if kind != _native.PART and kind != _native.RETRIED:
-                count += index[1] if type(index) is tuple else 1
+                number = index[1] if type(index) is tuple else 1
+                count += number
+                if kind not in (_native.RESULT, _native.FAILURE):
+                    lost += number
         with self._lock:
+            self.lost += lost
+            self.done += count - lost
             self._frames += frames
             self._bytes += size
             self.recalled += recalled
