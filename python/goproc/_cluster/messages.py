@@ -66,7 +66,9 @@ class Packed:
         """How many bytes it has."""
         return sum(memoryview(part).nbytes for part in (self._stream, *self._buffers))
 
-    def __reduce__(self):
+    def __reduce_ex__(self, protocol):
+        if protocol < 5:  # Dask's, as long as the two ends of a connection have not told each other theirs
+            return Packed, tuple(map(bytes, (self._stream, *self._buffers)))
         return Packed, (PickleBuffer(self._stream), *self._buffers)
 
 
