@@ -48,6 +48,12 @@ def nurseries(monkeypatch):
     return made
 
 
+@pytest.fixture
+def workers_are_brisk(monkeypatch):
+    """Each worker counts as one that lived briefly: workers are forked ahead also where little is done in 0.1 s."""
+    monkeypatch.setattr(nursery_module, "_BRISK", 60)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def count_forks():
     os.register_at_fork(
@@ -360,7 +366,7 @@ def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypat
 
 
 @pytest.mark.part("clones")
-def test_replaced_again_and_again(context, nurseries):
+def test_replaced_again_and_again(context, nurseries, workers_are_brisk):
     with context.Pool(2, maxtasksperchild=1) as pool:
         pids = pool.map(targets.pid, range(100), 1)
     assert len(set(pids)) == 100
@@ -368,7 +374,7 @@ def test_replaced_again_and_again(context, nurseries):
 
 
 @pytest.mark.part("clones")
-def test_replaced_workers_are_what_forked_workers_are(context, nurseries):
+def test_replaced_workers_are_what_forked_workers_are(context, nurseries, workers_are_brisk):
     before = dict(counts)
     with context.Pool(2, maxtasksperchild=2) as pool:
         found = pool.map(about_worker, range(60), 1)
@@ -385,7 +391,7 @@ def test_replaced_workers_are_what_forked_workers_are(context, nurseries):
 
 
 @pytest.mark.part("clones")
-def test_replaced_workers_see_what_was_done_before_the_submission(context, nurseries):
+def test_replaced_workers_see_what_was_done_before_the_submission(context, nurseries, workers_are_brisk):
     global setting
     try:
         with context.Pool(2, maxtasksperchild=1) as pool:
