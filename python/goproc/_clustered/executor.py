@@ -101,6 +101,12 @@ class ProgramExecutor(ProcessPoolExecutor):
         """Submit fn(*args, **kwargs) to the cluster; return a Future at once. See the base class."""
         return self._submitted(fn, args, kwargs, {})
 
+    def _submit_watched(self, watch, on_done, fn, *args):
+        future = self._submitted(fn, args, {}, {})
+        watch(future)
+        future.add_done_callback(on_done)
+        return future
+
     def _submit_limited(self, fn, args, kwargs, limits):
         retries = {"retries": limits.retries} if limits.retries else {}
         if limits._policy is not None:
