@@ -81,8 +81,9 @@ def test_initializer(client):
         assert pool.map(targets.get_state, range(8), chunksize=1) == ["set"] * 8
 
 
-def test_what_is_of_main_travels_by_value(run_script):
-    run_script("cluster_main.py", timeout=60)
+def test_what_is_of_main_travels_by_value(run_script, tmp_path):
+    run_script("cluster_main.py", timeout=60, TMPDIR=str(tmp_path))
+    assert not list(tmp_path.iterdir()), "local machines leave files"
 
 
 def test_fewer_processes(client):
@@ -303,7 +304,9 @@ from goproc.cluster import Pool
 pool = Pool("local:2x1")
 pool.starmap(targets.note_pid_and_wait, [({str(tmp_path / "pids")!r},)] * 2, chunksize=1)
 """
-    program = subprocess.Popen([sys.executable, "-c", code])
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    program = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(temporary)})
     pids = tmp_path / "pids"
     wait_until(lambda: len(noted(pids)) == 2)
     workers = list(noted(pids))
@@ -312,6 +315,7 @@ pool.starmap(targets.note_pid_and_wait, [({str(tmp_path / "pids")!r},)] * 2, chu
     killed = time.monotonic()
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
     assert time.monotonic() - killed < 10
+    wait_until(lambda: not list(temporary.glob("goproc-*")) and not list(temporary.glob("dask-*")))
 
 
 def test_stragglers_are_taken_back(machines):

@@ -5,8 +5,10 @@ Used by address.py for addresses such as local:2x4.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 from .._common.cpus import usable_cpu_count
@@ -46,6 +48,7 @@ class LocalMachines:
         self.machines, self.cores = _shape(address)
         self.address = address
         self.processes: list[subprocess.Popen] = []  # the scheduler's, and one for each machine
+        self._folder = tempfile.mkdtemp(prefix="goproc-cluster-")  # the scheduler removes it if this process cannot
         try:
             process = self._start("scheduler", "0")
             machines = [self._start(f"machine-{number}", str(self.cores)) for number in range(self.machines)]
@@ -70,7 +73,9 @@ class LocalMachines:
         process.stdin.flush()
 
     def _start(self, *arguments):
-        command = [sys.executable, "-m", "goproc._cluster.local_worker", *arguments]
+        name = arguments[0]
+        folder = self._folder if name == "scheduler" else os.path.join(self._folder, name)
+        command = [sys.executable, "-m", "goproc._cluster.local_worker", folder, *arguments]
         path = os.pathsep.join(part or os.getcwd() for part in sys.path)
         environment = {**os.environ, "PYTHONPATH": path, "GOPROC_CLUSTER": "", "DASK_LOGGING__DISTRIBUTED": "critical"}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -91,3 +96,4 @@ class LocalMachines:
                 process.wait()
             process.stdout.close()  # type: ignore[union-attr]
         self.processes.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,15 +1,16 @@
 """The program of the processes of an address such as local:2x4: Dask's scheduler, or a Dask worker.
 
-    python -m goproc._cluster.local_worker scheduler PORT    prints the scheduler's address
-    python -m goproc._cluster.local_worker NAME CORES        a machine; reads the scheduler's address
+    python -m goproc._cluster.local_worker FOLDER scheduler PORT    prints the scheduler's address
+    python -m goproc._cluster.local_worker FOLDER NAME CORES        a machine; reads the scheduler's address
 
 Standard input is a pipe from the main program. When that ends, in whatever way, the pipe is closed, and so this process
-ends. Started by local.py.
+ends, and removes FOLDER, which is for its files. Started by local.py.
 """
 
 import asyncio
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -39,11 +40,15 @@ def main(arguments: "list[str]") -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    with dask.config.set(_QUIET):
-        asyncio.run(_serve(arguments))
+    folder, *arguments = arguments
+    try:
+        with dask.config.set({**_QUIET, "temporary-directory": folder}):
+            asyncio.run(_serve(arguments, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _serve(arguments):
+async def _serve(arguments, folder):
     common: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": ":0"}
     server: distributed.Scheduler | distributed.Worker
     is_scheduler = arguments[0] == "scheduler"
@@ -57,7 +62,7 @@ async def _serve(arguments):
         server = distributed.Worker(address, name=name, nthreads=int(cores), memory_limit=0, **common)
     serving = asyncio.current_task()
     loop = asyncio.get_running_loop()
-    threading.Thread(target=_wait_for_end, args=(loop, serving), daemon=True).start()
+    threading.Thread(target=_wait_for_end, args=(loop, serving, folder), daemon=True).start()
     try:
         async with server:
             if is_scheduler:
@@ -67,11 +72,12 @@ async def _serve(arguments):
         pass  # the main program has ended
 
 
-def _wait_for_end(loop, serving):
+def _wait_for_end(loop, serving, folder):
     while os.read(0, 4096):
         pass
     loop.call_soon_threadsafe(serving.cancel)
     time.sleep(_PATIENCE)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
