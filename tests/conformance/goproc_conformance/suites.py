@@ -46,7 +46,7 @@ WHOLE_MODULES = ("test.test_genericalias",)
 
 
 class NotInstalled(Exception):
-    """The interpreter has no such tests; the text names what is missing."""
+    """There are no such tests for this interpreter or start method; the text names what is missing."""
 
 
 def load(suite, method, modules=()):
@@ -90,7 +90,7 @@ def _load_mp(method):
 
 def _load_cluster(method):
     if method != "forkserver":
-        raise NotInstalled("a cluster's pool by fork or spawn")
+        raise NotInstalled("pool of a cluster by fork or spawn")
     if not _exists("distributed"):
         raise NotInstalled("package distributed")
     return [(name, test) for name, test in _load_mp(method) if name.startswith(OF_POOL)]

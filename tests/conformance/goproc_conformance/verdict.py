@@ -122,7 +122,7 @@ class Verdict:
         """The run in one line."""
         who = f"{self.version} {self.method} {self.suite}"
         if self.missing:
-            return f"{who}: skipped, this Python has no {self.missing}"
+            return f"{who}: skipped, there is no {self.missing}"
         plain = self.mode == startup.BASELINE
         too = "" if plain else f" ({len(self.skipped_too)} by the standard library too)"
         parts = [
