@@ -217,6 +217,26 @@ def test_lost_machine(machines, tmp_path):
     assert 300 - lost <= len(times) <= 300
 
 
+def test_machines_that_only_the_scheduler_reaches(machines, monkeypatch):
+    connection = machines("local:2x1")
+
+    def unreachable(address):
+        raise OSError(f"no route to {address}")
+
+    monkeypatch.setattr(connection.client, "rpc", unreachable)
+    with cluster.Pool(connection.client) as pool:
+        assert pool.map(targets.double, range(1000), chunksize=1) == [2 * i for i in range(1000)]
+        block = bytes(300_000)
+        assert pool.apply(bytes, (block,)) == block
+        results = [pool.apply_async(time.sleep, (600,)) for _ in range(2)]
+        wait_until(lambda: all(driver.seat.granted for driver in pool._crew.drivers.values()))
+        for process in connection.machines.processes[1:]:
+            process.kill()
+        for result in results:
+            with pytest.raises(goproc.WorkerLostError, match="its process has ended"):
+                result.get(60)
+
+
 def test_lost_machine_with_retries(machines):
     connection = machines("local:2x1")
     with cluster.Pool(connection.client, retries=1) as pool:

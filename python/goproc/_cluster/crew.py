@@ -161,9 +161,7 @@ class Crew:
             name = f"{label} ({address})" if label and str(label) != address else f"{host} ({address})"
             settings = {**self._settings, "processes": processes}
             connection, changed = self._connection, self._driver_changed
-            driver = Driver(
-                connection.client, address, settings, name, self._port, self._ledger, self._distribute, changed
-            )
+            driver = Driver(connection, address, settings, name, self._port, self._ledger, self._distribute, changed)
             self.drivers[address] = driver
             driver.start()
             asyncio.ensure_future(self._when_up(driver))

@@ -35,13 +35,13 @@ _numbers = itertools.count()
 
 
 class Driver:
-    """Drives one machine. client: the distributed.Client. address: the Dask worker's. settings: see machine.py.
+    """Drives one machine. connection: the Connection. address: the Dask worker's. settings: see machine.py.
 
     name: of the machine, for messages to the user. port, ledger: of the pool. distribute: called when tasks may be
     given out. on_end: called with this driver when the machine is lost or has ended, or its workers cannot begin.
     """
 
-    def __init__(self, client, address, settings, name, port, ledger, distribute, on_end):
+    def __init__(self, connection, address, settings, name, port, ledger, distribute, on_end):
         self.address, self.name = address, name
         self.seat = Seat(name, settings["processes"])
         self.lost_after = settings["lost_after"]
@@ -51,7 +51,7 @@ class Driver:
         self.started = False
         self.closing = False  # whether it has been told to end when its tasks are done
         self.ended = False
-        self._client, self._settings = client, settings
+        self._connection, self._client, self._settings = connection, connection.client, settings
         self._port, self._ledger = port, ledger
         self._distribute, self._on_end = distribute, on_end
         self._key = f"goproc-machine-{settings['pool']}-{next(_numbers)}"
@@ -280,9 +280,12 @@ class Driver:
         raise answer["exception"]
 
     async def _is_gone(self):
-        """Whether nothing listens at the machine's address any more."""
+        """Whether nothing listens at the machine's address any more, or the scheduler has seen its end."""
         if not self._direct:
-            return False
+            try:
+                return self.address not in await asyncio.wait_for(self._connection.workers(), 1)
+            except (OSError, asyncio.TimeoutError):
+                return False
         host, _, number = self.address.rpartition("://")[2].rpartition(":")
         try:
             _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(number)), 1)
