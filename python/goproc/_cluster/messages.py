@@ -87,5 +87,6 @@ def as_buffer(piece: Any) -> Any:
     if view.nbytes < LARGE:
         return bytes(view)
     if type(piece) is memoryview:  # CPython up to 3.12.1 crashes when it collects a cycle with a PickleBuffer of one
-        piece = piece.obj if piece.nbytes == memoryview(piece.obj).nbytes else bytes(piece)
+        is_whole = piece.nbytes == memoryview(piece.obj).nbytes
+        piece = piece.obj if is_whole else bytes(piece) if piece.readonly else bytearray(piece)
     return PickleBuffer(piece)

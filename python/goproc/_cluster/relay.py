@@ -205,7 +205,7 @@ class Relay:
             if self._crew.broken is not None and (error := self._crew.try_again()) is not None:
                 self._give_up(error)
                 return
-            most = self.processes + int(self._rate * _AHEAD)
+            most = 2 * self.processes + int(self._rate * _AHEAD)
             while self._granted and pending < most:
                 position, job, index, count, stream, buffers, limits, retries = self._granted[0]
                 for at, microseconds in limits or ():

@@ -42,6 +42,7 @@ __all__ = [
     "decode",
     "encode",
     "function_named",
+    "function_pickled",
     "once",
     "outlined",
     "returning",
@@ -55,6 +56,9 @@ OUT_OF_BAND = 32 << 10
 #: A pickler that wrote more bytes than this is not used again: its memo may have grown, and clearing it takes long.
 _KEPT = 4096
 _loads = ForkingPickler.loads
+
+#: How many functions function_pickled() keeps.
+_MOST_FUNCTIONS = 16
 
 
 class OutOfBand:
@@ -305,6 +309,23 @@ def function_named(text):
         return getattr(sys.modules[module], name)
     except AttributeError:
         raise AttributeError(f"Can't get attribute {name!r} on {sys.modules[module]!r}") from None
+
+
+#: By pickle: the functions of maps that this process has unpickled last.
+_functions: "dict[bytes, Any]" = {}
+
+
+def function_pickled(stream):
+    """Return the function that a map has pickled once for all its tasks. As one found by its name, it is always the same
+    object in a worker.
+    """
+    func = _functions.get(stream)
+    if func is None:
+        func = _loads(stream)
+        if len(_functions) >= _MOST_FUNCTIONS:
+            _functions.clear()
+        _functions[stream] = func
+    return func
 
 
 class Returning:

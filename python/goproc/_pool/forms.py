@@ -3,12 +3,11 @@
 Used by engine_pool.py, the executor, and workers. Imported only if a pool has a pickler other than the default.
 """
 
-import pickle
 import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 from .._common import by_value
-from .codec import OutOfBand, Sink, Undecided, encode
+from .codec import OutOfBand, Sink, Undecided, encode, function_pickled
 from .failures import interrupts
 
 __all__ = ["RESULTS", "ByValue", "for_tasks"]
@@ -53,13 +52,13 @@ class ByValue:
 
 
 class _Pickled:
-    """A function that has been pickled. It is unpickled as the function."""
+    """A function that has been pickled. It is unpickled as the function, once in each worker."""
 
     def __init__(self, stream):
         self._stream = stream
 
     def __reduce__(self):
-        return pickle.loads, (self._stream,)
+        return function_pickled, (self._stream,)
 
 
 _CONSTANTS = frozenset({type(None), bool, int, float, complex, str, bytes, ModuleType, BuiltinFunctionType})

@@ -71,7 +71,8 @@ class Iteration:
         self._iterator = iterator_of(list(iterable) if not may_block and type(iterable) in MUTABLE else iterable)
         self._results_refs: list = []  # weak references to what each `async for` holds
         self._job = job
-        self._func = once(func, pool._submitter.form)
+        self._func = func
+        self._name = once(func, pool._submitter.form)  # what stands for func in the tasks
         self._how = how
         self._batch = batch
         self._cache = pool._results
@@ -343,7 +344,7 @@ class Iteration:
 
     def _feed_in_turn(self):
         pool, how = self._owner, self._how
-        func = self._func
+        func = self._name
         items = self._read_ahead
         self._starved = False
         while (iterator := self._iterator) is not None and (room := self._prefetch - self._ahead()) > 0:
