@@ -32,9 +32,9 @@ def executor(context):
         yield weakref.proxy(executor)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client():
-    """A Dask client of a cluster with two machines of two cores, for all tests: it takes seconds to start."""
+    """A Dask client of a cluster with two machines of two cores, for all tests of a module: it takes a second."""
     address = pytest.importorskip("goproc._cluster.address", reason="goproc.cluster needs distributed")
     connection = address.connect("local:2x2")
     yield connection.client

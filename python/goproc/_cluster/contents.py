@@ -101,11 +101,11 @@ class _Place(repeats._Place):
     """A buffer whose content is sent once. is_bytes: whether it arrives as bytes."""
 
     def __init__(self, handle, is_bytes, contents):
-        self._handle, self.is_bytes, self._contents = handle, is_bytes, contents
+        self._shared, self.is_bytes, self._contents = handle, is_bytes, contents
 
     def __reduce__(self):
-        _, (token,) = self._contents.note(self._handle)
+        _, (token,) = self._contents.note(self._shared)
         return repeated, (token, self.is_bytes)
 
     def __del__(self, close=None):
-        self._handle.close()
+        self._shared.close()
