@@ -64,7 +64,7 @@ def _collect():
 
 
 def marked(function, name):
-    """Return a test; if it is an exception, a copy of it that is expected to fail: the mark is not for its own module."""
+    """Return a test; if it is an exception, a copy that is expected to fail: the mark must not reach its own module."""
     if name not in EXCEPTIONS:
         return function
     made = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)

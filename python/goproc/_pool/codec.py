@@ -316,9 +316,7 @@ _functions: "dict[bytes, Any]" = {}
 
 
 def function_pickled(stream):
-    """Return the function that a map has pickled once for all its tasks. As one found by its name, it is always the same
-    object in a worker.
-    """
+    """Return the function that a map has pickled once for all its tasks: in one worker, always the same object."""
     func = _functions.get(stream)
     if func is None:
         func = _loads(stream)
