@@ -143,7 +143,7 @@ def test_processes_locks_and_queues_are_local(program):
         "import multiprocessing, os\n"
         "def work(queue, lock):\n"
         "    with lock:\n"
-        "        queue.put(os.getppid())\n"
+        "        queue.put(multiprocessing.parent_process().pid)\n"
         "if __name__ == '__main__':\n"
         "    queue, lock = multiprocessing.Queue(), multiprocessing.Lock()\n"
         "    process = multiprocessing.Process(target=work, args=(queue, lock))\n"
