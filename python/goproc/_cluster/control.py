@@ -13,18 +13,18 @@ class Control:
 
     def limit(self, job, index, microseconds):
         """Limit how long a task that is about to be submitted may run; 0 removes the limit."""
-        self._set(self._port.limits, (job, index), microseconds, 0)
+        self._set(self._port.limits, (job, index), microseconds)
 
     def retry(self, job, index, retries):
         """Set how often a task that is about to be submitted is run again if its worker or its machine is lost."""
-        self._set(self._port.retries, (job, index), retries, 0)
+        self._set(self._port.retries, (job, index), retries)
 
     @staticmethod
-    def _set(table, key, value, none):
-        if value == none:
-            table.pop(key, None)
-        else:
+    def _set(table, key, value):
+        if value:
             table[key] = value
+        else:
+            table.pop(key, None)
 
     def taken(self, job, index, part):
         """Say that the program has taken a part of a task, and all before it."""

@@ -3,6 +3,7 @@
 connection.py   the program's one connection with its cluster
 pool.py         Pool on the cluster, with the arguments of multiprocessing's
 executor.py     ProcessPoolExecutor on the cluster
+deriving.py     the class on the cluster for a program's own class
 shipping.py     copies packages to the machines
 command.py      prints the machines of a cluster
 """

@@ -12,6 +12,7 @@ from .._common import stdlib
 from .._futures.executor import METHODS, ProcessPoolExecutor
 from .._futures.faults import BrokenProcessPool, of_executor
 from . import connection
+from .deriving import on_cluster
 from .pool import ProgramPool
 
 __all__ = ["ProgramExecutor", "class_for"]
@@ -196,9 +197,6 @@ class ProgramExecutor(ProcessPoolExecutor):
         pass
 
 
-_derived: dict = {}
-
-
 def class_for(cls):
     """Return the class on the cluster for a class of executors. Raises TypeError for one with parts of its own."""
     if issubclass(cls, ProgramExecutor):
@@ -211,11 +209,7 @@ def class_for(cls):
         )
     if cls is ProcessPoolExecutor:
         return ProgramExecutor
-    made = _derived.get(cls)
-    if made is None:
-        looks = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
-        made = _derived[cls] = type(cls.__name__, (cls, ProgramExecutor), looks)
-    return made
+    return on_cluster(cls, ProgramExecutor)
 
 
 ProgramExecutor.__name__ = ProgramExecutor.__qualname__ = "ProcessPoolExecutor"

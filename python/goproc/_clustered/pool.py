@@ -6,6 +6,7 @@ from .. import cluster
 from .._common import stdlib
 from .._pool import engine_pool, parts
 from . import beginning, connection
+from .deriving import on_cluster
 
 __all__ = ["ProgramPool", "class_for"]
 
@@ -39,8 +40,6 @@ ProgramPool.__name__ = ProgramPool.__qualname__ = "Pool"
 ProgramPool.__module__ = "goproc.cluster"
 parts.own_classes.update((cluster.Pool, ProgramPool))
 
-_derived: dict = {}
-
 
 def class_for(cls):
     """Return the class on the cluster for a class of pools. Pools of threads, and those of a cluster, stay.
@@ -56,8 +55,4 @@ def class_for(cls):
         )
     if cls is engine_pool.Pool:
         return ProgramPool
-    made = _derived.get(cls)
-    if made is None:
-        looks = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
-        made = _derived[cls] = type(cls.__name__, (cls, ProgramPool), looks)
-    return made
+    return on_cluster(cls, ProgramPool)
