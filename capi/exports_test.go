@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"unsafe"
@@ -153,10 +154,14 @@ func TestVersion(t *testing.T) {
 	assert.EqualValues(t, abiVersion, call(goproc_abi_version))
 }
 
-// panicking panics when a task is counted, in the midst of collecting it.
+// panicking panics when a task is counted, in the midst of collecting it; not in the pump, which may be faster.
 type panicking struct{}
 
-func (panicking) AddTasks(int64)    { panic("the reason") }
+func (panicking) AddTasks(int64) {
+	if !bytes.Contains(debug.Stack(), []byte("pumpOnce")) {
+		panic("the reason")
+	}
+}
 func (panicking) AddLost(int64)     {}
 func (panicking) AddTimeouts(int64) {}
 func (panicking) AddRetries(int64)  {}
@@ -173,11 +178,21 @@ func panicInCall() {
 	}
 	worker := work(p)
 	defer worker.Close()
-	fmt.Println(submit(number, 1, 1, 0, nil))
-	if err := worker.TrySend(ring.Frame{Kind: ring.KindResult, Job: 1, Index: 1}, nil); err != nil {
-		panic(err)
+	submitted, collected := submit(number, 1, 1, 0, nil), 0
+	for sent := false; collected >= 0; sent = collected == 0 { // again, if the pump has collected the result
+		if sent {
+			collected = int(collect(number, make([]byte, 64<<10)))
+			continue
+		}
+		if err := worker.TrySend(ring.Frame{Kind: ring.KindResult, Job: 1, Index: 1}, nil); err != nil {
+			panic(err)
+		}
+		if collected = int(collect(number, make([]byte, 64<<10))); collected > 0 {
+			submitted = submit(number, 1, 1, 0, nil)
+		}
 	}
-	fmt.Println(collect(number, make([]byte, 64<<10)))
+	fmt.Println(submitted)
+	fmt.Println(collected)
 	fmt.Println(submit(number, 1, 2, 0, nil))
 	fmt.Println(collect(number, make([]byte, 64<<10)))
 	for _, capacity := range []int{0, 1, 10, 1000} {
