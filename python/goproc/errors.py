@@ -174,6 +174,11 @@ class MemoryLimitError(_OverLimit, MemoryError):
     which task it was, as in WorkerLostError.
     """
 
+    def __new__(cls, *args: object) -> "MemoryLimitError":
+        # Libraries that pickle exceptions, such as tblib, call cls.__new__ by itself. The inherited one is
+        # MemoryError's, which refuses a class whose first base is another one.
+        return ProcessError.__new__(cls, *args)
+
     def __str__(self) -> str:
         pid, limit, function, *which = self.args
         size = f"{limit / (1 << 20):.0f} MiB" if limit >= 10 << 20 else f"{limit} bytes"
