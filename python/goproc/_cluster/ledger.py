@@ -160,6 +160,15 @@ class Ledger:
         if task in seat.news:
             seat.news.remove(task)
 
+    def replace_buffers(self, tasks, copied):
+        """Replace the buffers of tasks that are not answered by what copied() makes of them."""
+        with self.lock:
+            self._drain()
+            unanswered = {*self.queue, *(task for seat in self.seats for task in seat.tasks.values())}
+            for task in tasks:
+                if task in unanswered:
+                    task.buffers = copied(task.buffers)
+
     # ---- answers
 
     def recalled(self, seat, keys):

@@ -8,12 +8,14 @@ import os
 import socket
 import sys
 from multiprocessing import util
+from typing import Any
 
 from .. import __version__
 from .._common import picklers
 from .._pool import engine_pool
 from .._pool.codec import encode
 from .._pool.dispatch import Dispatch
+from .._pool.inputs import COLLECTIONS
 from .._pool.machinery import terminate
 from .._pool.submitter import Submitter
 from ..pool import Pool as _Pool
@@ -126,6 +128,13 @@ class Pool(_Pool):
         if options.retry is not None:
             self._run_again()
         return None
+
+    def _mapped_now(self, method, arguments, *others):
+        mapped: Any = super()
+        if type(arguments[1]) not in COLLECTIONS:  # its iterator may use the memory of an item again for the next one
+            return mapped._mapped_now(method, arguments, *others)
+        with self._port.lent():
+            return mapped._mapped_now(method, arguments, *others)
 
     def _Repeats(self, func, workers):
         return Repeats(func, workers, self._contents)

@@ -4,6 +4,7 @@ The collector waits on a lock that the other side releases, its bell. So a threa
 signals, and holds nothing while a signal handler runs.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -38,20 +39,42 @@ class Port:
         self._posted: deque = deque()
         self._woken = self._roused = self._closed = False
         self._calls = 0
+        self._lent = threading.local()  # .tasks: a list of tasks, while this thread is in a block of lent()
 
     def submit(self, job, index, stream, buffers=None, count=1):
-        """Queue a task. The program may change the buffers afterwards: they are copied."""
+        """Queue a task. The program may change the buffers afterwards: they are copied, but in a block of lent()."""
         if self._closed:
             raise ValueError("Pool not running")
         if type(stream) is not bytes:
             stream = b"".join(map(bytes, stream)) if type(stream) is list else bytes(stream)
-        task = Task(job, index, stream, None if not buffers else list(map(_copied, buffers)), count)
+        lent = getattr(self._lent, "tasks", None)
+        if buffers:
+            buffers = [_copied(buffer) for buffer in buffers] if lent is None else list(map(_lent, buffers))
+        task = Task(job, index, stream, buffers or None, count)
+        if lent is not None and buffers:
+            lent.append(task)
         if self.limits or self.retries:
             self._limit(task)
         task.contents = self.contents.take(job)
         self.ledger.inbox.append(task)
         self.call_soon()
         return False
+
+    @contextlib.contextmanager
+    def lent(self):
+        """A block in which this thread submits tasks and waits for all of them, so that their buffers need no copy.
+
+        If the block ends by an exception, those of tasks that are not answered are copied.
+        """
+        tasks: list[Task] = []
+        self._lent.tasks = tasks
+        try:
+            yield
+        except BaseException:
+            self.ledger.replace_buffers(tasks, lambda buffers: list(map(_copied, buffers)))
+            raise
+        finally:
+            self._lent.tasks = None
 
     def _limit(self, task):
         keys = [(task.job, index) for index in task.indices()]
@@ -164,7 +187,15 @@ class Port:
 
 
 def _copied(buffer):
-    view = PickleBuffer(buffer).raw() if type(buffer) is not PickleBuffer else buffer.raw()
+    view = memoryview(buffer) if type(buffer) is not PickleBuffer else buffer.raw()
     # No memoryview: CPython up to 3.12.1 crashes when it collects a cycle with a PickleBuffer of one (gh-77894).
     whole = type(view.obj) is bytes and view.nbytes == len(view.obj)
     return view.obj if whole else bytearray(view)
+
+
+def _lent(buffer):
+    """Return an object with the same memory, if there is one that is no memoryview; else a copy."""
+    view = memoryview(buffer)
+    if not view.readonly and view.c_contiguous and view.nbytes == memoryview(view.obj).nbytes:
+        return view.obj
+    return _copied(buffer)
