@@ -8,6 +8,7 @@ ends, and removes FOLDER, which is for its files. Started by local.py.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -75,7 +76,8 @@ async def _serve(arguments, folder):
 def _wait_for_end(loop, serving, folder):
     while os.read(0, 4096):
         pass
-    loop.call_soon_threadsafe(serving.cancel)
+    with contextlib.suppress(RuntimeError):  # the loop has been closed: Dask's scheduler has ended this machine
+        loop.call_soon_threadsafe(serving.cancel)
     time.sleep(_PATIENCE)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
