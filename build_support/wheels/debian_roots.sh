@@ -5,7 +5,8 @@
 #   bash build_support/wheels/debian_roots.sh FOLDER TEST...
 #
 # FOLDER has the wheels; each for this processor is tested in both systems. A wheel is installed into a fresh
-# environment, which runs README.md's first program and all examples. Then pytest joins it, and runs the TESTs.
+# environment, which runs README.md's first program and all examples. Then pytest joins it, and runs the TESTs. Dask is
+# not installed, so what needs it is skipped.
 # The last lines, which are in build/wheels-debian.txt as well, say how each test ended. If one failed, the exit status
 # is 1. If this machine can test none, it prints one line, and exits with status 3.
 #
@@ -100,7 +101,7 @@ download() { # VERSION
 import re, sys
 text = re.search(r"(?ms)^test = \[\n(.*?)^\]", open("pyproject.toml").read())[1]
 version = tuple(map(int, sys.argv[1].split(".")))
-for requirement in re.findall(r'"((?:pytest|numpy|cloudpickle).*?)",', text):
+for requirement in re.findall(r'"((?:pytest|numpy|cloudpickle|joblib).*?)",', text):
     name, _, marker = requirement.partition("; ")
     limit = re.fullmatch(r"python_version(<|==|>=)'3\.(\d+)'", marker)
     other = (3, int(limit[2])) if limit else version
@@ -163,7 +164,7 @@ try() { # SYSTEM VERSION WHEEL PYTHON TEST...
         (cd /tmp && env PATH=/nonexistent /goproc/venv/bin/python -W error /goproc/readme.py)
         echo "=== examples"
         venv/bin/python examples/demo.py
-        $pip install $options pytest pytest-timeout numpy cloudpickle
+        $pip install $options pytest pytest-timeout numpy cloudpickle joblib
         echo "=== tests"
         venv/bin/python -m pytest -p no:cacheprovider -q -m "not slow" "$@"' sh "$python" "$@"
 }

@@ -6,6 +6,8 @@ output. What a program prints to stderr is part of the output, as on a terminal.
 print nothing. `<!-- not run: why -->` before a block marks a fragment that is no program. A program leaves no temporary
 files.
 
+A program that needs an extra that is not installed is skipped.
+
 In outputs, 4711, 4712 and so on stand for process ids, each for one process, and a time such as 0.001 s for any time.
 """
 
@@ -24,6 +26,9 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```python\n" in path.read_text(encoding="utf-8"))
 #: A heading, or a block with what marks it.
 PART = re.compile(r"^#+ [^\n]*$|(<!-- not run: [^\n]* -->\n+)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+#: By what a program or its command has in it: the package that it needs.
+EXTRAS = {"goproc.joblib": "joblib", "import cluster": "distributed", "--cluster": "distributed"}
 
 specification = importlib.util.spec_from_file_location("examples_demo", ROOT / "examples" / "demo.py")
 demo = importlib.util.module_from_spec(specification)
@@ -62,6 +67,10 @@ def temporary():
 
 @pytest.mark.parametrize(("page", "program", "commands"), programs())
 def test_program_prints_what_the_page_says(page, program, commands, tmp_path, temporary):
+    texts = [program, *(command for command, _ in commands)]
+    for mark, package in EXTRAS.items():
+        if any(mark in text for text in texts) and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name not in ("GOPROC_LOG", "GOPROC_STATS")}
     environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
