@@ -1,7 +1,6 @@
-"""Measures the steps of sending an object through the standard library's Pipe, SimpleQueue and Queue.
+"""Measures Pipe, SimpleQueue and Queue between goproc's processes, and the steps of sending an object through a pipe.
 
-goproc uses these three as they are. Their cost is measured here between goproc's processes, and the cost of each of
-their steps by itself: python -m benchmarks parts --only channels
+Pipe is the standard library's; the queues are goproc's, in shared memory: python -m benchmarks parts --only channels
 """
 
 import fcntl
@@ -93,11 +92,11 @@ def stream(kind: str, item: object, count: int) -> float:
     return seconds
 
 
-# --- Their steps, in one process
+# --- The steps, in one process
 
 
 def pickling() -> float:
-    """ForkingPickler.dumps, by which all three pickle."""
+    """ForkingPickler.dumps, by which a pipe pickles."""
     return loop(lambda: ForkingPickler.dumps(OBJECT))
 
 
@@ -115,7 +114,7 @@ def unpickling() -> float:
 
 
 def locking() -> float:
-    """Acquiring and releasing a lock between processes, as put and get do."""
+    """Acquiring and releasing a lock between processes."""
     lock = CONTEXT.Lock()
 
     def once():
@@ -156,7 +155,7 @@ def connection() -> float:
 
 
 def simple_queue() -> float:
-    """put and get of a SimpleQueue in one process: all steps above."""
+    """put and get of a SimpleQueue in one process, without a wait."""
     queue = CONTEXT.SimpleQueue()
 
     def once():
@@ -167,7 +166,7 @@ def simple_queue() -> float:
 
 
 def queue_feeder() -> float:
-    """put and get of a Queue in one process: all steps above, and the thread that feeds the pipe."""
+    """put and get of a Queue in one process, without a wait."""
     queue = CONTEXT.Queue()
 
     def once():

@@ -1,5 +1,5 @@
-// Package host bounds the threads and the address space that the Go runtime takes from the process that it is loaded
-// into. See host.c.
+// Package host limits the threads and the address space that the Go runtime takes from the process that has loaded it.
+// See host.c.
 //
 // Only the engine's main package imports it, because its C functions replace those of the C library in all of the
 // library.

@@ -106,8 +106,8 @@ typedef struct {
     uint64_t serial; /* tells uses of the same extent apart */
 } goproc_extent;
 
-/* What an extent begins with; the payload follows. Only the producer writes keep. The others are written by whoever
- * holds the extent. The release of owner publishes them; who reads them without holding the extent reads hints. */
+/* What an extent begins with; the payload follows. Only the producer writes keep. The holder of the extent writes the
+ * other fields, and the release of owner publishes them. For other processes their values are only hints. */
 typedef struct {
     _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; or GOPROC_GIVING | who */
     _Atomic uint64_t filled;  /* how many bytes have memory, counted from the header's beginning */
@@ -117,8 +117,8 @@ typedef struct {
     uint8_t reserved[28];
 } goproc_extent_header;
 
-/* A bit of owner: somebody gives the memory of the free extent back just now. The other bits are the serial of the
- * worker that does so, 0 for the parent. */
+/* A bit of owner: the memory of the free extent is being given back. The other bits are the serial of the worker that
+ * does so, 0 for the parent. */
 #define GOPROC_GIVING (UINT64_C(1) << 63)
 
 /* Extents begin here; each producer has a range of its own, numbered from 0 (the parent's). */

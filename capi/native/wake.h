@@ -1,7 +1,7 @@
 /* wake.h - sleeping and waking across processes: futexes, and spinning before sleeping.
  *
- * To sleep and to be woken by a futex costs some 40 us, a spin that succeeds less than one. So a process that waits
- * first spins a little, as long as that has paid lately, and then sleeps.
+ * To sleep and to be woken by a futex costs some 40 us, a spin that succeeds less than one. So a waiting process first
+ * spins for a short time, as long as recent spins have succeeded, and then sleeps.
  */
 #ifndef GOPROC_WAKE_H
 #define GOPROC_WAKE_H

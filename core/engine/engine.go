@@ -1,6 +1,6 @@
 // Package engine holds the one engine of this process: the process table, the pools, the clients of the fork server and
-// the spawn server, and the counters. Packages pybind and capi call it. They reach all that lives as long as the engine
-// through it, and closing it closes all of that.
+// the spawn server, and the counters. Packages pybind and capi reach all of these through it, and closing the engine
+// closes them.
 package engine
 
 import (

@@ -2,16 +2,17 @@
 // that it forks, gives them to requests, and stops it. Package pybind calls it through core/engine;
 // python/goproc/_start/prefork.py is the other side.
 //
-// A server is a Python process without Go and with one thread. It has one end of a private socket pair. Nobody else can
-// connect, and the server ends when the socket does. It forks processes ahead of need, which stand by:
+// A server is a Python process without Go and with one thread. It has one end of a private socket pair. No other
+// process can connect, and the server ends when the socket closes. It forks processes that stand by until they are
+// needed:
 //
 //	        ◄──STANDBY pid + pidfd, socket── server ──fork──► process, which stands by
 //	Request ──order + descriptors────────────────────────────► the process, which goes on
 //	        ──TAKEN──► server, which forks another process
 //
-// If no process stands by, the client asks for one by FORK, and the oldest waiting request gets the next process of
-// which STANDBY comes. So a process does no work before the client knows it. A process that stands by ends by itself
-// when nobody has the other end of its socket.
+// If no process stands by, the client asks for one by FORK. When the next STANDBY comes, its process gets the oldest
+// waiting request. So a process does no work before the client knows it. A process that stands by ends by itself when
+// no process has the other end of its socket.
 //
 // There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
 // (EXITED). The processes of the spawn server are siblings of it: children of this process, as if this process had

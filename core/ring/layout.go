@@ -2,9 +2,9 @@
 //
 // A pool has one sparse memory file. Its first page belongs to the pool as a whole; then comes one slot for each
 // worker, with two rings: one for tasks (the parent writes, the worker reads), one for results (the worker writes, the
-// parent reads). Each ring has one producer and one consumer, so it needs no lock, and a worker that dies at any
-// instruction blocks nobody. A payload that is too large for a ring lies in an extent further up in the same file (see
-// capi/native/payload/arena.h); the frame then holds only the description of the extent.
+// parent reads). Each ring has one producer and one consumer, so it needs no lock, and a worker that is killed at any
+// instruction blocks no other process. A payload that is too large for a ring lies in an extent further up in the same
+// file (see capi/native/payload/arena.h); the frame then holds only the description of the extent.
 //
 //	0          control page: waiting, doorbell, pump
 //	4 KiB      slot 0: control page | task ring 64 KiB | result ring 64 KiB

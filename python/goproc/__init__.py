@@ -2,19 +2,22 @@
 
     import goproc as multiprocessing          or: python -m goproc program.py, with the program unchanged
 
-Names, arguments, exceptions and behaviour are multiprocessing's own; its documentation is the manual.
+Names, arguments, exceptions and behaviour are multiprocessing's, so its documentation holds for goproc, too.
 
 The files here have the standard library's names, because programs import them:
 
     context.py              the contexts and Process classes: from a start method to the module that starts processes
     popen_fork.py           starting by fork; waiting, signals and exit status for all three start methods
-    popen_spawn_posix.py    starting by spawn: a clone of the spawn server, or a new interpreter
+    popen_spawn_posix.py    starting by spawn: a fork of the spawn server, or a new interpreter
     popen_forkserver.py     starting through the fork server
     forkserver.py           the fork server: its client, and its main function
     spawn.py                a child's command line, the data that it is sent, and its main function
     pool.py                 Pool, its results, and the other names of multiprocessing.pool
     synchronize.py          locks, semaphores, conditions, events, barriers
+    queues.py               queues
     futures.py              ProcessPoolExecutor, and the other names of concurrent.futures
+    joblib.py               a backend of joblib
+    cluster.py              Pool on the machines of a Dask cluster
     logging.py              log records of children reach the main program's handlers
     errors.py               the exceptions that multiprocessing does not have
     install.py              makes `import multiprocessing` mean goproc
@@ -25,14 +28,18 @@ The private folders and the two compiled extensions:
     _start/                 how processes start: the servers, and the first steps of a child
     _pool/                  the implementation of Pool: tasks, workers, results
     _futures/               the implementation of ProcessPoolExecutor, on the parts of _pool
+    _joblib/                the implementation of goproc.joblib
+    _cluster/               the implementation of goproc.cluster
+    _clustered/             --cluster, --ship, and the command `python -m goproc cluster`
     _relay/                 the implementation of goproc.logging
     _dump/                  the command `python -m goproc dump`
-    _common/                used by both: the engine's calls, waiting, the standard library's private names
+    _common/                used by the others: the engine's calls, waiting, the standard library's private names
     _engine, _native        the Go engine, and the part in C, which contains no Go
     __pyinstaller           PyInstaller's hook
 
-The other modules (connection, dummy, heap, managers, process, queues, reduction, resource_sharer, resource_tracker,
-shared_memory, sharedctypes, util) are the standard library's own modules under goproc's name.
+The other modules (connection, dummy, heap, managers, process, reduction, resource_sharer, resource_tracker,
+shared_memory, sharedctypes, util) are the standard library's own modules under goproc's name. In some of them single
+classes or methods are replaced.
 
 `import goproc` and starting a process by fork neither start a thread nor load the engine. The first Pool() loads the
 engine, and so does the first process that is started by spawn or forkserver.
@@ -77,7 +84,7 @@ _submodule = submodule_finder("goproc")
 def share(obj):
     """Put an object into shared memory, once; return its handle, a Shared. Functions receive the object itself.
 
-    obj: anything that can be pickled; its large buffers, as those of arrays and data frames, are shared, read-only.
+    obj: anything that can be pickled. Its large buffers, such as those of arrays, are shared, and are read-only.
     Raises what pickling raises. Source: goproc.
     """
     from ._common.sharing import share

@@ -198,10 +198,10 @@ class BaseContext(_standard.BaseContext):
     def get_context(self, method=None, *, pickler=None):
         """Return the context for a start method; for None, this context. Raises ValueError for an unknown name.
 
-        pickler: for the arguments of the context's processes, and for the tasks of its pools. "cloudpickle" is for
-        functions that have no name by which a child finds them, such as lambdas, and those of a notebook's cell. None
-        for this context's: that is "pickle" unless GOPROC_PICKLER is set. Raises ValueError for an unknown pickler,
-        ImportError if there is no cloudpickle.
+        pickler: for the arguments of the context's processes, and for the tasks of its pools. "cloudpickle" also sends
+        functions that a child does not find by name, such as lambdas, and functions of a notebook. None for this
+        context's pickler: that is "pickle" unless GOPROC_PICKLER is set. Raises ValueError for an unknown pickler,
+        ImportError if cloudpickle is not installed.
 
         Contexts that a library has added to multiprocessing's, such as joblib's "loky", are found, too.
         Source: multiprocessing.get_context.
@@ -226,10 +226,10 @@ class _Awaitable:
     """What goproc adds to all Process classes."""
 
     async def join_async(self, timeout=None):
-        """Do what join() does, and let the running loop of asyncio go on meanwhile.
+        """Do what join() does, while asyncio's running loop runs on.
 
         timeout: in seconds; None for no limit. Returns None; exitcode is None if the process still runs. Cancelling the
-        waiting task changes nothing for the process. Raises what join() raises.
+        waiting task does not affect the process. Raises what join() raises.
         """
         self.join(0)  # it checks that this process may wait
         popen = self._popen

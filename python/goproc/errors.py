@@ -5,11 +5,11 @@
         ├── BufferTooShort, AuthenticationError   (the standard library's own)
         ├── TimeoutError                 (the standard library's own)
         │   └── TaskTimeoutError         the task ran longer than its limit
-        ├── EngineError                  the engine cannot go on, or is closed
+        ├── EngineError                  the engine failed, or is closed
         ├── MemoryLimitError             the task took more memory than its limit; it is a MemoryError, too
         ├── WorkerLostError              a pool's worker ended while it ran the task
         ├── AbandonedLockError           the process that held the lock was killed
-        ├── ConsumerLostError            a process was killed that had taken items of a JoinableQueue
+        ├── ConsumerLostError            a consumer of a JoinableQueue was killed before it called task_done()
         └── CancelledError               the task was withdrawn, or its pool was terminated
 
 For all other errors goproc raises the standard library's exceptions: OSError when the kernel refuses a system call;
@@ -31,9 +31,9 @@ __all__ = [
 
 
 class EngineError(ProcessError):
-    """The engine refuses the call: it was poisoned by an internal error, which the message names, or it is closed.
+    """The engine refuses the call: it has had an internal error, which the message names, or it is closed.
 
-    The interpreter goes on. Running processes go on, and can be terminated and joined. New processes cannot be started.
+    The interpreter and its processes run on. Processes can be terminated and joined; new ones cannot be started.
     """
 
 
@@ -100,10 +100,10 @@ class WorkerLostError(ProcessError):
 
 
 class AbandonedLockError(ProcessError):
-    """The process that held the lock was killed, so what the lock guards may be half-written.
+    """The process that held the lock was killed, so the data that the lock guards may be half-written.
 
-    pid: the process's id. name: its name, as Process.name; None if it is not known. It is raised once, for the process
-    that would have got the lock next. The lock is free then.
+    pid: the process's id. name: its name, as Process.name; None if it is not known. It is raised once, by the next
+    acquire(). The lock is free then.
     """
 
     def __init__(self, pid: int, name: "str | None" = None) -> None:
@@ -117,7 +117,7 @@ class AbandonedLockError(ProcessError):
 
 
 class ConsumerLostError(ProcessError):
-    """A process was killed that had got items of a JoinableQueue, and had not called task_done() for them.
+    """A process that had got items of a JoinableQueue was killed before it called task_done() for them.
 
     pid: the process's id. tasks: the number of these items. It is raised once, by join(). The items count as done from
     then on, so that join() can be called again.

@@ -29,7 +29,7 @@ GoprocBackend.__module__ = register.__module__ = "goproc.joblib"  # their public
 
 
 def shutdown(wait=True):
-    """End the workers that are kept for the next call of Parallel. A call that runs is not disturbed.
+    """End the workers that are kept for the next call of Parallel, but not those of a running call.
 
     wait: whether to wait until they have ended. The next call starts new workers.
     """

@@ -5,8 +5,8 @@
         goproc.logging.relay()
 
 From then on, each process that goproc starts sends its log records, warnings and uncaught tracebacks to this program,
-whose loggers handle them. `Pool(log=True)` does the same for one pool. This module is not the standard library's
-logging, and does not stand for it. docs/guide/logging.md is the manual, docs/design/relay.md has the reasons.
+whose loggers handle them. `Pool(log=True)` does the same for one pool. This module does not replace the standard
+library's logging. docs/guide/logging.md is the manual, docs/design/relay.md has the reasons.
 """
 
 from ._relay import state as _state

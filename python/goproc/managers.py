@@ -1,9 +1,9 @@
 """multiprocessing.managers, under goproc's name: managers and their proxies, with faster connections.
 
 It is the standard library's module, because it holds state that belongs to the process, and because pickled proxies
-name it. Three things are replaced: the connections of the serializer "pickle"; BaseManager.start(), so that a server
-that a context of goproc's has started ends with the process that has started it; and what a manager does at its end, so
-that nothing is left of a server that was killed. docs/design/managers.md has the reasons.
+name it. Three things are replaced: the connections of the serializer "pickle"; BaseManager.start(), so a server that
+goproc has started ends with the process that has started it; and the end of a manager, which also removes the socket of
+a server that was killed. docs/design/managers.md has the reasons.
 """
 
 import functools

@@ -1,9 +1,8 @@
 """Queues in shared memory that survive a kill. Mirrors multiprocessing/queues.py.
 
-An item is pickled by put() itself, and copied into memory that all processes of the queue have. There is no thread
-while there is room. When there is none, items wait in a buffer of the process, and a thread moves them. The classes
-derive from the standard library's of the same names. _native has the mechanism (capi/native/queue), and
-docs/design/queues.md the reasons. Called by context.py.
+put() pickles an item itself, and copies it into memory that all processes of the queue share. If there is no room, the
+item waits in a buffer of the process, and a thread moves it. The classes derive from the standard library's of the same
+names. _native has the mechanism (capi/native/queue), and docs/design/queues.md the reasons. Called by context.py.
 
     Queue, JoinableQueue    put() does not wait for room, unless the queue has a maxsize
     SimpleQueue             put() waits for room
@@ -183,8 +182,8 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
     """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
 
     maxsize: how many items it may have; 0 for no bound. Then put() never waits: items for which there is no room in the
-    shared memory wait in the process. An item that a killed process had put is not lost, and one that it was putting is
-    not seen.
+    shared memory wait in the process. An item that a killed process had put is not lost, and an item that it had put in
+    part is never seen.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: "Any") -> None:
@@ -225,8 +224,8 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
     def put(self, obj: "Any", block: bool = True, timeout: "float | None" = None) -> None:
         """Put an item. block, timeout: whether to wait for a place, for how many seconds, if there are maxsize items.
 
-        Raises queue.Full, and ValueError if the queue is closed. An object that cannot be pickled is not put:
-        _on_queue_feeder_error() is told.
+        Raises queue.Full, and ValueError if the queue is closed. For an object that cannot be pickled,
+        _on_queue_feeder_error() is called instead.
         """
         if _context.reduction is _reduction and self._put_plain(obj):
             return
@@ -337,10 +336,10 @@ def _join(reference):
 
 
 class JoinableQueue(Queue, _standard.JoinableQueue):
-    """A queue that can be waited for until all items have been worked on. Source: multiprocessing.JoinableQueue.
+    """A queue whose join() waits until all items have been worked on. Source: multiprocessing.JoinableQueue.
 
     maxsize: as for Queue. If a process is killed after it has got items and before it has called task_done() for them,
-    join() raises ConsumerLostError, once, and they count as done from then on.
+    join() raises ConsumerLostError, once, and these items count as done from then on.
     """
 
     task_done = _native.Queue._task_done
@@ -376,7 +375,7 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
                 self.__dict__[name].close()
 
     def empty(self) -> bool:
-        """Return whether there is no item to be had now. Raises OSError if the queue is closed."""
+        """Return whether there is no item now. Raises OSError if the queue is closed."""
         self._check()
         return self._empty()
 

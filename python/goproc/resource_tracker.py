@@ -1,9 +1,9 @@
 """multiprocessing.resource_tracker, under goproc's name: named resources, and the process that removes them.
 
 It is the standard library's module, because it holds state that belongs to the process; only the class of the one
-tracker object is replaced. multiprocessing starts the tracker with the first spawned process. Here that process is
-given the tracker's pipe, and the tracker is started when the first resource is registered, by whichever process does
-that. docs/design/named-memory.md has the reasons.
+tracker object is replaced. multiprocessing starts the tracker with the first spawned process. Here that process only
+gets the tracker's pipe, and the process that registers the first resource starts the tracker.
+docs/design/named-memory.md has the reasons.
 """
 
 import fcntl

@@ -1,9 +1,9 @@
-"""multiprocessing.shared_memory, under goproc's name: named shared memory that ends with those who use it.
+"""multiprocessing.shared_memory, under goproc's name: named shared memory, removed when the program that made it ends.
 
 It is the standard library's module, because it holds state that belongs to the process; only two methods of
-SharedMemory are replaced. multiprocessing registers memory with the resource tracker also when it is only attached. So
-the end of a program that has only looked at the memory of another one removes it (python/cpython#82300). Here only the
-process that has made the memory registers it. docs/design/named-memory.md has the reasons.
+SharedMemory are replaced. multiprocessing registers memory with the resource tracker even when a program only attaches
+to it. So the end of that program removes another program's memory (python/cpython#82300). Here only the process that
+makes the memory registers it. docs/design/named-memory.md has the reasons.
 """
 
 import multiprocessing.shared_memory as _standard

@@ -4,10 +4,10 @@ They are in shared memory without names: there is no semaphore file, and no reso
 derive from the standard library's of the same names. _native has the mechanism (capi/native/sync), and
 docs/design/locks.md the reasons. Called by context.py.
 
-    Lock, RLock, BoundedSemaphore    when a process is killed while it holds one, the next to get it is told once, by
-                                     AbandonedLockError, and the lock is free then
-    Semaphore                        its permits belong to nobody, so a killed process takes none with it
-    Condition, Event                 nobody waits for a waiter that is dead
+    Lock, RLock, BoundedSemaphore    if the holder is killed, the next acquire() raises AbandonedLockError, once, and
+                                     the lock is free then
+    Semaphore                        permits have no owner, so those of a killed process are not given back
+    Condition, Event                 notify() and set() do not wait for a dead process
     Barrier                          a process that is killed while it waits breaks it
 """
 
@@ -87,7 +87,7 @@ class SemLock(_native.SemLock, _standard.SemLock):
 class Semaphore(SemLock, _standard.Semaphore):
     """A semaphore. Source: multiprocessing.Semaphore.
 
-    value: the number of permits at first. They belong to nobody: any process may release what another has acquired.
+    value: the number of permits at first. They have no owner: any process may release what another one has acquired.
     """
 
     def __init__(self, value: int = 1, *, ctx: "Any") -> None:
@@ -98,9 +98,9 @@ class BoundedSemaphore(Semaphore, _standard.BoundedSemaphore):
     """A semaphore that cannot be released more often than it was acquired. Source: multiprocessing.BoundedSemaphore.
 
     value: the number of permits. abandoned: what happens with a permit of a process that was killed. "raise": the next
-    one that would wait for it is told by AbandonedLockError, once, and the permit is free then. "take": it gets the
-    permit. "keep": the permit stays taken, as with multiprocessing. If a process has released what another has
-    acquired, the permits count as signals, and belong to nobody.
+    acquire() that would wait for it raises AbandonedLockError, once, and the permit is free then. "take": it gets the
+    permit. "keep": the permit stays taken, as with multiprocessing. Once a process has released what another one has
+    acquired, permits have no owner, as with Semaphore.
     """
 
     def __init__(self, value: int = 1, *, ctx: "Any", abandoned: str = "raise") -> None:
@@ -110,8 +110,8 @@ class BoundedSemaphore(Semaphore, _standard.BoundedSemaphore):
 class Lock(SemLock, _standard.Lock):
     """A lock. Any process or thread may release it. Source: multiprocessing.Lock.
 
-    abandoned: what happens when the holder was killed. "raise": the next one to get it is told by AbandonedLockError,
-    once, and the lock is free then. "take": it gets the lock. "keep": the lock stays locked, as with multiprocessing.
+    abandoned: what happens when the holder was killed. "raise": the next acquire() raises AbandonedLockError, once, and
+    the lock is free then. "take": it gets the lock. "keep": the lock stays locked, as with multiprocessing.
     """
 
     def __init__(self, *, ctx: "Any", abandoned: str = "raise") -> None:
@@ -142,10 +142,10 @@ class _Count:
 class Condition(_standard.Condition):
     """A condition variable. Source: multiprocessing.Condition.
 
-    lock: a Lock or RLock; None for a new RLock. abandoned: for this new lock, as for Lock. A process that is killed
-    while it waits is passed over by notify(), which never waits for those whom it wakes. When wait() takes the lock
-    again, and its holder was killed, it raises AbandonedLockError, but has the lock then: it is called with the lock
-    held, and whoever calls it releases it. At most 1023 processes and threads can wait at the same time.
+    lock: a Lock or RLock; None for a new RLock. abandoned: for this new lock, as for Lock. notify() wakes no process
+    that was killed, and does not wait for the processes that it wakes. If the holder was killed when wait() takes the
+    lock again, wait() raises AbandonedLockError with the lock held, because its caller releases the lock. At most 1023
+    processes and threads can wait at the same time.
     """
 
     def __init__(self, lock: "Any" = None, *, ctx: "Any", abandoned: str = "raise") -> None:
@@ -214,7 +214,8 @@ def _take_again(lock, count):
 class Event(_native.Flag, _standard.Event):
     """A flag that processes wait for. Source: multiprocessing.Event.
 
-    set() waits for nobody. wait() returns True if the flag was set meanwhile, even if it has been cleared since.
+    set() does not wait for other processes. wait() returns True if the flag was set meanwhile, even if it has been
+    cleared since.
     """
 
     def __init__(self, *, ctx: "Any") -> None:

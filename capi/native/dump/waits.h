@@ -3,11 +3,10 @@
  *   waits.c   the notes, and the record by which dump finds all else
  *   layout.c  where things are in the structures of this Python and of goproc
  *
- * dump is another process. It reads this process's memory, and asks it nothing: so there is no thread, no descriptor
- * and no signal for it, and it also works while this process is stopped or its GIL is held. docs/design/dump.md has the
- * reasons.
+ * dump is another process, which reads this process's memory. So this process needs no thread, descriptor or signal for
+ * it, and dump also works while this process is stopped or its GIL is held. docs/design/dump.md has the reasons.
  *
- * To be called by whoever is about to put a thread to sleep, after all that is tried without sleeping:
+ * To be called directly before a thread sleeps, after all attempts without sleep:
  *
  *     goproc_wait *wait = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, cell, 0, deadline);
  *     ... sleep ...

@@ -1,10 +1,10 @@
 /* arena.h - extents: the places in a pool's memory for payloads that do not fit into a ring.
  *
  * A producer (the parent, or one worker) allocates extents in a range of file offsets of its own. The consumer maps the
- * extents that it is told of, and frees each by clearing one word in its header. So no lock is shared, and an extent
- * outlives neither its payload's last reader nor the pool. Freed extents are used again, because touching fresh memory
- * costs ten times as much as copying into warm memory. The memory of extents that are not used again soon is given back
- * to the system.
+ * extents that frames describe, and frees each by clearing one word in its header. So no lock is shared, and an extent
+ * is freed when its payload has no reader any more, or the pool ends. Freed extents are used again, because copying
+ * into fresh memory takes several times as long as into warm memory. The memory of extents that are not used again soon
+ * is given back to the system.
  *
  * An object "looks into" an extent if its memory lies there: an array, placed bytes, a memoryview.
  *

@@ -2,8 +2,8 @@
  *
  *   gate.c     one process at a time puts, and one gets
  *   ring.c     the memory, and putting items into it and taking them out. Without Python.
- *   tasks.c    what is not yet in the ring, and what has been taken and not been reported done
- *   plain.c    plain objects in a form of their own
+ *   tasks.c    items in the buffers of processes, and items that have been taken and not been reported done
+ *   plain.c    plain objects, which are not pickled
  *   queue.c    the Python type behind Queue, JoinableQueue and SimpleQueue
  *   waits.c    its methods that wait
  *
@@ -11,9 +11,9 @@
  *
  *   header | ring, for items up to 16 KiB | far area, 8 MiB, for larger ones | the rest of an item above 8 MiB
  *
- * Any process may be killed at any instruction. Each step counts from one store on: an item is in the queue when the
- * tail has been stored, and out of it when the head has. Whatever was written before is not seen, and is written again
- * by the next process. docs/design/queues.md has the reasons.
+ * Any process may be killed at any instruction. One store completes each step: an item is in the queue when the tail
+ * has been stored, and out of it when the head has been stored. Other processes do not see what was written before that
+ * store, and the next process overwrites it. docs/design/queues.md has the reasons.
  */
 #ifndef GOPROC_RING_H
 #define GOPROC_RING_H
@@ -35,9 +35,9 @@ enum {
     GOPROC_MOST_SHARES = 64,
 };
 
-/* What processes sleep on: a number, which is odd while somebody may sleep. Who is about to sleep makes it odd, looks
- * once more for what it waits for, and then sleeps if the number is still the same. Who wakes changes an odd number to
- * the next even one first. So whoever has looked before that does not fall asleep after it. */
+/* A futex: a number that is odd while a thread may sleep on it. Before a thread sleeps, it makes the number odd, checks
+ * once more whether it has to wait, and then sleeps if the number is still the same. A waker first changes an odd
+ * number to the next even one. So a thread that has checked before that change does not fall asleep after it. */
 typedef _Atomic uint32_t goproc_bell;
 
 /* Arms a bell. To be called before the last look; returns what goproc_nap() is to compare. */
@@ -45,8 +45,9 @@ static inline uint32_t goproc_bell_armed(goproc_bell *bell) {
     return atomic_fetch_or(bell, 1) | 1;
 }
 
-/* One process at a time is inside. The word is 0, or the pid of who is inside, and above it when that process started,
- * since pids come again. Who finds that a process inside has ended empties the gate. */
+/* One process at a time is inside. The word is 0, or its lower half is the pid of the process inside, and its upper
+ * half is the time when that process started, because pids are used again. A process that finds that the process inside
+ * has ended empties the gate. */
 typedef struct {
     _Atomic uint64_t inside;
     goproc_bell bell;
@@ -164,17 +165,17 @@ static inline int goproc_gate_try(goproc_gate *gate, uint64_t me) {
 
 void goproc_gate_leave(goproc_gate *gate);
 
-/* Waits until nobody is inside. Returns 0, EINTR, or ETIMEDOUT at the deadline. To be called without the GIL. */
+/* Waits until no process is inside. Returns 0, EINTR, or ETIMEDOUT at the deadline. To be called without the GIL. */
 int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline);
 
 /* Whether the process runs, as far as it can be told: GOPROC_RUNS, GOPROC_KILLED or GOPROC_LEFT. */
 int goproc_ring_fate(const goproc_ring *ring, uint64_t who);
 
-/* Wakes all that sleep on a bell. To be called after the change that they wait for. */
+/* Wakes all threads that sleep on a bell. To be called after the change that they wait for. */
 void goproc_wake_all(goproc_bell *bell);
 
-/* Wakes one of them. What they wait for has numbers: it is there if its number is below count. base: what had a lower
- * number was gone before the call. If others have put more meanwhile, more are woken. */
+/* Wakes one of them. They wait for items, which are numbered: an item is there if its number is below count. Items
+ * below base were gone before the call. If other processes have put more items meanwhile, more threads are woken. */
 void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base);
 
 /* ---- ring.c */
@@ -182,7 +183,7 @@ void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base);
 /* Makes a queue. Returns 0, or -1 with errno set, and *call is what failed. */
 int goproc_ring_make(goproc_ring *ring, uint32_t maxsize, int joinable, const char **call);
 
-/* Uses the queue that the two descriptors are of, and takes them over. Returns 0, or -1 with errno set. */
+/* Uses an existing queue, given its two descriptors, which the queue then owns. Returns 0, or -1 with errno set. */
 int goproc_ring_attach(goproc_ring *ring, int fd, int event);
 
 void goproc_ring_drop(goproc_ring *ring);
@@ -208,7 +209,7 @@ typedef struct {
  * set. */
 int goproc_ring_put(goproc_ring *ring, const goproc_new_item *item);
 
-/* Wakes one who waits for an item, or for a place in a queue with a maxsize. */
+/* Wakes one thread that waits for an item, or for a place in a queue with a maxsize. */
 void goproc_ring_wake(goproc_ring *ring);
 void goproc_ring_wake_bound(goproc_ring *ring);
 
@@ -231,16 +232,16 @@ int goproc_ring_copy(const goproc_ring *ring, const goproc_found *found, uint64_
 /* Takes the item that has been found out of the queue. */
 void goproc_ring_take(goproc_ring *ring, const goproc_found *found);
 
-/* Wakes those who wait for room. To be called outside of the gate. */
+/* Wakes the threads that wait for room. To be called outside of the gate. */
 void goproc_ring_taken(goproc_ring *ring, const goproc_found *found);
 
-/* Gives back the memory that a burst has touched, if the queue is empty and nobody puts. */
+/* Gives back the memory that items have used, if the queue is empty and no process puts. */
 void goproc_ring_trim(goproc_ring *ring);
 
-/* Has the descriptor `event` be readable while there are items, from now on. Returns its number, or -1 with errno set. */
+/* From now on, the descriptor `event` is readable while there are items. Returns its number, or -1 with errno set. */
 int goproc_ring_watch(goproc_ring *ring);
 
-/* Mends what a killed process may have left undone for those who wait for the descriptor: for all queues. */
+/* For all queues: signals the descriptor if a killed process has put an item and not signalled it. */
 void goproc_rings_mend(void);
 
 /* Calls visit for each queue of this process. */
@@ -263,7 +264,7 @@ void goproc_task_taken(goproc_ring *ring, uint64_t head);
  * caller is inside `getting`. */
 int goproc_task_done(goproc_ring *ring);
 
-/* Wakes those who wait for all tasks, if all have been reported done. */
+/* If all tasks have been reported done, wakes the threads that wait for that. */
 void goproc_task_was_done(goproc_ring *ring);
 
 /* How many tasks have been put and not been reported done. */
@@ -273,7 +274,7 @@ uint64_t goproc_unfinished(goproc_ring *ring);
  * from now on, and its pid. */
 uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid);
 
-/* A process has ended by itself: nobody is told of the tasks that it has taken. For one queue, or all of this process. */
+/* A process has ended by itself: the tasks that it has taken are not reported. For one queue, or for all. */
 void goproc_ring_left(goproc_ring *ring, uint64_t pid);
 void goproc_rings_left(uint32_t pid);
 

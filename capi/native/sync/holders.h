@@ -38,11 +38,11 @@ typedef struct {
     goproc_holder holders[GOPROC_MOST_HOLDERS];
 } goproc_bounded_cell;
 
-/* What happens with what a killed process holds: the next one is told, or takes it, or waits on. */
+/* What happens when a holder was killed: the next process gets an error, or takes the lock, or goes on waiting. */
 enum { GOPROC_RAISE, GOPROC_TAKE, GOPROC_KEEP };
 
-/* A lock or a semaphore, as this process knows it. The kind is not read from the cell: another process may write
- * nonsense there. */
+/* A lock or a semaphore, as this process knows it. The kind is not read from the cell: another process may have
+ * overwritten it. */
 typedef struct {
     goproc_lock_cell *cell; /* NULL: not made yet */
     uint32_t kind;          /* GOPROC_CELL_LOCK, _SEMAPHORE or _BOUNDED */

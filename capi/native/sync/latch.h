@@ -1,7 +1,7 @@
 /* latch.h - a latch: it is held for a few steps on a cell, by one thread of one process.
  *
- * The word is 0, or the holder's pid. Whoever waits for it looks whether that process still runs, and otherwise takes
- * the latch over. So each step made under a latch must leave the cell valid: it ends with one store that counts.
+ * The word is 0, or the holder's pid. A waiting thread checks whether that process still runs; if not, the thread takes
+ * the latch over. So each step made under a latch must leave the cell valid: one store at its end completes it.
  */
 #ifndef GOPROC_LATCH_H
 #define GOPROC_LATCH_H

@@ -9,9 +9,8 @@
  *   waiters.c  the processes and threads that wait at a Condition or are inside a Barrier
  *   flag.c     Event
  *
- * Any process may be killed at any instruction. So nothing that must be undone is held for another process: a word
- * that says "held" also says by whom, and those who wait look from time to time whether the holder still runs.
- * docs/design/locks.md has the reasons.
+ * Any process may be killed at any instruction. So the word of a held lock names the holder, and waiting processes
+ * check from time to time whether the holder still runs. docs/design/locks.md has the reasons.
  */
 #ifndef GOPROC_SYNC_H
 #define GOPROC_SYNC_H
@@ -122,9 +121,9 @@ enum { GOPROC_FIRST_LOOK_NS = 50000000, GOPROC_NEXT_LOOK_NS = 400000000 };
 /* How long to spin at most before sleeping. */
 uint32_t goproc_sync_spin_ns(void);
 
-/* Spinning before sleeping. A spin that succeeds saves two context switches, and one that fails takes a processor from
- * the one that is waited for. So after some failures spins are left out, for more and more waits. Spins are tried again
- * now and then, with the full time: only so do two processes that both sleep find out that both could spin. */
+/* Spinning before sleeping. A spin that succeeds saves two context switches. A spin that fails takes a processor, maybe
+ * from the process that this one waits for. So after some failures more and more waits have no spin. Now and then a
+ * spin is tried again, with the full time: else two processes that both sleep would not notice that both could spin. */
 typedef struct {
     uint32_t budget_ns; /* for how long to spin */
     uint16_t rest;      /* how many waits without a spin are left */

@@ -1,5 +1,5 @@
-// Package ringtest plays, in Go, the two parts that C has in a pool's memory: the worker (capi/native/channel*.c), and
-// the collector (capi/native/port_collect.c). The tests of core/ring and core/pool use it.
+// Package ringtest implements in Go, for the tests of core/ring and core/pool, the two sides that C has in a pool's
+// memory: the worker (capi/native/channel*.c), and the collector (capi/native/port_collect.c).
 //
 // It maps the memory a second time, as another process would. It does not use core/ring's offsets, but structures that
 // were written after capi/native/layout.h, so that a mistake in these offsets is not repeated here.

@@ -41,13 +41,13 @@ class ProcessPoolExecutor(_Standard):
     None for goproc's default context, or, with max_tasks_per_child, for that of spawn. initializer, initargs: each
     worker calls initializer(*initargs) when it starts; if that fails, the executor is broken. max_tasks_per_child: the
     number of calls after which a worker is replaced; None for never. It cannot be given together with fork. pickler:
-    "cloudpickle" for functions that have no name by which a worker finds them, such as lambdas, and those of a
-    notebook's cell; "pickle"; None for that of mp_context, else of GOPROC_PICKLER, else "pickle".
+    "cloudpickle", which also sends functions that a worker does not find by name, such as lambdas, and functions of a
+    notebook; "pickle"; None for that of mp_context, else of GOPROC_PICKLER, else "pickle".
 
     The further arguments are goproc's own. threads: how many threads BLAS and OpenMP libraries may use in each worker,
-    as for Pool. nested: whether the processes that calls start end with their worker, in whatever way that ends; calls
-    may start processes in any case. max_memory_per_task: a number of bytes; a worker is killed, and its call raises
-    MemoryLimitError, when it has that much more private resident memory than when the call began; None for no limit.
+    as for Pool. nested: whether the processes that calls start always end with their worker; calls may start processes
+    in any case. max_memory_per_task: a number of bytes; if a worker's private resident memory grows by more than this
+    during a call, the worker is killed, and the call raises MemoryLimitError; None for no limit.
 
     With fork, all workers are started by the first call; with other start methods, only as many as have something to
     do. Raises ValueError for a max_workers or max_tasks_per_child below 1, and for max_tasks_per_child with fork;
@@ -194,13 +194,13 @@ class ProcessPoolExecutor(_Standard):
         """Return an executor that gives its calls to this one, with limits.
 
         timeout: how long each call may run, in seconds; None for no limit. After that its worker is ended, and the
-        future raises TaskTimeoutError. retries: how often a call is run again whose worker was lost; with retry_on,
-        also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
-        before the second attempt, and twice as long before each further one; or a function that returns the seconds,
-        given the number of attempts so far.
+        future raises TaskTimeoutError. retries: how often a call is run again if its worker is lost. retry_on: the type
+        of an exception, or a tuple of types; a call that raises one is run again, too. retry_delay: how many seconds to
+        wait before the second attempt, and twice as long before each further one; or a function that returns the
+        seconds, given the number of attempts so far.
 
-        The result has submit() and map(), and can be passed to whatever takes an executor. All arguments of its
-        submit() belong to the function, so that these names cannot clash with the function's own.
+        The result has submit() and map(), and can be used as an executor. All arguments of its submit() belong to the
+        function, so these names cannot clash with the function's own.
 
         Raises ValueError when timeout is not above 0, retries is not an int of at least 0, or it is 0 though retry_on
         or retry_delay is given; TypeError when timeout is not a number, or retry_on or retry_delay has a wrong type.

@@ -50,9 +50,9 @@ class Additions:
         await end.wait_even_if_cancelled()
 
     async def join_async(self):
-        """Do what join() does, and let the running loop of asyncio go on meanwhile.
+        """Do what join() does, while asyncio's running loop runs on.
 
-        One thread waits for the pool's end, however many tasks do. Cancelling a waiting task changes nothing for the
+        One thread waits for the pool's end, however many tasks wait. Cancelling a waiting task does not affect the
         pool. Raises what join() raises.
         """
         from .._common.awaiting import InThread
@@ -64,21 +64,21 @@ class Additions:
         await self._joining.wait()
 
     def stream(self, func, iterable, *, prefetch=None, task_timeout=None, **unknown):
-        """Call func(item) for each item of iterable; return an iterator over what these calls yield, as it is yielded.
+        """Call func(item) for each item of iterable; return an iterator over the values that these calls yield.
 
-        func is a generator function, or returns any iterable. The iterator returns pairs: the index of the item, and a
-        value. The values of one item are in order; those of items that run at the same time alternate. A worker that
-        is 128 values ahead of the program waits; see docs/guide/pools.md. prefetch: how many items the iterable is read
-        ahead of the items whose values have all been taken; None for 4 for each worker. task_timeout: how long each
-        call may run, in seconds; the time in which it waits for the program does not count.
+        Each value arrives as soon as it is yielded. func is a generator function, or returns any iterable. The iterator
+        returns pairs: the index of the item, and a value. The values of one item are in order; those of items that run
+        at the same time alternate. A worker that is 128 values ahead of the program waits; see docs/guide/pools.md.
+        prefetch: how many items are read ahead of the items whose values have all been taken; None for 4 for each
+        worker. task_timeout: how long each call may run, in seconds; waiting for the program does not count.
 
         When func(item) raises, next() raises the exception after the values of this item, and the iteration can go on
-        with those of the others. When the program drops the iterator, or calls its close() or cancel(), the calls that
-        run are ended together with their workers.
+        with the other items. When the program drops the iterator, or calls its close() or cancel(), running calls are
+        ended together with their workers.
 
         Raises ValueError when the pool is closed, when prefetch is below 1, or task_timeout not above 0; TypeError when
-        prefetch is not an int, task_timeout not a number, or when the pool is one of threads, or one with parts of its
-        own.
+        prefetch is not an int, task_timeout not a number, or when the pool has threads, or its class overrides private
+        parts of Pool.
         """
         if not self._engine_driven:
             raise TypeError(

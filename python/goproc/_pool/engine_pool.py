@@ -45,20 +45,20 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
     initializer(*initargs) when it starts. maxtasksperchild: the number of tasks after which a worker is replaced; None
     for never. context: the context that starts the workers; None for the current default context.
 
-    The further arguments are goproc's own. retries: how often a task is run again whose worker was lost; with retry_on,
-    also one that raised an exception of that type, or of one of these types. retry_delay: how many seconds to wait
-    before the second attempt, and twice as long before each further one; or a function that returns the seconds, given
-    the number of attempts so far. All three may also be given to a single call. max_memory_per_child: a number of
-    bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
-    max_memory_per_task: a number of bytes; a worker is killed, and its task raises MemoryLimitError, when it has that
-    much more private resident memory than when the task began; None for no limit. cancel_on_interrupt: whether Ctrl-C
+    The further arguments are goproc's own. retries: how often a task is run again if its worker is lost. retry_on: the
+    type of an exception, or a tuple of types; a task that raises one is run again, too. retry_delay: how many seconds
+    to wait before the second attempt, and twice as long before each further one; or a function that returns the
+    seconds, given the number of attempts so far. All three may also be given to a single call. max_memory_per_child: a
+    number of bytes; a worker whose private resident memory is larger after a task is replaced; None for never.
+    max_memory_per_task: a number of bytes; if a worker's private resident memory grows by more than this during a task,
+    the worker is killed, and the task raises MemoryLimitError; None for no limit. cancel_on_interrupt: whether Ctrl-C
     in a call that waits for a result cancels the tasks of that result. threads: how many threads BLAS and OpenMP
     libraries may use in each worker; None for as many as they choose; "auto" for the number of usable CPUs divided by
     the number of workers, at least 1, unless the environment says otherwise, or install() or `python -m goproc` has
-    replaced multiprocessing. nested: whether tasks may start processes and pools; these end with their worker, in
-    whatever way that ends. pickler: "cloudpickle" for functions that have no name by which a worker finds them, such as
-    lambdas, and those of a notebook's cell; "pickle"; None for that of the context, else of GOPROC_PICKLER, else
-    "pickle". log: whether this program's loggers handle the log records of the workers; see goproc.logging.
+    replaced multiprocessing. nested: whether tasks may start processes and pools, which always end with their worker.
+    pickler: "cloudpickle", which also sends functions that a worker does not find by name, such as lambdas, and
+    functions of a notebook; "pickle"; None for that of the context, else of GOPROC_PICKLER, else "pickle". log: whether
+    this program's loggers handle the log records of the workers; see goproc.logging.
 
     Raises ValueError if processes < 1, if maxtasksperchild, max_memory_per_child, max_memory_per_task or threads is not
     a positive int, or if pickler is unknown. ValueError, too, if retries is not an int of at least 0, or is 0 though
