@@ -79,9 +79,10 @@ def test_pool(context, relay, handler):
     with context.Pool(2) as pool:
         pids = pool.map(targets.say_number, range(6), chunksize=1)
         pids.append(pool.apply(functools.partial(targets.say, "partial")))
+        pids += pool.map(targets.say_number, range(6, 8), chunksize=1, return_exceptions=True)
         assert relay.flush()
         names = {process.pid: process.name for process in pool._pool}
-    assert sorted(handler.texts) == [*(f"number {number}" for number in range(6)), "partial"]
+    assert sorted(handler.texts) == [*(f"number {number}" for number in range(8)), "partial"]
     assert [record.process for record in handler.records] != []
     assert Counter(record.process for record in handler.records) == Counter(pids)
     for record in handler.records:
