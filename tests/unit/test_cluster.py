@@ -386,7 +386,6 @@ def test_options_that_are_wrong(client):
     for options, text in (
         ({"start_method": "fork"}, "start_method must be"),
         ({"lost_after": 0}, "lost_after must be"),
-        ({"log": True}, "not supported"),
         ({"retries": -1}, "retries must be"),
     ):
         with pytest.raises(ValueError, match=text):
