@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import time
+from collections import Counter
 
 state = None
 
@@ -79,3 +80,19 @@ def pickled_by(form, obj):
     stream, buffers = encode(obj, form)
     sent_by_me()
     return [*([stream] if type(stream) is bytes else stream), *(buffers or ())]
+
+
+def slow_pid(_=None):
+    time.sleep(0.005)
+    return os.getpid()
+
+
+def noted(path):
+    """Return how often each number has been noted in a file by note()."""
+    return Counter(map(int, path.read_text().split())) if path.exists() else Counter()
+
+
+def parent(pid):
+    """Return the process id of a process's parent."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])

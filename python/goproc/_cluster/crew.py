@@ -164,7 +164,8 @@ class Crew:
                 continue
             host = address.rpartition("://")[2].rpartition(":")[0]
             label = info.get("name")
-            name = f"{label} ({address})" if label and str(label) != address else f"{host} ({address})"
+            is_named = label not in (None, "") and str(label) != address  # a LocalCluster numbers its workers from 0
+            name = f"{label if is_named else host} ({address})"
             log = None if self._sink is None else get_levels()
             settings = {**self._settings, "processes": processes, "name": name, "log": log}
             parts = self._port, self._ledger, self._sink, self._distribute, self._driver_changed

@@ -84,6 +84,15 @@ class Pool(_Pool):
             connection.close()
             raise
 
+    @property
+    def _processes(self):
+        """The number of workers; if it was not given, that of the cores that the cluster has by now."""
+        return self._counted if self._given is not None else max(self._counted, len(self._pool))
+
+    @_processes.setter
+    def _processes(self, number):
+        self._counted = number
+
     def _start(self, options, usable):
         contents = self._contents = Contents()
         form = Form(contents)
