@@ -10,7 +10,6 @@ import cluster_targets as targets
 import logging_targets
 import pytest
 from helpers import wait_until
-from test_logging import handler, relay  # noqa: F401  (fixtures)
 
 import goproc
 import goproc.logging
@@ -20,7 +19,7 @@ pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 from goproc import cluster
 
 
-def test_records_of_all_machines(client, handler):  # noqa: F811
+def test_records_of_all_machines(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pids = pool.map(logging_targets.say_number, range(40), chunksize=1)
         assert goproc.logging.flush()
@@ -35,7 +34,7 @@ def test_records_of_all_machines(client, handler):  # noqa: F811
     assert all(name.startswith("machine-") for name in names)
 
 
-def test_relay(client, relay, handler):  # noqa: F811
+def test_relay(client, relay, handler):
     with cluster.Pool(client) as pool:
         pool.map(logging_targets.say_number, range(8), chunksize=1)
         assert relay.flush()
@@ -44,14 +43,14 @@ def test_relay(client, relay, handler):  # noqa: F811
     assert handler.records[-1].machineName == ""
 
 
-def test_without_a_relay_nothing_comes(client, handler):  # noqa: F811
+def test_without_a_relay_nothing_comes(client, handler):
     with cluster.Pool(client) as pool:
         pool.map(logging_targets.say_number, range(8), chunksize=1)
         assert goproc.logging.flush()
     assert handler.texts == []
 
 
-def test_two_pools_on_the_same_machines(client, handler):  # noqa: F811
+def test_two_pools_on_the_same_machines(client, handler):
     """Only the pool with log=True relays, though both have workers in the same processes of Dask."""
     with cluster.Pool(client) as quiet, cluster.Pool(client, log=True) as loud:
         quiet.map(logging_targets.say_number, range(8), chunksize=1)
@@ -59,7 +58,7 @@ def test_two_pools_on_the_same_machines(client, handler):  # noqa: F811
     assert sorted(handler.texts) == [f"number {number}" for number in range(100, 104)]
 
 
-def test_many_records_in_order(client, handler):  # noqa: F811
+def test_many_records_in_order(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pool.starmap(logging_targets.say_many, [(producer, 2500) for producer in range(4)], chunksize=1)
     assert len(handler.records) == 10_000
@@ -68,7 +67,7 @@ def test_many_records_in_order(client, handler):  # noqa: F811
         assert mine == [f"{producer} {number}" for number in range(2500)]
 
 
-def test_messages_that_are_sent_again(client, handler, monkeypatch):  # noqa: F811
+def test_messages_that_are_sent_again(client, handler, monkeypatch):
     """When a connection breaks after the machine has answered, no record is lost, and none comes twice."""
     from goproc._cluster.driver import Driver
 
@@ -88,7 +87,7 @@ def test_messages_that_are_sent_again(client, handler, monkeypatch):  # noqa: F8
     assert next(numbers) > 10
 
 
-def test_leaving_the_block_waits_for_records_of_tasks_that_run(client, handler):  # noqa: F811
+def test_leaving_the_block_waits_for_records_of_tasks_that_run(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pool.apply(logging_targets.say, ("first",))
         pool.apply_async(say_and_wait)
@@ -101,7 +100,7 @@ def say_and_wait():
     signal.pause()
 
 
-def test_close_and_join(client, handler):  # noqa: F811
+def test_close_and_join(client, handler):
     pool = cluster.Pool(client, log=True)
     pool.starmap_async(logging_targets.say_many, [(producer, 500) for producer in range(4)], chunksize=1)
     pool.close()
@@ -109,7 +108,7 @@ def test_close_and_join(client, handler):  # noqa: F811
     assert len(handler.records) == 2000
 
 
-def test_a_worker_that_is_killed_after_it_logged(client, handler):  # noqa: F811
+def test_a_worker_that_is_killed_after_it_logged(client, handler):
     with cluster.Pool(client, log=True) as pool:
         with pytest.raises(goproc.WorkerLostError):
             pool.apply(logging_targets.say_and_die, ("the last words",))
@@ -121,7 +120,7 @@ def test_a_worker_that_is_killed_after_it_logged(client, handler):  # noqa: F811
     assert handler.texts == ["the last words", "farewell"]
 
 
-def test_an_initializer_that_logs(client, handler):  # noqa: F811
+def test_an_initializer_that_logs(client, handler):
     with cluster.Pool(client, initializer=logging_targets.say, initargs=("begins",), log=True) as pool:
         assert pool.apply(targets.double, (4,)) == 8
     assert handler.texts == ["begins"] * 4
@@ -129,7 +128,7 @@ def test_an_initializer_that_logs(client, handler):  # noqa: F811
     assert len({record.process for record in handler.records}) == 4
 
 
-def test_levels(client, handler):  # noqa: F811
+def test_levels(client, handler):
     with cluster.Pool(client, processes=1, log=True) as pool:
         pool.apply(logging_targets.log_each_level)
     assert handler.texts == ["level 20", "level 25", "level 30", "silent"]
@@ -140,7 +139,7 @@ def test_levels(client, handler):  # noqa: F811
     assert handler.texts == ["level 10", "level 20", "level 25", "level 30", "loud", "silent"]
 
 
-def test_warnings_and_tracebacks(client, handler):  # noqa: F811
+def test_warnings_and_tracebacks(client, handler):
     with cluster.Pool(client, processes=1, log=True) as pool:
         pool.apply(logging_targets.warn)
         pool.apply(logging_targets.fail_in_thread)
@@ -152,7 +151,7 @@ def test_warnings_and_tracebacks(client, handler):  # noqa: F811
     assert all(record.machineName.startswith("machine-") for record in handler.records)
 
 
-def test_large_records(client, handler):  # noqa: F811
+def test_large_records(client, handler):
     with cluster.Pool(client, processes=2, log=True) as pool:
         pool.map(logging_targets.log_large, [3_000_000] * 6, chunksize=1)
         pool.apply(logging_targets.log_large, (100_000,))
@@ -160,7 +159,7 @@ def test_large_records(client, handler):  # noqa: F811
     assert {type(record.msg) for record in handler.records} == {str}
 
 
-def test_a_slow_handler_bounds_what_is_kept(client, handler):  # noqa: F811
+def test_a_slow_handler_bounds_what_is_kept(client, handler):
     """While a handler is busy, workers that log wait; other tasks go on, and nothing is lost."""
     go_on = threading.Event()
     held = threading.Event()
@@ -188,7 +187,7 @@ def test_a_slow_handler_bounds_what_is_kept(client, handler):  # noqa: F811
         logging.getLogger("relayed").removeHandler(slow)
 
 
-def test_flush_in_a_handler_and_the_pools_end(client, handler):  # noqa: F811
+def test_flush_in_a_handler_and_the_pools_end(client, handler):
     answers = []
 
     class Flushing(logging.Handler):
@@ -205,7 +204,7 @@ def test_flush_in_a_handler_and_the_pools_end(client, handler):  # noqa: F811
     assert answers == [False] and handler.texts == ["once"]
 
 
-def test_stop(client, handler, capfd):  # noqa: F811
+def test_stop(client, handler, capfd):
     stopped = goproc.logging.relay()
     with cluster.Pool(client, processes=1) as pool:
         pool.apply(logging_targets.say, ("in time",))
@@ -216,7 +215,7 @@ def test_stop(client, handler, capfd):  # noqa: F811
     assert capfd.readouterr().err.splitlines()[-1] == "too late"
 
 
-def test_in_a_child(client, relay, handler):  # noqa: F811
+def test_in_a_child(client, relay, handler):
     """A child of the main program has a pool on the cluster: the records go on to the main program."""
     process = goproc.get_context("spawn").Process(target=pool_in_a_child, args=(client.scheduler.address,))
     process.start()
@@ -232,20 +231,15 @@ def pool_in_a_child(address):
         pool.map(logging_targets.say_number, range(4), chunksize=1)
 
 
-def test_a_lost_machine(handler):  # noqa: F811
+def test_a_lost_machine(machines, handler):
     """What has come from a machine before it is lost is handled, and the pool's end does not wait for it."""
-    from goproc._cluster.address import connect
-
-    connection = connect("local:2x1")
-    try:
-        with cluster.Pool(connection.client, log=True) as pool:
-            pool.map(logging_targets.say_number, range(20), chunksize=1)
-            assert goproc.logging.flush()
-            connection.machines.processes[1].kill()
-            pool.map(targets.slow_double, range(20), chunksize=1, return_exceptions=True)
-            assert goproc.logging.flush()
-    finally:
-        connection.close()
+    connection = machines("local:2x1")
+    with cluster.Pool(connection.client, log=True) as pool:
+        pool.map(logging_targets.say_number, range(20), chunksize=1)
+        assert goproc.logging.flush()
+        connection.machines.processes[1].kill()
+        pool.map(targets.slow_double, range(20), chunksize=1, return_exceptions=True)
+        assert goproc.logging.flush()
     assert len(handler.records) == 20
 
 
