@@ -259,7 +259,7 @@ def worker(
             elif how == ITEM:
                 value = func(args)
             elif how == STREAM:
-                value = _send_parts(channel.send_part, func, args)
+                value = _send_parts(channel.send_part, pickled, func, args)
             else:
                 value = outlined(_each(map if how == MAP else starmap, func, args))
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
@@ -328,7 +328,7 @@ def _unreadable(error):
     return broken
 
 
-def _send_parts(send_part, func, item):
+def _send_parts(send_part, pickled, func, item):
     """Send each value of the iterable func(item) as a part. Close a generator that is not at its end afterwards."""
     made = func(item)
     try:
@@ -348,7 +348,7 @@ def _send_parts(send_part, func, item):
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
             try:
-                stream, buffers = encode(value)
+                stream, buffers = pickled(value)
             except BaseException as error:
                 raise cannot_be_sent(error, value) from None
             value = None
