@@ -22,6 +22,7 @@ On each machine, in the process of its Dask worker:
     relay.py         the engine's pool of the machine: takes tasks, and returns results, as bytes
     log_source.py    reads the log records of the machine's workers
     arriving.py      in the machine's workers: what arrives there
+    returning.py     in these, too: shared objects in results
 
 Both: messages.py. docs/design/cluster.md says why.
 """
