@@ -16,6 +16,8 @@ import goproc.logging
 
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
+import distributed
+
 from goproc import cluster
 
 
@@ -229,6 +231,30 @@ def test_in_a_child(client, relay, handler):
 def pool_in_a_child(address):
     with cluster.Pool(address) as pool:
         pool.map(logging_targets.say_number, range(4), chunksize=1)
+
+
+def test_a_client_that_was_closed_before_its_pool(machines, handler):
+    """Nothing comes any more, and nobody waits for it."""
+    address = machines("local:1x1").client.scheduler.address
+    with distributed.Client(address, set_as_default=False) as client:
+        pool = cluster.Pool(client, log=True)
+        pool.apply(logging_targets.say, ("in time",))
+        assert goproc.logging.flush()
+    assert goproc.logging.flush()
+    pool.terminate()
+    pool.join()
+    assert handler.texts == ["in time"]
+
+
+@pytest.mark.slow
+def test_a_suspended_machine_does_not_hold_up_the_end(machines, handler):
+    connection = machines("local:2x1")
+    with cluster.Pool(connection.client, lost_after=60, log=True) as pool:
+        pool.map(logging_targets.say_number, range(20), chunksize=1)
+        assert goproc.logging.flush()
+        connection.machines.processes[1].send_signal(signal.SIGSTOP)
+    connection.machines.processes[1].send_signal(signal.SIGCONT)
+    assert len(handler.records) == 20
 
 
 def test_a_lost_machine(machines, handler):

@@ -141,7 +141,13 @@ class Connection:
         self._loop = client.loop.asyncio_loop
 
     def run(self, coroutine, timeout=None):
-        """Run a coroutine on the client's loop, and wait for it; return its result."""
+        """Run a coroutine on the client's loop, and wait for it; return its result.
+
+        Raises RuntimeError if the program has closed its Client.
+        """
+        if not self._loop.is_running():
+            coroutine.close()
+            raise RuntimeError(f"the client of the cluster {self.address} has been closed")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout)

@@ -294,12 +294,12 @@ class Crew:
     def _wait_for_records(self):
         """Wait until the machines' workers have ended, and all that they have logged has come.
 
-        Gives up when nothing has come for a while.
+        Gives up when nothing has come for a while, and does not wait for machines that do not answer.
         """
         if self._sink.state.is_handling():
             return  # this thread is the one that is waited for
         count, deadline = self._sink.count, time.monotonic() + _LOGGING
-        while any(driver.started for driver in self._live()) and time.monotonic() < deadline:
+        while any(driver.answers for driver in self._live()) and time.monotonic() < deadline:
             time.sleep(0.002)
             if count != self._sink.count:
                 count, deadline = self._sink.count, time.monotonic() + _LOGGING

@@ -76,6 +76,11 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(self._run())
 
+    @property
+    def answers(self):
+        """Whether the machine has answered of late: it does so once a second at least."""
+        return self.started and time.monotonic() - self._heard < _ATTEMPT
+
     def close(self):
         """Have the machine's pool end when its tasks are done."""
         self.closing = True
@@ -118,7 +123,7 @@ class Driver:
             self._heard = time.monotonic()
             self._polls = 1
             if self._sink is not None:
-                self._inflow = self._sink.add(self._ask_mark, self._passed_on)
+                self._inflow = self._sink.add(self._ask_mark, self._passed_on, self._loop.is_running)
             self._take(await self._exchange(Order(0, 1), 0))
             self.started = True
             self.seat.kick = self.kick

@@ -44,9 +44,9 @@ class LogSink:
             self._let_go()
             raise
 
-    def add(self, ask, tell):
+    def add(self, ask, tell, is_running):
         """Return a new Inflow; see there."""
-        inflow = Inflow(self, ask, tell)
+        inflow = Inflow(self, ask, tell, is_running)
         with self.changed:
             self._inflows.append(inflow)
         return inflow
@@ -74,7 +74,7 @@ class LogSink:
         return True
 
     def _lacks(self, inflow, mark):
-        return inflow.seen < mark and inflow in self._inflows
+        return inflow.seen < mark and inflow in self._inflows and inflow.is_running()
 
     def close(self, patience=None):
         """Wait until all that has come is passed on; no more comes. patience: seconds without any progress; then it
@@ -140,11 +140,12 @@ class LogSink:
 class Inflow:
     """What comes from one machine. ask: called with a number; has the machine put it as a mark into its records.
 
-    tell: called when passed_on has changed. Both are called in any thread.
+    tell: called when passed_on has changed. is_running: returns whether the exchange with the machine can go on. All
+    three are called in any thread.
     """
 
-    def __init__(self, sink, ask, tell):
-        self._sink, self.ask, self.tell = sink, ask, tell
+    def __init__(self, sink, ask, tell, is_running):
+        self._sink, self.ask, self.tell, self.is_running = sink, ask, tell, is_running
         self.passed_on = 0  # bytes
         self.seen = 0  # the last mark that has come
 
@@ -159,7 +160,10 @@ class Inflow:
 
 def _print(message, content):
     """Do what a child does whose relay was stopped: print a record from WARNING on, on standard error."""
-    record = records.decode(message[1:] if content is None else content)
     last = logging.lastResort
-    if last is not None and record.levelno >= last.level:
-        last.handle(record)
+    try:
+        record = records.decode(message[1:] if content is None else content)
+        if last is not None and record.levelno >= last.level:
+            last.handle(record)
+    except Exception:
+        pass  # the thread must go on with the next record
