@@ -42,8 +42,9 @@ _relay = Relay()
 def relay() -> Relay:
     """Have the loggers of this program handle the log records of the processes that are started from now on.
 
-    It applies to all processes that goproc starts, by each start method, and to their children. Call it once, in the
-    main program; another call changes nothing. In a process that sends its records already, it does nothing.
+    It applies to all processes that goproc starts, by each start method, to their children, and to the workers of pools
+    on a cluster that are made from now on. Call it once, in the main program; another call changes nothing. In a
+    process that sends its records already, it does nothing.
 
     Returns the Relay, whose stop() ends it. At the end of the program, the records of all children that
     multiprocessing joins are handled before logging is shut down. Raises OSError if there are no descriptors left,

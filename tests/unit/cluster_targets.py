@@ -4,6 +4,8 @@ import hashlib
 import os
 import signal
 import time
+from collections import Counter
+from pathlib import Path
 
 state = None
 
@@ -96,3 +98,39 @@ def note_mean(path, pid, array):
     note(path, int(array.mean()), 0.01)
     if not array[0]:
         os.kill(pid, signal.SIGUSR1)
+
+
+def slow_pid(_=None):
+    time.sleep(0.005)
+    return os.getpid()
+
+
+def noted(path):
+    """Return how often each number has been noted in a file by note()."""
+    return Counter(map(int, path.read_text().split())) if path.exists() else Counter()
+
+
+def parent(pid):
+    """Return the process id of a process's parent."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def note_and_let_others(ran, pids, first, number):
+    """Append number to one file, and this process to another; in the process `first`, from the 60th item on, wait until
+    other processes have appended a hundred."""
+    note(pids, os.getpid())
+    if os.getpid() == first and number >= 60:
+        deadline = time.monotonic() + 60
+        while noted_by_others(pids, first) < 100:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    return note(ran, number)
+
+
+def note_and_let_others_too(arguments):
+    return note_and_let_others(*arguments)
+
+
+def noted_by_others(path, first):
+    return sum(count for pid, count in noted(Path(path)).items() if pid != first)

@@ -1,5 +1,7 @@
-"""Fixtures of the unit tests: the start methods, and scripts run as programs of their own."""
+"""Fixtures of the unit tests: start methods, clusters, log records, and scripts run as programs of their own."""
 
+import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +13,21 @@ from helpers import SCRIPTS
 import goproc
 
 METHODS = ["fork", "spawn", "forkserver"]
+
+
+class Collecting(logging.Handler):
+    """Keeps the records that it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+    @property
+    def texts(self):
+        return [record.getMessage() for record in self.records]
 
 
 @pytest.fixture(params=METHODS)
@@ -39,6 +56,44 @@ def client():
     connection = address.connect("local:2x2")
     yield connection.client
     connection.close()
+
+
+@pytest.fixture
+def machines():
+    """A cluster of a test's own, whose processes it may kill: a function that starts it, and returns its Connection."""
+    connections = []
+
+    def start(address):
+        connections.append(importlib.import_module("goproc._cluster.address").connect(address))
+        return connections[-1]
+
+    yield start
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def handler():
+    """A handler of the logger that the children use, whose level is INFO. Records stop there."""
+    logger, tracebacks, caught = map(logging.getLogger, ("relayed", "goproc.tracebacks", "py.warnings"))
+    before = [(one, one.level, one.propagate) for one in (logger, tracebacks, caught)]
+    collecting = Collecting()
+    for one in (logger, tracebacks, caught):
+        one.propagate = False
+        one.addHandler(collecting)
+    logger.setLevel(logging.INFO)
+    yield collecting
+    for one, level, propagate in before:
+        one.removeHandler(collecting)
+        one.setLevel(level)
+        one.propagate = propagate
+
+
+@pytest.fixture
+def relay(handler):
+    """goproc.logging.relay(), for the time of a test."""
+    with importlib.import_module("goproc.logging").relay() as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -172,3 +172,8 @@ def say_when_told(ready, told):
     ready.set()
     told.wait()
     say("late", logging.WARNING)
+
+
+def log_sized(count, size):
+    for number in range(count):
+        log.info("%d %s", number, "x" * size)

@@ -129,3 +129,38 @@ def become_another(uid):
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
+
+
+def shared_again(array):
+    return goproc.share(array)
+
+
+def deep_inside(array):
+    return {"deep": [goproc.share(array)]}
+
+
+def make_of(value):
+    return goproc.share(value)
+
+
+def yield_again(array):
+    yield goproc.share(array)
+
+
+def yield_made(length):
+    yield make(length)
+
+
+def shared_again_when_there(array, path, folder):
+    """Wait for a file, and return a handle then."""
+    open(os.path.join(folder, "begun"), "w").close()
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return goproc.share(array)
+
+
+def in_a_pool(length):
+    """Give a pool of this process a handle, and take one from it."""
+    with goproc.Pool(1) as pool:
+        made = pool.apply(make, (length,))
+        return pool.apply(element, (goproc.share(made), 3)), float(made[4]), "null"

@@ -13,7 +13,6 @@ pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
 import goproc
 from goproc import cluster
-from goproc._cluster.address import connect
 
 
 @pytest.fixture
@@ -21,20 +20,6 @@ def pool(client):
     with cluster.Pool(client) as pool:
         yield pool
     pool.join()
-
-
-@pytest.fixture
-def machines():
-    """A cluster of a test's own, whose processes it may kill: a function that starts it, and returns its Connection."""
-    connections = []
-
-    def start(address):
-        connections.append(connect(address))
-        return connections[-1]
-
-    yield start
-    for connection in connections:
-        connection.close()
 
 
 def wait_until(condition):
@@ -248,32 +233,6 @@ def test_lost_machine_with_retries(machines):
         assert small.get(60) == [2 * i for i in range(10000)]
 
 
-@pytest.mark.slow
-def test_a_machine_that_is_suspended_is_lost_and_begins_nothing_later(machines, tmp_path):
-    import signal
-
-    connection = machines("local:2x1")
-    ran = tmp_path / "ran"
-    with cluster.Pool(connection.client, lost_after=2) as pool:
-        results = [pool.apply_async(targets.note, (str(ran), i, 0.02)) for i in range(300)]
-        wait_until(lambda: len(noted(ran)) > 30)
-        connection.machines.processes[1].send_signal(signal.SIGSTOP)
-        lost = [i for i, result in enumerate(results) if is_lost(result)]
-        assert 1 <= len(lost) <= 20
-        connection.machines.processes[1].send_signal(signal.SIGCONT)
-        wait_until(lambda: len({*pool.map(targets.pid, range(50), chunksize=1)}) == 2)  # it takes part again
-    assert max(noted(ran).values()) == 1
-
-
-def is_lost(result):
-    try:
-        result.get(60)
-    except goproc.WorkerLostError as error:
-        assert "has not answered for" in str(error)
-        return True
-    return False
-
-
 def test_a_machine_that_joins(machines):
     connection = machines("local:1x1")
     with cluster.Pool(connection.client) as pool:
@@ -386,7 +345,6 @@ def test_options_that_are_wrong(client):
     for options, text in (
         ({"start_method": "fork"}, "start_method must be"),
         ({"lost_after": 0}, "lost_after must be"),
-        ({"log": True}, "not supported"),
         ({"retries": -1}, "retries must be"),
     ):
         with pytest.raises(ValueError, match=text):

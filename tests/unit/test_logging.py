@@ -17,44 +17,6 @@ import goproc
 import goproc.logging
 
 
-class Collecting(logging.Handler):
-    """Keeps the records that it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.records = []
-
-    def emit(self, record):
-        self.records.append(record)
-
-    @property
-    def texts(self):
-        return [record.getMessage() for record in self.records]
-
-
-@pytest.fixture
-def handler():
-    """A handler of the logger that the children use, whose level is INFO. Records stop there."""
-    logger, tracebacks, caught = map(logging.getLogger, ("relayed", "goproc.tracebacks", "py.warnings"))
-    before = [(one, one.level, one.propagate) for one in (logger, tracebacks, caught)]
-    collecting = Collecting()
-    for one in (logger, tracebacks, caught):
-        one.propagate = False
-        one.addHandler(collecting)
-    logger.setLevel(logging.INFO)
-    yield collecting
-    for one, level, propagate in before:
-        one.removeHandler(collecting)
-        one.setLevel(level)
-        one.propagate = propagate
-
-
-@pytest.fixture
-def relay(handler):
-    with goproc.logging.relay() as relay:
-        yield relay
-
-
 def run(context, target, *args, name=None, **options):
     process = context.Process(target=target, args=args, kwargs=options, name=name)
     process.start()
@@ -79,9 +41,10 @@ def test_pool(context, relay, handler):
     with context.Pool(2) as pool:
         pids = pool.map(targets.say_number, range(6), chunksize=1)
         pids.append(pool.apply(functools.partial(targets.say, "partial")))
+        pids += pool.map(targets.say_number, range(6, 8), chunksize=1, return_exceptions=True)
         assert relay.flush()
         names = {process.pid: process.name for process in pool._pool}
-    assert sorted(handler.texts) == [*(f"number {number}" for number in range(6)), "partial"]
+    assert sorted(handler.texts) == [*(f"number {number}" for number in range(8)), "partial"]
     assert [record.process for record in handler.records] != []
     assert Counter(record.process for record in handler.records) == Counter(pids)
     for record in handler.records:

@@ -109,6 +109,14 @@ def test_a_function_with_state_is_pickled_for_each_task(pool):
     assert pool.map(is_several, values(), chunksize=1) == [True] * 20
 
 
+def test_parts_of_a_stream(pool):
+    def yield_functions(number):
+        for _ in range(2):
+            yield lambda: number
+
+    assert [(index, value()) for index, value in pool.stream(yield_functions, [3])] == [(0, 3), (0, 3)]
+
+
 def test_arguments_and_results(pool):
     step = 3
 

@@ -14,12 +14,15 @@ In the main program:
     contents.py      shared objects, which go once to each machine
     workers.py       the stand-ins in pool._pool
     forms.py         how tasks are pickled: functions of `__main__` by value
+    log_sink.py      takes the log records of machines
 
 On each machine, in the process of its Dask worker:
 
     machine.py       the Dask actor with which the driver exchanges
     relay.py         the engine's pool of the machine: takes tasks, and returns results, as bytes
+    log_source.py    reads the log records of the machine's workers
     arriving.py      in the machine's workers: what arrives there
+    returning.py     in these, too: shared objects in results
 
 Both: messages.py. docs/design/cluster.md says why.
 """

@@ -29,8 +29,8 @@ def connect(address: Any, security: Any = None, timeout: float = 30.0) -> "Conne
     """Return the Connection to the cluster of an address.
 
     security: a distributed.Security, or the arguments for one in a dict; None for Dask's configuration. timeout:
-    seconds to wait for the scheduler. Raises ValueError or TypeError if it is no address, ConnectionError if the
-    scheduler cannot be reached, ImportError if distributed is not installed.
+    seconds to wait for the scheduler. Raises ValueError or TypeError if it is no address, or if tls needs security,
+    ConnectionError if the scheduler cannot be reached, ImportError if distributed is not installed.
     """
     try:
         import dask
@@ -68,19 +68,38 @@ def _of_client(distributed, address, name, security, timeout, **options):
         _wait_for_port(address, timeout)
 
     try:
-        client = distributed.Client(
-            address, security=security, timeout=timeout, set_as_default=False, name="goproc", **options
-        )
+        client = _client(distributed, address, timeout, security=security, **options)
     except (OSError, TimeoutError, asyncio.TimeoutError) as error:
         raise ConnectionError(
             f"the scheduler {name} of the cluster cannot be reached within {timeout:g} s ({error}): does it run, and "
             "may this machine connect to it?"
         ) from error
+    except TypeError as error:
+        if "ssl_context" not in str(error):
+            raise
+        raise ValueError(
+            f"the scheduler {name} of the cluster uses tls, which needs certificates: give "
+            "security=distributed.Security(tls_ca_file=..., tls_client_cert=..., tls_client_key=...), or set "
+            "distributed.comm.tls in Dask's configuration"
+        ) from error
     return Connection(client, True, name)
 
 
+def _client(distributed, address, timeout, **options):
+    """Return a Client. One that cannot connect would leave its thread behind: this ends it."""
+    client = distributed.Client.__new__(distributed.Client)
+    try:
+        client.__init__(address, timeout=timeout, set_as_default=False, name="goproc", **options)
+    except BaseException:
+        client.status = "closed"  # so that it does not try to close what has not been opened
+        if (runner := vars(client).get("_loop_runner")) is not None:
+            runner.stop()
+        raise
+    return client
+
+
 def _wait_for_port(address, timeout):
-    """Wait until something listens at an address. A Client that cannot connect would leave a thread behind."""
+    """Wait until something listens at an address: then a wrong port is told apart from a scheduler that is slow."""
     host, _, number = address.partition("://")[2].rpartition(":")
     deadline = time.monotonic() + timeout
     while True:
@@ -99,7 +118,7 @@ def _wait_for_port(address, timeout):
 def _of_local(distributed, address, timeout):
     machines = LocalMachines(address)
     try:
-        client = distributed.Client(machines.scheduler, timeout=timeout, set_as_default=False, name="goproc")
+        client = _client(distributed, machines.scheduler, timeout)
         client.wait_for_workers(machines.machines, timeout)
     except BaseException:
         machines.close()
@@ -122,7 +141,13 @@ class Connection:
         self._loop = client.loop.asyncio_loop
 
     def run(self, coroutine, timeout=None):
-        """Run a coroutine on the client's loop, and wait for it; return its result."""
+        """Run a coroutine on the client's loop, and wait for it; return its result.
+
+        Raises RuntimeError if the program has closed its Client.
+        """
+        if not self._loop.is_running():
+            coroutine.close()
+            raise RuntimeError(f"the client of the cluster {self.address} has been closed")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout)

@@ -5,6 +5,8 @@ A spawned worker imports this module, so it imports little.
 
 import sys
 
+from .._pool import worker
+
 __all__ = ["Begin", "main_globals", "repeated", "shared", "update"]
 
 #: The variables of the main program's `__main__`, as far as functions that have come here use them.
@@ -27,6 +29,7 @@ class Begin:
     def __call__(self):
         global _machine
         _machine = self._machine
+        worker.encode_result = _encode_result
         if self._sys_path is not None:
             sys.path[:] = self._sys_path
         if self._initializer is not None:
@@ -76,6 +79,20 @@ def repeated(token, is_bytes):
         return bytes(view) if is_bytes else view
     finally:
         os.close(fd)
+
+
+def _encode_result(value):
+    """Do what encode() of codec.py does. Only if there may be handles of shared objects, returning.py is imported."""
+    if "goproc._common.sharing" not in sys.modules:
+        return worker.by_name_or_value(value)
+    from .returning import encode_result
+
+    return encode_result(value, _is_of_program)
+
+
+def _is_of_program(token):
+    """Whether the main program has sent the content of a token to this machine, and has not closed its handle."""
+    return _descriptor_of(token) >= 0
 
 
 def _descriptor_of(token):

@@ -12,8 +12,10 @@ from multiprocessing import util
 from typing import Any
 
 from .._common.log import warn
+from .._relay.child import get_levels
 from ..errors import WorkerLostError
 from .driver import Driver
+from .log_sink import PATIENCE
 from .tasks import SLOW
 from .workers import Worker
 
@@ -34,20 +36,24 @@ _OTHERS = 2.0
 #: Seconds in which machines must end their pools when the pool is terminated.
 _ENDING = 4.0
 
+#: Seconds for which a pool that is terminated waits for log records when none come: workers may take 5 s to end.
+_LOGGING = 6.0
+
 
 class Crew:
     """See _pool/crew.py, whose attributes and methods these are, as far as a pool needs them.
 
     connection: the address.Connection. settings: of each machine, see machine.py. processes: the most workers in all.
-    workers: the list of pool._pool. port, ledger: of the pool. reconnect_timeout: how many seconds to wait for a
-    scheduler that does not answer, and for machines when there are none.
+    workers: the list of pool._pool. port, ledger: of the pool. sink: takes the workers' log records (log_sink.py); None
+    if they are not relayed. reconnect_timeout: how many seconds to wait for a scheduler that does not answer, and for
+    machines when there are none.
     """
 
     give_up: Any = None
     retry_at = None
     replacing = True
 
-    def __init__(self, connection, settings, processes, workers, port, ledger, reconnect_timeout):
+    def __init__(self, connection, settings, processes, workers, port, ledger, sink, reconnect_timeout):
         self.control: Any = None
         self.number = 0
         self.broken: BaseException | None = None
@@ -57,7 +63,7 @@ class Crew:
         self.task_memory = settings["task_memory"]
         self.drivers: dict[str, Driver] = {}  # by the Dask worker's address
         self._connection, self._settings, self._most = connection, settings, processes
-        self._workers, self._port, self._ledger = workers, port, ledger
+        self._workers, self._port, self._ledger, self._sink = workers, port, ledger, sink
         self._reconnect_timeout = reconnect_timeout
         self._stand_ins: dict[Driver, list[Worker]] = {}
         self._later: dict[str, float] = {}  # by address: when a machine that was lost is tried again
@@ -158,10 +164,12 @@ class Crew:
                 continue
             host = address.rpartition("://")[2].rpartition(":")[0]
             label = info.get("name")
-            name = f"{label} ({address})" if label and str(label) != address else f"{host} ({address})"
-            settings = {**self._settings, "processes": processes}
-            connection, changed = self._connection, self._driver_changed
-            driver = Driver(connection, address, settings, name, self._port, self._ledger, self._distribute, changed)
+            is_named = label not in (None, "") and str(label) != address  # a LocalCluster numbers its workers from 0
+            name = f"{label if is_named else host} ({address})"
+            log = None if self._sink is None else get_levels()
+            settings = {**self._settings, "processes": processes, "name": name, "log": log}
+            parts = self._port, self._ledger, self._sink, self._distribute, self._driver_changed
+            driver = Driver(self._connection, address, settings, name, *parts)
             self.drivers[address] = driver
             driver.start()
             asyncio.ensure_future(self._when_up(driver))
@@ -257,11 +265,7 @@ class Crew:
             return
         for driver in self._live():
             if driver.started and not driver.closing:
-                driver.closing = True
-                with self._ledger.lock:
-                    driver.seat.calls.append(("close",))
-                    driver.seat.changed = True
-                driver.kick()
+                driver.close()
         if not any(driver.started for driver in self._live()):
             self._is_done = True
             self._port.wake()
@@ -272,12 +276,33 @@ class Crew:
         self.terminated = True
         if not self._released and self._watching is not None:
             try:
+                if self._sink is not None:
+                    self._connection.run(self._tell_end(), _ENDING)
+                    self._wait_for_records()
                 self._connection.run(self._stop(), _ENDING)
             except (concurrent.futures.TimeoutError, asyncio.TimeoutError, RuntimeError, OSError):
                 util.debug("the machines of a pool could not be told its end: their leases end them")
         for driver in self._all():
             driver.ended = True
+        if self._sink is not None:
+            self._sink.close(PATIENCE)
         self._list_workers()
+
+    async def _tell_end(self):
+        await asyncio.gather(*(driver.tell_end() for driver in self.drivers.values()), return_exceptions=True)
+
+    def _wait_for_records(self):
+        """Wait until the machines' workers have ended, and all that they have logged has come.
+
+        Gives up when nothing has come for a while, and does not wait for machines that do not answer.
+        """
+        if self._sink.state.is_handling():
+            return  # this thread is the one that is waited for
+        count, deadline = self._sink.count, time.monotonic() + _LOGGING
+        while any(driver.answers for driver in self._live()) and time.monotonic() < deadline:
+            time.sleep(0.002)
+            if count != self._sink.count:
+                count, deadline = self._sink.count, time.monotonic() + _LOGGING
 
     async def _stop(self):
         if self._watching is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .._common.log import warn
 from .._pool.failures import unpacked
+from .log_source import ROOM
 from .machine import Machine
 from .messages import Order, Packed, as_buffer, pack
 from .tasks import Seat
@@ -37,11 +38,12 @@ _numbers = itertools.count()
 class Driver:
     """Drives one machine. connection: the Connection. address: the Dask worker's. settings: see machine.py.
 
-    name: of the machine, for messages to the user. port, ledger: of the pool. distribute: called when tasks may be
-    given out. on_end: called with this driver when the machine is lost or has ended, or its workers cannot begin.
+    name: of the machine, for messages to the user. port, ledger: of the pool. sink: takes log records (log_sink.py);
+    None if the pool relays none. distribute: called when tasks may be given out. on_end: called with this driver when
+    the machine is lost or has ended, or its workers cannot begin.
     """
 
-    def __init__(self, connection, address, settings, name, port, ledger, distribute, on_end):
+    def __init__(self, connection, address, settings, name, port, ledger, sink, distribute, on_end):
         self.address, self.name = address, name
         self.seat = Seat(name, settings["processes"])
         self.lost_after = settings["lost_after"]
@@ -52,10 +54,13 @@ class Driver:
         self.closing = False  # whether it has been told to end when its tasks are done
         self.ended = False
         self._connection, self._client, self._settings = connection, connection.client, settings
-        self._port, self._ledger = port, ledger
+        self._port, self._ledger, self._sink = port, ledger, sink
+        self._inflow: Any = None
+        self._told = 0  # how many bytes of log records the machine knows to be passed on
         self._distribute, self._on_end = distribute, on_end
         self._key = f"goproc-machine-{settings['pool']}-{next(_numbers)}"
         self._future: Any = None
+        self._is_told = False  # whether it has been told to end at once
         self._orders = 0
         self._polls = 0
         self._polling = False  # whether the machine considers a poll
@@ -68,15 +73,31 @@ class Driver:
 
     def start(self):
         """Begin; returns at once."""
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(self._run())
 
-    async def stop(self):
-        """End the machine's pool at once."""
-        if not self.ended and self.started:
+    @property
+    def answers(self):
+        """Whether the machine has answered of late: it does so once a second at least."""
+        return self.started and time.monotonic() - self._heard < _ATTEMPT
+
+    def close(self):
+        """Have the machine's pool end when its tasks are done."""
+        self.closing = True
+        self._call_for("close")
+
+    async def tell_end(self):
+        """End the machine's pool at once. Its log records still come."""
+        if not self.ended and self.started and not self._is_told:
+            self._is_told = True
             try:
                 await asyncio.wait_for(self._send(Order(self._next_order(), 0, calls=[("terminate",)])), 2)
             except Exception:
                 pass  # it cannot be reached: its lease ends it
+
+    async def stop(self):
+        """End the machine's pool at once, and this exchange."""
+        await self.tell_end()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -87,10 +108,7 @@ class Driver:
         closed = [token for token in self._contents if self._port.contents.is_closed(token)]
         if closed:
             self._contents.difference_update(closed)
-            with self._ledger.lock:
-                self.seat.calls.append(("forget", closed))
-                self.seat.changed = True
-            self.kick()
+            self._call_for("forget", closed)
 
     def kick(self):
         """There is something to send."""
@@ -104,6 +122,8 @@ class Driver:
             await self._make()
             self._heard = time.monotonic()
             self._polls = 1
+            if self._sink is not None:
+                self._inflow = self._sink.add(self._ask_mark, self._passed_on, self._loop.is_running)
             self._take(await self._exchange(Order(0, 1), 0))
             self.started = True
             self.seat.kick = self.kick
@@ -133,6 +153,8 @@ class Driver:
             self.ended = True
             if pusher is not None:
                 pusher.cancel()
+            if self._inflow is not None:
+                self._inflow.end()
         if self.started:
             if why is not None:
                 warn(f"pool: the machine {self.name} is lost: {why}")
@@ -183,9 +205,11 @@ class Driver:
     def _order(self, poll):
         """Take what is to be sent out of the seat; return the message."""
         seat = self.seat
+        if self._inflow is not None:
+            self._told = self._inflow.passed_on
         with self._ledger.lock:
             if not seat.changed:
-                return Order(0, poll)
+                return Order(0, poll, passed_on=self._told)
             news, drops, calls = seat.news, seat.drops, seat.calls
             seat.news, seat.drops, seat.calls, seat.changed = [], [], [], False
             grant = seat.grant
@@ -208,13 +232,13 @@ class Driver:
                 )
                 for task in news
             ]
-        return Order(self._next_order(), poll, tasks, grant, drops, calls, contents)
+        return Order(self._next_order(), poll, tasks, grant, drops, calls, contents, self._told)
 
     async def _push(self):
         while True:
             await self._pushing.wait()
             self._pushing.clear()
-            if self.seat.changed:
+            if self.seat.changed or self._owes:
                 await self._exchange(self._order(0), 0)
 
     async def _exchange(self, order, seconds):
@@ -296,6 +320,32 @@ class Driver:
         writer.close()
         return False
 
+    # ---- log records: called in the sink's thread, or in one that flushes
+
+    @property
+    def _owes(self):
+        """Whether the machine may wait to be told that records have been passed on."""
+        return self._inflow is not None and self._inflow.passed_on - self._told >= ROOM // 4
+
+    def _passed_on(self):
+        if self._owes:
+            self._soon(self.kick)
+
+    def _ask_mark(self, number):
+        self._soon(self._call_for, "mark", number)
+
+    def _soon(self, function, *arguments):
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            pass  # the loop has been closed
+
+    def _call_for(self, *call):
+        with self._ledger.lock:
+            self.seat.calls.append(call)
+            self.seat.changed = True
+        self.kick()
+
     # ---- answers
 
     def _take(self, reply):
@@ -304,6 +354,8 @@ class Driver:
         self.pids = reply.pids
         if reply.recalled or seat.recalling:
             self._ledger.recalled(seat, reply.recalled)
+        if reply.records:
+            self._inflow.put(reply.records, reply.logged)
         if reply.frames:
             ended = self._ledger.answered(seat, reply.frames)
             self.done += ended

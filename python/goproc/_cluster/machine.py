@@ -65,11 +65,13 @@ class Machine:
         """Take a messages.Order, return a messages.Reply. Raises LookupError for one that is not for this life."""
         relay = self._relay
         if self._loop is None:
-            self._loop = asyncio.get_running_loop()
             self._news, self._urgent = asyncio.Event(), asyncio.Event()
             self._changed, self._polling = asyncio.Condition(), asyncio.Lock()
+            self._loop = asyncio.get_running_loop()  # from now on, news is noted
         order: Order = packed.load()
         relay.seen = time.monotonic()
+        if relay.log is not None:
+            relay.log.passed_on(order.passed_on)
         if order.order:
             await self._change(order)
         pids = tuple(process.pid for process in relay.workers)
@@ -87,9 +89,13 @@ class Machine:
             pids = tuple(process.pid for process in relay.workers)
             ended = relay.ended  # before the frames are taken: none comes after it
             frames = relay.take()
+            records, logged = [], 0
+            if relay.log is not None:
+                records, logged = relay.log.take()
+                ended = ended and relay.log.is_done
             recalled, relay.recalled = relay.recalled, []
             broken, relay.broken = relay.broken, None
-            self._reply = pack(Reply(frames, relay.fed, recalled, broken, ended, pids))
+            self._reply = pack(Reply(frames, relay.fed, recalled, broken, ended, pids, records, logged))
             self._polled = order.poll
             return self._reply
 
@@ -126,6 +132,8 @@ class Machine:
         relay = self.__dict__.get("_relay")
         if relay is not None:
             relay.call("terminate")
+            if relay.log is not None:
+                relay.log.give_up()
 
 
 async def _within(event, seconds):

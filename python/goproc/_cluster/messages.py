@@ -20,7 +20,8 @@ class Order(NamedTuple):
     order: the number of the changes below, from 1; 0 if there are none. poll: the number of the poll, from 1; 0 for a
     message that is answered at once. tasks: tuples (position, job, index, count, stream, buffers, limits, retries).
     grant: the tasks below this position may begin. drops: positions of tasks that are not to begin here. calls: tuples
-    (name, *arguments): "cancel", "taken", "recall", "close", "terminate". contents: the bytes of shared objects, by id.
+    (name, *arguments): "cancel", "taken", "recall", "close", "terminate", "mark". contents: the bytes of shared
+    objects, by id. passed_on: how many bytes of log records have been passed on, in all.
     """
 
     order: int
@@ -30,6 +31,7 @@ class Order(NamedTuple):
     drops: "list[int]" = []
     calls: "list[tuple[Any, ...]]" = []
     contents: "dict[bytes, Any]" = {}
+    passed_on: int = 0
 
 
 class Reply(NamedTuple):
@@ -38,7 +40,8 @@ class Reply(NamedTuple):
     frames: tuples (job, index, kind, payload), as port.collect() returns them. fed: the tasks below this position have
     been given to workers. recalled: (job, index) of tasks that have not begun here, and will not. broken:
     the pickled exception for which no worker can begin; None if they can. ended: whether the machine's pool has ended.
-    pids: of the machine's workers.
+    pids: of the machine's workers. records: log records of the workers, as tuples (message, content) of
+    _relay/channel.py. logged: how many bytes of records have been sent, with these.
     """
 
     frames: "list[tuple[Any, ...]]" = []
@@ -47,6 +50,8 @@ class Reply(NamedTuple):
     broken: "bytes | None" = None
     ended: bool = False
     pids: "tuple[int, ...]" = ()
+    records: "list[tuple[Any, Any]]" = []
+    logged: int = 0
 
 
 class Packed:

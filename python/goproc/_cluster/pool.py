@@ -11,7 +11,7 @@ from multiprocessing import util
 from typing import Any
 
 from .. import __version__
-from .._common import picklers
+from .._common import picklers, start_methods
 from .._pool import engine_pool
 from .._pool.codec import encode
 from .._pool.dispatch import Dispatch
@@ -45,7 +45,7 @@ class Pool(_Pool):
     "spawn". lost_after: seconds; a machine that has not answered for that long is lost, and a machine that has not
     heard of this program for that long ends its workers. reconnect_timeout: how many seconds to wait for a scheduler
     that does not answer, and for machines when there are none; then all tasks that are left fail with WorkerLostError.
-    The other options are goproc.Pool's, and hold on each machine; log is not supported.
+    The other options are goproc.Pool's, and hold on each machine.
 
     Raises what goproc.Pool raises; ImportError if the package distributed is not installed; ConnectionError if the
     scheduler cannot be reached; RuntimeError if a machine has other versions of Python or goproc. Source: goproc.
@@ -64,7 +64,6 @@ class Pool(_Pool):
         start_method="forkserver",
         lost_after=8.0,
         reconnect_timeout=60.0,
-        log=False,
         **options,
     ):
         self._state = engine_pool.INIT  # for __del__, if this fails
@@ -74,8 +73,6 @@ class Pool(_Pool):
         for name, value in (("lost_after", lost_after), ("reconnect_timeout", reconnect_timeout)):
             if not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-        if log:
-            raise ValueError("log=True is not supported by goproc.cluster: log records of other machines stay there")
         picklers.checked("cloudpickle")
         self._start_method, self._lost_after, self._reconnect_timeout = start_method, lost_after, reconnect_timeout
         self._given = processes
@@ -88,6 +85,15 @@ class Pool(_Pool):
         except BaseException:
             connection.close()
             raise
+
+    @property
+    def _processes(self):
+        """The number of workers; if it was not given, that of the cores that the cluster has by now."""
+        return self._counted if self._given is not None else max(self._counted, len(self._pool))
+
+    @_processes.setter
+    def _processes(self, number):
+        self._counted = number
 
     def _start(self, options, usable):
         contents = self._contents = Contents()
@@ -112,7 +118,8 @@ class Pool(_Pool):
         port = Port(contents)
         ledger = Ledger(port.complete, options.engine_retries)
         most = self._processes if self._given is not None else 1 << 30
-        crew = Crew(self._connection, settings, most, self._pool, port, ledger, self._reconnect_timeout)
+        sink = self._log_sink()
+        crew = Crew(self._connection, settings, most, self._pool, port, ledger, sink, self._reconnect_timeout)
         crew.control = Control(port, ledger, crew)
         self._port, self._crew = port, crew
         self._dispatch = Dispatch(port, self._results, crew)
@@ -135,6 +142,16 @@ class Pool(_Pool):
             return mapped._mapped_now(method, arguments, *others)
         with self._port.lent():
             return mapped._mapped_now(method, arguments, *others)
+
+    def _log_sink(self):
+        """Return what takes the log records of the workers; None if they are not relayed."""
+        state = start_methods.relay
+        if state is None or not (state.everywhere or self._lease is not None):
+            return None
+        from .._relay.state import Lease
+        from .log_sink import LogSink
+
+        return LogSink(state, None if self._lease is None else Lease())
 
     def _Repeats(self, func, workers):
         return Repeats(func, workers, self._contents)

@@ -26,6 +26,7 @@ from .._pool.machinery import Machinery, NoEngine, quietly, terminate
 from .._pool.worker import Plan
 from ..errors import EngineError
 from .arriving import Begin
+from .log_source import LogSource
 from .messages import as_buffer
 
 __all__ = ["Relay"]
@@ -70,15 +71,25 @@ class Relay:
             nested=settings["nested"],
         )
         self.workers: list = []
+        self._ring = ring
+        self.log: LogSource | None = None  # if the workers' log records go to the main program
+        make_process = _process
+        if settings["log"] is not None:
+            self.log = LogSource(settings["log"], settings["name"], ring)
+            make_process = self.log.marking(_process)
         try:
             machinery = Machinery(
-                context, _process, self.processes, self.workers, {}, plan, BY_NAME, retries=self._retries
+                context, make_process, self.processes, self.workers, {}, plan, BY_NAME, retries=self._retries
             )
-        except NoEngine as refusal:
-            raise refusal.reason from None
+        except BaseException as error:
+            if self.log is not None:
+                self.log.give_up()
+                self.log.close(wait=False)
+            if isinstance(error, NoEngine):
+                raise error.reason from None
+            raise
         self._port, self._crew, self._dispatch = machinery.port, machinery.crew, machinery.dispatch
         self._control = self._crew.control
-        self._ring = ring
         self._lock = threading.RLock()
         self._held: dict = {}  # by position: tasks that may not begin yet
         self._granted: deque = deque()  # tasks that may begin, and that the engine does not have
@@ -165,6 +176,10 @@ class Relay:
             self._port.wake()
         self._ring(True)
 
+    def _do_mark(self, number):
+        if self.log is not None:
+            self.log.mark(number)
+
     def _do_close(self):
         self._closing = True
         self._port.wake()
@@ -182,7 +197,11 @@ class Relay:
     @property
     def has_news(self):
         """Whether a poll has something to return."""
-        return bool(self._frames or self.recalled or self.broken is not None or self.ended)
+        if self._frames or self.recalled or self.broken is not None:
+            return True
+        if self.log is None:
+            return self.ended
+        return self.log.has_news or (self.ended and self.log.is_done)
 
     def report(self):
         """Return what this pool does, for `goproc cluster`: numbers, by name; the main program; the workers' pids."""
@@ -342,7 +361,17 @@ class Relay:
             terminate(self._crew, self._dispatch)
         except EngineError:
             pass
+        self._end_log()
         self._ring(True)
+
+    def _end_log(self):
+        """Let the program take the log records that are left, unless it is gone."""
+        if self.log is None:
+            return
+        self.log.close(wait=False)
+        while not self.log.is_done and time.monotonic() - self.seen <= self.lost_after:
+            time.sleep(_LOOK)
+        self.log.give_up()
 
 
 def _process(context, *args, **kwds):

@@ -24,11 +24,24 @@ class ProgramPool(cluster.Pool):
         child = beginning.Child(stdlib.installed, stdlib.installed_futures)
         initializer, initargs = beginning.begin, (child, initializer, tuple(initargs))
         super().__init__(connection.client(), processes, initializer, initargs, maxtasksperchild, context, **options)
+        self._at_end = _End(self._terminate)
+        connection.end_first(self._at_end)
 
     def _hint(self, error):
         """Return a note for an exception of a task that may miss the memory of the main program; "" for any other."""
         is_missing = isinstance(error, (NameError, AttributeError)) or "NoneType" in str(error)
         return _NO_MEMORY if is_missing and self._ctx.get_start_method() == "fork" else ""
+
+
+class _End:
+    """Ends a pool that the program has not ended. finalizer: the pool's. It does not hold the pool itself."""
+
+    def __init__(self, finalizer):
+        self._finalizer = finalizer
+
+    def end(self):
+        if self._finalizer.still_active():
+            self._finalizer()
 
 
 _NO_MEMORY = (

@@ -303,6 +303,27 @@ def arrived(token, pid, fd):
         return value
 
 
+def is_here(token):
+    """Whether this process has the object of a token, or an open handle of it."""
+    with _lock:
+        own = _handles.get(token)
+        return token in _kept or token in _memories or (own is not None and own._fd >= 0)
+
+
+def of_content(token, content):
+    """Return the object with that content, a copy of the memory of a handle: in shared memory of this process."""
+    with _lock:
+        memory = _memories.get(token)
+        if memory is not None:
+            return memory.load()
+        place = create([content], "shares")
+        if place is None:
+            memory = _Memory(-1, len(memoryview(content)))
+            memory[:] = content
+            return memory.load()
+        return _mapped(token, place[0]).load()
+
+
 def _look():
     """Forget the objects whose owners have closed the handle; return whether any are left.
 

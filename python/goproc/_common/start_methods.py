@@ -19,6 +19,7 @@ __all__ = [
     "default",
     "ends_with_parent",
     "engines_context",
+    "relay_by",
     "run_spawned",
     "sent_to_spawned",
     "take_nursery",
@@ -74,7 +75,16 @@ def begin_child(process_obj) -> None:
 
 def sent_to_spawned(process_obj):
     """Return what a process that is not forked by its parent is sent first: a pool's end, and the relay's."""
-    return {"worker": worker_end(process_obj), "relay": None if relay is None else relay.for_spawned(process_obj)}
+    state = vars(process_obj).pop("_goproc_relay", relay)
+    return {"worker": worker_end(process_obj), "relay": None if state is None else state.for_spawned(process_obj)}
+
+
+def relay_by(process_obj, state) -> None:
+    """Have a process that has not been started send its log records by another state than that of this process.
+
+    state: has for_spawned(). For processes that are not forked by their parent: the workers of a cluster's machine.
+    """
+    process_obj._goproc_relay = state
 
 
 def run_spawned(process_obj, parent_sentinel, name, method) -> int:

@@ -85,6 +85,8 @@ class OutOfBand:
         return False
 
     def reduce_shared(self, handle):
+        if reducers_of_shared and (reduce := reducers_of_shared.get(get_ident())) is not None:
+            return reduce(handle)
         self.shares.append(handle)
         return handle.__reduce__()
 
@@ -92,6 +94,10 @@ class OutOfBand:
 #: By thread: the handles of shared objects (sharing.py) in what encode() has pickled last. The sender takes them out by
 #: sent_by_me(): somebody must hold them until they have arrived.
 sent: "dict[int, list[Any]]" = {}
+
+
+#: By thread: what reduces the handles that it pickles now, if that is done in another way (_cluster/returning.py).
+reducers_of_shared: "dict[int, Any]" = {}
 
 
 def sent_by_me():

@@ -32,8 +32,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # importing it takes longer than all the rest of a worker
 
-__all__ = ["ChannelEnd", "Plan", "could_not_begin", "ignore_interrupt", "worker"]
+__all__ = ["ChannelEnd", "Plan", "by_name_or_value", "could_not_begin", "ignore_interrupt", "worker"]
 
+
+#: What pickles the results, if an initializer has set it (_cluster/arriving.py); None for encode() of codec.py.
+encode_result: "Any" = None
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
 
@@ -179,7 +182,7 @@ def worker(
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
     interrupts = _InterruptTasks() if for_executor else None
     failures.by_value = by_value
-    pickled = _by_name_or_value if by_value else encode
+    pickled = by_name_or_value if by_value else encode
     present = getsignal(SIGINT)
     if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
         signal(SIGINT, interrupts or ignore_interrupt)
@@ -205,6 +208,8 @@ def worker(
                 logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             could_not_begin(channel, error)
             raise SystemExit(1) from None  # the pool prints the error once, instead of each worker
+    if encode_result is not None:
+        pickled = encode_result
     value: Any
     func: Any
     args: Any
@@ -259,7 +264,7 @@ def worker(
             elif how == ITEM:
                 value = func(args)
             elif how == STREAM:
-                value = _send_parts(channel.send_part, func, args)
+                value = _send_parts(channel.send_part, pickled, func, args)
             else:
                 value = outlined(_each(map if how == MAP else starmap, func, args))
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
@@ -305,7 +310,7 @@ def worker(
     util.debug("worker exiting after %d tasks" % completed)
 
 
-def _by_name_or_value(value):
+def by_name_or_value(value):
     """Do what encode() does. What cannot be pickled by name is pickled by value: only then cloudpickle is imported."""
     try:
         return encode(value)
@@ -328,7 +333,7 @@ def _unreadable(error):
     return broken
 
 
-def _send_parts(send_part, func, item):
+def _send_parts(send_part, pickled, func, item):
     """Send each value of the iterable func(item) as a part. Close a generator that is not at its end afterwards."""
     made = func(item)
     try:
@@ -348,7 +353,7 @@ def _send_parts(send_part, func, item):
             if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
                 value = PickleBuffer(value)
             try:
-                stream, buffers = encode(value)
+                stream, buffers = pickled(value)
             except BaseException as error:
                 raise cannot_be_sent(error, value) from None
             value = None

@@ -20,7 +20,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["begin", "get_levels", "name_functions", "note", "run_noting", "set_levels", "unname_functions"]
+__all__ = [
+    "begin",
+    "get_levels",
+    "machine_name",
+    "name_functions",
+    "name_machine",
+    "note",
+    "run_noting",
+    "set_levels",
+    "unname_functions",
+]
 
 #: The logger of the tracebacks that would otherwise be printed.
 TRACEBACKS = "goproc.tracebacks"
@@ -28,6 +38,7 @@ TRACEBACKS = "goproc.tracebacks"
 _standard_call_handlers = logging.Logger.callHandlers
 _handler: "RelayHandler | None" = None  # in a child that sends its records
 _function: object = None  # the function that this process runs for its parent
+_machine = ""  # the name of the cluster's machine that this process runs on
 _replaced: list = []  # handlers that are not used: if they were collected, files would be written to once more
 
 
@@ -50,7 +61,7 @@ class RelayHandler(logging.handlers.QueueHandler):
         sent = super().prepare(record)
         sent.exc_text, sent.stack_info = text, stack
         if "taskFunction" not in vars(sent):  # the program has set a record factory of its own
-            sent.taskFunction = current_function()
+            sent.taskFunction, sent.machineName = current_function(), _machine
         return sent
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -193,20 +204,31 @@ def current_function() -> str:
     return "" if function is None else records.function_name(function)
 
 
+def name_machine(name: str) -> None:
+    """Note the name of the cluster's machine that this process runs on; "" for none."""
+    global _machine
+    _machine = name
+
+
+def machine_name() -> str:
+    """Return the name that was noted by name_machine()."""
+    return _machine
+
+
 class _Factory:
-    """A factory of log records that adds taskFunction to what the program's own factory makes."""
+    """A factory of log records that adds taskFunction and machineName to what the program's own factory makes."""
 
     def __init__(self, made_by):
         self.made_by = made_by
 
     def __call__(self, *arguments, **options):
         record = self.made_by(*arguments, **options)
-        record.taskFunction = current_function()
+        record.taskFunction, record.machineName = current_function(), _machine
         return record
 
 
 def name_functions() -> None:
-    """Give all records of this process the attribute taskFunction, so that formats may have it."""
+    """Give all records of this process the attributes taskFunction and machineName, so that formats may have them."""
     present = logging.getLogRecordFactory()
     if not isinstance(present, _Factory):
         logging.setLogRecordFactory(_Factory(present))

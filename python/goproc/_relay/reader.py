@@ -14,7 +14,11 @@ import time
 from .._common.threads import OwnThread
 from . import channel, records
 
-__all__ = ["IN_FILE", "MARK", "RECORD", "Reader", "close_all"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["IN_FILE", "MARK", "RECORD", "Limit", "Reader", "close_all", "handle"]
 
 #: The first byte of a message: a record; the short form of one whose long form comes as a file; a mark.
 RECORD, IN_FILE, MARK = b"R", b"F", b"M"
@@ -54,9 +58,9 @@ class Reader:
         timeout: the most seconds. patience: give up when no record was handled for that many seconds. Returns False at
         once in the thread that handles records.
         """
-        if threading.current_thread() is self._thread or os.getpid() != self._owner:
+        if self.is_reading() or os.getpid() != self._owner:
             return False
-        limit = _Limit(self, timeout, patience)
+        limit = Limit(self, timeout, patience)
         with self._changed:
             self._marks += 1
             mark = self._marks
@@ -72,6 +76,10 @@ class Reader:
                 if self._seen < mark and limit.is_over():
                     return False
         return True
+
+    def is_reading(self) -> bool:
+        """Whether this thread is the Reader's own."""
+        return threading.current_thread() is self._thread
 
     def close(self, wait: bool) -> None:
         """End the thread when all that has been sent is handled, and close the channel. wait: whether to wait for it.
@@ -114,7 +122,7 @@ class Reader:
         if _waiting:
             time.sleep(_GIVE_WAY)  # else this thread would take the lock again before the one that forks
         with self._handling:
-            _handle(message[1:] if content is None else content)
+            handle(message[1:] if content is None else content)
         with self._changed:
             self.count += 1
             self._changed.notify_all()
@@ -137,28 +145,32 @@ def close_all() -> None:
         reader.close(wait=True)
 
 
-class _Limit:
-    """How long flush() waits. It takes steps of at most a second, because it looks whether the thread still runs."""
+class Limit:
+    """How long flush() waits. It takes steps of at most a second, because it looks whether the thread still runs.
 
-    def __init__(self, reader, timeout, patience):
+    reader: has `count`. timeout, patience: as for Reader.flush().
+    """
+
+    def __init__(self, reader: "Any", timeout: "float | None", patience: "float | None") -> None:
         self._reader = reader
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._patience = patience
 
-    def next(self):
+    def next(self) -> float:
         """Return for how many seconds to wait at most before the next call of is_over()."""
         self._before = self._reader.count
         left = 1.0 if self._deadline is None else min(1.0, max(0.0, self._deadline - time.monotonic()))
         return left if self._patience is None else min(left, self._patience)
 
-    def is_over(self):
+    def is_over(self) -> bool:
         """Whether to give up: the time is over, or no message has come since next() was called."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return True
         return self._patience is not None and self._reader.count == self._before
 
 
-def _handle(encoded):
+def handle(encoded: bytes) -> None:
+    """Give an encoded record to this program's loggers, if their levels allow."""
     try:
         record = records.decode(encoded)
         logger = logging.getLogger(record.name)

@@ -37,7 +37,7 @@ def in_short(record: logging.LogRecord) -> bytes:
         short[name] = plain.get(name)
     for name in ("msecs", "relativeCreated", "thread", "threadName", "processName", "process", "taskName"):
         short[name] = plain.get(name)
-    for name in ("taskFunction", "msg", "message", "exc_text", "stack_info"):
+    for name in ("taskFunction", "machineName", "msg", "message", "exc_text", "stack_info"):
         value = plain.get(name)
         short[name] = f"{value[:_SHORT]} [...]" if type(value) is str and len(value) > _SHORT else value
     short.update(args=None, exc_info=None)
@@ -59,10 +59,17 @@ def decode(encoded: bytes) -> logging.LogRecord:
 
 def function_name(function: object) -> str:
     """Return the name of a function, as tracebacks have it; of another callable, the name of its type."""
-    while (wrapped := getattr(function, "func", None)) is not None and hasattr(function, "keywords"):
-        function = wrapped  # a functools.partial
+    while (wrapped := getattr(function, "func", None)) is not None and _wraps(function):
+        arguments: tuple[object, ...] = getattr(function, "args", ())
+        is_chunk = arguments and getattr(wrapped, "__module__", None) == "concurrent.futures.process"
+        function = arguments[0] if is_chunk else wrapped
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__qualname__
+
+
+def _wraps(function):
+    """Whether it is a functools.partial, or codec.Returning, which is what a map with return_exceptions runs."""
+    return hasattr(function, "keywords") or type(function).__module__ == "goproc._pool.codec"
 
 
 def _text(value):

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from multiprocessing import process, reduction
 from multiprocessing.util import Finalize
 
@@ -20,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Lease", "State", "flush", "is_sending", "relay_all", "relay_none"]
+__all__ = ["ForSpawned", "Lease", "State", "flush", "is_sending", "relay_all", "relay_none"]
 
 #: Seconds that the end of a pool waits for a handler that is busy with one record.
 _PATIENCE = 1.0
@@ -34,7 +35,8 @@ class State:
     """What start_methods.relay is.
 
     writing: the end into which records are written. reader: in the process that reads, its Reader; None in one that
-    sends. everywhere: whether all processes that are started from here send; else only those of leases.
+    sends. everywhere: whether all processes that are started from here send; else only those of leases. sinks: of the
+    pools on clusters (_cluster/log_sink.py).
     """
 
     def __init__(self, writing: channel.WriteEnd, reader: "Reader | None", everywhere: bool) -> None:
@@ -43,16 +45,32 @@ class State:
         self.owner = os.getpid() if reader is not None else None
         self.everywhere = everywhere
         self.leases: set[Lease] = set()
+        self.sinks: set[Any] = set()
 
     def reads_here(self) -> bool:
         """Whether this process reads: not one that os.fork() has made of it."""
         return self.owner == os.getpid()
 
+    def is_handling(self) -> bool:
+        """Whether this thread is the one that gives records to this program's handlers."""
+        return self.reader is not None and self.reader.is_reading()
+
+    def flush(self, timeout: "float | None" = None) -> bool:
+        """Wait until the records that were sent have been handled, also those of machines; see Reader.flush()."""
+        assert self.reader is not None
+        if self.is_handling():
+            return False
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for sink in list(self.sinks):
+            if not sink.flush(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                return False
+        return self.reader.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
     # ---- called by the modules that start processes
 
-    def for_spawned(self, process_obj: "Any") -> "_ForSpawned | None":
+    def for_spawned(self, process_obj: "Any") -> "ForSpawned | None":
         """Return what a process that does not inherit this state is sent; None if it is not to send its records."""
-        return _ForSpawned(self.writing) if self.everywhere or _is_of_lease(process_obj) else None
+        return ForSpawned(self.writing) if self.everywhere or _is_of_lease(process_obj) else None
 
     def begin(self, process_obj: "Any") -> None:
         """Begin a child process, before its process object runs."""
@@ -63,6 +81,7 @@ class State:
             return
         self.reader, self.owner, self.everywhere = None, None, True
         self.leases.clear()
+        self.sinks.clear()
         child.begin(self.writing)
         child.run_noting(process_obj)
 
@@ -72,11 +91,11 @@ class State:
 
 
 class _Spawned(State):
-    """The State of a process that was sent it. levels: from child.get_levels() in its parent."""
+    """The State of a process that was sent it. levels, machine: as for ForSpawned."""
 
-    def __init__(self, descriptor, levels):
+    def __init__(self, descriptor, levels, machine):
         super().__init__(channel.attached(descriptor.detach()), None, True)
-        self._levels = levels
+        self._levels, self._machine = levels, machine
 
     def begin_early(self, data):
         """Begin before the main module is imported, so that its records, warnings and errors are sent, too.
@@ -84,6 +103,7 @@ class _Spawned(State):
         data: from spawn.get_preparation_data().
         """
         start_methods.relay = self
+        child.name_machine(self._machine)
         data["log_to_stderr"] = False  # the main program's handler writes the records
         child.begin(self.writing)
         child.set_levels(self._levels)
@@ -95,14 +115,20 @@ class _Spawned(State):
             self._levels = None
 
 
-class _ForSpawned:
-    """Stands for the State of a process that will be started. What arrives is a _Spawned."""
+class ForSpawned:
+    """Stands for the State of a process that will be started. What arrives is a _Spawned.
 
-    def __init__(self, writing):
-        self._writing = writing
+    levels: from child.get_levels() in the main program; None for those of this process. machine: the name of the
+    cluster's machine that the process will run on; None for that of this process.
+    """
 
-    def __reduce__(self):
-        return _Spawned, (reduction.DupFd(self._writing.fileno()), child.get_levels())
+    def __init__(self, writing: channel.WriteEnd, levels: "Any" = None, machine: "str | None" = None) -> None:
+        self._writing, self._levels, self._machine = writing, levels, machine
+
+    def __reduce__(self) -> "Any":
+        levels = child.get_levels() if self._levels is None else self._levels
+        machine = child.machine_name() if self._machine is None else self._machine
+        return _Spawned, (reduction.DupFd(self._writing.fileno()), levels, machine)
 
 
 def _is_of_lease(process_obj):
@@ -143,7 +169,7 @@ def relay_none() -> None:
     """Undo relay_all(), when all records that were sent have been handled."""
     state = start_methods.relay
     if state is not None and state.reads_here() and state.everywhere:
-        state.reader.flush()
+        state.flush()
         _end_if_unused(state, everywhere=False, wait=True)
 
 
@@ -152,7 +178,7 @@ def flush(timeout: "float | None" = None) -> bool:
     state = start_methods.relay
     if state is None or not state.reads_here():
         return True
-    return state.reader.flush(timeout)
+    return state.flush(timeout)
 
 
 def _end_if_unused(state, lease=None, everywhere=True, wait=False):
@@ -225,6 +251,8 @@ def _prepare_exit():
 def _at_exit():
     if (state := start_methods.relay) is not None and state.reads_here():
         start_methods.relay = None
+        for sink in list(state.sinks):
+            sink.close()
     close_all()
     if _shuts_down:
         logging.shutdown()
