@@ -30,7 +30,7 @@ The private folders and the two compiled extensions:
     _futures/               the implementation of ProcessPoolExecutor, on the parts of _pool
     _joblib/                the implementation of goproc.joblib
     _cluster/               the implementation of goproc.cluster
-    _clustered/             --cluster, --ship, and the command `python -m goproc cluster`
+    _cluster_program/             --cluster, --ship, and the command `python -m goproc cluster`
     _relay/                 the implementation of goproc.logging
     _dump/                  the command `python -m goproc dump`
     _common/                used by the others: the engine's calls, waiting, the standard library's private names

@@ -5,7 +5,7 @@
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
     python -m goproc dump PID                   no program is run: _dump/ prints what a running one waits for
-    python -m goproc cluster ADDRESS            no program is run: _clustered/ prints the machines of a cluster
+    python -m goproc cluster ADDRESS            no program is run: _cluster_program/ prints the machines of a cluster
 
 The program finds the same as under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
 attributes, from which spawned children learn what to import. Tracebacks show the program's own frames only.
@@ -87,7 +87,7 @@ def _dump(arguments):
 
 def _cluster(arguments):
     """Run the command `cluster`, and exit."""
-    from ._clustered import command
+    from ._cluster_program import command
 
     sys.exit(command.main(arguments, _command_name()))
 

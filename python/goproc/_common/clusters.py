@@ -1,7 +1,7 @@
 """Whether the pools of this program are on a cluster: --cluster and GOPROC_CLUSTER, --ship and GOPROC_SHIP.
 
 The command line's options are put into the environment, so children have them, too. A machine of a cluster takes both
-variables out of its environment: a pool that a task makes is local. What the pools become is in the folder _clustered,
+variables out of its environment: a pool that a task makes is local. What the pools become is in _cluster_program/,
 which is imported only if there is an address.
 """
 
@@ -31,7 +31,7 @@ def shipped() -> "list[str]":
 
 def cores() -> int:
     """Return the number of cores of the cluster's machines."""
-    return stdlib.import_module("goproc._clustered.connection").cores()
+    return stdlib.import_module("goproc._cluster_program.connection").cores()
 
 
 def put_into_environment(address: "str | None", ship: "list[str]") -> None:
@@ -45,12 +45,12 @@ def put_into_environment(address: "str | None", ship: "list[str]") -> None:
 def pool_class(cls: type) -> "Any":
     """Return the class of a new pool: for a class of local pools, the one on the cluster, if there is an address."""
     if os.environ.get(ADDRESS):
-        return stdlib.import_module("goproc._clustered.pool").class_for(cls)
+        return stdlib.import_module("goproc._cluster_program.pool").class_for(cls)
     return cls
 
 
 def executor_class(cls: type) -> "Any":
     """As pool_class, for an executor."""
     if os.environ.get(ADDRESS):
-        return stdlib.import_module("goproc._clustered.executor").class_for(cls)
+        return stdlib.import_module("goproc._cluster_program.executor").class_for(cls)
     return cls

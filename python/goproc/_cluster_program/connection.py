@@ -45,7 +45,7 @@ def client():
         if state.connected is None:
             connected = import_module("goproc._cluster.address").connect(clusters.address())
             try:
-                import_module("goproc._clustered.shipping").ship(connected.client, clusters.shipped())
+                import_module("goproc._cluster_program.shipping").ship(connected.client, clusters.shipped())
             except BaseException:
                 connected.close()
                 raise
@@ -72,5 +72,5 @@ def _end(state, pid):
     with state.lock:
         connected, state.connected = state.connected, None
     if connected is not None:
-        import_module("goproc._clustered.shipping").unship(connected.client)
+        import_module("goproc._cluster_program.shipping").unship(connected.client)
         connected.close()
