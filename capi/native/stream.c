@@ -46,7 +46,22 @@ static int check(const stream *self) {
     return -1;
 }
 
+/* Whether a sandbox has refused the call that failed. Then read() and writev() do, as in multiprocessing. */
+static int is_refusal(int error) {
+    return error == ENOSYS || error == EPERM;
+}
+
 /* ---- receiving --------------------------------------------------------------------------------------------------- */
+
+/* Returns the same as recv(). flags: MSG_DONTWAIT or 0. */
+static ssize_t take(const stream *self, void *buffer, size_t size, int flags) {
+    struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
+    ssize_t got = recv(self->fd, buffer, size, flags);
+    if (got >= 0 || !is_refusal(errno))
+        return got;
+    errno = EAGAIN;
+    return flags && poll(&wanted, 1, 0) == 0 ? -1 : read(self->fd, buffer, size);
+}
 
 /* Spins until there are bytes, and receives up to size of them. Returns the same as recv(), with EINTR if there were
  * none: then Python's signal handlers run before the thread sleeps.
@@ -59,7 +74,7 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
     if (atomic_fetch_add(&spinners, 1) < MOST_SPINNERS) {
         uint64_t now = goproc_now_ns(), end_ns = now + goproc_sync_spin_ns();
         while (!over && !lost) {
-            got = recv(self->fd, buffer, size, MSG_DONTWAIT);
+            got = take(self, buffer, size, MSG_DONTWAIT);
             over = got >= 0 || errno != EAGAIN;
             for (int i = 0; i < PAUSES_BETWEEN_LOOKS && !over; i++)
                 goproc_pause();
@@ -81,10 +96,10 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
  * this one sent before, which here is so with each message. */
 static ssize_t sleep_for_bytes(const stream *self, void *buffer, size_t size) {
     struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
-    ssize_t got = recv(self->fd, buffer, size, MSG_DONTWAIT);
+    ssize_t got = take(self, buffer, size, MSG_DONTWAIT);
     if (got >= 0 || errno != EAGAIN)
         return got;
-    return poll(&wanted, 1, -1) < 0 ? -1 : recv(self->fd, buffer, size, 0);
+    return poll(&wanted, 1, -1) < 0 ? -1 : take(self, buffer, size, 0);
 }
 
 /* Receives exactly size bytes, without the GIL, as far as no signal interrupts. *have counts them. *sleeps: whether to
@@ -231,6 +246,8 @@ static int send_all(stream *self, struct iovec *pieces, size_t count, size_t siz
         if (wait) {
             Py_BEGIN_ALLOW_THREADS;
             sent = sendmsg(self->fd, &message, MSG_NOSIGNAL);
+            if (sent < 0 && is_refusal(errno))
+                sent = writev(self->fd, pieces, (int)message.msg_iovlen);
             error = errno;
             Py_END_ALLOW_THREADS;
         } else {
@@ -239,8 +256,8 @@ static int send_all(stream *self, struct iovec *pieces, size_t count, size_t siz
         }
         if (sent < 0) {
             errno = error;
-            if (error == EAGAIN && !wait)
-                wait = 1; /* the socket's buffer is full */
+            if ((error == EAGAIN || is_refusal(error)) && !wait)
+                wait = 1; /* the socket's buffer is full, or writev() is needed */
             else if (error != EINTR || PyErr_CheckSignals() < 0) {
                 if (!PyErr_Occurred())
                     PyErr_SetFromErrno(PyExc_OSError);

@@ -63,13 +63,15 @@ class _KeepingTracker:
 keeping_tracker: _KeepingTracker = _KeepingTracker()
 
 
-# Default arguments hold the names that are needed, here and in Popen.__del__: at the end of the program, this module's
-# globals are cleared.
-def _forget(process_id, native=_native, engine=engine, refused=EngineError):
-    if (process_id < 0 and native.forget(process_id)) or not engine.is_loaded():
+# Default arguments hold what is needed, here and in Popen.__del__: at the end of the program, the globals of all
+# modules are cleared.
+def _forget(
+    process_id, forget=_native.forget, is_loaded=engine.is_loaded, forget_entry=calls.forget, refused=EngineError
+):
+    if (process_id < 0 and forget(process_id)) or not is_loaded():
         return
     try:
-        calls.forget(process_id)
+        forget_entry(process_id)
     except refused:
         pass
 

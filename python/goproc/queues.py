@@ -21,6 +21,7 @@ from multiprocessing import util as _util
 from queue import Empty, Full
 
 from . import _native
+from ._common import cooperative
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
 from .errors import ConsumerLostError
@@ -220,6 +221,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         self._joincancelled = False
         self._closed = False
         self._close = None
+        _let_others_run()
 
     def put(self, obj: "Any", block: bool = True, timeout: "float | None" = None) -> None:
         """Put an item. block, timeout: whether to wait for a place, for how many seconds, if there are maxsize items.
@@ -356,12 +358,14 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
     def __init__(self, *, ctx: "Any") -> None:
         self._make(0, False)
         self._for_forks = ctx.get_start_method() == "fork"
+        _let_others_run()
 
     def __getstate__(self) -> "Any":
         return _files(self)
 
     def __setstate__(self, state: "Any") -> None:
         self._attach(*(file.detach() for file in state))
+        _let_others_run()
 
     def _check(self):
         if self._closed:
@@ -391,6 +395,37 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
         stream, buffers = _encoded(obj)
         self._check()
         self._put(stream, buffers, _WAIT, True, None)
+
+
+def _let_others_run():
+    """Have get() and poll() wait by the functions with which gevent or eventlet has replaced the standard library's."""
+    if Queue.get is not _get and cooperative.is_patched():
+        for kind, name, function in (
+            (Queue, "get", _get),
+            (Queue, "_receive", _get),
+            (Queue, "_poll", _poll),
+            (SimpleQueue, "_receive", _get),
+            (SimpleQueue, "_poll", _poll),
+        ):
+            setattr(kind, name, function)
+
+
+def _get(self, block=True, timeout=None):
+    pauses = cooperative.Pauses(None if timeout is None else time.monotonic() + timeout)
+    while True:
+        try:
+            return _native.Queue._get(self, False)
+        except Empty:
+            if not block or not pauses.pause():
+                raise
+
+
+def _poll(self, timeout=0.0):
+    pauses = cooperative.Pauses(None if timeout is None else time.monotonic() + timeout)
+    while not _native.Queue._poll(self, 0.0):
+        if not pauses.pause():
+            return False
+    return True
 
 
 def __getattr__(name: str) -> "Any":

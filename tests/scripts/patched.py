@@ -6,8 +6,10 @@ The replacements let another task run, which simulates a greenlet. Prints the ca
 import select
 import sys
 import time
+from queue import Empty
 
 import goproc
+from goproc.managers import BaseManager
 
 turns = 0
 real_sleep = time.sleep
@@ -31,6 +33,23 @@ patch()  # in children, too: the fork server imports this program
 def nap(seconds):
     real_sleep(seconds)
     return seconds
+
+
+class Turns:
+    def count(self):
+        return turns
+
+
+class Manager(BaseManager):
+    pass
+
+
+Manager.register("Turns", Turns)
+
+
+def put_later(queue):
+    real_sleep(0.2)
+    queue.put("item")
 
 
 def check(what, wait):
@@ -65,6 +84,24 @@ def main(context):
         pool.map_async(nap, [0.1])
         pool.close()
         check("join of a pool", pool.join)
+    for queue in context.Queue(), context.JoinableQueue(), context.SimpleQueue():
+        process = context.Process(target=put_later, args=(queue,))
+        process.start()
+        assert check("get", queue.get) == "item"
+        process.join()
+    queue = context.Queue()
+    try:
+        check("get with a timeout", lambda: queue.get(timeout=0.05))
+        raise AssertionError
+    except Empty:
+        pass
+    assert not check("poll", lambda: queue._reader.poll(0.05))
+    with Manager(ctx=context) as manager:
+        counter = manager.Turns()
+        before = counter.count()
+        real_sleep(0.1)
+        if counter.count() == before:
+            print("a manager's server lets nobody run")
 
 
 if __name__ == "__main__":

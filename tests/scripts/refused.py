@@ -29,6 +29,10 @@ NUMBERS = {
     "prctl PR_GET_TID_ADDRESS": (157, 167, (0, 40)),
     "fallocate": (285, 47, None),
     "ftruncate": (77, 46, None),
+    "kill": (62, 129, None),
+    "madvise": (28, 233, None),
+    "sendmsg": (46, 211, None),
+    "recvfrom": (45, 207, None),
 }
 
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _MODE_FILTER = 38, 22, 2
@@ -116,6 +120,9 @@ def main(call, error, method, end="done"):
             assert sorted(pool.imap_unordered(succeed, range(4))) == [1, 2, 3, 4]
         pool.join()
     locks_and_queues(context)
+    with context.Manager() as manager:
+        shared = manager.dict(key=b"x" * 100_000)
+        assert len(shared["key"]) == 100_000
     process = context.Process(target=nested)
     process.start()
     process.join()

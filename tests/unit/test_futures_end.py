@@ -316,3 +316,20 @@ def test_submit_when_the_program_ends():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("cannot schedule new futures after interpreter shutdown\n", "")
+
+
+def test_no_thread_waits_for_the_garbage_collector(run_script):
+    """Tests such as CPython's look at the threads that are left, without a collection."""
+    code = """
+import gc, threading, goproc.futures
+gc.disable()
+
+def use():
+    with goproc.futures.ProcessPoolExecutor(1) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+if __name__ == "__main__":
+    use()
+    print([thread.name for thread in threading._dangling])
+"""
+    assert run_script("-c", code).stdout == "['MainThread']\n"

@@ -556,6 +556,24 @@ with inside_targets.StaticWorkers(1) as pool:
     assert "StaticWorkers is driven" in line and line.endswith("it replaces: _repopulate_pool_static")
 
 
+def test_terminate_does_not_wait_for_a_task_that_a_worker_has_taken():
+    """multiprocessing's function would: it relies on a lock that keeps workers from the queue."""
+    queue = goproc.SimpleQueue()
+    queue.put("task")
+    reader, poll = queue._reader, queue._reader.poll
+
+    def poll_and_lose():
+        found = poll()
+        if found:
+            queue.get()  # as a worker does in this moment
+        return found
+
+    reader.poll = poll_and_lose
+    reader.recv = lambda: pytest.fail("waits for a task that is gone") if queue.empty() else None
+    goproc.pool.Pool._help_stuff_finish(queue, threading.main_thread(), 1)
+    assert queue.empty()
+
+
 def test_thread_pools_are_pools():
     with goproc.pool.ThreadPool(2) as pool:
         assert isinstance(pool, goproc.pool.Pool) and isinstance(pool, multiprocessing.pool.ThreadPool)

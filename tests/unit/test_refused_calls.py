@@ -25,6 +25,9 @@ CALLS = [
     "fallocate",
     "ftruncate",
     "sigaltstack",
+    "madvise",
+    "sendmsg",
+    "recvfrom",
 ]
 
 
@@ -34,7 +37,31 @@ CALLS = [
 def test_refused_call(run_script, call, error, method):
     if call == "clone3" and error == "EPERM":
         return  # the C library takes that for a refusal of threads
+    if call == "sendmsg" and method == "forkserver":
+        return  # nor can multiprocessing do without it there
     assert "done" in run_script("refused.py", call, error, method).stdout
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_that_cannot_be_ended_leaves_no_noise(run_script, tmp_path, method):
+    program = (
+        "import multiprocessing, os, sys\n"
+        "import refused\n"
+        "def read(end, other):\n"
+        "    other.close()\n"
+        "    end.poll(None)\n"
+        "if __name__ == '__main__':\n"
+        "    refused.refuse('kill', 'EPERM')\n"
+        "    context = multiprocessing.get_context(sys.argv[1])\n"
+        "    end, other = context.Pipe()\n"
+        "    process = context.Process(target=read, args=(end, other), daemon=True)\n"
+        "    process.start()\n"
+        "    context.Pool(2).map(int, [1])\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = run_script("-m", "goproc", tmp_path / "program.py", method, PYTHONPATH=str(SCRIPTS))
+    assert "PermissionError" in done.stderr  # as with multiprocessing, which ends its daemons
+    assert "NoneType" not in done.stderr
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

@@ -2,8 +2,8 @@
 
 The problem: monkey-patching replaces `time.sleep`, `select.select`, locks and the like by functions that let other
 greenlets run while one waits. goproc waits in C, where these libraries cannot switch greenlets: in join(), for a pool's
-results, for a server's answer. All greenlets of the thread would be blocked. And gevent's event loop may reap every
-child of the program, and drops the exit statuses of children that it does not watch.
+results, for an item of a queue, for a server's answer. All greenlets of the thread would be blocked. And gevent's event
+loop may reap every child of the program, and drops the exit statuses of children that it does not watch.
 
 The solution: if both `time.sleep` and `select.select` have been replaced, goproc polls, and sleeps in between. Under
 gevent, multiprocessing.connection.wait() waits for a process's sentinel, without polling. goproc lets gevent watch each
@@ -12,7 +12,7 @@ child, and asks gevent for the exit status if gevent has reaped the child.
 The limits: an event that is polled for is noticed up to five milliseconds late. A wait that began before the patching
 goes on in C. If only one of the two functions has been replaced, as tests do, goproc waits in C.
 
-docs/design/cooperative.md. Used by popen_fork.py, _pool/dispatch.py, calls.py and _start/prefork.py.
+docs/design/cooperative.md. Used by popen_fork.py, queues.py, calls.py, _pool/dispatch.py, _start and _relay.
 """
 
 import os

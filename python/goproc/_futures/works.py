@@ -226,6 +226,7 @@ class Works:
         terminate(self.crew, self.dispatch)
         self._finalizer.cancel()
         stdlib.forget_at_exit(self.thread)
+        self.thread = None  # this object waits for the garbage collector; the thread should not
         self._workers.clear()  # each has a descriptor, and a program may hold futures for long
 
 

@@ -11,6 +11,7 @@ import time
 from multiprocessing import process, util
 
 from .. import _native
+from .._common import cooperative
 from .._common.stdlib import forget_temp_dir, import_module, temp_dir
 from .._common.threads import OwnThread
 
@@ -46,7 +47,10 @@ class Beginning:
 def _end_with(sentinel):
     def shut_down():
         try:
-            _native.wait_readable(sentinel, None)
+            if cooperative.is_patched():  # then this thread is a greenlet
+                cooperative.wait_readable(sentinel, None)
+            else:
+                _native.wait_readable(sentinel, None)
         except OSError:
             return  # the program has closed the descriptor
         util.info("manager's server ends: the process that has started it is gone")

@@ -140,7 +140,7 @@ class Server:
     def _receive_request(self):
         self._forking_ahead = True
         self._requests += 1
-        message = self._socket.recv(_REQUEST.size + 1)
+        message = os.read(self._socket.fileno(), _REQUEST.size + 1)  # as sandboxes may refuse recvfrom
         return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
 
     def _fork(self, ahead):
