@@ -88,8 +88,13 @@ def _load_mp(method):
     return [(_id(test), test) for test in _tests(f"test.test_multiprocessing_{method}")]
 
 
+def exists(suite, method):
+    """Whether a suite has tests with a start method. The workers of a cluster's machines are started by forkserver."""
+    return suite != "cluster" or method == "forkserver"
+
+
 def _load_cluster(method):
-    if method != "forkserver":
+    if not exists("cluster", method):
         raise NotInstalled("pool of a cluster by fork or spawn")
     if not _exists("distributed"):
         raise NotInstalled("package distributed")

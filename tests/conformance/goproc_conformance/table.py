@@ -31,7 +31,11 @@ def update(path, verdicts):
     old, _, after = rest.partition(END)
     rows = {tuple(_cells(line)[:3]): line for line in old.splitlines() if re.match(r"\| \d", line)}
     for verdict in verdicts:
-        if verdict.mode == startup.GOPROC and verdict.suite in suites.SUITES:
+        if (
+            verdict.mode == startup.GOPROC
+            and verdict.suite in suites.SUITES
+            and suites.exists(verdict.suite, verdict.method)
+        ):
             rows[verdict.version, verdict.suite, verdict.method] = row(verdict)
     lines = [BEGIN, "", HEADER, RULE, *(rows[key] for key in sorted(rows, key=_order)), "", END]
     path.write_text(before + "\n".join(lines) + after, encoding="utf-8")
