@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from typing_extensions import Self
+
+_T = TypeVar("_T")
 
 _Stream = bytes | list[bytes]
 _Buffers = list[Any] | None
@@ -56,8 +58,16 @@ WAIT_QUEUE_PUT: Final[int]
 WAIT_QUEUE_JOIN: Final[int]
 WAIT_OTHER: Final[int]
 
-def waits_for(kind: int, what: str = "", object: int = 0, number: int = 0, deadline: float | None = None) -> int: ...
-def waits_no_longer(wait: int) -> None: ...
+def wait_noted(
+    wait: Callable[..., _T],
+    args: tuple[Any, ...],
+    kind: int,
+    what: str = "",
+    object: int = 0,
+    number: int = 0,
+    deadline: float | None = None,
+    since: float | None = None,
+) -> _T: ...
 def note_no_waits() -> None: ...
 def layout_names() -> list[str]: ...
 def take_title(title: str) -> None: ...

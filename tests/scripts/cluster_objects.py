@@ -19,7 +19,7 @@ from goproc import cluster
 
 def local():
     """Workers below nannies, in processes of multiprocessing; the scheduler is a thread of this process."""
-    return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
 
 
 def programs():

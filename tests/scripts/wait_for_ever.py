@@ -60,6 +60,11 @@ def threads_that_wait(lock, event, started):
     lock.acquire()
 
 
+def threads_that_wait_for_events(first, second):
+    threading.Thread(target=named_in_the_stack, args=(first,), daemon=True).start()
+    second.wait()
+
+
 def named_in_the_stack(event):
     event.wait()
 
@@ -154,8 +159,8 @@ def noted_queue(context):
 
 def note_a_queue(memory, pid):
     """Wait as a queue does that notes it; the lock stands for the queue's memory."""
-    _native.waits_for(_native.WAIT_QUEUE_GET, object=memory._semlock.handle, number=pid)
-    time.sleep(FOR_EVER)
+    address = memory._semlock.handle
+    _native.wait_noted(time.sleep, (FOR_EVER,), _native.WAIT_QUEUE_GET, object=address, number=pid)
 
 
 def event(context):
@@ -218,6 +223,11 @@ def threads(context):
     lock.acquire()
     start(context, "threaded", threads_that_wait, lock, context.Event(), started)
     started.wait()
+
+
+def two_events(context):
+    """Its threads open no descriptor. Who waits for a lock does: it looks whether the holder still runs."""
+    start(context, "threaded", threads_that_wait_for_events, context.Event(), context.Event())
 
 
 def odd_name(context):

@@ -8,7 +8,7 @@ import sys
 import weakref
 
 import pytest
-from helpers import SCRIPTS
+from helpers import SCRIPTS, notes_of_main_thread
 
 import goproc
 
@@ -28,6 +28,13 @@ class Collecting(logging.Handler):
     @property
     def texts(self):
         return [record.getMessage() for record in self.records]
+
+
+@pytest.fixture(autouse=True)
+def no_note_is_left():
+    """No test ends with a note for dump that the main thread waits."""
+    yield
+    assert not [vars(note) for note in notes_of_main_thread()]
 
 
 @pytest.fixture(params=METHODS)

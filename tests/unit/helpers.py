@@ -1,9 +1,12 @@
 """What several unit tests share and is no fixture. It is not in conftest.py: tests/packaging has one, too."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
+
+from goproc._dump.record import Process
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -17,3 +20,12 @@ def wait_until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.005)
+
+
+def notes_of_main_thread():
+    """Return what this process's main thread has noted for dump that it waits for."""
+    process = Process(os.getpid())
+    try:
+        return [wait for wait in process.waits() if wait.thread == os.getpid()]
+    finally:
+        process.close()

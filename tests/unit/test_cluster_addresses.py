@@ -122,7 +122,7 @@ def test_client(dask, scheduler_file):
 def test_an_asynchronous_client():
     async def main():
         async with distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, asynchronous=True
+            n_workers=0, processes=False, dashboard_address=":0", asynchronous=True
         ) as machines:
             async with distributed.Client(machines, asynchronous=True) as client:
                 with pytest.raises(TypeError, match="give goproc.cluster a plain Client"):
@@ -147,7 +147,7 @@ import distributed, os
 from goproc import cluster
 
 if __name__ == "__main__":
-    options = dict(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
+    options = dict(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0")
     with distributed.LocalCluster(**options) as machines, cluster.Pool(machines) as pool:
         assert os.getpid() not in pool.starmap(os.getpid, [()] * 8, chunksize=1)
         assert pool.map(abs, range(-3, 0)) == [3, 2, 1]

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import SCRIPTS, wait_until
+from helpers import SCRIPTS, notes_of_main_thread, wait_until
 
 import goproc
+from goproc import _native
 
 pytestmark = pytest.mark.part("dump", "locks")
 
@@ -416,8 +417,8 @@ def signals_pending(pid):
 
 
 def test_nothing_is_left_behind(program, dump_until, dump, method):
-    pids = program("threads", method)
-    dump_until(pids["program"], "waits for lock 1", "waits for event")
+    pids = program("two_events", method)
+    dump_until(pids["program"], "waits for event 1", "waits for event 2")
     # The engine of a main program with servers opens and closes descriptors at any time.
     looked_at = pids.values() if method == "fork" else [pids["threaded"]]
     before = [(present(pid), signals_pending(pid)) for pid in looked_at]
@@ -464,43 +465,25 @@ def test_a_wait_goes_on_after_a_signal_handler(context):
             lock.acquire()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert notes_of_this_process() == []
-
-
-def notes_of_this_process():
-    from goproc._dump.record import Process
-
-    process = Process(os.getpid())
-    try:
-        return [wait for wait in process.waits() if wait.thread == os.getpid()]
-    finally:
-        process.close()
+    assert notes_of_main_thread() == []
 
 
 def test_a_note_by_python():
-    from goproc import _native
-
-    wait = _native.waits_for(_native.WAIT_OTHER, "the end of the world", deadline=time.monotonic() + 1)
-    try:
-        (note,) = notes_of_this_process()
-        assert note.what == "the end of the world"
-        assert 0 < note.deadline - note.since <= 1_000_000_000
-    finally:
-        _native.waits_no_longer(wait)
-    assert notes_of_this_process() == []
+    begun = time.monotonic() - 1
+    what, deadline = "the end of the world", begun + 2
+    (note,) = _native.wait_noted(notes_of_main_thread, (), _native.WAIT_OTHER, what, deadline=deadline, since=begun)
+    assert note.what == what
+    assert (note.since, note.deadline) == (int(begun * 1e9), int(deadline * 1e9))
+    with pytest.raises(ZeroDivisionError):
+        _native.wait_noted(divmod, (1, 0), _native.WAIT_OTHER, what)
+    assert notes_of_main_thread() == []
 
 
 def test_a_child_begins_without_its_parents_notes():
     """A thread of this process waits while it forks: the child has no note, and may note its own waits."""
-    from goproc import _native
-
-    wait = _native.waits_for(_native.WAIT_OTHER, "the parent's")
-    try:
-        with goproc.get_context("fork").Pool(1) as pool:
-            assert pool.apply(noted) == []
-    finally:
-        _native.waits_no_longer(wait)
+    with _native.wait_noted(goproc.get_context("fork").Pool, (1,), _native.WAIT_OTHER, "the parent's") as pool:
+        assert pool.apply(noted) == []
 
 
 def noted():
-    return [wait.what for wait in notes_of_this_process()]
+    return [wait.what for wait in notes_of_main_thread()]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pool_targets as targets
 import pytest
+from helpers import notes_of_main_thread
 
 import goproc
 from goproc import _native
@@ -487,6 +488,25 @@ def test_an_interrupt_at_every_step(call):
         assert interrupted_steps(interrupted) > 10
         pool.close()
         pool.join()
+
+
+def test_an_interrupt_at_every_step_of_following():
+    """The pool's own thread collects, and the main thread waits for it: no note for dump is left."""
+    with goproc.get_context("fork").Pool(2) as pool:
+        pool.apply_async(time.sleep, (LONG,), callback=print)  # the pool's own thread serves callbacks
+
+        def interrupted(step):
+            try:
+                with Interrupt(step):
+                    assert pool.apply(targets.double, (2,)) == 4
+                return False
+            except KeyboardInterrupt:
+                assert notes_of_main_thread() == []
+                return True
+
+        assert interrupted_steps(interrupted) > 10
+        pool.terminate()
+    pool.join()
 
 
 @pytest.mark.slow

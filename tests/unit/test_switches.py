@@ -73,10 +73,11 @@ PROGRAMS = {
     "dump": (
         """
     from goproc import _native
-    print(_native.waits_for(_native.WAIT_OTHER, "something") >= 0)
+    from goproc._dump.record import Process
+    print(len(_native.wait_noted(Process(os.getpid()).waits, (), _native.WAIT_OTHER, "something")))
 """,
-        "True",
-        "False",
+        "1",
+        "0",
     ),
     "late-tracker": (
         """

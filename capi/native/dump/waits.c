@@ -88,43 +88,45 @@ static void make_notes(void) {
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(
-    waits_for_doc,
-    "waits_for(kind, what='', object=0, number=0, deadline=None)\n--\n\n"
-    "Note for dump that the calling thread is about to sleep, and for what.\n\n"
-    "kind: one of WAIT_*. what: of WAIT_OTHER, a text of at most 39 bytes. object: an address in this process;\n"
-    "number: see waits.h. deadline: when it stops waiting, as of time.monotonic(). Returns a number for\n"
-    "waits_no_longer().");
+    wait_noted_doc,
+    "wait_noted(wait, args, kind, what='', object=0, number=0, deadline=None, since=None)\n--\n\n"
+    "Return wait(*args), a call that may sleep. Meanwhile it is noted for dump for what this thread waits.\n\n"
+    "No signal handler can run between the call and the note. kind: one of WAIT_*. what: of WAIT_OTHER, a text of at\n"
+    "most 39 bytes. object: an address in this process; number: see waits.h. deadline: when it stops waiting; since:\n"
+    "when the wait has begun, if this call is not its first; both as of time.monotonic().");
 
-static PyObject *waits_for(PyObject *Py_UNUSED(module), PyObject *args, PyObject *named) {
-    static char *names[] = {"kind", "what", "object", "number", "deadline", NULL};
+/* Reads a time in seconds; 0 for None, or -1 with an exception set. */
+static int read_seconds(PyObject *argument, uint64_t *ns) {
+    double seconds = argument == Py_None ? 0 : PyFloat_AsDouble(argument);
+    if (PyErr_Occurred())
+        return -1;
+    *ns = seconds > 0 && seconds < 1e9 ? (uint64_t)(seconds * 1e9) : 0;
+    return 0;
+}
+
+static PyObject *wait_noted(PyObject *Py_UNUSED(module), PyObject *args, PyObject *named) {
+    static char *names[] = {"wait", "args", "kind", "what", "object", "number", "deadline", "since", NULL};
     const char *what = "";
     unsigned kind;
-    PyObject *object = NULL, *number = NULL, *deadline_arg = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "I|sOOO:waits_for", names, &kind, &what, &object, &number,
-                                     &deadline_arg))
+    PyObject *wait, *wait_args, *object = NULL, *number = NULL, *deadline_arg = Py_None, *since_arg = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OO!I|sOOOO:wait_noted", names, &wait, &PyTuple_Type, &wait_args,
+                                     &kind, &what, &object, &number, &deadline_arg, &since_arg))
         return NULL;
-    double deadline = deadline_arg == Py_None ? 0 : PyFloat_AsDouble(deadline_arg);
+    uint64_t deadline_ns, since_ns;
+    if (read_seconds(deadline_arg, &deadline_ns) < 0 || read_seconds(since_arg, &since_ns) < 0)
+        return NULL;
     uint64_t at = object ? PyLong_AsUnsignedLongLongMask(object) : 0;
     uint64_t of = number ? PyLong_AsUnsignedLongLongMask(number) : 0;
     if (PyErr_Occurred())
         return NULL;
-    uint64_t deadline_ns = deadline > 0 && deadline < 1e9 ? (uint64_t)(deadline * 1e9) : 0;
-    goproc_wait *wait = goproc_waits_for(kind, (const void *)(uintptr_t)at, of, deadline_ns);
-    if (wait)
-        snprintf(wait->what, sizeof wait->what, "%s", what);
-    return PyLong_FromLong(wait ? (long)(wait - notes->waits) : -1);
-}
-
-PyDoc_STRVAR(waits_no_longer_doc, "waits_no_longer(wait)\n--\n\n"
-                                  "Note for dump that the wait is over. wait: what waits_for() has returned.");
-
-static PyObject *waits_no_longer(PyObject *Py_UNUSED(module), PyObject *number) {
-    long index = PyLong_AsLong(number);
-    if (index == -1 && PyErr_Occurred())
-        return NULL;
-    if (notes && index >= 0 && index < GOPROC_MOST_WAITS)
-        goproc_waits_no_longer(&notes->waits[index]);
-    Py_RETURN_NONE;
+    goproc_wait *note = goproc_waits_for(kind, (const void *)(uintptr_t)at, of, deadline_ns);
+    if (note)
+        snprintf(note->what, sizeof note->what, "%s", what);
+    if (note && since_ns)
+        note->since_ns = since_ns;
+    PyObject *result = PyObject_Call(wait, wait_args, NULL);
+    goproc_waits_no_longer(note);
+    return result;
 }
 
 PyDoc_STRVAR(note_no_waits_doc, "note_no_waits()\n--\n\n"
@@ -150,8 +152,7 @@ static PyObject *layout_names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
 }
 
 static PyMethodDef methods[] = {
-    {"waits_for", (PyCFunction)(void (*)(void))waits_for, METH_VARARGS | METH_KEYWORDS, waits_for_doc},
-    {"waits_no_longer", waits_no_longer, METH_O, waits_no_longer_doc},
+    {"wait_noted", (PyCFunction)(void (*)(void))wait_noted, METH_VARARGS | METH_KEYWORDS, wait_noted_doc},
     {"note_no_waits", note_no_waits, METH_NOARGS, note_no_waits_doc},
     {"layout_names", layout_names, METH_NOARGS, layout_names_doc},
     {NULL, NULL, 0, NULL},

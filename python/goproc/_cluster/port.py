@@ -97,43 +97,39 @@ class Port:
         """Wait until something has completed; see _native.Port.collect."""
         deadline = None if timeout is None else time.monotonic() + timeout
         ready = self._ready
-        note = -1
-        try:
-            while True:
-                self._bell.acquire(blocking=False)
-                self._calls += 1
-                if self._posted and take is not None:
-                    with _native.held_signals:
-                        posted = [self._posted.popleft() for _ in range(len(self._posted))]
-                        take(posted)
-                    if timeout != 0:
-                        return []
-                if self._woken:
-                    self._woken = False
-                    if timeout != 0:
-                        return []
-                if ready:
-                    with _native.held_signals:
-                        frames = [ready.popleft() for _ in range(min(len(ready), _MOST))]
-                        self.full = bool(ready)
-                        self.collected += len(frames)
-                        if take is not None:
-                            take(frames)
-                        return frames
-                self.full = False
-                if self._closed:
+        since = None
+        while True:
+            self._bell.acquire(blocking=False)
+            self._calls += 1
+            if self._posted and take is not None:
+                with _native.held_signals:
+                    posted = [self._posted.popleft() for _ in range(len(self._posted))]
+                    take(posted)
+                if timeout != 0:
                     return []
-                pause = _SLEEP
-                if deadline is not None:
-                    pause = min(pause, deadline - time.monotonic())
-                    if pause <= 0:
-                        return []
-                if note < 0:
-                    note = _native.waits_for(_native.WAIT_RESULT, number=getattr(waiter, "_job", -1))
-                self._bell.acquire(timeout=pause)
-        finally:
-            if note >= 0:
-                _native.waits_no_longer(note)
+            if self._woken:
+                self._woken = False
+                if timeout != 0:
+                    return []
+            if ready:
+                with _native.held_signals:
+                    frames = [ready.popleft() for _ in range(min(len(ready), _MOST))]
+                    self.full = bool(ready)
+                    self.collected += len(frames)
+                    if take is not None:
+                        take(frames)
+                    return frames
+            self.full = False
+            if self._closed:
+                return []
+            pause = _SLEEP
+            if deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    return []
+            since = time.monotonic() if since is None else since
+            number = getattr(waiter, "_job", -1)
+            _native.wait_noted(self._bell.acquire, (True, pause), _native.WAIT_RESULT, number=number, since=since)
 
     def unseen(self):
         """Return how many completions wait to be collected."""

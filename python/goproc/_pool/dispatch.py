@@ -313,7 +313,6 @@ class Dispatch:
         gate = threading.Lock()
         gate.acquire()
         follower = (waiter, gate)
-        note = -1
         try:
             self._followers.append(follower)
             # The collector looks for followers after it has released the turn. So either it sees this follower, or the
@@ -323,11 +322,11 @@ class Dispatch:
                 with self._turn as depth:
                     free = depth > 0
             if not free and not self.closed:
-                note = _native.waits_for(_native.WAIT_RESULT, number=getattr(waiter, "_job", -1))
                 # At most _PATIENCE: the wake is lost if a signal handler raises in the collector.
-                gate.acquire(timeout=_PATIENCE if timeout is None else min(timeout, _PATIENCE))
+                patience = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
+                number = getattr(waiter, "_job", -1)
+                _native.wait_noted(gate.acquire, (True, patience), _native.WAIT_RESULT, number=number)
         finally:
-            _native.waits_no_longer(note)
             try:
                 self._followers.remove(follower)
             except ValueError:
