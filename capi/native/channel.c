@@ -115,9 +115,14 @@ int goproc_channel_sleep(goproc_channel *self, uint32_t reason, uint64_t seen) {
                                                      : atomic_load(&slot->parts_taken);
         if (now != seen || (reason == GOPROC_SLEEP_TASKS && atomic_load(&slot->stop)))
             break;
-        if (!note)
+        if (!note) {
+            if (PyErr_CheckSignals() < 0) { /* a signal during the spin ends no sleep */
+                raised = -1;
+                break;
+            }
             note = goproc_waits_for(reason == GOPROC_SLEEP_TASKS ? GOPROC_WAIT_TASK : GOPROC_WAIT_ROOM, self->control,
                                     0, 0);
+        }
         int error, looks = goproc_looks() && reason == GOPROC_SLEEP_TASKS && (ns < 0 || ns > GOPROC_LOOK_NS);
         Py_BEGIN_ALLOW_THREADS;
         error = goproc_futex_wait(&slot->bell, bell, looks ? GOPROC_LOOK_NS : ns);

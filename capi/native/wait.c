@@ -5,6 +5,7 @@
  */
 #include "process.h"
 #include "dump/waits.h"
+#include "sync/sync.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,6 +13,9 @@
 #include <sys/epoll.h>
 #include <sys/wait.h>
 #include <time.h>
+
+/* For how long the main thread sleeps at most before it looks whether signal handlers are to run. */
+#define LOOK_SECONDS 0.4
 
 static double monotonic_seconds(void) {
     struct timespec now;
@@ -74,20 +78,24 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
         deadline = monotonic_seconds() + timeout;
     }
 
+    /* Signal handlers run in the main thread. A signal that came just before the sleep has not ended it, nor has one that
+     * the kernel gave to another thread. So the main thread looks now and then. */
+    int looks = goproc_my_thread() == (uint32_t)getpid();
     struct pollfd wanted = {.fd = fd, .events = POLLIN};
     for (;;) {
         struct timespec left = {0};
-        if (bounded) {
-            left.tv_sec = (time_t)timeout;
-            left.tv_nsec = (long)((timeout - (double)left.tv_sec) * 1e9);
+        double pause = looks && !(bounded && timeout < LOOK_SECONDS) ? LOOK_SECONDS : timeout;
+        if (bounded || looks) {
+            left.tv_sec = (time_t)pause;
+            left.tv_nsec = (long)((pause - (double)left.tv_sec) * 1e9);
         }
         int ready, error;
         Py_BEGIN_ALLOW_THREADS;
-        ready = ppoll(&wanted, 1, bounded ? &left : NULL, NULL);
+        ready = ppoll(&wanted, 1, bounded || looks ? &left : NULL, NULL);
         if (ready < 0 && (errno == ENOSYS || errno == EPERM)) { /* a sandbox refuses it */
-            int most = 1 << 30, milliseconds = !bounded                ? -1
-                                               : timeout < most / 1000 ? (int)(timeout * 1e3 + 0.999)
-                                                                       : most;
+            int most = 1 << 30, milliseconds = !(bounded || looks)   ? -1
+                                               : pause < most / 1000 ? (int)(pause * 1e3 + 0.999)
+                                                                     : most;
             ready = poll(&wanted, 1, milliseconds);
         }
         error = errno;
@@ -100,15 +108,13 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
             }
             return 1;
         }
-        if (ready < 0) {
-            if (error != EINTR) {
-                errno = error;
-                PyErr_SetFromErrno(PyExc_OSError);
-                return -1;
-            }
-            if (PyErr_CheckSignals() < 0)
-                return -1;
+        if (ready < 0 && error != EINTR) {
+            errno = error;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
         }
+        if (PyErr_CheckSignals() < 0)
+            return -1;
         if (bounded) {
             timeout = deadline - monotonic_seconds();
             if (timeout <= 0) {

@@ -275,6 +275,80 @@ def test_a_handler_that_raises_at_any_moment(kind):
     pool.join()
 
 
+def held(lock):
+    lock.acquire()
+    return lock
+
+
+def filled(queue):
+    queue.put(1)
+    return queue
+
+
+#: Calls that wait for ever.
+WAITS = {
+    "lock": lambda context: held(context.Lock()).acquire,
+    "event": lambda context: context.Event().wait,
+    "condition": lambda context: held(context.Condition()).wait,
+    "get": lambda context: context.Queue().get,
+    "get of a simple queue": lambda context: context.SimpleQueue().get,
+    "put": lambda context: functools.partial(filled(context.Queue(1)).put, 2),
+    "join of a queue": lambda context: filled(context.JoinableQueue()).join,
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_signal_just_before_the_sleep(wait):
+    """A wait begins with a spin. A signal that comes meanwhile ends no sleep: the handler runs soon nevertheless."""
+    calls = []
+
+    def handler(*_):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    call = WAITS[wait](goproc.get_context("fork"))
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for attempt in range(100):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 2e-5 + attempt * 2e-6, SOON)  # the second one ends a hang
+                call()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert len(calls) == attempt + 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("wait", ["join", "get", "next"])
+def test_a_signal_just_before_a_wait_for_a_process(wait, context):
+    calls = []
+
+    def handler(*_):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    process = context.Process(target=time.sleep, args=(LONG,))
+    process.start()
+    with context.Pool(1) as pool:
+        result, results = pool.apply_async(time.sleep, (LONG,)), pool.imap(time.sleep, [LONG])
+        call = {"join": process.join, "get": result.get, "next": results.next}[wait]
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            for attempt in range(20):
+                with pytest.raises(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 2e-5 + attempt * 1e-5, SOON)
+                    call()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert len(calls) == attempt + 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    process.kill()
+    process.join()
+    pool.join()
+
+
 class Signalling:
     """Its pickling, and that of what it is part of, has a signal arrive."""
 

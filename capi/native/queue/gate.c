@@ -56,20 +56,15 @@ int goproc_gate_wait(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *
     uint32_t pid = (uint32_t)atomic_load(&gate->inside);
     if (pid == 0 || goproc_sync_spin(spinner, word, pid))
         return 0;
-    uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
     for (;;) {
         uint32_t seen = goproc_bell_armed(&gate->bell);
         uint64_t inside = atomic_load(&gate->inside);
         if (inside == 0)
             return 0;
-        uint64_t now = goproc_now_ns();
-        if (now >= look_at) {
-            look_at = now + GOPROC_NEXT_LOOK_NS;
-            if (goproc_ring_fate(ring, inside) != GOPROC_RUNS &&
-                atomic_compare_exchange_strong(&gate->inside, &inside, 0))
-                return 0;
-        }
-        int error = goproc_nap(&gate->bell, seen, deadline, (int64_t)(look_at - now));
+        int error = goproc_nap(&gate->bell, seen, deadline, GOPROC_FIRST_LOOK_NS);
+        if (error == EINTR && goproc_ring_fate(ring, inside) != GOPROC_RUNS &&
+            atomic_compare_exchange_strong(&gate->inside, &inside, 0))
+            return 0;
         if (error)
             return error;
     }

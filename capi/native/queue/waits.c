@@ -189,27 +189,37 @@ static PyObject *queue_feed(PyObject *object, PyObject *const *args, Py_ssize_t 
 
 /* ---- get --------------------------------------------------------------------------------------------------------- */
 
-/* Waits until there is an item; AGAIN: there was one. */
-static int wait_for_item(goproc_ring *ring, uint64_t deadline) {
+/* A wait for an item, which goes on after signals. */
+typedef struct {
+    int64_t look_ns;   /* for how long to sleep before the next look; 0: it has not slept yet */
+    goproc_wait *note; /* to be ended by who has made the struct */
+} item_wait;
+
+/* Waits until there is an item; AGAIN: there was one, or signal handlers have run. */
+static int wait_for_item(goproc_ring *ring, uint64_t deadline, item_wait *wait) {
     goproc_queue_header *header = ring->header;
     _Atomic uint32_t *tail = goproc_count_word(&header->tail), *head = goproc_count_word(&header->head);
     int error = 0;
     Py_BEGIN_ALLOW_THREADS;
     uint32_t seen = atomic_load(head);
-    if (atomic_load(tail) == seen && !goproc_sync_spin(&ring->getting, tail, seen)) {
-        int64_t look_ns = GOPROC_FIRST_LOOK_NS;
-        goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, header, 0, deadline);
-        for (;;) {
+    if (atomic_load(tail) == seen && (wait->look_ns || !goproc_sync_spin(&ring->getting, tail, seen))) {
+        if (!wait->look_ns)
+            wait->look_ns = GOPROC_FIRST_LOOK_NS;
+        if (!wait->note)
+            wait->note = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, header, 0, deadline);
+        while (!error) {
             seen = goproc_bell_armed(&header->item_bell);
             if (atomic_load(tail) != atomic_load(head))
                 break;
-            error = goproc_nap(&header->item_bell, seen, deadline, look_ns);
-            if (error || atomic_load(tail) != atomic_load(head))
-                break;
-            goproc_ring_trim(ring); /* it is idle */
-            look_ns = GOPROC_NEXT_LOOK_NS;
+            error = goproc_nap(&header->item_bell, seen, deadline, wait->look_ns);
         }
-        goproc_waits_no_longer(note);
+        if (error && atomic_load(tail) == atomic_load(head)) {
+            goproc_ring_trim(ring); /* it is idle */
+            wait->look_ns = GOPROC_NEXT_LOOK_NS;
+        } else {
+            goproc_waits_no_longer(wait->note);
+            *wait = (item_wait){0};
+        }
     }
     Py_END_ALLOW_THREADS;
     return after_wait(error);
@@ -221,8 +231,8 @@ static void pass_on(goproc_ring *ring) {
         goproc_ring_wake(ring);
 }
 
-/* Returns 1 with the next item, 0 when the time is over, -1 with an exception set. */
-static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload_found *payload) {
+static int take_noted(goproc_queue *self, int block, uint64_t deadline, goproc_payload_found *payload,
+                      item_wait *wait) {
     goproc_ring *ring = &self->ring;
     goproc_queue_header *header = ring->header;
     for (;;) {
@@ -230,7 +240,7 @@ static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload
         if (goproc_ring_count(ring) == 0) {
             if (!block || (deadline && goproc_now_ns() >= deadline))
                 return 0;
-            next = wait_for_item(ring, deadline);
+            next = wait_for_item(ring, deadline, wait);
             if (next == TIME_IS_OVER && goproc_ring_count(ring))
                 next = AGAIN;
         } else if (!goproc_gate_try(&header->getting, ring->me)) {
@@ -260,6 +270,14 @@ static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload
             return next == RAISED ? -1 : 0;
         }
     }
+}
+
+/* Returns 1 with the next item, 0 when the time is over, -1 with an exception set. */
+static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload_found *payload) {
+    item_wait wait = {0};
+    int how = take_noted(self, block, deadline, payload, &wait);
+    goproc_waits_no_longer(wait.note);
+    return how;
 }
 
 /* Reads the arguments (block=True, timeout=None). */
@@ -335,15 +353,13 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
         return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
     if (goproc_read_deadline(timeout, &deadline) < 0)
         return NULL;
-    while (goproc_ring_count(&self->ring) == 0) {
-        int next = deadline && goproc_now_ns() >= deadline ? TIME_IS_OVER : wait_for_item(&self->ring, deadline);
-        if (next == AGAIN)
-            continue;
-        pass_on(&self->ring);
-        return next == RAISED ? NULL : PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
-    }
+    item_wait wait = {0};
+    int next = AGAIN;
+    while (next == AGAIN && goproc_ring_count(&self->ring) == 0)
+        next = deadline && goproc_now_ns() >= deadline ? TIME_IS_OVER : wait_for_item(&self->ring, deadline, &wait);
+    goproc_waits_no_longer(wait.note);
     pass_on(&self->ring);
-    Py_RETURN_TRUE;
+    return next == RAISED ? NULL : PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */

@@ -177,8 +177,9 @@ static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_
  * exception set. */
 int goproc_read_deadline(PyObject *timeout, uint64_t *deadline);
 
-/* Sleeps until *word has another value than seen, or the deadline or the time for a look has come. Returns 0, EINTR, or
- * ETIMEDOUT at the deadline. */
+/* Sleeps until *word has another value than seen, or the deadline or the time for a look has come. Returns 0; ETIMEDOUT
+ * at the deadline; EINTR after a signal, and also when it is time for a look. For a signal that came shortly before,
+ * while this thread was spinning, has ended no sleep. So after EINTR signal handlers are to run. */
 static inline int goproc_nap(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline, int64_t look_ns) {
     if (deadline) {
         uint64_t now = goproc_now_ns();
@@ -187,7 +188,8 @@ static inline int goproc_nap(_Atomic uint32_t *word, uint32_t seen, uint64_t dea
         if ((int64_t)(deadline - now) < look_ns)
             look_ns = (int64_t)(deadline - now);
     }
-    return goproc_futex_wait(word, seen, look_ns) == EINTR ? EINTR : 0;
+    int error = goproc_futex_wait(word, seen, look_ns);
+    return error == EINTR || error == ETIMEDOUT ? EINTR : 0;
 }
 
 static inline void goproc_futex_wake_some(_Atomic uint32_t *word, int count) {
