@@ -80,9 +80,9 @@ void goproc_give_title_back(void) {
     if (!title.taken)
         return;
     title.taken = false;
-    prctl(PR_SET_NAME, title.name);
     if (title.size > 0)
         memcpy(title.arguments, title.original, title.size);
+    prctl(PR_SET_NAME, title.name);
     free(title.original);
     title.original = NULL;
 }
