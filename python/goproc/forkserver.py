@@ -72,7 +72,7 @@ class ForkServer:
 
     def ensure_running(self) -> None:
         """Start this process's server, unless it runs. Raises OSError if that fails."""
-        tracker_fd = spawn.tracker_fd()
+        tracker_fd = stdlib.tracker_pipe()
         if calls.server_pid("forkserver"):
             return
         own = [self._dump_preload_data()]
@@ -93,7 +93,7 @@ class ForkServer:
         """
         if len(fds) + 2 > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
-        sent = [data_fd, spawn.tracker_fd(), *fds]
+        sent = [data_fd, stdlib.tracker_pipe(), *fds]
         self.ensure_running()
         try:
             process_id = calls.ask_forkserver(sent)

@@ -48,7 +48,7 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj):
-        tracker_fd = spawn.tracker_fd()
+        tracker_fd = stdlib.tracker_pipe()
         own = [spawn.dump(process_obj, self)]
         try:
             own.append(_native.duplicate_lifeline())

@@ -15,6 +15,7 @@ import sys
 import threading
 from multiprocessing import util
 
+from . import _native
 from ._common import disabled, stdlib
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ class _ResourceTracker(_Standard):
     """
 
     _fd: "Any"  # an int, or None
+    _pid: "Any"  # the same
 
     #: Whether the tracker of the pipe may not have been started yet. stdlib.inherit_tracker() sets it, too.
     _is_late = False
@@ -57,15 +59,34 @@ class _ResourceTracker(_Standard):
     #: See _Untracked.
     untracked = _Untracked()
 
+    #: The pipe as pipe() has last seen it: its descriptor and mark, and the tracker's pid, which is None if an ancestor
+    #: has started it.
+    _seen: "tuple[int, int, int | None] | None" = None
+
+    #: Held while pipe() looks at the pipe, or makes it: threads may start processes at the same time.
+    _making = threading.RLock()
+
     def pipe(self) -> int:
-        """Return the descriptor of the pipe, for a child to inherit. The tracker need not run yet."""
-        if self._fd is None and "late-tracker" not in disabled and not getattr(sys, "frozen", False):
-            reader, self._fd = os.pipe()
-            os.close(reader)
-            self._is_late = True
-        if self._is_late and self._fd is not None:
-            return self._fd
-        return self.getfd()
+        """Return the descriptor of the pipe, for a child to inherit. The tracker need not run yet.
+
+        A program may close descriptors that it has not opened. If it has closed the pipe, the standard library fails,
+        or writes to another file that has got the same number. So the pipe is checked first, and if it has been closed,
+        another one is made.
+        """
+        with self._making:
+            if self._fd is not None:
+                now = self._fd, _native.mark(self._fd), self._pid
+                # Another mark with the same pid: the descriptor is now another file. With another pid, multiprocessing
+                # has started another tracker since, whose pipe happens to have the same number.
+                if not now[1] or (self._seen is not None and now != self._seen and now[::2] == self._seen[::2]):
+                    self._fd = self._pid = None  # the old tracker ends when no process has its pipe any more
+            if self._fd is None and "late-tracker" not in disabled and not getattr(sys, "frozen", False):
+                reader, writer = os.pipe()
+                os.close(reader)
+                self._is_late, self._fd = True, writer
+            fd = self._fd if self._is_late and self._fd is not None else self.getfd()
+            self._seen = fd, _native.mark(fd), self._pid
+            return fd
 
     def ensure_running(self) -> None:
         """Start the tracker unless it runs."""
@@ -155,6 +176,7 @@ def _launch(reader):
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+os.register_at_fork(after_in_child=_ResourceTracker._making._at_fork_reinit)  # type: ignore[attr-defined]
 _ResourceTracker.__module__ = _standard.__name__
 stdlib.tracker().__class__ = _ResourceTracker
 _standard.ensure_running = stdlib.tracker().ensure_running

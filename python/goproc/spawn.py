@@ -298,32 +298,6 @@ def _fed_pipe(buffer):
     return read_fd
 
 
-#: The resource tracker as tracker_fd() last saw it: its pipe's descriptor and mark, and its pid, which is None if an
-#: ancestor has started it.
-_tracker: "tuple[int | None, int, int | None] | None" = None
-
-
-def tracker_fd() -> int:
-    """Return the descriptor of the resource tracker's pipe, for a child to inherit. The tracker need not run yet.
-
-    A program may close descriptors that it has not opened. If it has closed the tracker's pipe, the standard library
-    fails, or writes to another file that has got the same number. So the pipe is checked first, and if it has been
-    closed, another one is made.
-    """
-    global _tracker
-    tracker = stdlib.tracker()
-    fd = tracker._fd
-    if fd is not None:
-        seen = fd, _native.mark(fd), tracker._pid
-        # Another mark with the same pid: the descriptor is now another file. With another pid, multiprocessing has
-        # started another tracker since, whose pipe happens to have the same number.
-        if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
-            tracker._fd = tracker._pid = None  # the old tracker ends when no process has its pipe any more
-    fd = stdlib.tracker_pipe()
-    _tracker = fd, _native.mark(fd), tracker._pid
-    return fd
-
-
 class Rehearsal:
     """The rehearsal of a process that stands by: it runs a process object that does nothing, and leaves no trace.
 

@@ -94,14 +94,19 @@ def fill_when_released(number):
     return bytes([number % 256]) * 3000
 
 
+#: Ever smaller sizes. They are there before: at the end there is no memory for a number.
+SIZES = [16 * MEGABYTE >> shift for shift in range(0, 20, 2)]
+
+
 def take_to_the_last():
     """Take memory in ever smaller pieces, which form a chain: that needs none besides them."""
-    taken, size = None, 16 * MEGABYTE
-    while size >= 64:
+    taken = None
+    for size in SIZES:
         try:
-            taken = bytearray(size), taken
+            while True:
+                taken = bytearray(size), taken
         except MemoryError:
-            size //= 4
+            pass
     return taken
 
 

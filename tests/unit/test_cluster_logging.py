@@ -125,6 +125,7 @@ def test_a_worker_that_is_killed_after_it_logged(client, handler):
 def test_an_initializer_that_logs(client, handler):
     with cluster.Pool(client, initializer=logging_targets.say, initargs=("begins",), log=True) as pool:
         assert pool.apply(targets.double, (4,)) == 8
+        wait_until(lambda: len(handler.texts) == 4)  # one machine may begin later than the other
     assert handler.texts == ["begins"] * 4
     assert {record.taskFunction for record in handler.records} == {""}
     assert len({record.process for record in handler.records}) == 4

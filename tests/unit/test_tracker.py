@@ -170,3 +170,35 @@ def test_a_tracker_that_was_started_anew_is_kept(run_script, method):
     )
     done = run_script("-c", program)
     assert done.stderr == ""
+
+
+THREADS = """
+import sys, threading
+import goproc
+from goproc._common import stdlib
+
+def ask():
+    barrier.wait()
+    pipes.append(stdlib.tracker_pipe())
+
+sys.setswitchinterval(1e-6)
+tracker, seen = stdlib.tracker(), set()
+for _ in range(300):
+    stdlib.tracker_pipe()
+    tracker._stop()
+    barrier, pipes = threading.Barrier(4), []
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen.add((len(set(pipes)), tracker._pid))
+print(seen)
+"""
+
+
+@pytest.mark.part("late-tracker")
+def test_threads_that_start_the_first_processes_at_the_same_time(run_script):
+    """All children get the same pipe, and no tracker is started for them."""
+    done = run_script("-c", THREADS)
+    assert (done.stdout, done.stderr) == ("{(1, None)}\n", "")

@@ -229,8 +229,8 @@ def tracker():
 def inherit_tracker(fd):
     """Use the resource tracker that reads, or will read, from the pipe fd, which this process has inherited."""
     ours = tracker()
-    ours._fd = fd
     ours._is_late = True
+    ours._fd = fd
     import_module("goproc.resource_tracker")
 
 

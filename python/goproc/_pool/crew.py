@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing import util
 
 from .. import _native, connection
-from .._common import calls
+from .._common import calls, stdlib
 from .._common.start_methods import be_worker, worker_end
 from ..errors import EngineError, WorkerLostError
 from .nursery import Nurseries
@@ -117,9 +117,7 @@ class Crew:
                     if self._context.get_start_method() == "fork":
                         nursery = self._nurseries.to_start(partial(self._make, fds), slots, self._processes)
                     else:
-                        from ..spawn import tracker_fd
-
-                        tracker_fd()  # now: until 3.12, the start of the tracker unblocks SIGINT
+                        stdlib.tracker_pipe()  # now: until 3.12, the start of the tracker unblocks SIGINT
                     # Before the first fork: after it, memory is copy-on-write.
                     made = deque(self._make(fds, slot) for slot in ([] if nursery else slots))
                     # Ctrl-C must not kill a worker before it can handle SIGINT. A worker inherits this signal mask.
