@@ -1,6 +1,7 @@
 """What several unit tests share and is no fixture. It is not in conftest.py: tests/packaging has one, too."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -29,3 +30,26 @@ def notes_of_main_thread():
         return [wait for wait in process.waits() if wait.thread == os.getpid()]
     finally:
         process.close()
+
+
+class SharedMemoryFiles:
+    """What comes into /dev/shm after this object was made. Other programs of the machine use that folder, too."""
+
+    def __init__(self):
+        self._before = set(os.listdir("/dev/shm"))
+
+    def check(self, but=()):
+        """Wait until none is left but those that other programs have mapped, or that have one of these prefixes."""
+        new = {name for name in os.listdir("/dev/shm") if not name.startswith(but)} - self._before
+        wait_until(lambda: not new.intersection(os.listdir("/dev/shm")) - _shared_memory_in_use())
+
+
+def _shared_memory_in_use():
+    """The names of the files of /dev/shm that some process has mapped."""
+    names = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            names.update(re.findall(r"/dev/shm/(.+)", maps.read_text()))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+    return names

@@ -10,7 +10,7 @@ from queue import Full
 
 import lock_targets as targets
 import pytest
-from helpers import THREADS_ARE_MEANT, wait_until
+from helpers import THREADS_ARE_MEANT, SharedMemoryFiles, wait_until
 
 import goproc
 from goproc import AbandonedLockError
@@ -380,9 +380,8 @@ def test_a_killed_party_breaks_the_barrier(context):
 
 def test_nothing_is_left_in_dev_shm(run_script):
     code = """
-import goproc, os
+import goproc
 if __name__ == "__main__":
-    before = set(os.listdir("/dev/shm"))
     for method in "fork", "spawn", "forkserver":
         context = goproc.get_context(method)
         made = [context.Lock(), context.Event(), context.Condition(), context.Barrier(2), context.Semaphore()]
@@ -390,10 +389,12 @@ if __name__ == "__main__":
         process.start()
         process.join()
     from multiprocessing import resource_tracker
-    print(set(os.listdir("/dev/shm")) - before, resource_tracker._resource_tracker._pid)
+    print(resource_tracker._resource_tracker._pid)
 """
-    assert run_script("-c", code.replace('"spawn", "forkserver"', '"fork"')).stdout.split()[-2:] == ["set()", "None"]
-    assert run_script("-c", code).stdout.split()[-2] == "set()"
+    files = SharedMemoryFiles()
+    assert run_script("-c", code.replace('"spawn", "forkserver"', '"fork"')).stdout.split()[-1] == "None"
+    run_script("-c", code)
+    files.check()
 
 
 def test_the_memory_of_values_never_had_a_name(run_script):

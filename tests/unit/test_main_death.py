@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from helpers import SCRIPTS
+from helpers import SCRIPTS, SharedMemoryFiles
 
 #: Within a second is the promise, and `make faults` shows what it takes. Here it must come at all, on a busy machine.
 PATIENCE = 30
@@ -36,7 +35,7 @@ class Victim:
         self.folder = folder
         for name in ("started", "temporary"):
             (folder / name).mkdir()
-        self._shared_memory = set(os.listdir("/dev/shm"))
+        self._shared_memory = SharedMemoryFiles()
         name, value = self.mark.split("=")
         self.program = subprocess.Popen(
             [sys.executable, "victim.py", method, scenario, folder / "started"],
@@ -83,22 +82,7 @@ class Victim:
         """Nothing of the program's is in the temporary folder or in the shared memory's, but what has such a prefix."""
         left = [str(path) for path in (self.folder / "temporary").rglob("*")]
         assert not left, left
-        new = {name for name in os.listdir("/dev/shm") if not name.startswith(but)} - self._shared_memory
-        deadline = time.monotonic() + PATIENCE
-        while new := new.intersection(os.listdir("/dev/shm")) - shared_memory_in_use():  # by other programs
-            assert time.monotonic() < deadline, new
-            time.sleep(0.01)
-
-
-def shared_memory_in_use():
-    """The names of the files of /dev/shm that some process has mapped."""
-    names = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            names.update(re.findall(r"/dev/shm/(.+)", maps.read_text()))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            pass
-    return names
+        self._shared_memory.check(but)
 
 
 def command_of(pid):

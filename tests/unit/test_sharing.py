@@ -15,6 +15,7 @@ from pathlib import PurePath
 import numpy
 import pytest
 import share_targets as targets
+from helpers import SharedMemoryFiles
 
 import goproc
 import goproc.futures
@@ -309,13 +310,13 @@ if __name__ == "__main__":
     print(*(process.pid for process in pool._pool), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    before = set(os.listdir("/dev/shm"))
+    files = SharedMemoryFiles()
     done = run_script("-c", code, status=-9, PYTHONPATH=os.path.dirname(targets.__file__))
     pids = done.stdout.split()
     assert len(pids) == 2
     while any("goproc-share" in read(f"/proc/{pid}/maps") for pid in pids):
         time.sleep(0.01)
-    assert set(os.listdir("/dev/shm")) <= before
+    files.check()
 
 
 def read(path):
