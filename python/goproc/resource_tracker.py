@@ -15,6 +15,7 @@ import sys
 import threading
 from multiprocessing import util
 
+from . import _native
 from ._common import disabled, stdlib
 
 TYPE_CHECKING = False
@@ -60,12 +61,20 @@ class _ResourceTracker(_Standard):
     def pipe(self) -> int:
         """Return the descriptor of the pipe, for a child to inherit. The tracker need not run yet."""
         if self._fd is None and "late-tracker" not in disabled and not getattr(sys, "frozen", False):
-            reader, self._fd = os.pipe()
-            os.close(reader)
-            self._is_late = True
+            self._make_pipe()
         if self._is_late and self._fd is not None:
             return self._fd
         return self.getfd()
+
+    def _make_pipe(self):
+        # Two pipes would be two trackers. In this order, because a signal handler may need the lock.
+        with _native.held_signals, self._lock:
+            if self._fd is None:
+                reader, writer = os.pipe()
+                os.close(reader)
+                # Before _fd: another thread, without the lock, would see a pipe whose tracker has died.
+                self._is_late = True
+                self._fd = writer
 
     def ensure_running(self) -> None:
         """Start the tracker unless it runs."""

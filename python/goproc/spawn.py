@@ -319,6 +319,8 @@ def tracker_fd() -> int:
         # started another tracker since, whose pipe happens to have the same number.
         if not seen[1] or (_tracker is not None and seen != _tracker and seen[::2] == _tracker[::2]):
             tracker._fd = tracker._pid = None  # the old tracker ends when no process has its pipe any more
+    if tracker._fd is None:
+        _tracker = None  # the next pipe may get the number of the last one; another thread may see it before this one
     fd = stdlib.tracker_pipe()
     _tracker = fd, _native.mark(fd), tracker._pid
     return fd
