@@ -81,12 +81,16 @@ class _ResourceTracker(_Standard):
                 if not now[1] or (self._seen is not None and now != self._seen and now[::2] == self._seen[::2]):
                     self._fd = self._pid = None  # the old tracker ends when no process has its pipe any more
             if self._fd is None and "late-tracker" not in disabled and not getattr(sys, "frozen", False):
-                reader, writer = os.pipe()
-                os.close(reader)
-                self._is_late, self._fd = True, writer
+                self._make_pipe()
             fd = self._fd if self._is_late and self._fd is not None else self.getfd()
             self._seen = fd, _native.mark(fd), self._pid
             return fd
+
+    def _make_pipe(self):
+        with _native.held_signals:  # a handler may start a process, too
+            reader, writer = os.pipe()
+            os.close(reader)
+            self._is_late, self._fd = True, writer
 
     def ensure_running(self) -> None:
         """Start the tracker unless it runs."""

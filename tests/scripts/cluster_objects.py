@@ -1,17 +1,18 @@
 """A pool on a cluster object of Dask, one of whose machines is killed. Arguments: the kind of object, and a file.
 
-PYTHONPATH must have the folder of cluster_targets.
+PYTHONPATH must have the folder of cluster_targets and helpers.
 """
 
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import cluster_targets as targets
 import distributed
+from cluster_targets import pids
 from distributed.deploy.subprocess import SubprocessCluster
+from helpers import wait_until
 
 import goproc
 from goproc import cluster
@@ -26,17 +27,6 @@ def programs():
     """The scheduler and the workers are programs, each with a nanny: as with SSHCluster, but without ssh."""
     scheduler, worker = {"dashboard_address": ":0"}, {"dashboard": False}
     return SubprocessCluster(n_workers=2, threads_per_worker=1, scheduler_kwargs=scheduler, worker_kwargs=worker)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def pids(pool):
-    return set(pool.map(targets.slow_pid, range(40), chunksize=1))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def client():
 
 
 @pytest.fixture
+def pool(client):
+    """A pool of goproc.cluster on the machines of `client`."""
+    with importlib.import_module("goproc.cluster").Pool(client) as pool:
+        yield pool
+    pool.join()
+
+
+@pytest.fixture
 def machines():
     """A cluster of a test's own, whose processes it may kill: a function that starts it, and returns its Connection."""
     connections = []

@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=60):
     """Wait until the function returns something true; fail when the time is over."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -8,29 +8,13 @@ from collections import Counter
 
 import cluster_targets as targets
 import pytest
+from cluster_targets import noted
+from helpers import wait_until
 
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
 import goproc
 from goproc import cluster
-
-
-@pytest.fixture
-def pool(client):
-    with cluster.Pool(client) as pool:
-        yield pool
-    pool.join()
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def noted(path):
-    return Counter(map(int, path.read_text().split())) if path.exists() else Counter()
 
 
 def test_map(pool):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cluster_targets as targets
 import pytest
+from cluster_targets import pids
 from helpers import wait_until
 
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
@@ -54,11 +55,6 @@ def scheduler_file(dask, tmp_path):
 
 def worker(dask, *arguments, **variables):
     return dask("worker", "--nworkers", 1, "--nthreads", 1, "--no-dashboard", *arguments, **variables)
-
-
-def pids(pool):
-    """Return the pids of all workers that take part in a map."""
-    return set(pool.map(targets.slow_pid, range(40), chunksize=1))
 
 
 def finish(results):

@@ -3,26 +3,17 @@
 import functools
 import os
 import signal
-import time
 
 import cluster_targets as targets
 import pytest
+from helpers import wait_until
 
 pytest.importorskip("numpy")
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
 import numpy as np
 
-from goproc import cluster
-
 COUNT = 40
-
-
-@pytest.fixture
-def pool(client):
-    with cluster.Pool(client) as pool:
-        yield pool
-    pool.join()
 
 
 def frozen(array):
@@ -104,8 +95,5 @@ def test_arrays_that_change_after_an_interrupted_map(pool, tmp_path):
         signal.signal(signal.SIGUSR1, before)
     for array in given:
         array[:] = -1
-    deadline = time.monotonic() + 60
-    while len(path.read_text().split()) < COUNT:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(path.read_text().split()) >= COUNT)
     assert sorted(map(int, path.read_text().split())) == list(range(COUNT))

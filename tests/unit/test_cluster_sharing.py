@@ -2,12 +2,12 @@
 
 import gc
 import os
-import time
 from pathlib import Path
 
 import numpy
 import pytest
 import share_targets as targets
+from helpers import wait_until
 from test_sharing import memory_left
 
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
@@ -17,13 +17,6 @@ from goproc import cluster
 
 LENGTH = 200_000
 shares = pytest.mark.part("shares")
-
-
-@pytest.fixture
-def pool(client):
-    with cluster.Pool(client) as pool:
-        yield pool
-    pool.join()
 
 
 @pytest.fixture
@@ -67,10 +60,7 @@ def test_parts_of_a_stream(pool, array):
 def test_the_program_has_closed_the_handle(pool, array, tmp_path):
     handle = goproc.share(array)
     result = pool.apply_async(targets.shared_again_when_there, (handle, str(tmp_path / "closed"), str(tmp_path)))
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "begun").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until((tmp_path / "begun").exists)
     handle.close()
     gc.collect()
     (tmp_path / "closed").touch()

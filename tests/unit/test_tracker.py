@@ -172,33 +172,86 @@ def test_a_tracker_that_was_started_anew_is_kept(run_script, method):
     assert done.stderr == ""
 
 
-THREADS = """
-import sys, threading
+AT_ONCE = """
+import os, sys, threading
 import goproc
-from goproc._common import stdlib
+from multiprocessing import resource_tracker
 
-def ask():
+tracker = resource_tracker._resource_tracker
+context = goproc.get_context(sys.argv[1])
+
+def send_pipe(connection):
+    connection.send(os.fstat(tracker._fd).st_ino)
+
+def start(barrier, pipes):
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=send_pipe, args=(there,))
     barrier.wait()
-    pipes.append(stdlib.tracker_pipe())
+    process.start()
+    pipes.add(here.recv())
+    process.join()
+    here.close(); there.close()
 
-sys.setswitchinterval(1e-6)
-tracker, seen = stdlib.tracker(), set()
-for _ in range(300):
-    stdlib.tracker_pipe()
-    tracker._stop()
-    barrier, pipes = threading.Barrier(4), []
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seen.add((len(set(pipes)), tracker._pid))
-print(seen)
+if __name__ == "__main__":
+    sys.setswitchinterval(1e-6)
+    for _ in range(50):
+        barrier, pipes = threading.Barrier(3), set()
+        threads = [threading.Thread(target=start, args=(barrier, pipes)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert tracker._pid is None and len(pipes) == 1, (tracker._pid, pipes)
+        tracker._stop()
 """
 
 
 @pytest.mark.part("late-tracker")
-def test_threads_that_start_the_first_processes_at_the_same_time(run_script):
-    """All children get the same pipe, and no tracker is started for them."""
-    done = run_script("-c", THREADS)
-    assert (done.stdout, done.stderr) == ("{(1, None)}\n", "")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_threads_that_start_the_first_processes_at_once(run_script, tmp_path, method):
+    """They make one pipe, and start no tracker, as a Dask worker does whose two pools begin at once."""
+    program = tmp_path / "program.py"
+    program.write_text(AT_ONCE)
+    assert run_script(program, method).stderr == ""
+
+
+IN_A_HANDLER = """
+import os, signal, sys
+import goproc
+from multiprocessing import resource_tracker
+
+context = goproc.get_context(sys.argv[1])
+processes = []
+
+def start(*_):
+    processes.append(context.Process(target=abs, args=(1,)))
+    processes[-1].start()
+
+def interrupted_close(fd, close=os.close):
+    close(fd)
+    os.close = close
+    signal.raise_signal(signal.SIGUSR1)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, start)
+    pipe = os.pipe
+
+    def interrupted_pipe():
+        os.close, os.pipe = interrupted_close, pipe
+        return pipe()
+
+    os.pipe = interrupted_pipe
+    start()
+    assert len(processes) == 2, processes
+    for process in processes:
+        process.join()
+    assert resource_tracker._resource_tracker._pid is None
+"""
+
+
+@pytest.mark.part("late-tracker")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_signal_handler_that_starts_a_process_while_the_first_is_started(run_script, tmp_path, method):
+    program = tmp_path / "program.py"
+    program.write_text(IN_A_HANDLER)
+    assert run_script(program, method).stderr == ""
