@@ -13,7 +13,7 @@ The package `multiprocessing` is changed in place, in five ways, so that the ord
 install(futures=True) also changes concurrent.futures in place: the name ProcessPoolExecutor becomes goproc's, and the
 class that had the name makes objects of goproc's class.
 
-Classes that were imported before keep their identity, so that their instances can still be pickled.
+Classes that were imported before keep their identity. Pickle finds them by other names (_common/replaced.py).
 docs/design/install.md says why.
 """
 
@@ -85,7 +85,10 @@ def _replace_contexts() -> None:
 def _replace_modules() -> None:
     for theirs, ours in _REPLACED_MODULES.items():
         if theirs in sys.modules:
+            from ._common import replaced
+
             _put_in_place(theirs, import_module(ours))
+            replaced.name_anew(theirs.rpartition(".")[2])
     sys.meta_path.insert(0, _ModuleReplacer)
 
 

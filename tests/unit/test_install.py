@@ -130,10 +130,58 @@ try:
         pool.apply(int, ("x",))
 except ValueError as error:
     print(type(error.__cause__).__name__)
-print(type(pool).__module__, goproc._common.calls.stats()["started"][{method!r}] >= 3)
+print(type(pool) is goproc.pool.Pool, goproc._common.calls.stats()["started"][{method!r}] >= 3)
 """
-    expected = "[1, 2, 3] [0, 1, 2, 3]\nRemoteTraceback\nmultiprocessing.pool True\n"
+    expected = "[1, 2, 3] [0, 1, 2, 3]\nRemoteTraceback\nFalse True\n"
     assert run_script("-c", code, timeout=20).stdout == expected
+
+
+MADE_BEFORE = """
+import multiprocessing, multiprocessing.managers, multiprocessing.pool, sys
+
+context = multiprocessing.get_context("spawn")
+queue = context.JoinableQueue()
+made = [context.Lock(), context.RLock(), context.Semaphore(2), context.Event(), context.Condition(), context.Barrier(1)]
+made += [context.Value("i", 3), context.Queue(), context.SimpleQueue(), queue]
+made += [multiprocessing.pool.Pool, multiprocessing.pool.MapResult, type(made[0])]
+
+import goproc
+goproc.install()
+
+def use(things, deeper, connection):
+    if deeper:
+        process = goproc.get_context(sys.argv[1]).Process(target=use, args=(things, False, connection))
+        process.start()
+        process.join()
+        return
+    lock, *_, barrier, value, results, _, tasks, pool, _, _ = things
+    with lock:
+        barrier.wait()
+        results.put(value.value + tasks.get())
+        tasks.task_done()
+    connection.send(pool.__name__)
+
+if __name__ == "__main__":
+    for deeper in False, True:
+        queue.put(4)
+        here, there = goproc.Pipe()
+        process = goproc.get_context(sys.argv[1]).Process(target=use, args=(made, deeper, there))
+        process.start()
+        print(made[7].get(), here.recv())
+        process.join()
+        queue.join()
+    with goproc.get_context(sys.argv[1]).Manager() as manager, manager.Pool(1) as pool:
+        print(pool.map(abs, [-5]))
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_was_made_before_can_be_sent(run_script, tmp_path, method):
+    """Pickle finds the classes that goproc has replaced: in a child, in its child, and in a manager's table."""
+    program = tmp_path / "program.py"
+    program.write_text(MADE_BEFORE)
+    done = run_script(program, method)
+    assert (done.stdout, done.stderr) == ("7 Pool\n7 Pool\n[5]\n", "")
 
 
 def test_importing_goproc_leaves_multiprocessing_alone(run_script):
