@@ -342,7 +342,7 @@ def interrupt(pid):
     time.sleep(600)
 
 async def main():
-    async with goproc.Pool(1) as pool:
+    async with goproc.get_context("fork").Pool(1) as pool:
         await pool.apply_async(interrupt, (os.getpid(),))
 
 if __name__ == "__main__":

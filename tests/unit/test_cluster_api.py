@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 from cluster_exceptions import EXCEPTIONS, MODULES, NOT_RUN
+from helpers import THREADS_ARE_MEANT
 from test_pool import no_reducer  # noqa: F401  (a fixture)
 
 import goproc
@@ -17,6 +18,8 @@ import goproc
 pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
 from goproc import cluster
+
+pytestmark = THREADS_ARE_MEANT  # those of Dask
 
 
 class Context:

@@ -20,8 +20,9 @@ ADVICE = (
     "ProcessPoolExecutor or get_context, or set GOPROC_PICKLER=cloudpickle."
 )
 
-#: How the texts of pickle's errors begin if it cannot find a function or a class by its name.
-_OF_NAMES = ("Can't pickle ", "Can't get attribute ", "Can't get local ")
+#: How the texts of pickle's errors begin if it cannot find a function or a class by its name: the last two from Python
+#: 3.14 on.
+_OF_NAMES = ("Can't pickle ", "Can't get attribute ", "Can't get local ", "Can't resolve path ", "module '")
 
 
 def checked(name, source="pickler"):
@@ -87,7 +88,9 @@ def is_about_names(error):
     from pickle import PicklingError
 
     try:
-        return isinstance(error, (AttributeError, PicklingError)) and str(error).startswith(_OF_NAMES)
+        text = str(error)
+        is_of_module = not text.startswith("module '") or " has no attribute '" in text
+        return isinstance(error, (AttributeError, PicklingError)) and text.startswith(_OF_NAMES) and is_of_module
     except Exception:
         return False  # its __str__ raises
 
