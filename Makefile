@@ -107,7 +107,7 @@ test-python: install-test ## pytest on the installed wheel, in two shares at the
 	$(RUN) tests/shares.py $(ARGS)
 
 .PHONY: test-quick
-test-quick: install-test ## pytest without the slow tests, and each test with one start method only: under two minutes
+test-quick: install-test ## pytest without the slow tests, and each test with one start method only: five minutes
 	$(RUN) tests/shares.py -m "not slow" --one-method $(ARGS)
 
 # The tests of the parts that depend most on the version of Python.

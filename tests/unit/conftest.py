@@ -111,6 +111,23 @@ def relay(handler):
         yield relay
 
 
+def where_it_waits(program):
+    """Say what a program does that does not end, and which processes have its output open."""
+    text = "it has ended"
+    if program.poll() is None:
+        command = [sys.executable, "-m", "goproc", "dump", str(program.pid)]
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    pipe, holders = os.readlink(f"/proc/self/fd/{program.stdout.fileno()}"), []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(process) != os.getpid() and os.readlink(f"/proc/{process}/fd/1") == pipe:
+                with open(f"/proc/{process}/cmdline") as arguments:
+                    holders.append(f"{process}: {arguments.read()}".replace("\0", " "))
+        except OSError:
+            pass  # it has ended, or is somebody else's
+    return "\n".join([text, "its output is open in", *holders])
+
+
 @pytest.fixture
 def run_script():
     """Run a script of tests/scripts, or code given with "-c", as its own program; return the completed process.
@@ -125,17 +142,20 @@ def run_script():
             if name not in ("GOPROC_STATS", "GOPROC_LOG", "GOPROC_START_METHOD")
         }
         command = [sys.executable, *options, *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            env={**environment, **variables},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            input=input,
-        )
+        streams = {"stdin": None if input is None else subprocess.PIPE}
+        streams |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env={**environment, **variables}, cwd=cwd, text=True, **streams) as program:
+            try:
+                stdout, stderr = program.communicate(input, timeout)
+            except subprocess.TimeoutExpired:
+                what = where_it_waits(program)
+                program.kill()
+                pytest.fail(f"it has not ended after {timeout} s: {command}\n{what}")
+            except BaseException:
+                program.kill()
+                raise
         if status is not None:
-            assert done.returncode == status, done.stderr
-        return done
+            assert program.returncode == status, stderr
+        return subprocess.CompletedProcess(command, program.returncode, stdout, stderr)
 
     return run
