@@ -18,6 +18,10 @@ PATIENCE = 5
 # How the names of threads begin that Dask keeps for the life of a process.
 DASKS = "Dask-Offload", "asyncio_", "Profile"
 
+#: The files whose tests use Dask in this process. They come last: some of its threads stay as long as the process, and
+#: from Python 3.15 on `-W error` makes an error of the warning that a fork gives about them.
+WITH_DASK = "test_cluster", "test_local_machines", "test_program_on_cluster"
+
 START_METHODS = ("fork", "spawn", "forkserver")
 
 
@@ -40,7 +44,9 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--one-method"):
         without |= of_other_methods([item for item in items if item not in without])
     config.hook.pytest_deselected(items=list(without))
-    items[:] = [item for item in items if item not in without]
+    items[:] = sorted(
+        (item for item in items if item not in without), key=lambda item: item.path.name.startswith(WITH_DASK)
+    )
     if share := config.getoption("--share"):
         number, count = map(int, share.split("/"))
         # The tests of packaging build the same things in the same folders.
