@@ -180,6 +180,42 @@ def test_loky_in_a_call(run_script):
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))
 
 
+ABORTED = """
+import os, sys, time
+from joblib import Parallel, delayed
+import goproc.joblib
+
+def note(folder):
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    time.sleep(600)
+
+def use_loky(folder):
+    Parallel(n_jobs=2, backend="loky")(delayed(note)(folder) for _ in range(2))
+
+def fail(folder):
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
+    raise ZeroDivisionError
+
+if __name__ == "__main__":
+    goproc.joblib.register()
+    try:
+        Parallel(n_jobs=2, backend="goproc")(delayed(function)(sys.argv[1]) for function in (use_loky, fail))
+    except ZeroDivisionError:
+        print(*os.listdir(sys.argv[1]))
+"""
+
+
+def test_loky_in_a_call_that_is_ended(run_script, tmp_path):
+    """Its workers do not outlive the call: they would keep the program's output open for minutes."""
+    program, folder = tmp_path / "program.py", tmp_path / "pids"
+    program.write_text(ABORTED)
+    folder.mkdir()
+    found = run_script(program, folder).stdout.split()
+    assert len(found) == 2
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))
+
+
 def test_cannot_be_pickled():
     with pytest.raises(pickle.PicklingError, match="could not be pickled"):
         run(delayed(targets.back)(threading.Lock()))

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from multiprocessing import util
 
 from . import payload
@@ -44,8 +45,14 @@ def _end_loky():
 def _end_loky_first(signum, frame):
     """Handle SIGTERM, by which the pool ends a worker, in a process that has workers of loky."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_loky()
-    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=_end_loky_and_this, daemon=True).start()  # this thread may hold a lock of loky's
+
+
+def _end_loky_and_this():
+    try:
+        _end_loky()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _limit_loaded(variables):
@@ -73,13 +80,31 @@ def run(stream, *buffers):
     return run_calls(items, nested)
 
 
+def _watch_loky():
+    """Have SIGTERM handled from the moment on when a call begins to use loky: not before, for a call that computes in C
+    would keep a handler waiting."""
+    module = sys.modules.get("joblib.externals.loky.reusable_executor")
+    made = getattr(module, "_ReusablePoolExecutor", None)
+    if made is None or hasattr(made, "_goproc_init"):
+        return
+    made._goproc_init = made.__init__
+
+    @functools.wraps(made._goproc_init)
+    def init(self, *args, **kwds):
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _end_loky_first)
+        self._goproc_init(*args, **kwds)
+
+    made.__init__ = init
+
+
 def run_calls(items, nested):
     """Run the calls (func, args, kwargs) of a batch. nested: the pickled backend and n_jobs for Parallel in them."""
     try:
         with _config(nested):
+            _watch_loky()
             results = [func(*args, **kwargs) for func, args, kwargs in items]
-        if _lokys_executor() is not None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _end_loky_first)
     except Exception as error:
         return _sent(_raised(error))
     return results if payload.are_plain(results) else _sent(results)
