@@ -297,21 +297,19 @@ WAITS = {
 }
 
 
-@pytest.mark.parametrize("wait", WAITS)
-def test_a_signal_just_before_the_sleep(wait):
-    """A wait begins with a spin. A signal that comes meanwhile ends no sleep: the handler runs soon nevertheless."""
+def interrupt_soon(call, delays):
+    """Make the call once for each delay, in seconds, and have a signal end it: one is enough each time."""
     calls = []
 
     def handler(*_):
         calls.append(1)
         raise KeyboardInterrupt
 
-    call = WAITS[wait](goproc.get_context("fork"))
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        for attempt in range(100):
+        for attempt, delay in enumerate(delays):
             with pytest.raises(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, 2e-5 + attempt * 2e-6, SOON)  # the second one ends a hang
+                signal.setitimer(signal.ITIMER_REAL, delay, SOON)  # the second signal ends a hang
                 call()
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert len(calls) == attempt + 1
@@ -320,30 +318,20 @@ def test_a_signal_just_before_the_sleep(wait):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_signal_just_before_the_sleep(wait):
+    """A wait begins with a spin. A signal that comes meanwhile ends no sleep: the handler runs soon nevertheless."""
+    interrupt_soon(WAITS[wait](goproc.get_context("fork")), [2e-5 + attempt * 2e-6 for attempt in range(100)])
+
+
 @pytest.mark.parametrize("wait", ["join", "get", "next"])
 def test_a_signal_just_before_a_wait_for_a_process(wait, context):
-    calls = []
-
-    def handler(*_):
-        calls.append(1)
-        raise KeyboardInterrupt
-
     process = context.Process(target=time.sleep, args=(LONG,))
     process.start()
     with context.Pool(1) as pool:
         result, results = pool.apply_async(time.sleep, (LONG,)), pool.imap(time.sleep, [LONG])
         call = {"join": process.join, "get": result.get, "next": results.next}[wait]
-        before = signal.signal(signal.SIGALRM, handler)
-        try:
-            for attempt in range(20):
-                with pytest.raises(KeyboardInterrupt):
-                    signal.setitimer(signal.ITIMER_REAL, 2e-5 + attempt * 1e-5, SOON)
-                    call()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                assert len(calls) == attempt + 1
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        interrupt_soon(call, [2e-5 + attempt * 1e-5 for attempt in range(20)])
     process.kill()
     process.join()
     pool.join()
