@@ -107,8 +107,8 @@ test-python: install-test ## pytest on the installed wheel, in two shares at the
 	$(RUN) tests/shares.py $(ARGS)
 
 .PHONY: test-quick
-test-quick: install-test ## pytest without the slow tests, and each test with one start method only: five minutes
-	$(RUN) tests/shares.py -m "not slow" --one-method $(ARGS)
+test-quick: install-test ## pytest without the slow tests, each with one of its start methods and other parameters: under two minutes
+	$(RUN) tests/shares.py -m "not slow" --one-variant $(ARGS)
 
 # The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures_end imports install \

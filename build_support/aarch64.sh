@@ -150,7 +150,7 @@ test | run)
         else
             printf '%q ' "${pytest[@]}" tests/unit/test_hand_overs.py
             printf '; status=$?; '
-            printf '%q ' "${pytest[@]}" -m 'not slow' --one-method tests/unit tests/examples
+            printf '%q ' "${pytest[@]}" -m 'not slow' --one-variant tests/unit tests/examples
             printf '&& exit $status'
         fi >"$where/command"
     fi

@@ -22,9 +22,6 @@ DASKS = "Dask-Offload", "asyncio_", "Profile"
 #: from Python 3.15 on `-W error` makes an error of the warning that a fork gives about them.
 WITH_DASK = "test_cluster", "test_local_machines", "test_program_on_cluster"
 
-START_METHODS = ("fork", "spawn", "forkserver")
-
-
 # The tests interrupt programs, which inherit SIGINT's disposition from here. A shell may have had it ignored:
 # `make test &`.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -32,8 +29,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser):
-    text = "of the tests that differ only in the start method, run one: which one differs from test to test"
-    parser.addoption("--one-method", action="store_true", help=text)
+    text = "of the tests that differ only in their parameters, run one: which one differs from test to test"
+    parser.addoption("--one-variant", action="store_true", help=text)
     text = "of the chosen tests, run every N-th, from the I-th on; the last share has those of packaging"
     parser.addoption("--share", metavar="I/N", help=text)
 
@@ -41,8 +38,8 @@ def pytest_addoption(parser):
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
 def pytest_collection_modifyitems(config, items):
     without = set(of_disabled_parts(items))
-    if config.getoption("--one-method"):
-        without |= of_other_methods([item for item in items if item not in without])
+    if config.getoption("--one-variant"):
+        without |= other_variants([item for item in items if item not in without])
     config.hook.pytest_deselected(items=list(without))
     items[:] = sorted(
         (item for item in items if item not in without), key=lambda item: item.path.name.startswith(WITH_DASK)
@@ -61,22 +58,14 @@ def of_disabled_parts(items):
     return {item for item in items if any(disabled & {"all", *mark.args} for mark in item.iter_markers("part"))}
 
 
-def is_method(value):
-    return isinstance(value, str) and value in START_METHODS
-
-
-def of_other_methods(items):
-    """Return all but one of the tests that differ only in the start method."""
+def other_variants(items):
+    """Return all but one of the tests that differ only in their parameters."""
     alike: dict = {}
     for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        # A parameter `name` is a module's.
-        others = {name: value for name, value in parameters.items() if name == "name" or not is_method(value)}
-        if len(others) < len(parameters):
-            alike.setdefault(f"{item.path.name}:{item.originalname}:{others}", []).append(item)
+        alike.setdefault(item.nodeid.partition("[")[0], []).append(item)
     others = set()
-    for key, tests in alike.items():
-        del tests[zlib.crc32(key.encode()) % len(tests)]
+    for name, tests in alike.items():
+        del tests[zlib.crc32(name.encode()) % len(tests)]
         others.update(tests)
     return others
 

@@ -18,6 +18,7 @@ pytest.importorskip("distributed", reason="distributed is not installed")
 needs_namespaces = pytest.mark.skipif(bool(reason := spaces.why_not()), reason=reason)
 
 
+@pytest.mark.slow
 @needs_namespaces
 def test_hosts_lose_each_other_when_a_link_is_cut(tmp_path):
     script = tmp_path / "script.py"

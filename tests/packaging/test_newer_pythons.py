@@ -76,6 +76,7 @@ def test_the_folder_is_made_once(run, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_what_the_machine_has_is_not_listed(run):
     there = 'case "$2" in *sys.executable*) echo "$0" ;; *) echo 3.14 ;; esac'
     assert run("make", debootstrap=DEBOOTSTRAP).returncode == 0

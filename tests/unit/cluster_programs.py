@@ -59,12 +59,18 @@ class Cluster:
         subprocess.run([sys.executable, "-c", code, self.address, str(len(self.processes) - 1)], check=True)
 
     def end(self):
-        for process in reversed(self.processes):
+        scheduler, *workers = self.processes
+        self._end(workers)  # Dask may wait 30 s in a worker that is told to end while its scheduler ends
+        self._end([scheduler])
+        self._folder.cleanup()
+
+    @staticmethod
+    def _end(processes):
+        for process in processes:
             process.terminate()
-        for process in self.processes:
+        for process in processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._folder.cleanup()

@@ -1,6 +1,7 @@
 """goproc.cluster: the same Pool on the machines of a Dask cluster. Here the machines are processes of this machine."""
 
 import functools
+import json
 import os
 import threading
 import time
@@ -50,6 +51,7 @@ def test_initializer(client):
         assert pool.map(targets.get_state, range(8), chunksize=1) == ["set"] * 8
 
 
+@pytest.mark.slow
 def test_what_is_of_main_travels_by_value(run_script, tmp_path):
     run_script("cluster_main.py", timeout=60, TMPDIR=str(tmp_path))
     assert not list(tmp_path.iterdir()), "local machines leave files"
@@ -129,6 +131,7 @@ def test_lost_worker_with_retries(client, tmp_path):
     assert noted(tmp_path / "ran") == {1: 3}
 
 
+@pytest.mark.slow
 def test_timeout(pool):
     with pytest.raises(goproc.TaskTimeoutError, match=r"0\.2 s"):
         pool.apply(time.sleep, (60,), timeout=0.2)
@@ -148,6 +151,7 @@ def test_cancel(pool, tmp_path):
     assert len(noted(ran)) <= 20 and set(noted(ran).values()) == {1}
 
 
+@pytest.mark.slow
 def test_an_initializer_that_raises(client):
     with cluster.Pool(client, initializer=targets.fail, initargs=("no",)) as pool:
         with pytest.raises(goproc.WorkerLostError, match="KeyError: 'no'"):
@@ -166,6 +170,7 @@ def test_locks_cannot_travel(client, pool):
     reader.close(), writer.close()
 
 
+@pytest.mark.slow
 def test_lost_machine(machines, tmp_path):
     connection = machines("local:2x1")
     ran = tmp_path / "ran"
@@ -186,6 +191,7 @@ def test_lost_machine(machines, tmp_path):
     assert 300 - lost <= len(times) <= 300
 
 
+@pytest.mark.slow
 def test_machines_that_only_the_scheduler_reaches(machines, monkeypatch):
     connection = machines("local:2x1")
 
@@ -206,6 +212,7 @@ def test_machines_that_only_the_scheduler_reaches(machines, monkeypatch):
                 result.get(60)
 
 
+@pytest.mark.slow
 def test_lost_machine_with_retries(machines):
     connection = machines("local:2x1")
     with cluster.Pool(connection.client, retries=1) as pool:
@@ -217,6 +224,7 @@ def test_lost_machine_with_retries(machines):
         assert small.get(60) == [2 * i for i in range(10000)]
 
 
+@pytest.mark.slow
 def test_a_machine_that_joins(machines):
     connection = machines("local:1x1")
     with cluster.Pool(connection.client) as pool:
@@ -225,6 +233,7 @@ def test_a_machine_that_joins(machines):
         wait_until(lambda: len(set(pool.map(targets.pid, range(50), chunksize=1))) == 2)
 
 
+@pytest.mark.slow
 def test_scheduler_lost(machines):
     connection = machines("local:1x1")
     with cluster.Pool(connection.client, reconnect_timeout=1) as pool:
@@ -240,6 +249,7 @@ def test_scheduler_lost(machines):
             pool.apply(time.sleep, (0,))
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_comes_back(machines):
     connection = machines("local:1x1")
     with cluster.Pool(connection.client, reconnect_timeout=60) as pool:
@@ -281,6 +291,7 @@ pool.starmap(targets.note_pid_and_wait, [({str(tmp_path / "pids")!r},)] * 2, chu
     wait_until(lambda: not list(temporary.glob("goproc-*")) and not list(temporary.glob("dask-*")))
 
 
+@pytest.mark.slow
 def test_stragglers_are_taken_back(machines):
     """A machine that is busy for long gives what it has not begun to the other one."""
     connection = machines("local:2x1")
@@ -308,16 +319,15 @@ def test_addresses_that_are_none(monkeypatch, tmp_path):
             cluster.Pool(address)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_not_there():
     with pytest.raises(ConnectionError, match="cannot be reached within 1 s"):
         cluster.Pool("tcp://127.0.0.1:9", reconnect_timeout=1)
 
 
 def test_address_of_the_environment(client, monkeypatch, tmp_path):
-    import json
-
     file = tmp_path / "scheduler.json"
-    file.write_text(json.dumps(client.scheduler_info() | {"address": client.scheduler.address}))
+    file.write_text(json.dumps({"type": "Scheduler", "address": client.scheduler.address, "workers": {}}))
     for address in client.scheduler.address, str(file):
         monkeypatch.setenv("GOPROC_CLUSTER", address)
         with cluster.Pool() as pool:

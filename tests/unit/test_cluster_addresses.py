@@ -72,6 +72,7 @@ def finish(results):
 # ---- dask scheduler, dask worker
 
 
+@pytest.mark.slow
 def test_scheduler_file_and_workers_of_the_command_line(dask, scheduler_file, tmp_path):
     """`dask worker --nworkers 2` is two machines, each below a nanny. A killed one is restarted, and takes part."""
     dask("worker", "--nworkers", 2, "--nthreads", 1, "--no-dashboard", "--scheduler-file", scheduler_file)
@@ -88,6 +89,7 @@ def test_scheduler_file_and_workers_of_the_command_line(dask, scheduler_file, tm
     assert max(targets.noted(ran).values()) == 1
 
 
+@pytest.mark.slow
 def test_a_path_as_text_and_as_a_path(dask, scheduler_file):
     worker(dask, "--no-nanny", "--scheduler-file", scheduler_file)
     for address in scheduler_file, str(scheduler_file):
@@ -95,6 +97,7 @@ def test_a_path_as_text_and_as_a_path(dask, scheduler_file):
             assert pool.map(targets.double, range(5)) == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_a_pool_before_the_first_machine(dask, scheduler_file):
     """The number of processes is that of the cores that have come since."""
     worker(dask, "--no-nanny", "--scheduler-file", scheduler_file, "--nthreads", 3)
@@ -105,6 +108,7 @@ def test_a_pool_before_the_first_machine(dask, scheduler_file):
 # ---- objects of Dask
 
 
+@pytest.mark.slow
 def test_client(dask, scheduler_file):
     worker(dask, "--no-nanny", "--scheduler-file", scheduler_file)
     with distributed.Client(scheduler_file=str(scheduler_file), asynchronous=False) as client:
@@ -136,6 +140,7 @@ def test_cluster_objects(run_script, tmp_path, kind):
     run_script("cluster_objects.py", kind, tmp_path / "ran", **QUIET)
 
 
+@pytest.mark.slow
 def test_a_cluster_object_without_processes(run_script, tmp_path):
     """The workers of Dask are threads of the program itself; those of the pool are processes."""
     code = """
@@ -190,6 +195,7 @@ def tls(dask, certificates):
     return address, {"tls_ca_file": ca, "tls_client_cert": cert, "tls_client_key": key, "require_encryption": True}
 
 
+@pytest.mark.slow
 def test_tls(tls):
     address, options = tls
     for security in options, distributed.Security(**options):
@@ -200,6 +206,7 @@ def test_tls(tls):
             assert all(driver._direct for driver in pool._crew.drivers.values())
 
 
+@pytest.mark.slow
 def test_tls_by_dasks_configuration(tls, run_script):
     address, options = tls
     names = {"tls_ca_file": "CA_FILE", "tls_client_cert": "CLIENT__CERT", "tls_client_key": "CLIENT__KEY"}
@@ -216,6 +223,7 @@ if __name__ == "__main__":
     assert run_script("-m", "goproc", "--cluster", address, program, **variables).stdout == "[3, 2, 1]\n"
 
 
+@pytest.mark.slow
 def test_tls_without_certificates(tls, certificates):
     address, _ = tls
     for given in address, certificates / "scheduler.json":
@@ -223,6 +231,7 @@ def test_tls_without_certificates(tls, certificates):
             cluster.Pool(given)
 
 
+@pytest.mark.slow
 def test_tls_of_another_authority(tls, certificates, tmp_path):
     address, options = tls
     other = tmp_path / "other"

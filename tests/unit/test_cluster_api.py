@@ -19,7 +19,7 @@ pytest.importorskip("distributed", reason="goproc.cluster needs distributed")
 
 from goproc import cluster
 
-pytestmark = THREADS_ARE_MEANT  # those of Dask
+pytestmark = [pytest.mark.slow, THREADS_ARE_MEANT]  # those of Dask
 
 
 class Context:

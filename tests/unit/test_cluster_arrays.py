@@ -38,6 +38,7 @@ def arrays():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["map", "map_async"])
 def test_there_and_back(pool, method):
     """A task gets what it may write to, and so does the program; neither sees what the other one writes."""
@@ -66,6 +67,7 @@ class Items:
             yield self.memory
 
 
+@pytest.mark.slow
 def test_an_input_that_uses_its_memory_again(pool):
     assert pool.map(targets.mean, Items(), chunksize=1) == list(range(COUNT))
 
@@ -82,6 +84,7 @@ class Interrupt(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_arrays_that_change_after_an_interrupted_map(pool, tmp_path):
     """The tasks go on, as in multiprocessing, and with what map() was given."""
     path = tmp_path / "means"

@@ -26,6 +26,7 @@ def exists(pid):
 # ---- leases
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_suspended(machines, tmp_path):
     """Its tasks are lost, and what it had not begun runs elsewhere. It ends its workers, comes back, and gets work."""
     connection = machines("local:2x1")
@@ -67,6 +68,7 @@ def is_lost(result, number):
     return False
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_suspended_with_retries(machines, tmp_path):
     connection = machines("local:2x1")
     ran = tmp_path / "ran"
@@ -99,6 +101,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_is_suspended(machines, tmp_path):
     """The machines end its workers. When it goes on, its tasks are lost, and the machines take part again."""
     connection = machines("local:2x1")
@@ -123,6 +126,7 @@ def test_a_program_that_is_suspended(machines, tmp_path):
 # ---- withdrawal
 
 
+@pytest.mark.slow
 def test_terminate_withdraws_what_has_not_begun(machines, tmp_path):
     """Machines have tasks ahead, granted and held. After terminate() none of them begins."""
     connection = machines("local:2x1")
@@ -142,6 +146,7 @@ def test_terminate_withdraws_what_has_not_begun(machines, tmp_path):
     assert len(targets.noted(ran)) == 2 and max(targets.noted(ran).values()) == 1
 
 
+@pytest.mark.slow
 def test_closing_an_iterator_withdraws_the_rest(machines, tmp_path):
     connection = machines("local:2x1")
     ran = tmp_path / "ran"
@@ -164,6 +169,7 @@ def note_and_yield(argument):
 # ---- machines that join late
 
 
+@pytest.mark.slow
 def test_a_machine_that_joins_late_gets_its_part_of_a_map(machines, tmp_path):
     """The first machine stops at an item until the late one has done a hundred: these had been given to the first."""
     connection = machines("local:1x1")
@@ -182,6 +188,7 @@ def test_a_machine_that_joins_late_gets_its_part_of_a_map(machines, tmp_path):
     assert len(shares) == 3 and shares[first] < 300
 
 
+@pytest.mark.slow
 def test_a_machine_that_joins_late_gets_its_part_of_an_iteration(machines, tmp_path):
     connection = machines("local:1x1")
     ran, pids = tmp_path / "ran", tmp_path / "pids"

@@ -21,6 +21,7 @@ import distributed
 from goproc import cluster
 
 
+@pytest.mark.slow
 def test_records_of_all_machines(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pids = pool.map(logging_targets.say_number, range(40), chunksize=1)
@@ -45,6 +46,7 @@ def test_relay(client, relay, handler):
     assert handler.records[-1].machineName == ""
 
 
+@pytest.mark.slow
 def test_without_a_relay_nothing_comes(client, handler):
     with cluster.Pool(client) as pool:
         pool.map(logging_targets.say_number, range(8), chunksize=1)
@@ -60,6 +62,7 @@ def test_two_pools_on_the_same_machines(client, handler):
     assert sorted(handler.texts) == [f"number {number}" for number in range(100, 104)]
 
 
+@pytest.mark.slow
 def test_many_records_in_order(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pool.starmap(logging_targets.say_many, [(producer, 2500) for producer in range(4)], chunksize=1)
@@ -69,6 +72,7 @@ def test_many_records_in_order(client, handler):
         assert mine == [f"{producer} {number}" for number in range(2500)]
 
 
+@pytest.mark.slow
 def test_messages_that_are_sent_again(client, handler, monkeypatch):
     """When a connection breaks after the machine has answered, no record is lost, and none comes twice."""
     from goproc._cluster.driver import Driver
@@ -89,6 +93,7 @@ def test_messages_that_are_sent_again(client, handler, monkeypatch):
     assert next(numbers) > 10
 
 
+@pytest.mark.slow
 def test_leaving_the_block_waits_for_records_of_tasks_that_run(client, handler):
     with cluster.Pool(client, log=True) as pool:
         pool.apply(logging_targets.say, ("first",))
@@ -218,6 +223,7 @@ def test_stop(client, handler, capfd):
     assert capfd.readouterr().err.splitlines()[-1] == "too late"
 
 
+@pytest.mark.slow
 def test_in_a_child(client, relay, handler):
     """A child of the main program has a pool on the cluster: the records go on to the main program."""
     process = goproc.get_context("spawn").Process(target=pool_in_a_child, args=(client.scheduler.address,))
@@ -234,6 +240,7 @@ def pool_in_a_child(address):
         pool.map(logging_targets.say_number, range(4), chunksize=1)
 
 
+@pytest.mark.slow
 def test_a_client_that_was_closed_before_its_pool(machines, handler):
     """Nothing comes any more, and nobody waits for it."""
     address = machines("local:1x1").client.scheduler.address
@@ -258,6 +265,7 @@ def test_a_suspended_machine_does_not_hold_up_the_end(machines, handler):
     assert len(handler.records) == 20
 
 
+@pytest.mark.slow
 def test_a_lost_machine(machines, handler):
     """What has come from a machine before it is lost is handled, and the pool's end does not wait for it."""
     connection = machines("local:2x1")
@@ -290,6 +298,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, lines",
     [

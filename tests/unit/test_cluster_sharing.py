@@ -24,6 +24,7 @@ def array():
     return numpy.arange(float(LENGTH))
 
 
+@pytest.mark.slow
 @shares
 def test_a_handle_of_the_program_comes_back_as_its_own_object(pool, array):
     with goproc.share(array) as handle:
@@ -34,6 +35,7 @@ def test_a_handle_of_the_program_comes_back_as_its_own_object(pool, array):
     assert memory_left() == 0
 
 
+@pytest.mark.slow
 def test_a_handle_that_a_task_has_made(pool):
     """The content travels once, with the result; the program may pass it on."""
     arrays = [pool.apply(targets.make, (LENGTH,)) for _ in range(3)]
@@ -43,6 +45,7 @@ def test_a_handle_that_a_task_has_made(pool):
     assert memory_left() == 0
 
 
+@pytest.mark.slow
 def test_bytes_and_small_objects(pool):
     assert pool.apply(targets.make_of, (b"abc",)) == b"abc"
     assert pool.apply(targets.make_of, ({"a": [1, 2]},)) == {"a": [1, 2]}

@@ -300,6 +300,7 @@ def test_a_reader_that_closes_the_pipe(program, run_script):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.slow
 def test_memory_that_cannot_be_read_in_time(program, monkeypatch):
     """Such memory is hard to make: the reading of one process waits here."""
     from goproc._dump import program as module

@@ -25,6 +25,7 @@ def test_who_knows_that_a_process_has_ended_knows_how():
         process.close()
 
 
+@pytest.mark.slow
 def test_while_the_server_is_stopped():
     """Nothing waits for it for ever."""
     process = goproc.get_context("forkserver").Process(target=time.sleep, args=(1000,))

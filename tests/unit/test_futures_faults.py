@@ -179,6 +179,7 @@ def test_a_signal_handler_that_raises_loses_no_result():
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.slow
 def test_the_main_program_is_killed(method, tmp_path):
     program = (
         "import futures_targets, goproc, goproc.futures, os\n"

@@ -324,6 +324,7 @@ def test_a_signal_just_before_the_sleep(wait):
     interrupt_soon(WAITS[wait](goproc.get_context("fork")), [2e-5 + attempt * 2e-6 for attempt in range(100)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", ["join", "get", "next"])
 def test_a_signal_just_before_a_wait_for_a_process(wait, context):
     process = context.Process(target=time.sleep, args=(LONG,))

@@ -163,6 +163,7 @@ def test_functions_of_the_main_module(run_script, tmp_path, context):
     assert (done.stdout, done.stderr) == ("[0, 2, 4]\n[0, 3, 6]\n", "")
 
 
+@pytest.mark.slow
 def test_loky_in_a_call(run_script):
     """Its workers end with the worker that has started them, also if that is ended by SIGTERM."""
     text = (
@@ -206,6 +207,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_loky_in_a_call_that_is_ended(run_script, tmp_path):
     """Its workers do not outlive the call: they would keep the program's output open for minutes."""
     program, folder = tmp_path / "program.py", tmp_path / "pids"
@@ -248,6 +250,7 @@ def test_the_input_raises():
         Parallel(n_jobs=2, backend="goproc", pre_dispatch=1)(tasks())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_own_call():
     with pytest.raises(goproc.WorkerLostError) as caught:
         run(*[delayed(targets.die)(number) for number in range(8)], batch_size=1)
@@ -291,6 +294,7 @@ def test_interrupt(tmp_path):
 # ---- workers
 
 
+@pytest.mark.slow
 def test_workers_are_kept():
     before = pids()
     assert os.getpid() not in before
@@ -299,12 +303,14 @@ def test_workers_are_kept():
     assert before.isdisjoint(pids())
 
 
+@pytest.mark.slow
 def test_other_options_are_other_workers():
     before = pids()
     assert before.isdisjoint(pids(n_jobs=3))
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in before))
 
 
+@pytest.mark.slow
 def test_idle_workers_are_ended():
     with parallel_config(backend="goproc", n_jobs=2, idle_worker_timeout=0.1):
         before = set(Parallel()(delayed(targets.pid)() for _ in range(4)))
@@ -326,6 +332,7 @@ def test_several_threads():
     assert results == {number: [2 * n for n in range(number)] for number in (10, 20, 30)}
 
 
+@pytest.mark.slow
 def test_in_a_forked_child():
     pids()
     process = goproc.get_context("fork").Process(target=_in_child)
@@ -339,6 +346,7 @@ def _in_child():
     goproc.joblib.shutdown()
 
 
+@pytest.mark.slow
 def test_contexts(method):
     for context in (method, goproc.get_context(method)):
         with parallel_config(backend="goproc", n_jobs=2, context=context):

@@ -19,6 +19,7 @@ def test_endless_queue(run_script):
     assert run_script("limits.py", "queue_without_end", "fork").stdout == "fine\n"
 
 
+@pytest.mark.slow
 def test_address_space_of_clones(run_script):
     assert run_script("limits.py", "few_addresses_in_replaced_workers", "fork").stdout == "fine\n"
 

@@ -27,6 +27,7 @@ def _started(*arguments):
     return subprocess.Popen([sys.executable, *map(str, arguments)], text=True, bufsize=1, **pipes)
 
 
+@pytest.mark.slow
 def test_the_main_program_ends_while_a_machine_ends(tmp_path):
     """The scheduler ends first, and its machines with it. That is no error."""
     with _started("-m", "goproc._cluster.local_worker", tmp_path / "s", "scheduler", 0) as scheduler:

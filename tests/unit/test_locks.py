@@ -103,6 +103,7 @@ def test_a_program_may_choose_to_go_on(context, make):
     assert lock.acquire(timeout=10)
 
 
+@pytest.mark.slow
 def test_a_program_may_choose_to_have_it_stay_locked(context, make):
     lock = make(abandoned="keep")
     killed_holder(context, lock).join()
@@ -133,6 +134,7 @@ def test_one_of_many_waiters_is_told(context, make):
     process.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [targets.take_and_end, targets.take_and_exit])
 def test_a_process_that_ends_by_itself_leaves_it_locked(context, target):
     lock = context.Lock()
@@ -152,6 +154,7 @@ def test_another_process_may_release_it(context):
         lock.release()
 
 
+@pytest.mark.slow
 def test_permits_that_are_signals_belong_to_nobody(context):
     """A killed producer's permits are given back by the consumer, as for the items of a bounded buffer."""
     room = context.BoundedSemaphore(2)
@@ -168,6 +171,7 @@ def test_permits_that_are_signals_belong_to_nobody(context):
         room.release()
 
 
+@pytest.mark.slow
 def test_nobody_is_told_of_a_semaphores_permits(context):
     semaphore = context.Semaphore(1)
     assert run_to_end(context, targets.die_holding, semaphore) == -signal.SIGKILL

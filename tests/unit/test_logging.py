@@ -418,6 +418,7 @@ def test_flush_in_a_handler(relay, handler):
     assert answers == [False]
 
 
+@pytest.mark.slow
 @THREADS_ARE_MEANT
 def test_forks_while_records_are_handled(relay, handler):
     """Children that are forked while a handler has its lock do not find it taken."""
@@ -704,6 +705,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

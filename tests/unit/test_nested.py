@@ -44,6 +44,7 @@ def test_without_nested_as_with_multiprocessing(context, method):
             pool.apply(targets.exit_code_of_a_child, (method, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("daemon", [False, True])
 def test_what_is_below_a_killed_worker_is_gone(context, method, daemon):
     """The child of a child, too, whatever start methods they are of."""
@@ -56,6 +57,7 @@ def test_what_is_below_a_killed_worker_is_gone(context, method, daemon):
             pool.apply_async(int).wait()
 
 
+@pytest.mark.slow
 def test_a_killed_task_is_lost_with_its_pool(context, method):
     with context.Pool(1, nested=True) as pool:
         before = pool.apply(os.getpid)
@@ -65,6 +67,7 @@ def test_a_killed_task_is_lost_with_its_pool(context, method):
         assert pool.apply(targets.total_of_squares, ((method, 3),)) == 5
 
 
+@pytest.mark.slow
 def test_terminate_ends_all(context, method):
     pool = context.Pool(2, nested=True)
     trees = pool.map(targets.start_tree_of, [(method, False)] * 2, chunksize=1)
@@ -110,6 +113,7 @@ def test_killing_the_program_ends_all(method):
     wait_until(lambda: all(map(gone, pids)))
 
 
+@pytest.mark.slow
 def test_processes_that_a_task_leaves_are_joined_at_the_workers_end(context, method, tmp_path):
     """As with multiprocessing: a process that ends in order waits for its children, unless they are daemons."""
     with context.Pool(1, nested=True) as pool:

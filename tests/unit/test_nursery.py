@@ -269,6 +269,7 @@ def test_a_signal_that_comes_before_its_turn_is_not_lost(context, tmp_path, sig)
         signal.signal(sig, old)
 
 
+@pytest.mark.slow
 def test_the_pool_ends_before_its_workers_have_come_up(context):
     for _ in range(20):
         with context.Pool(MANY):
@@ -337,6 +338,7 @@ def test_what_is_forked_ahead_is_killed(context):
     assert killer.killed
 
 
+@pytest.mark.slow
 def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypatch):
     """Each worker is forked then."""
     real = _native.Nursery
@@ -365,6 +367,7 @@ def test_the_template_is_killed_before_it_has_cloned_anything(context, monkeypat
             assert set(all_workers(pool)) == {process.pid for process in pool._pool}
 
 
+@pytest.mark.slow
 @pytest.mark.part("clones")
 def test_replaced_again_and_again(context, nurseries, workers_are_brisk):
     with context.Pool(2, maxtasksperchild=1) as pool:
@@ -373,6 +376,7 @@ def test_replaced_again_and_again(context, nurseries, workers_are_brisk):
     assert ("fork_ahead", 32) in nurseries
 
 
+@pytest.mark.slow
 @pytest.mark.part("clones")
 def test_replaced_workers_are_what_forked_workers_are(context, nurseries, workers_are_brisk):
     before = dict(counts)
@@ -390,6 +394,7 @@ def test_replaced_workers_are_what_forked_workers_are(context, nurseries, worker
         assert signal.SIGINT not in about["mask"]
 
 
+@pytest.mark.slow
 @pytest.mark.part("clones")
 def test_replaced_workers_see_what_was_done_before_the_submission(context, nurseries, workers_are_brisk):
     global setting
@@ -444,6 +449,7 @@ def test_terminated_while_workers_are_replaced(context):
             result.get()
 
 
+@pytest.mark.slow
 def test_closed_while_workers_are_replaced(context):
     pool = context.Pool(2, maxtasksperchild=3)
     result = pool.map_async(targets.identity, range(300), 1)
@@ -452,6 +458,7 @@ def test_closed_while_workers_are_replaced(context):
     assert result.get() == list(range(300))
 
 
+@pytest.mark.slow
 def test_not_needed_for_a_second(context, monkeypatch):
     """What was forked ahead ends by itself; the next worker is forked."""
     monkeypatch.setattr(nursery_module, "_BRISK", 60)

@@ -21,6 +21,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(crew, "_PATIENCE", 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raises", "exits", "finds nonsense", "finds nothing"])
 def test_tasks_wait_for_workers_that_can_begin_later(context, how, tmp_path):
     """They are done as soon as that is so, whoever waits, and all workers come up."""
@@ -34,6 +35,7 @@ def test_tasks_wait_for_workers_that_can_begin_later(context, how, tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_they_wait_though_nobody_looks(context, tmp_path):
     with context.Pool(1, targets.begin_after, (tmp_path / "births", 6, "raises")) as pool:
         pool.apply_async(targets.touch, (tmp_path / "done",))
@@ -71,6 +73,7 @@ def test_a_pool_can_be_ended_between_attempts(end, tmp_path):
             result.get(0)
 
 
+@pytest.mark.slow
 def test_a_pool_that_has_failed_its_tasks_recovers(context, impatient, tmp_path):
     """The failed tasks do not run later; those that follow do, all workers come up, and no attempt is made in vain."""
     births, allowed = tmp_path / "births", tmp_path / "allowed"
@@ -99,6 +102,7 @@ def test_a_pool_that_has_failed_its_tasks_recovers(context, impatient, tmp_path)
     pool.join()
 
 
+@pytest.mark.slow
 def test_workers_that_began_go_on_while_others_cannot(impatient, tmp_path):
     """Their tasks are not failed for it."""
     births = tmp_path / "births"
@@ -126,6 +130,7 @@ def test_a_long_task_does_not_keep_other_workers_from_coming_up(tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_be_started_for_a_while(monkeypatch):
     """The system has no room for further processes; then it has."""
     refused = []

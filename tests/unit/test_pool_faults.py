@@ -214,6 +214,7 @@ def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp
     results._reader.join()
 
 
+@pytest.mark.slow
 def test_joined_while_the_last_worker_is_replaced():
     """The pool has no worker at that moment, and is not done."""
     lost = threading.Event()
@@ -257,6 +258,7 @@ def test_terminated_while_the_last_worker_is_replaced():
             queued.get(SOON)
 
 
+@pytest.mark.slow
 def test_the_fork_server_dies_while_a_pool_asks_for_workers(capfd):
     from goproc.forkserver import _forkserver
 

@@ -524,6 +524,7 @@ def test_an_iterator_that_nobody_holds(context, make, unordered, chunksize, tmp_
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_results_of_a_dropped_iterator_are_not_kept():
     """Of an endless input, too; and its pool can be used meanwhile, and ended."""
     with goproc.Pool(2) as pool:

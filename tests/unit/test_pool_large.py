@@ -144,6 +144,7 @@ def test_more_bytes_than_can_be_placed(pool):
     assert pool.map(targets.identity, values, chunksize=64) == values
 
 
+@pytest.mark.slow
 @pytest.mark.part("placed-bytes")
 @needs_placing
 def test_kept_bytes_do_not_keep_much_more_memory():

@@ -60,6 +60,7 @@ def test_timeout_of_a_computation_in_c(context):
     pool.join()
 
 
+@pytest.mark.slow
 def test_time_spent_waiting_does_not_count(tmp_path):
     with goproc.Pool(1) as pool:
         release = tmp_path / "release"
@@ -119,6 +120,7 @@ def test_task_timeout(context):
     pool.join()
 
 
+@pytest.mark.slow
 def test_task_timeout_is_of_a_chunk():
     """One item makes a chunk unless chunksize says something else."""
     with goproc.Pool(1) as pool:
@@ -173,6 +175,7 @@ def test_callback_of_a_timeout():
     pool.join()
 
 
+@pytest.mark.slow
 def test_limits_while_closing(context):
     pool = context.Pool(2)
     results = [pool.apply_async(targets.sleep, (LONG if i % 3 == 0 else 0, i), timeout=2) for i in range(6)]
@@ -289,6 +292,7 @@ def test_cancel_of_an_imap(chunksize, sized, unordered, tmp_path):
         pool.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sized", [False, True], ids=["iterator", "list"])
 def test_cancel_of_an_imap_while_another_thread_collects(sized):
     """What that thread collects of the withdrawn tasks is raised no second time."""
@@ -454,6 +458,7 @@ def limit_of_memory():
     return own_memory() + (256 << 20)
 
 
+@pytest.mark.slow
 def test_max_memory_per_child(context):
     limit = limit_of_memory()
     with context.Pool(1, max_memory_per_child=limit) as pool:

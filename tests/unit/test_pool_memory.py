@@ -49,6 +49,7 @@ placed_bytes = pytest.param(targets.make_bytes, marks=pytest.mark.skipif(not PLA
 MAKERS = pytest.mark.parametrize("make", [placed_bytes, targets.make_array])
 
 
+@pytest.mark.slow
 @pytest.mark.part("placed-bytes")
 @MAKERS
 def test_much_is_given_back_at_once(method, make):

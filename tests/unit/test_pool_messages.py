@@ -122,6 +122,7 @@ def test_lost_call_names_function_and_arguments(pool):
     assert f"leave({error.argument})" in str(error)
 
 
+@pytest.mark.slow
 def test_lost_items_are_named(pool):
     for call in (
         lambda: pool.map(leave_at, range(8), chunksize=1),

@@ -123,6 +123,7 @@ def test_items_run_at_the_same_time(context, tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_tiny_values_do_not_wait_for_each_other():
     with goproc.Pool(2) as pool:
         total = 0
@@ -135,6 +136,7 @@ def test_tiny_values_do_not_wait_for_each_other():
 # --- backpressure
 
 
+@pytest.mark.slow
 def test_a_worker_waits_for_the_program(context, tmp_path):
     paths = [tmp_path / "0", tmp_path / "1"]
     with context.Pool(2) as pool:
@@ -150,6 +152,7 @@ def test_a_worker_waits_for_the_program(context, tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_a_worker_waits_earlier_with_large_values(tmp_path):
     path = tmp_path / "0"
     with goproc.Pool(1) as pool:
@@ -165,6 +168,7 @@ def test_a_worker_waits_earlier_with_large_values(tmp_path):
     pool.join()
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_reads_holds_up_nobody(context, tmp_path):
     """Neither calls, nor another stream; also when its items have ended, and their values lie there."""
     with context.Pool(2) as pool:
@@ -356,6 +360,7 @@ def test_task_timeout(context):
     pool.join()
 
 
+@pytest.mark.slow
 def test_the_time_in_which_the_program_takes_nothing_does_not_count(tmp_path):
     with goproc.Pool(1) as pool:
         stream = pool.stream(targets.endless, [tmp_path / "0"], task_timeout=10)

@@ -499,6 +499,7 @@ def standing_by(server):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.part("standby")
 def test_children_that_stand_by():
     """They are what is started next; it does not matter when one is killed; they end with the server."""

@@ -74,6 +74,7 @@ def test_an_example(script, machines, run_script):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script, what", [("pool_apply_async.py", "Barrier"), ("pool_map_async.py", "Event")])
 def test_an_example_that_cannot_be_there(script, what, machines, run_script):
     done = run_script("-m", "goproc", "--cluster", machines.path, demo.FOLDER / script, status=1)
@@ -93,6 +94,7 @@ def test_all_examples_with_pools_are_here():
     assert with_pools - own - NOT_THERE.keys() <= set(EXAMPLES)
 
 
+@pytest.mark.slow
 def test_on_local_machines(run_script):
     done = run_script("-m", "goproc", "--cluster", "local:2x2", demo.FOLDER / "pool_map.py")
     assert demo.matches(demo.expected_output(demo.FOLDER / "pool_map.py"), done.stdout)
@@ -160,6 +162,7 @@ def test_by_the_variable(machines, run_script, tmp_path):
     assert done.stdout == "True\n"
 
 
+@pytest.mark.slow
 def test_a_pool_of_a_task_is_local(program):
     code = (
         "import multiprocessing, os\n"
@@ -175,6 +178,7 @@ def test_a_pool_of_a_task_is_local(program):
     assert program(code).stdout == "('goproc.pool', False)\n"
 
 
+@pytest.mark.slow
 def test_several_pools_at_the_same_time_and_one_after_the_other(program):
     code = (
         "import multiprocessing\n"
@@ -208,6 +212,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_child_has_a_connection_of_its_own(method, machines, run_script, tmp_path):
     (tmp_path / "program.py").write_text(CHILD)
     done = run_script("-m", "goproc", "--cluster", machines.path, "program.py", method, cwd=tmp_path)
@@ -323,12 +328,14 @@ SHIPPED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["shipped", "./shipped", "."])
 def test_a_package_is_copied(what, program, tmp_path):
     make_package(tmp_path, 7)
     assert program(SHIPPED, "--ship", what, PYTHONPATH=str(tmp_path)).stdout == "{-7}\n"
 
 
+@pytest.mark.slow
 def test_a_package_that_was_changed(program, tmp_path, machines):
     for number in (11, 12):
         make_package(tmp_path, number)
@@ -336,6 +343,7 @@ def test_a_package_that_was_changed(program, tmp_path, machines):
     assert not list(machines.folder.rglob("goproc-ship-*")), "the files were not removed"
 
 
+@pytest.mark.slow
 def test_a_package_that_is_not_shipped(program, tmp_path):
     make_package(tmp_path, 7)
     last = program(SHIPPED, PYTHONPATH=str(tmp_path), status=1).stderr.splitlines()[-1]
@@ -417,6 +425,7 @@ def test_an_executor(machines, run_script, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_joblib(program):
     pytest.importorskip("joblib")
     pytest.importorskip("numpy")
@@ -438,6 +447,7 @@ def test_joblib(program):
 # ---- goproc cluster
 
 
+@pytest.mark.slow
 def test_the_table_of_the_machines(machines, run_script, tmp_path):
     done = run_script("-m", "goproc", "cluster", machines.address)
     lines = done.stdout.splitlines()
@@ -467,6 +477,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_table_of_a_busy_cluster(machines, run_script, tmp_path):
     (tmp_path / "program.py").write_text(BUSY)
     words = [sys.executable, "-m", "goproc", "--cluster", machines.path, "program.py", str(tmp_path / "go")]
@@ -493,7 +504,9 @@ def test_the_table_of_a_busy_cluster(machines, run_script, tmp_path):
         ([], 2, "cluster needs the address of one scheduler"),
         (["a", "b"], 2, "cluster needs the address of one scheduler"),
         (["local:2x2"], 2, "is made anew by each program"),
-        (["tcp://127.0.0.1:9"], 1, "no scheduler at tcp://127.0.0.1:9"),
+        pytest.param(
+            ["tcp://127.0.0.1:9"], 1, "no scheduler at tcp://127.0.0.1:9", marks=pytest.mark.slow
+        ),  # tries for 10 s
     ],
 )
 def test_wrong_use_of_the_command(arguments, status, message, run_script):

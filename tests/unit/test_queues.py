@@ -109,6 +109,7 @@ def test_a_bounded_queue_keeps_its_bound_when_consumers_and_producers_are_killed
         queue.put_nowait(3)
 
 
+@pytest.mark.slow
 def test_items_in_the_buffer_of_a_killed_process_do_not_count(context):
     queue = context.Queue(1000)
     process = run(context, targets.put_for_ever, queue, 1 << 20)
@@ -143,6 +144,7 @@ def test_join_is_told_of_a_killed_consumer_once(context):
         queue.task_done()
 
 
+@pytest.mark.slow
 def test_a_consumer_that_ends_by_itself_leaves_its_tasks_to_others(context):
     queue = context.JoinableQueue()
     queue.put("task")
@@ -459,6 +461,7 @@ def test_a_simple_queue_waits_for_room(context):
     process.join()
 
 
+@pytest.mark.slow
 def test_waiting_takes_no_processor_time(context):
     queue = context.Queue()
     began = time.process_time()

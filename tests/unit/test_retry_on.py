@@ -64,6 +64,7 @@ def test_delay_without_retry_on(context, path):
             pool.apply(targets.fail_until, (path, 3))
 
 
+@pytest.mark.slow
 def test_time_limits(context, path):
     with context.Pool(1, retries=2, retry_on=goproc.TaskTimeoutError) as pool:
         assert pool.apply(targets.hang_until, (path, 3), timeout=0.3) == 3

@@ -243,6 +243,7 @@ def test_inherited_by_fork(array):
 # ---- the end
 
 
+@pytest.mark.slow
 @shares
 def test_freed_while_the_pool_lives(context, array):
     """Workers let the object go when the owner has closed the handle, also while they have nothing to do."""

@@ -77,6 +77,7 @@ def test_workers(method, workers):
         pool.join()
 
 
+@pytest.mark.slow
 @pytest.mark.part("clones")
 def test_workers_that_were_cloned_ahead(monkeypatch):
     forked = []
@@ -206,6 +207,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.part("late-tracker")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_threads_that_start_the_first_processes_at_once(run_script, tmp_path, method):
