@@ -64,6 +64,7 @@ CHANGES = """
 import ctypes
 import resource
 import sys
+import time
 from pathlib import Path
 import goproc
 
@@ -84,7 +85,8 @@ SET = {
 }
 
 def read(name):
-    return READ[name]()
+    begun = time.monotonic()
+    return begun, READ[name]()
 
 if __name__ == "__main__":
     name = sys.argv[1]
@@ -94,13 +96,14 @@ if __name__ == "__main__":
         results = [pool.apply_async(read, (name,)) for _ in range(200)]
         results[10].get()
         SET[name](1)
-        done = sum(result.ready() for result in results)
-        # Two workers run and two stand by; and two results may have been on their way.
-        print(all(result.get() == 1 for result in results[done + 6 :]))
+        changed = time.monotonic()
+        late = [value for begun, value in (result.get() for result in results) if begun > changed]
+        # Two workers and two that stand by may have been forked before.
+        print(late.count(0) <= 4 < late.count(1), late)
 """
 
 
 @pytest.mark.parametrize("name", ["limit", "oom_score_adj", "coredump_filter", "huge pages"])
 def test_workers_forked_ahead_have_what_a_fork_would_have(run_script, tmp_path, name):
     (tmp_path / "program.py").write_text(CHANGES)
-    assert run_script(tmp_path / "program.py", name).stdout == "True\n"
+    assert run_script(tmp_path / "program.py", name).stdout.startswith("True")
