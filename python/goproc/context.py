@@ -32,8 +32,18 @@ _popen_fork: "ModuleType | None" = None
 _OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
 
 
-#: The errors by which the system refuses shared memory: for good, not for want of descriptors or memory.
-_NO_SHARED_FILE = {errno.EACCES, errno.EFBIG, errno.ENOENT, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS}
+#: The errors by which the system refuses shared memory. ENOMEM: there are not enough addresses; a pipe and a named
+#: semaphore need fewer, or none. Not the want of descriptors: multiprocessing's need them, too.
+_NO_SHARED_MEMORY = {
+    errno.EACCES,
+    errno.EFBIG,
+    errno.ENOENT,
+    errno.ENOMEM,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 class BaseContext(_standard.BaseContext):
@@ -122,7 +132,7 @@ class BaseContext(_standard.BaseContext):
             try:
                 return getattr(synchronize, name)(*args, ctx=context, **options)
             except OSError as error:
-                if error.errno not in _NO_SHARED_FILE or is_choice:
+                if error.errno not in _NO_SHARED_MEMORY or is_choice:
                     raise
                 from ._common import log, named_locks
 
@@ -144,7 +154,7 @@ class BaseContext(_standard.BaseContext):
             try:
                 return getattr(queues, name)(*args, ctx=context)
             except OSError as error:
-                if error.errno not in _NO_SHARED_FILE:
+                if error.errno not in _NO_SHARED_MEMORY:
                     raise
                 from ._common import log
 

@@ -51,6 +51,33 @@ def few_addresses(context):
             assert len(pool.apply(bytes, (5 * MEGABYTE,))) == 5 * MEGABYTE
 
 
+def hardly_any_addresses(context):
+    """Python has room, an engine has not: pools, queues and locks are there as with multiprocessing."""
+    limit("RLIMIT_AS", address_space() + 85)
+    warnings.simplefilter("ignore", RuntimeWarning)
+    for _ in range(2):
+        with context.Pool(2) as pool:
+            assert pool.map(square, range(100)) == [x * x for x in range(100)]
+        pool.join()
+        queues = [context.Queue(), context.JoinableQueue(), context.SimpleQueue()]
+        for queue in queues:
+            with context.Lock():
+                process = context.Process(target=queue.put, args=(3,))
+                process.start()
+            assert queue.get() == 3
+            process.join()
+            assert process.exitcode == 0
+
+
+def many_queues(context):
+    """Queues for which there are no addresses left are pipes."""
+    limit("RLIMIT_AS", address_space() + 120)
+    queues = [context.SimpleQueue() for _ in range(40)]
+    for queue in queues:
+        queue.put(5)
+        assert queue.get() == 5
+
+
 def few_addresses_in_workers(context):
     with context.Pool(2, limit, ("RLIMIT_AS", 300)) as pool:
         assert pool.map(allocate, [100] * 4) == [100] * 4

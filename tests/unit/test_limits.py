@@ -5,7 +5,9 @@ import os
 import pytest
 
 
-@pytest.mark.parametrize("case", ["few_addresses", "few_addresses_in_workers", "no_addresses_left"])
+@pytest.mark.parametrize(
+    "case", ["few_addresses", "hardly_any_addresses", "many_queues", "few_addresses_in_workers", "no_addresses_left"]
+)
 def test_address_space(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"
 

@@ -21,7 +21,8 @@ from _imp import extension_suffixes
 #: --multiprocessing-forkserver.
 role = (getattr(sys, "argv", [])[1:2] or [""])[0]
 
-#: The parts that the environment variable GOPROC_DISABLE switches off. switches.py fills it in, if the variable is set.
+#: The parts that are switched off. switches.py fills it in, if the environment variable GOPROC_DISABLE is set.
+#: engine.py adds "queues" where there are not enough addresses for an engine.
 disabled: "set[str]" = set()
 
 #: The folder of the package, in which the extensions lie.

@@ -21,7 +21,7 @@ from _frozen_importlib_external import ExtensionFileLoader
 
 from .. import _native
 from ..errors import EngineError
-from . import extension_path, is_whole, stdlib
+from . import disabled, extension_path, is_whole, stdlib
 
 __all__ = [
     "PoolGoneError",
@@ -78,7 +78,11 @@ def refusal() -> "OSError | MemoryError | None":
         try:
             load()
         except (OSError, MemoryError) as reason:
-            warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and pools")
+            what = "pools"
+            if isinstance(reason, MemoryError):
+                disabled.add("queues")  # each takes 8 MiB of the addresses, which are scarce
+                what = "queues and pools"
+            warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and {what}")
             return reason
     tracing = stdlib.is_tracing()
     if tracing != _tracing:
