@@ -89,6 +89,11 @@ def _ask_server(fds):
     interpreter = [os.fsencode(word) for word in spawn.interpreter_command()]
     if _server_refuses or getattr(sys, "frozen", False) or interpreter != [os.fsencode(sys.executable)]:
         return None  # the program has set a command line of its own: it must be executed for each process
+    if max(fds) >= os.sysconf("SC_OPEN_MAX"):
+        util.info(
+            "an interpreter is executed: a descriptor has a number above RLIMIT_NOFILE, which cannot be given anew"
+        )
+        return None
     command = spawn.get_command_line("goproc._start.spawn_server:main", stdlib.is_tracing())
     for _ in range(2):
         try:

@@ -442,6 +442,35 @@ def file_size_later(context):
         exchange(context, pool)
 
 
+def count_up(queue, lock, value):
+    with lock:
+        value.value += 1
+    queue.put(value.value)
+
+
+def few_descriptors_later(context):
+    """The numbers of some descriptors are above the limit that the program sets then."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    early = context.Queue(), context.Lock(), context.Value("i", 0)
+    with context.Pool(2) as pool:
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        for soft in 200, 100:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for arguments in early, (context.Queue(), context.Lock(), context.Value("i", 0)):
+                before = arguments[2].value
+                process = context.Process(target=count_up, args=arguments)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+                assert arguments[0].get() == before + 1
+            assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+            with context.Pool(2, maxtasksperchild=1) as another:
+                assert another.map(square, range(5), chunksize=1) == [0, 1, 4, 9, 16]
+            another.join()
+    pool.join()
+
+
 def main(case, method):
     import goproc
 

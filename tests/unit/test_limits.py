@@ -48,3 +48,7 @@ def test_threads_refused(run_script, method):
 @pytest.mark.parametrize("case", ["file_size", "soft_file_size", "file_size_later"])
 def test_file_size(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"
+
+
+def test_descriptors(run_script, method):
+    assert run_script("limits.py", "few_descriptors_later", method).stdout == "fine\n"
