@@ -13,7 +13,6 @@ import os
 import threading
 import time
 import weakref
-from multiprocessing import connection as _connection
 from multiprocessing import context as _context
 from multiprocessing import queues as _standard
 from multiprocessing import reduction as _reduction
@@ -85,94 +84,16 @@ def _files(queue):
     return tuple(map(_reduction.DupFd, queue._files()))
 
 
-class _Reader(_connection.Connection):
-    """Stands for the pipe's end from which multiprocessing's queues read. Its descriptor is readable while there are
-    items, so that programs can wait for it."""
-
-    def __init__(self, queue):
-        super().__init__(os.dup(queue._watch()), writable=False)
-        self._queue = queue
-
-    def __reduce__(self):
-        return getattr, (self._queue, "_reader")
-
-    def _recv_bytes(self, maxsize=None):
-        import io
-
-        pickled = _reduction.ForkingPickler.dumps(self._queue._receive())
-        if maxsize is not None and len(pickled) > maxsize:
-            return None
-        received = io.BytesIO()
-        received.write(pickled)
-        return received
-
-    def recv(self):
-        self._check_closed()
-        return self._queue._receive()
-
-    def _poll(self, timeout):
-        return self._queue._poll(timeout)
-
-
-class _Writer(_connection.Connection):
-    """Stands for the pipe's end into which multiprocessing's queues write."""
-
-    def __init__(self, queue):
-        super().__init__(os.dup(queue._files()[1]), readable=False)
-        self._queue = queue
-
-    def __reduce__(self):
-        return getattr, (self._queue, "_writer")
-
-    def _send_bytes(self, buf):
-        self._queue._put(buf, None, _WAIT, True, None)
-
-
-class _Count:
-    """Stands for a semaphore by which multiprocessing's queues count. Programs look at its value."""
-
-    def __init__(self, get_value):
-        self.get_value = self._get_value = get_value
-
-    @property
-    def _semlock(self):
-        return self
-
-    def _is_zero(self):
-        return self.get_value() == 0
-
-
-def _end_of(kind):
-    def make(queue):
-        end = kind(queue)
-        if queue._closed and isinstance(queue, SimpleQueue):
-            end.close()
-        return end
-
-    return make
-
-
-#: The private attributes of multiprocessing's queues that are made for those who ask.
-_WHEN_ASKED = {
-    "_reader": _end_of(_Reader),
-    "_writer": _end_of(_Writer),
-    "_recv_bytes": lambda queue: queue._reader.recv_bytes,
-    "_send_bytes": lambda queue: queue._writer.send_bytes,
-    "_sem": lambda queue: _Count(lambda: queue._maxsize - queue.qsize()),
-    "_unfinished_tasks": lambda queue: _Count(queue._unfinished),
-    "_rlock": lambda queue: threading.Lock(),
-    "_wlock": lambda queue: threading.Lock(),
-}
-
-
 class _Lazy:
-    """Makes the attributes of _WHEN_ASKED."""
+    """Makes the private attributes of multiprocessing's queues for those who ask."""
 
     #: Whether the queue was made in a fork context. multiprocessing's cannot be sent to a spawned process then.
     _for_forks = False
 
     def __getattr__(self, name: str) -> "Any":
-        make = _WHEN_ASKED.get(name)
+        from ._common import queue_ends
+
+        make = queue_ends.MAKERS.get(name)
         if make is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         made = self.__dict__[name] = make(self)

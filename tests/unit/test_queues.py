@@ -622,6 +622,60 @@ def test_the_private_names(context):
         queue._nonsense  # noqa: B018
 
 
+def test_an_item_that_was_seen_with_the_readers_lock(context, make):
+    """No other process gets it, as with multiprocessing. Nothing is lost."""
+    queue, taken = make(), context.SimpleQueue()
+    processes = [run(context, targets.move, queue, taken) for _ in range(2)]
+    mine = []
+    for number in range(1000):
+        queue.put(number)
+        with queue._rlock:
+            if queue._reader.poll():
+                mine.append(queue._reader.recv() if number % 2 else pickle.loads(queue._reader.recv_bytes()))
+        with queue._rlock:
+            if queue._reader.poll() and queue._reader.poll(0):  # it goes back
+                assert not queue._reader.closed
+    for _ in processes:
+        queue.put(None)
+    theirs = []
+    while theirs.count(None) < len(processes):
+        theirs.append(taken.get())
+    assert sorted([*mine, *filter(lambda item: item is not None, theirs)]) == list(range(1000))
+    for process in processes:
+        process.join()
+
+
+def test_the_parts_of_get(context):
+    """A class of a program may have get() of its own, as in multiprocessing: lock, look, receive."""
+    queue = context.JoinableQueue()
+    processes = [run(context, targets.work_off, queue) for _ in range(2)]
+    for number in range(500):
+        queue.put(number)
+        assert queue._rlock.acquire(True, 60)
+        try:
+            if queue._poll():
+                assert pickle.loads(queue._recv_bytes()) <= number
+                queue.task_done()
+        finally:
+            queue._rlock.release()
+    queue.join()
+    for process in processes:
+        process.terminate()
+        process.join()
+
+
+def test_a_fork_while_the_readers_lock_is_held():
+    context = goproc.get_context("fork")
+    queue, empty = context.SimpleQueue(), context.SimpleQueue()
+    queue.put("item")
+    with queue._rlock:
+        assert queue._reader.poll()
+        process = run(context, targets.tell_whether_empty, queue, empty)
+        assert empty.get()
+        assert queue._reader.recv() == "item"
+    process.join()
+
+
 def test_what_cannot_be_pickled(context, capfd):
     queue = context.Queue(1)
     queue.put(lambda: None)

@@ -16,10 +16,8 @@ docs/design/queue-pool.md says why.
 """
 
 from multiprocessing import util
-from queue import Empty
 from types import FunctionType
 
-from .. import _native
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from ..errors import CancelledError
@@ -73,28 +71,6 @@ def _members(*classes):
 
 
 _own = _members(_standard.Pool)
-_standard_help = _own["_help_stuff_finish"].__func__
-
-
-def _help_stuff_finish(inqueue, task_handler, size):
-    """Take what is left in inqueue, so that the thread task_handler is not stuck in put().
-
-    multiprocessing's function takes a lock that keeps the workers from the queue, and then receives an item whenever
-    poll() says that there is one. goproc's queues have no such lock: a worker may take the item in between, and the
-    function would wait for ever.
-    """
-    if not isinstance(inqueue, _native.Queue):
-        return _standard_help(inqueue, task_handler, size)
-    util.debug("removing tasks from inqueue until task handler finished")
-    try:
-        while task_handler.is_alive():
-            inqueue._get(False)
-    except Empty:
-        pass
-    return None
-
-
-_own["_help_stuff_finish"] = staticmethod(_help_stuff_finish)
 
 
 class QueuePool(engine_pool.Pool):

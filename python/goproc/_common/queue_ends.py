@@ -1,0 +1,156 @@
+"""What programs use of multiprocessing's queues besides their methods: ends of a pipe, locks and counts.
+
+goproc's queues (queues.py) have none of these. They are made for those who ask: the first access of `queue._reader`
+makes a Reader, which the queue keeps.
+"""
+
+import collections
+import contextlib
+import os
+import threading
+import time
+from multiprocessing import connection, reduction
+from queue import Empty
+
+from .. import _native
+
+__all__ = ["MAKERS"]
+
+#: How _native.Queue._put() puts: it waits for room (as in queues.py).
+_WAIT = 2
+
+
+class Reader(connection.Connection):
+    """Stands for the pipe's end from which multiprocessing's queues read. Its descriptor is readable while there are
+    items, so that programs can wait for it."""
+
+    def __init__(self, queue):
+        super().__init__(os.dup(queue._watch()), writable=False)
+        self._queue = queue
+
+    def __reduce__(self):
+        return getattr, (self._queue, "_reader")
+
+    def _recv_bytes(self, maxsize=None):
+        import io
+
+        pickled = reduction.ForkingPickler.dumps(self.recv())
+        if maxsize is not None and len(pickled) > maxsize:
+            return None
+        received = io.BytesIO()
+        received.write(pickled)
+        return received
+
+    def recv(self):
+        self._check_closed()
+        lock = self._queue.__dict__.get("_rlock")
+        return lock.seen.popleft() if lock is not None and lock.has_seen() else self._queue._receive()
+
+    def _poll(self, timeout):
+        lock = self._queue.__dict__.get("_rlock")
+        return lock.see(timeout) if lock is not None and lock.locked() else _has_item(self._queue, timeout)
+
+
+def _has_item(queue, timeout):
+    return type(queue)._poll(queue, timeout)  # not the queue's own _poll, which a ReadLock sets
+
+
+class Writer(connection.Connection):
+    """Stands for the pipe's end into which multiprocessing's queues write."""
+
+    def __init__(self, queue):
+        super().__init__(os.dup(queue._files()[1]), readable=False)
+        self._queue = queue
+
+    def __reduce__(self):
+        return getattr, (self._queue, "_writer")
+
+    def _send_bytes(self, buf):
+        self._queue._put(buf, None, _WAIT, True, None)
+
+
+class ReadLock:
+    """Stands for the lock with which multiprocessing's queues keep other readers away.
+
+    While a program holds it, nobody else may get an item that poll() has found. So poll() gets the item, and keeps it
+    here for recv(). Where recv() is not called, release() puts the item back, behind the others. It is not shared: each
+    process has one of its own.
+    """
+
+    def __init__(self, queue):
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self.seen: collections.deque = collections.deque()
+        self.acquire = self._lock.acquire
+        self.locked = self._lock.locked
+        queue._poll = queue._reader.poll  # as in multiprocessing
+
+    def has_seen(self):
+        """Return whether an item is kept here. What was kept when this process was forked is its parent's."""
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self.seen.clear()
+        return bool(self.seen)
+
+    def see(self, timeout):
+        """Return whether there is an item. timeout: how many seconds to wait for one, None for no bound."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.has_seen():
+            if not _has_item(self._queue, timeout):
+                return False
+            with contextlib.suppress(Empty), _native.held_signals:
+                self.seen.append(self._queue._get(False))
+            if until is not None:
+                timeout = max(0.0, until - time.monotonic())
+        return True
+
+    def release(self):
+        while self.has_seen():
+            self._queue.put(self.seen.popleft())
+            if hasattr(self._queue, "task_done"):
+                self._queue.task_done()  # it counts twice now
+        self._lock.release()
+
+    def __enter__(self):
+        return self._lock.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+class _Count:
+    """Stands for a semaphore by which multiprocessing's queues count. Programs look at its value."""
+
+    def __init__(self, get_value):
+        self.get_value = self._get_value = get_value
+
+    @property
+    def _semlock(self):
+        return self
+
+    def _is_zero(self):
+        return self.get_value() == 0
+
+
+def _end_of(kind):
+    def make(queue):
+        end = kind(queue)
+        if queue._closed and not hasattr(queue, "qsize"):  # a SimpleQueue: the others read what is left
+            end.close()
+        return end
+
+    return make
+
+
+#: What makes each attribute.
+MAKERS = {
+    "_reader": _end_of(Reader),
+    "_writer": _end_of(Writer),
+    "_recv_bytes": lambda queue: queue._reader.recv_bytes,
+    "_send_bytes": lambda queue: queue._writer.send_bytes,
+    "_sem": lambda queue: _Count(lambda: queue._maxsize - queue.qsize()),
+    "_unfinished_tasks": lambda queue: _Count(queue._unfinished),
+    "_rlock": ReadLock,
+    "_wlock": lambda queue: threading.Lock(),
+}
