@@ -124,6 +124,8 @@ class QueuePool(engine_pool.Pool):
 class ThreadPool(_standard.ThreadPool, QueuePool):  # type: ignore[name-defined]
     """A pool of threads. Source: multiprocessing.pool.ThreadPool."""
 
+    __module__ = "goproc.pool"  # where it is found, for its repr
+
     def __init__(self, processes=None, initializer=None, initargs=()):
         _apply_replacements()
         _own["__init__"](self, processes, initializer, initargs)
