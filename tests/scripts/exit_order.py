@@ -16,9 +16,16 @@ def show(text):
         print(text, flush=True)
 
 
-atexit.register(show, "registered before the import")
+def show_import(text):
+    # Not in a child of a fork server: there it depends on whether the server has imported `__main__`. That of
+    # multiprocessing does so since python/cpython#126631 was mended.
+    if __name__ == "__main__" or sys.argv[2] != "forkserver":
+        show(text)
+
+
+atexit.register(show_import, "registered before the import")
 library = importlib.import_module(sys.argv[1])
-atexit.register(show, "registered after the import")
+atexit.register(show_import, "registered after the import")
 context = library.get_context(sys.argv[2])
 
 
