@@ -257,6 +257,29 @@ def test_waiting_for_a_pools_threads():
         assert result.get(0) == list(range(100, 0, -1))
 
 
+def test_a_method_that_a_program_has_replaced_in_the_class(context, monkeypatch):
+    """As libraries do that trace programs: apply() calls it, and the pool stays the engine's."""
+    names = []
+
+    def traced(function):
+        def method(self, *arguments, **options):
+            names.append(function.__name__)
+            return function(self, *arguments, **options)
+
+        return method
+
+    for name in ("apply_async", "_map_async", "map_async", "imap", "close"):
+        monkeypatch.setattr(goproc.pool.Pool, name, traced(getattr(goproc.pool.Pool, name)))
+    before = tasks_done()
+    with context.Pool(2) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        assert pool.map(abs, [-1]) == pool.map_async(abs, [-1]).get() == list(pool.imap(abs, [-1])) == [1]
+        pool.close()
+    pool.join()
+    assert names == ["apply_async", "_map_async", "map_async", "_map_async", "imap", "close"]
+    assert tasks_done() - before == 4
+
+
 def test_methods_with_multiprocessings_arguments_take_the_place_of_pools(context):
     with inside.Counting(2, None, (), None, context) as pool:
         assert pool.apply(abs, (-1,)) == 1

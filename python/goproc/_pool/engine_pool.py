@@ -197,12 +197,12 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         timeout: how long the call may run, in seconds; None for no limit. Raises what apply_async raises, and
         TaskTimeoutError after timeout. Source: multiprocessing.pool.Pool.apply.
         """
-        if type(self).apply_async is Pool.apply_async:
+        if type(self).apply_async is _APPLY_ASYNC:
             policy = self._policy("apply", unknown, "timeout")
             return self._apply(func, args, kwds, None, None, timeout, policy).get()
         if timeout is not None:
             unknown["timeout"] = timeout
-        return self.apply_async(func, args, kwds, **unknown).get()  # a subclass's own apply_async may have no timeout
+        return self.apply_async(func, args, kwds, **unknown).get()  # a program's own apply_async may have no timeout
 
     def apply_async(self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, **unknown):
         """Submit func(*args, **kwds) to the workers; return an AsyncResult at once.
@@ -427,3 +427,5 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
 
 
 Pool.__module__ = "goproc.pool"  # its public module
+
+_APPLY_ASYNC = Pool.apply_async  # a class, or a program that replaces it in Pool, may have another
