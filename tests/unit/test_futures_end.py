@@ -238,6 +238,21 @@ def test_a_subclass_that_overrides_submit():
         assert executor.count == 5
 
 
+def test_a_submit_that_a_program_has_put_into_the_class(monkeypatch):
+    """As libraries do that trace programs."""
+    submit, traced = ProcessPoolExecutor.submit, []
+
+    def tracing(self, fn, /, *args, **kwargs):
+        traced.append(fn)
+        return submit(self, fn, *args, **kwargs)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", tracing)
+    with ProcessPoolExecutor(2) as executor:
+        assert list(executor.map(targets.double, range(10), chunksize=2)) == [2 * number for number in range(10)]
+        assert executor.submit(targets.double, 2).result() == 4
+    assert len(traced) == 6
+
+
 def test_a_subclass_that_starts_workers_itself():
     """It is concurrent.futures' own executor, as the engine's pool does not call its method."""
 

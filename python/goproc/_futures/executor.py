@@ -182,7 +182,7 @@ class ProcessPoolExecutor(_Standard):
         mapping.checked(chunksize, buffersize)
         report = None if progress is None else mapping.report(progress, iterables)
         submit = self.submit if limits is None else limits.submit
-        own = getattr(submit, "__func__", None) in (ProcessPoolExecutor.submit, LimitedExecutor.submit)
+        own = getattr(submit, "__func__", None) in _SUBMITS
         if not own or buffersize is not None or (works := self._ready()) is None:
             owner = self if limits is None else limits
             results = mapping.by_submit(owner, submit, fn, iterables, timeout, chunksize, buffersize)
@@ -439,3 +439,6 @@ def _overridden(cls):
 
 for _class in ProcessPoolExecutor, LimitedExecutor:
     _class.__module__ = "goproc.futures"  # their public module
+
+#: A class, or a program that replaces it in one of these, may have another submit().
+_SUBMITS = ProcessPoolExecutor.submit, LimitedExecutor.submit
