@@ -106,11 +106,13 @@ class ReadLock:
         return True
 
     def release(self):
-        while self.has_seen():
-            self._queue.put(self.seen.popleft())
-            if hasattr(self._queue, "task_done"):
-                self._queue.task_done()  # it counts twice now
-        self._lock.release()
+        try:
+            while self.has_seen():
+                self._queue.put(self.seen.popleft())
+                if hasattr(self._queue, "task_done"):
+                    self._queue.task_done()  # it counts twice now
+        finally:
+            self._lock.release()
 
     def __enter__(self):
         return self._lock.acquire()
