@@ -456,6 +456,11 @@ def test_wrong_use():
         context.Lock(abandoned="no")
     with pytest.raises(OSError, match="Invalid argument"):
         context.Semaphore(-1)
+    for value in 1 << 31, 1 << 70, -(1 << 40):
+        with pytest.raises(OverflowError):
+            context.Semaphore(value)
+        with pytest.raises(OverflowError):
+            context.BoundedSemaphore(value)
     with pytest.raises(AssertionError, match="not owned by thread"):
         context.RLock().release()
     with pytest.raises(AssertionError, match="must acquire"):

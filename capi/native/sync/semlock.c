@@ -219,13 +219,12 @@ PyDoc_STRVAR(make_doc, "_make(kind, value, maxvalue, anonymous, abandoned)\n--\n
                        "KEEP.");
 
 static PyObject *semlock_make(PyObject *object, PyObject *args) {
-    int kind, anonymous;
-    long long value, most;
+    int kind, value, most, anonymous;
     goproc_lock lock;
     goproc_home home;
-    if (!PyArg_ParseTuple(args, "iLLpi:_make", &kind, &value, &most, &anonymous, &lock.abandoned))
+    if (!PyArg_ParseTuple(args, "iiipi:_make", &kind, &value, &most, &anonymous, &lock.abandoned))
         return NULL;
-    if ((kind != RECURSIVE_MUTEX && kind != SEMAPHORE) || value < 0 || value > most || most > SEM_VALUE_LIMIT) {
+    if ((kind != RECURSIVE_MUTEX && kind != SEMAPHORE) || value < 0 || value > most) {
         errno = EINVAL; /* as sem_open() answers */
         return PyErr_SetFromErrno(PyExc_OSError);
     }
