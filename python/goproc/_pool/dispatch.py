@@ -62,7 +62,8 @@ class Dispatch:
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
         self._thread = None  # the pool's own thread, while it runs
         self._serving = False  # whether the pool's own thread is the only collector
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        self._is_starting = False
         self._closing = False  # from now on only finish() collects
         self._end = _End()  # what the pool's own thread serves until
         self.closed = False
@@ -215,10 +216,15 @@ class Dispatch:
 
     def _start(self):
         with _native.held_signals, self._starting:  # in this order: a signal handler may need the lock
-            if self._thread is None and not self._closing:
-                thread = OwnThread("goproc-pool", self._run)
-                thread.start()
-                self._thread = thread
+            # The garbage collector may run here, and an object's __del__ may come here again.
+            if self._thread is None and not self._closing and not self._is_starting:
+                self._is_starting = True
+                try:
+                    thread = OwnThread("goproc-pool", self._run)
+                    thread.start()
+                    self._thread = thread
+                finally:
+                    self._is_starting = False
 
     def _attend(self):
         """Collect in the pool's thread: what others leave there, or everything, once serve() has been called."""

@@ -92,7 +92,7 @@ def form_of(pickler, context):
     return for_tasks(context.get_start_method())
 
 
-_making = threading.Lock()
+_making = threading.RLock()  # an object's __del__ may submit a task while its thread holds it
 
 
 def run_again(dispatch, submitter, on_busy, on_idle):
@@ -101,7 +101,9 @@ def run_again(dispatch, submitter, on_busy, on_idle):
 
     with _making:
         if dispatch.retrying is None:
-            submitter.retrying = dispatch.retrying = Retrying(dispatch, submitter, on_busy, on_idle)
+            made = Retrying(dispatch, submitter, on_busy, on_idle)
+            if dispatch.retrying is None:
+                submitter.retrying = dispatch.retrying = made
     dispatch.serve()
 
 
