@@ -62,8 +62,7 @@ class Dispatch:
         self._followers = []  # (waiter, gate) of the threads that wait for the collector
         self._thread = None  # the pool's own thread, while it runs
         self._serving = False  # whether the pool's own thread is the only collector
-        self._starting = threading.RLock()
-        self._is_starting = False
+        self._starting = threading.Lock()
         self._closing = False  # from now on only finish() collects
         self._end = _End()  # what the pool's own thread serves until
         self.closed = False
@@ -215,16 +214,18 @@ class Dispatch:
         return self._thread
 
     def _start(self):
-        with _native.held_signals, self._starting:  # in this order: a signal handler may need the lock
-            # The garbage collector may run here, and an object's __del__ may come here again.
-            if self._thread is None and not self._closing and not self._is_starting:
-                self._is_starting = True
-                try:
+        # In this order: a signal handler may need the lock. The lock is not waited for: the garbage collector may run
+        # in the call that starts the thread, also in the new thread, and an object's __del__ may come here again.
+        with _native.held_signals:
+            if self._thread is not None or not self._starting.acquire(False):
+                return
+            try:
+                if self._thread is None and not self._closing:
                     thread = OwnThread("goproc-pool", self._run)
                     thread.start()
                     self._thread = thread
-                finally:
-                    self._is_starting = False
+            finally:
+                self._starting.release()
 
     def _attend(self):
         """Collect in the pool's thread: what others leave there, or everything, once serve() has been called."""
