@@ -24,6 +24,7 @@ from _frozen_importlib_external import PathFinder
 
 from . import context
 from ._common import disabled, stdlib
+from ._common.detached import Finder
 from ._common.stdlib import import_module, submodule_finder
 
 TYPE_CHECKING = False
@@ -89,7 +90,7 @@ def _replace_modules() -> None:
 
             _put_in_place(theirs, import_module(ours))
             replaced.name_anew(theirs.rpartition(".")[2])
-    sys.meta_path.insert(0, _ModuleReplacer)
+    sys.meta_path.insert(0, Finder(__name__, "find_replaced"))  # type: ignore[arg-type]
 
 
 def _replace_executor() -> None:
@@ -120,34 +121,31 @@ def _put_in_place(theirs, module) -> None:
     setattr(multiprocessing, theirs.rpartition(".")[2], module)
 
 
-class _ModuleReplacer:
-    """A finder on sys.meta_path: importing one of multiprocessing's modules imports goproc's module instead.
+def find_replaced(name, path=None, target=None):
+    """Find goproc's module in the place of one of multiprocessing's.
 
-    It does so only when the module is imported: a spawned child that uses no pool should not import one. While goproc's
-    module is being imported, the name still means the standard library's module, because goproc.pool takes from
-    multiprocessing.pool everything that it does not replace.
+    It is imported only when the program imports multiprocessing's: a spawned child that uses no pool should not import
+    one. While goproc's module is being imported, the name still means the standard library's module, because
+    goproc.pool takes from multiprocessing.pool everything that it does not replace.
     """
-
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name == _EXECUTORS and stdlib.installed_futures:
-            spec = PathFinder.find_spec(name, path, target)
-            if spec is not None:
-                spec.loader = _ExecutorLoader(spec.loader)  # type: ignore[assignment]
-            return spec
-        ours = _REPLACED_MODULES.get(name)
-        if ours is not None:
-            module = sys.modules.get(ours)
-            if module is not None and getattr(module.__spec__, "_initializing", False):
-                return None
-            return ModuleSpec(name, _AliasLoader)  # type: ignore[arg-type]
-        theirs = _REPLACEMENTS.get(name)
-        if theirs is not None:
-            spec = PathFinder.find_spec(name, path, target)
-            if spec is not None:
-                spec.loader = _ReplacingLoader(spec.loader, theirs)  # type: ignore[assignment]
-            return spec
-        return None
+    if name == _EXECUTORS and stdlib.installed_futures:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _ExecutorLoader(spec.loader)  # type: ignore[assignment]
+        return spec
+    ours = _REPLACED_MODULES.get(name)
+    if ours is not None:
+        module = sys.modules.get(ours)
+        if module is not None and getattr(module.__spec__, "_initializing", False):
+            return None
+        return ModuleSpec(name, _AliasLoader)  # type: ignore[arg-type]
+    theirs = _REPLACEMENTS.get(name)
+    if theirs is not None:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _ReplacingLoader(spec.loader, theirs)  # type: ignore[assignment]
+        return spec
+    return None
 
 
 class _AliasLoader:

@@ -1,5 +1,6 @@
 """install(): `import multiprocessing` means goproc, whatever was imported before, here and in all children."""
 
+import gzip
 import subprocess
 import sys
 
@@ -240,3 +241,50 @@ def test_importing_in_a_free_threaded_interpreter_is_refused():
     assert "ImportError: goproc (in " in done.stderr
     assert "this is a free-threaded build, and goproc's C code relies on the GIL" in done.stderr
     assert done.stderr.rstrip().endswith(f"Use the ordinary build, {version}")
+
+
+HOLDS_UNTIL_THE_END = """
+import gzip
+import multiprocessing
+import multiprocessing.managers
+import multiprocessing.reduction
+import os
+import sys
+import goproc
+
+class Last:
+    def __del__(self):
+        os.write(1, b"deleted\\n")
+
+def reduced(last):
+    return Last, ()
+
+def write(path):
+    global file, last, pools
+    import multiprocessing.pool as pools
+    file, last = gzip.open(path, "wt"), Last()
+    file.write("all of it")
+
+goproc.install()
+if __name__ == "__main__":
+    last = Last()
+    multiprocessing.reduction.ForkingPickler.register(Last, reduced)
+    multiprocessing.managers.SyncManager.register("last", reduced)
+    multiprocessing.current_process().reduced = reduced
+    if sys.argv[1] == "main":
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(abs, (-1,))
+    else:
+        process = multiprocessing.get_context("spawn").Process(target=write, args=(sys.argv[2],))
+        process.start()
+        process.join()
+"""
+
+
+def test_what_a_program_holds_is_finalized(run_script, tmp_path):
+    """At the end of an interpreter, though multiprocessing refers to the program: as with multiprocessing."""
+    (tmp_path / "program.py").write_text(HOLDS_UNTIL_THE_END)
+    program, file = tmp_path / "program.py", tmp_path / "file.gz"
+    assert run_script(program, "main").stdout == "deleted\n"
+    assert run_script(program, "child", file).stdout == "deleted\n" * 2
+    assert gzip.decompress(file.read_bytes()) == b"all of it"

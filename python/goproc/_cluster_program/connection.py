@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 from .._common import clusters
+from .._common.detached import Function
 from .._common.stdlib import import_module
 
 __all__ = ["client", "cores", "end_first"]
@@ -35,7 +36,7 @@ def _forget():
     _state = _State()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=Function(__name__, "_forget"))
 
 
 def client():

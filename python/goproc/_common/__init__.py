@@ -6,6 +6,7 @@ stdlib.py         the standard library's modules, and its private names that gop
 start_methods.py  the contexts, by the names of their start methods
 threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
+detached.py       what the interpreter keeps to its very end
 queue_ends.py     the private parts of multiprocessing's queues
 counters.py       the line that --stats prints at the end
 clusters.py       whether the pools of this program are on a cluster

@@ -22,6 +22,7 @@ from _frozen_importlib_external import ExtensionFileLoader
 from .. import _native
 from ..errors import EngineError
 from . import disabled, extension_path, is_whole, stdlib
+from .detached import Function
 
 __all__ = [
     "PoolGoneError",
@@ -63,7 +64,7 @@ def load():
                 _module = _load_module()
                 if not _forgotten_in_children:
                     _forgotten_in_children = True
-                    os.register_at_fork(after_in_child=_forget_inherited)
+                    os.register_at_fork(after_in_child=Function(__name__, "_forget_inherited"))
     return _module
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+from .._common.detached import Function
 from .._common.threads import OwnThread
 from ..futures import ProcessPoolExecutor
 
@@ -47,7 +48,7 @@ def _forget():
     _state = _State()  # a forked child: the workers are its parent's
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=Function(__name__, "_forget"))
 
 
 def take(key, idle_time, workers, context, initializer, initargs):

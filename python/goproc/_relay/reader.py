@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from .._common.detached import Function
 from .._common.threads import OwnThread
 from . import channel, records
 
@@ -220,4 +221,8 @@ def _after_fork_in_child():
         _readers.pop()._leave_to_parent()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=Function(__name__, "_before_fork"),
+    after_in_parent=Function(__name__, "_after_fork_in_parent"),
+    after_in_child=Function(__name__, "_after_fork_in_child"),
+)

@@ -14,6 +14,7 @@ from multiprocessing import process, reduction
 from multiprocessing.util import Finalize
 
 from .._common import start_methods
+from .._common.detached import Function
 from . import channel, child
 from .reader import Reader, close_all
 
@@ -266,4 +267,4 @@ def _after_fork_in_child():
         atexit.register(logging.shutdown)
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=Function(__name__, "_after_fork_in_child"))

@@ -8,6 +8,7 @@ and by spawn.py in spawned children. docs/design/install.md.
 import sys
 from _frozen_importlib_external import PathFinder  # as importlib.machinery has it, without the imports of that module
 
+from .._common.detached import Finder
 from .._common.stdlib import import_module
 
 __all__ = ["ALL", "want", "wanted"]
@@ -30,22 +31,19 @@ def want(names) -> None:
             import_module(f"goproc.{name}")
     new = set(names) - _wanted
     if new and not _wanted:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Finder(__name__, "find_wanted"))  # type: ignore[arg-type]
     _wanted.update(new)
 
 
-class _Finder:
-    """A finder on sys.meta_path, for multiprocessing's modules."""
-
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        package, _, module = name.rpartition(".")
-        if package != "multiprocessing" or module not in _wanted:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            spec.loader = _Loader(spec.loader, f"goproc.{module}")  # type: ignore[assignment]
-        return spec
+def find_wanted(name, path=None, target=None):
+    """Find one of multiprocessing's modules, so that goproc's is imported with it."""
+    package, _, module = name.rpartition(".")
+    if package != "multiprocessing" or module not in _wanted:
+        return None
+    spec = PathFinder.find_spec(name, path, target)
+    if spec is not None:
+        spec.loader = _Loader(spec.loader, f"goproc.{module}")  # type: ignore[assignment]
+    return spec
 
 
 class _Loader:
