@@ -195,6 +195,9 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     purpose why = {.job = GOPROC_NO_JOB, .deadline = deadline};
     if (count > 2 && timeout != 0)
         why.job = job_of(args[2]);
+    /* Before Python 3.12 the garbage collector runs when an object is made, and an object's __del__ may collect here, in
+     * the middle of what follows. */
+    int has_gc = PyGC_Disable();
     for (;;) {
         goproc_arenas_tidy(&self->out, &self->in);
         uint32_t seen = atomic_load(&self->control->doorbell);
@@ -252,6 +255,8 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         }
         self->busy++;
         atomic_fetch_add(&self->waiters, 1);
+        if (has_gc)
+            PyGC_Enable();
         Py_BEGIN_ALLOW_THREADS;
         wait_for_doorbell(self, seen, ns, &why);
         Py_END_ALLOW_THREADS;
@@ -260,6 +265,7 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         if (self->closed)
             goproc_port_release(self); /* closed meanwhile by another thread, or by a signal handler of an outer call */
         int failed = PyErr_CheckSignals() < 0;
+        has_gc = PyGC_Disable();
         if (!failed && self->closed && self->fork_depth == goproc_fork_depth) {
             result = PyList_New(0); /* closed meanwhile: nothing will come any more */
             break;
@@ -276,6 +282,8 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
         atomic_store(&self->drained, atomic_load(&self->control->doorbell) - 1); /* watch() returns at once */
     }
     goproc_waits_no_longer(why.note);
+    if (has_gc)
+        PyGC_Enable();
     return result;
 }
 

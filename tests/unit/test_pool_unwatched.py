@@ -209,3 +209,59 @@ def test_a_closed_pool_that_is_dropped_with_tasks_pending(context, tmp_path):
         process.join(WAIT)
         assert process.exitcode is not None
     assert [result.get(0) for result in results] == [0, 1, 2]
+
+
+SUBMITS_IN_DEL = """
+import gc
+import sys
+import goproc
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        late.append(submit(pool, 2))
+
+def submit(pool, number):
+    return pool.apply_async(pow, (number, 2))
+
+def follow(pool, number):
+    result = submit(pool, number)
+    result.wait(0)
+    return result
+
+if __name__ == "__main__":
+    context = goproc.get_context(sys.argv[1])
+    for submit_now in submit, follow:
+        for options in {}, {"retries": 1, "retry_on": KeyError}, {"maxtasksperchild": 100}:
+            late, results = [], []
+            gc.set_threshold(20, 5, 5)
+            with context.Pool(2, **options) as pool:
+                for number in range(300):
+                    Cycle()
+                    results.append(submit_now(pool, number))
+                assert pool.map(abs, range(20)) == list(range(20))
+                gc.collect()
+                assert [result.get() for result in results] == [number**2 for number in range(300)]
+                assert len(late) >= 300 and {result.get() for result in list(late)} == {4}
+            gc.set_threshold(700)
+            pool.join()
+    submit_now, late = submit, []
+    for threshold in range(1, 41, 2):  # the collector runs at another place each time, also in the pool's new thread
+        with context.Pool(1) as pool:
+            gc.collect()
+            Cycle()
+            gc.set_threshold(threshold)
+            result = submit(pool, 3)
+            gc.set_threshold(700)
+            assert result.get() == 9
+        pool.join()
+    print("end")
+"""
+
+
+def test_objects_that_submit_tasks_when_they_are_collected(run_script, method, tmp_path):
+    """The garbage collector runs at any time, in any call of the pool."""
+    (tmp_path / "program.py").write_text(SUBMITS_IN_DEL)
+    assert run_script(tmp_path / "program.py", method).stdout == "end\n"

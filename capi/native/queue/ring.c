@@ -17,18 +17,9 @@ static goproc_ring *rings; /* all of this process; guarded by the GIL */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-/* The addresses that a queue leaves to the rest of the program, such as Python's objects and the stack of a thread. Where
- * there are fewer, context.py makes a pipe. */
-enum { LEFT_TO_OTHERS = 32 << 20 };
-
-static int others_have_room(void) {
-    size_t size = GOPROC_QUEUE_SIZE + LEFT_TO_OTHERS;
-    void *tried = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (tried == MAP_FAILED)
-        return 0;
-    munmap(tried, size);
-    return 1;
-}
+/* The addresses that there must be: a queue leaves 32 MiB to the rest of the program, such as Python's objects and the
+ * stack of a thread. Where there are fewer, context.py makes a pipe. */
+enum { ROOM = GOPROC_QUEUE_SIZE + (32 << 20) };
 
 static int map(goproc_ring *ring) {
     ring->memory = mmap(NULL, GOPROC_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
@@ -65,7 +56,8 @@ int goproc_ring_make(goproc_ring *ring, uint32_t maxsize, int joinable, const ch
     ring->fd = fd;
     ring->event = event;
     *call = "mmap";
-    if (!others_have_room() || map(ring) < 0)
+    void *room = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED || munmap(room, ROOM) < 0 || map(ring) < 0)
         return close_both(fd, event);
     ring->header->magic = MAGIC;
     ring->header->maxsize = ring->maxsize = maxsize;

@@ -136,8 +136,7 @@ class Dispatch:
             if self._followers:
                 self._wake(1)  # the woken thread is the next collector, if this thread was it, or was woken to be it
         if self._crew.terminated and util.is_exiting() and threading.current_thread() is not threading.main_thread():
-            # The program is exiting, and has terminated the pool. This thread is daemonic: its CancelledError would be
-            # printed at the very end, though nothing has gone wrong.
+            # The program is exiting: the CancelledError of this daemonic thread would be printed, at the very end.
             while True:
                 time.sleep(3600)
 
@@ -214,18 +213,14 @@ class Dispatch:
         return self._thread
 
     def _start(self):
-        # In this order: a signal handler may need the lock. The lock is not waited for: the garbage collector may run
-        # in the call that starts the thread, also in the new thread, and an object's __del__ may come here again.
-        with _native.held_signals:
-            if self._thread is not None or not self._starting.acquire(False):
-                return
-            try:
-                if self._thread is None and not self._closing:
-                    thread = OwnThread("goproc-pool", self._run)
-                    thread.start()
-                    self._thread = thread
-            finally:
-                self._starting.release()
+        with _native.held_signals:  # first: a signal handler may need the lock
+            if self._starting.acquire(False):  # not waited for: a __del__ may come here meanwhile, in either thread
+                try:
+                    if self._thread is None and not self._closing:
+                        (thread := OwnThread("goproc-pool", self._run)).start()
+                        self._thread = thread
+                finally:
+                    self._starting.release()
 
     def _attend(self):
         """Collect in the pool's thread: what others leave there, or everything, once serve() has been called."""
@@ -322,8 +317,7 @@ class Dispatch:
         follower = (waiter, gate)
         try:
             self._followers.append(follower)
-            # The collector looks for followers after it has released the turn. So either it sees this follower, or the
-            # turn is free now.
+            # The collector looks for followers after it has released the turn: it sees this one, or the turn is free.
             free = False
             if self._may_collect():
                 with self._turn as depth:
