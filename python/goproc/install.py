@@ -24,7 +24,6 @@ from _frozen_importlib_external import PathFinder
 
 from . import context
 from ._common import disabled, stdlib
-from ._common.detached import Finder
 from ._common.stdlib import import_module, submodule_finder
 
 TYPE_CHECKING = False
@@ -90,6 +89,8 @@ def _replace_modules() -> None:
 
             _put_in_place(theirs, import_module(ours))
             replaced.name_anew(theirs.rpartition(".")[2])
+    from ._common.detached import Finder  # here: `import goproc` imports this module
+
     sys.meta_path.insert(0, Finder(__name__, "find_replaced"))  # type: ignore[arg-type]
 
 
