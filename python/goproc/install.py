@@ -91,7 +91,7 @@ def _replace_modules() -> None:
             replaced.name_anew(theirs.rpartition(".")[2])
     from ._common.detached import Finder  # here: `import goproc` imports this module
 
-    sys.meta_path.insert(0, Finder(__name__, "find_replaced"))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder(__name__, "_find_replaced"))  # type: ignore[arg-type]
 
 
 def _replace_executor() -> None:
@@ -122,7 +122,7 @@ def _put_in_place(theirs, module) -> None:
     setattr(multiprocessing, theirs.rpartition(".")[2], module)
 
 
-def find_replaced(name, path=None, target=None):
+def _find_replaced(name, path=None, target=None):
     """Find goproc's module in the place of one of multiprocessing's.
 
     It is imported only when the program imports multiprocessing's: a spawned child that uses no pool should not import

@@ -119,9 +119,10 @@ def test_a_result_is_ready_after_its_callback():
 
 @pytest.mark.parametrize("error_type", [targets.OwnError, targets.OwnBaseError, SystemExit, KeyboardInterrupt])
 def test_a_callback_that_raises(error_type, monkeypatch):
-    """It is reported; its result and all others come."""
-    reported = []
+    """It is reported as an error of a thread, as by multiprocessing; its result and all others come."""
+    reported, reported_of_threads = [], []
     monkeypatch.setattr(sys, "excepthook", lambda kind, value, traceback: reported.append(kind))
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported_of_threads.append(args.exc_type))
 
     def callback(value):
         raise error_type("in a callback")
@@ -138,7 +139,28 @@ def test_a_callback_that_raises(error_type, monkeypatch):
         assert pool.apply_async(targets.double, (3,), callback=values.append).get(30) == 6
         assert values == [6]
     pool.join()
-    assert reported == [error_type] * 3
+    # threading.excepthook says nothing of a SystemExit.
+    assert (reported if error_type is SystemExit else reported_of_threads) == [error_type] * 3
+    assert len(reported + reported_of_threads) == 3
+
+
+@pytest.mark.parametrize("hook_error", [ValueError, SystemExit])
+def test_a_hook_that_raises(hook_error, monkeypatch, capfd):
+    """The thread that delivers results outlives it."""
+
+    def hook(args):
+        raise hook_error("in the hook")
+
+    def callback(value):
+        raise targets.OwnError("in a callback")
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    with goproc.Pool(1) as pool:
+        for number in range(3):
+            assert pool.apply_async(targets.double, (number,), callback=callback).get(30) == 2 * number
+    pool.join()
+    printed = capfd.readouterr().err
+    assert printed.count("OwnError: in a callback") == printed.count("in the hook") // 2 == 3
 
 
 def test_a_callback_may_use_the_pool():

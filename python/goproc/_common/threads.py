@@ -1,9 +1,10 @@
 """Threads of goproc's own, which the program has not started."""
 
+import sys
 import threading
 import time
 
-__all__ = ["OwnThread", "persist"]
+__all__ = ["OwnThread", "persist", "report_error"]
 
 #: How long a thread waits for memory that the program may free, in seconds.
 _PAUSE = 0.05
@@ -28,3 +29,21 @@ def persist(work):
             return work()
         except MemoryError:
             time.sleep(_PAUSE)
+
+
+def report_error(error: BaseException) -> None:
+    """Report an exception that a callback of the program has raised, as an error of this thread.
+
+    multiprocessing's pools call callbacks in a thread that the exception ends, so threading.excepthook reports it.
+    threading.excepthook says nothing of a SystemExit, so sys.excepthook reports that. An error of the hook itself is
+    printed: it must not end the thread that delivers all results.
+    """
+    kind, traceback = type(error), error.__traceback__
+    try:
+        if kind is SystemExit:
+            sys.excepthook(kind, error, traceback)
+        else:
+            thread = threading.current_thread()
+            threading.excepthook(threading.ExceptHookArgs((kind, error, traceback, thread)))
+    except BaseException as of_hook:
+        sys.__excepthook__(type(of_hook), of_hook, of_hook.__traceback__)

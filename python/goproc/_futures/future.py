@@ -4,12 +4,12 @@ The pool holds a Future among its results until the result has come, and the thr
 by _set(). docs/design/futures.md says who collects when, and why a future makes its condition late.
 """
 
-import sys
 import threading
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as _Future
 
 from .._common import disabled, stdlib
+from .._common.threads import report_error
 from .._pool.results import job_counter
 from .faults import is_withdrawn, of_executor
 
@@ -171,10 +171,10 @@ class Future(_Future):
                     super().set_exception(error)
             except _base.InvalidStateError:
                 pass  # it was cancelled meanwhile
-            except BaseException:  # of a callback: it must not end the thread that delivers all results
+            except BaseException as raised:  # of a callback: it must not end the thread that delivers all results
                 if threading.current_thread() is threading.main_thread():
                     raise  # of a signal handler: no callback is called here
-                sys.excepthook(*sys.exc_info())
+                report_error(raised)
         self._func = None
         self._works.results.pop(self._job, None)
 
@@ -218,8 +218,8 @@ class WatchedFuture(Future):
         if on_done is not None:
             try:
                 on_done(self)
-            except BaseException:  # it must not end the thread that delivers all results
-                sys.excepthook(*sys.exc_info())
+            except BaseException as raised:  # it must not end the thread that delivers all results
+                report_error(raised)
 
 
 def _make_all(future, works, func, make=Future.__init__):

@@ -4,11 +4,11 @@ A thread that waits for a result collects the pool's results itself (dispatch.py
 """
 
 import itertools
-import sys
 from collections import deque
 from collections.abc import Generator
 from time import monotonic
 
+from .._common.threads import report_error
 from ..errors import CancelledError
 from . import parts
 from .codec import ITEM
@@ -428,8 +428,8 @@ def _guarded(callback):
     def call(value):
         try:
             callback(value)
-        except BaseException:  # also SystemExit: it would end the thread that delivers all results
-            sys.excepthook(*sys.exc_info())
+        except BaseException as raised:  # also SystemExit: it would end the thread that delivers all results
+            report_error(raised)
 
     return call
 
