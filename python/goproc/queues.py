@@ -135,7 +135,8 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         if after_fork:
             self._notempty._at_fork_reinit()
         else:
-            self._notempty: Any = threading.Condition(threading.Lock())
+            # Reentrant: the garbage collector may call a __del__ that puts, while this thread holds the lock.
+            self._notempty: Any = threading.Condition(threading.RLock())
         self._buffer: collections.deque = collections.deque()
         self._thread = None
         self._jointhread = None
@@ -202,6 +203,8 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         _util.debug("Queue._start_thread()")
         arguments = weakref.ref(self), self._buffer, self._notempty
         thread = threading.Thread(target=_move, args=arguments, name="QueueFeederThread", daemon=True)
+        if self._thread is not None:  # meanwhile a __del__ that puts has started one
+            return
         self._thread = thread
         try:
             thread.start()
@@ -226,8 +229,9 @@ def _move(reference, buffer, notempty):
         with notempty:
             if not buffer:
                 notempty.wait(_LINGER)
+            queue = reference()
+            # CPython collects no garbage from here to the next call. So no __del__ puts, and counts on this thread.
             if not buffer or buffer[0] is _END:
-                queue = reference()
                 if queue is not None:
                     queue._thread = None
                 return

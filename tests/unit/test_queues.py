@@ -528,6 +528,44 @@ def test_a_signal_handlers_exception_in_put_leaves_nothing_counted_that_is_not_t
         signal.signal(signal.SIGALRM, before)
 
 
+PUTS_IN_DEL = """
+import gc
+
+import goproc
+
+collected = 0
+
+class Cycle:
+    def __init__(self):
+        self.cycle = self
+
+    def __del__(self):
+        global collected
+        collected += 1
+        queue.put("x" * 1000)
+
+if __name__ == "__main__":
+    queue = goproc.Queue()
+    for threshold in range(1, 41):  # the collector runs at other places each time
+        collected = 0
+        gc.set_threshold(threshold)
+        for number in range(600):  # more than the memory has room for
+            Cycle()
+            queue.put("y" * 30000)
+        gc.set_threshold(700)
+        gc.collect()
+        got = [len(queue.get()) for _ in range(1200)]
+        assert (collected, got.count(30_000), got.count(1000), queue.empty()) == (600, 600, 600, True)
+    print("end")
+"""
+
+
+def test_objects_that_put_when_they_are_collected(run_script, tmp_path):
+    """The garbage collector runs at any time, also where put() holds a lock, and in the queue's thread."""
+    (tmp_path / "program.py").write_text(PUTS_IN_DEL)
+    assert run_script(tmp_path / "program.py").stdout == "end\n"
+
+
 def test_a_thread_that_computes_keeps_nobody_out(context):
     queue, stop = context.Queue(), threading.Event()
 
