@@ -279,7 +279,7 @@ PARTS: dict[str, Callable[[], float]] = {
     "the lock, taken and given back once": locking,
     "`put` and `get` of a SimpleQueue, one process": simple_queue,
     "`put` and `get` of a Queue, one process": queue_feeder,
-    "Pipe: round trip, when both ends look for 50 µs before they sleep": polling_round_trip,
+    "Pipe: round trip, when both ends spin for 50 µs before they sleep": polling_round_trip,
     "1 MiB through a bare pipe, read as `Connection` does": partial(large_through_pipe, None, len(LARGE)),
     "the same, read in pieces of 64 KiB": partial(large_through_pipe, None, 1 << 16),
     "the same, and the pipe's capacity 1 MiB": partial(large_through_pipe, 1 << 20, 1 << 16),

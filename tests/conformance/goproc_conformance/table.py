@@ -12,9 +12,9 @@ BEGIN = "<!-- conformance: begin, written by tests/conformance/run.py --update-d
 END = "<!-- conformance: end -->"
 HEADER = (
     "| Python | suite | start method | ran | passed | skipped | of them by multiprocessing too | excepted |"
-    " failed | seconds | on multiprocessing |"
+    " failed | seconds |"
 )
-RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
 
 
 class NoTable(Exception):
@@ -45,12 +45,11 @@ def row(verdict):
     """One row of the table."""
     key = f"| {verdict.version} | {verdict.suite} | {verdict.method} |"
     if verdict.missing:
-        return f"{key} not installed | | | | | | | |"
-    then = "" if verdict.baseline_seconds is None else f"{verdict.baseline_seconds:.0f}"
+        return f"{key} not installed | | | | | | |"
     failed = len(verdict.failed) + len(verdict.errors)
     return (
         f"{key} {verdict.ran} | {verdict.passed} | {len(verdict.skipped)} | {len(verdict.skipped_too)} |"
-        f" {len(verdict.excepted)} | {failed} | {verdict.seconds:.0f} | {then} |"
+        f" {len(verdict.excepted)} | {failed} | {verdict.seconds:.0f} |"
     )
 
 
