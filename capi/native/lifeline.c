@@ -29,12 +29,28 @@ static void let_go(void) {
     }
 }
 
+/* The program has closed the read end: opens it again, by way of the write end. Otherwise a second lifeline would be
+ * needed, and children forked later would keep the first one's write end open. Returns whether it succeeded: not
+ * without /proc, or if this process has changed its user. */
+static int reopen_read_end(void) {
+    char path[32];
+    if (goproc_mark(lifeline.write) != lifeline.mark)
+        return 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", lifeline.write);
+    int fd = goproc_move_up(open(path, O_RDONLY | O_CLOEXEC)); /* it has a writer: this does not wait */
+    if (fd < 0)
+        return 0;
+    lifeline.read = fd;
+    return 1;
+}
+
 int goproc_make_lifeline(void) {
     int ends[2];
     if (lifeline.mark) {
-        if (goproc_mark(lifeline.write) == lifeline.mark && goproc_mark(lifeline.read) == lifeline.mark)
+        int has_read_end = goproc_mark(lifeline.read) == lifeline.mark;
+        if (has_read_end ? goproc_mark(lifeline.write) == lifeline.mark : reopen_read_end())
             return 0;
-        /* The write end stays open, if it is still this: children that have the other end live on. */
+        /* The old write end stays open, if the program has not closed it: children that have its read end live on. */
         goproc_close_marked(lifeline.read, lifeline.mark);
         lifeline.mark = 0;
     }

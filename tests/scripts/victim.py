@@ -4,7 +4,9 @@ It starts the processes of the scenario. Then it prints two lines, the pids of t
 the pids of those that must go on; and waits. Each started process makes a file in FOLDER when it is running.
 """
 
+import fcntl
 import os
+import stat
 import sys
 import threading
 import time
@@ -79,6 +81,20 @@ def beside_a_fork_of_the_users():
     return end, [pid]
 
 
+def beside_one_started_after_the_reading_end_was_closed():
+    """The program closes the end of its lifeline that children get. Those of before still notice its death."""
+    end = [start(loop, daemon=True)]
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        try:
+            is_lifeline = number > 1000 and stat.S_ISFIFO(os.fstat(number).st_mode)
+        except OSError:  # the listing's own
+            continue
+        if is_lifeline and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            os.close(number)
+    return end, [start(sleep)]
+
+
 def managers():
     """Servers of managers, of which one has memory with a name."""
     from goproc.managers import SharedMemoryManager
@@ -119,7 +135,7 @@ def serve(started):
 
 
 def all_at_once():
-    """And things of the standard library's that have names, if only while they are made."""
+    """All kinds of children, and objects of the standard library that have names, if only while they are made."""
     keep(context.Manager().dict())
     keep(context.Lock(), context.Queue(), context.Event(), context.Array("i", 10))
     return daemons()[0] + idle_pool()[0] + busy_pool()[0], []

@@ -139,7 +139,9 @@ def test_a_server_that_the_program_runs_by_itself_lives_on(run_victim, method):
     victim.wait_until_alone()
 
 
-@pytest.mark.parametrize("scenario", ["not_a_daemon", "beside_a_fork_of_the_users"])
+@pytest.mark.parametrize(
+    "scenario", ["not_a_daemon", "beside_a_fork_of_the_users", "beside_one_started_after_the_reading_end_was_closed"]
+)
 def test_what_is_no_daemon_lives_on(run_victim, method, scenario):
     victim = run_victim(method, scenario)
     (daemon,), (other,) = victim.started()
