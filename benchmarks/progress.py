@@ -3,7 +3,8 @@
 python -m benchmarks progress
 
 Each pair gives a ratio of its two times; the pairs begin with each of the two in turn. The median of the ratios is
-shown with the quartiles. So what another program takes for a while changes a few ratios, and neither side is preferred.
+shown with the quartiles. So another program that runs for a while changes only a few ratios, and neither side is
+preferred.
 """
 
 import statistics

@@ -33,7 +33,7 @@ def _get(queue, count, ready, go):
 
 
 def stream(make, context, count, kind="small", producers=1, consumers=1):
-    """Put count items by so many producers, and get them by so many consumers. The caller is one of these."""
+    """Put count items by `producers` processes, and get them by `consumers` processes, of which the caller is one."""
     queue, ready, go = make(), context.Semaphore(0), context.Event()
     each, share = count // producers, count // producers * producers // consumers
     processes = [context.Process(target=_put, args=(queue, kind, each, ready, go)) for _ in range(producers)]

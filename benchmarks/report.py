@@ -31,7 +31,7 @@ PARTS = {
     "start-processor": ("starting", "processor"),
 }
 
-#: The rows that README.md shows: of each kind of work the one that programs do most, also where goproc gains nothing.
+#: The rows that README.md shows: for each kind of work, the one that programs do most, even if goproc gains nothing.
 SUMMARY = (
     "apply",
     "apply_async",

@@ -1,9 +1,9 @@
 """The looks of the plots: colours for a light and a dark ground, labels at lines, and how a plot is saved.
 
-The problem: a picture on a page cannot be told whether the page is dark. Files for both cases need <picture>, which
-package indexes do not show. The solution: matplotlib draws with the light colours. The file then gets a style sheet
-that replaces each of them, if the reader prefers dark. The limits: the light colours must differ from each other, and
-every colour of a plot must be one of them. A viewer without style sheets shows the light plot, on its own ground.
+The problem: a picture cannot find out whether its page is dark. Files for both cases need <picture>, which package
+indexes do not show. The solution: matplotlib draws with the light colours. The file then gets a style sheet that
+replaces each of them, if the reader prefers dark. The limits: the light colours must differ from each other, and every
+colour of a plot must be one of them. A viewer without style sheets shows the light plot, on its own ground.
 """
 
 from collections.abc import Iterable

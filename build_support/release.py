@@ -83,7 +83,7 @@ def version(text=None):
 
 
 def check(wanted):
-    """End this program unless the wanted version can be made of what there is."""
+    """End this program unless the wanted version can be released from this work tree."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", wanted):
         sys.exit(f"release: {wanted!r} is no version: it must be three numbers, as in 0.1.0")
     if run("git", "status", "--porcelain", capture=True):

@@ -1,14 +1,14 @@
 /* execute.c - executes a program as a child of the calling thread.
  *
- * Problem: a thread has attributes of its own, which a program that it executes inherits: credentials, capabilities,
+ * Problem: an executed program inherits attributes of the thread that executes it: credentials, capabilities,
  * no_new_privs, seccomp filters, a Landlock domain, namespaces, scheduling. So the thread that wants the child must
- * make it. Go's syscall.ForkExec does that, but in the child it leaves descriptors open that are not close-on-exec. To
- * mark them as close-on-exec in this process would change them under the program's other threads. A second thread
- * could have a descriptor table of its own, but not the calling thread's attributes.
+ * make it. Go's syscall.ForkExec does that, but in the child it leaves descriptors open that are not close-on-exec.
+ * Marking them as close-on-exec in this process would also affect the program's other threads. A second thread could
+ * have a descriptor table of its own, but not the calling thread's attributes.
  *
- * Solution: vfork(2). The child has a descriptor table of its own, and closes the descriptors that it is not to keep
- * before it executes the program. It shares the memory with this process, whose other threads go on. So the child only
- * makes system calls.
+ * Solution: vfork(2). The child has a descriptor table of its own, and closes all descriptors that are not kept before
+ * it executes the program. It shares the memory with this process, whose other threads go on. So the child only makes
+ * system calls.
  *
  * package capi calls this through execute.go. core/sys/exec.go decides what is executed.
  */
@@ -72,7 +72,7 @@ typedef struct {
 /* Marks the descriptors that are not kept as close-on-exec, one by one: those that /proc lists, or without /proc every
  * number. */
 static void mark_one_by_one(const program *p) {
-    enum { HIGHEST = 1 << 20 }; /* what the kernel allows unless it is told otherwise (fs.nr_open) */
+    enum { HIGHEST = 1 << 20 }; /* the kernel's default limit (fs.nr_open) */
     union {
         entry first; /* for the alignment */
         char bytes[2048];
@@ -115,7 +115,7 @@ __attribute__((noinline)) static void become(const program *p) {
             return;
         }
     }
-    /* A handler must not run here: it would run in this process's memory. */
+    /* No signal handler may run in the child: it would run in the parent's memory. */
     for (int signum = 1; signum < NSIG; signum++) {
         struct sigaction action;
         if (sigaction(signum, NULL, &action) == 0 && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) {

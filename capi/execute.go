@@ -17,7 +17,7 @@ func init() { sys.Executor = execute }
 
 // execute executes a program on the calling thread; see execute.h and sys.Execute. keep is sorted.
 //
-// All arguments are copied to C's memory. The child may be a forked one, and forked children do not have Go's memory.
+// All arguments are copied to C's memory. The child may be a forked one, without Go's memory.
 func execute(path string, argv, environ []string, keep []int) (pid int, err error) {
 	lists := [][]string{{path}, argv, environ}
 	pointers, bytes := 0, 0

@@ -34,7 +34,7 @@ func TestExecuteWhereCallsAreRefused(t *testing.T) {
 	}
 }
 
-// refusing calls f on a thread to which the kernel refuses these system calls (EPERM), and which ends then.
+// refusing calls f on a thread to which the kernel refuses these system calls (EPERM). The thread ends afterwards.
 func refusing(t *testing.T, numbers []uint32, f func()) {
 	const load, jumpIfEqual, answer = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	filter := []unix.SockFilter{{Code: load}}

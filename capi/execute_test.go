@@ -59,7 +59,7 @@ func TestExecuteKeepsNumbersAndNothingElse(t *testing.T) {
 			high, err := unix.FcntlInt(kept.Fd(), unix.F_DUPFD, 17000)
 			require.NoError(t, err)
 
-			// Not a listing of the folder, which would be open then and list itself.
+			// The script does not list the folder: the folder would be open, and list itself.
 			script := fmt.Sprintf("for i in {0..64} 12345 17000; do test -e /proc/$$/fd/$i && echo $i >&%d; done; exit 0", number)
 			output, status := shell(t, script, number, int(kept.Fd()))
 			assert.Zero(t, status.ExitStatus())
@@ -80,8 +80,8 @@ func TestExecuteKeepsNumbersAndNothingElse(t *testing.T) {
 
 func TestExecuteWithStandardStreamsMissing(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
-		// A child of this test has no 0 and 1, so that what Execute opens lands there; it starts another, which must
-		// find the kept descriptors 3, 4 and 5 to be what they were.
+		// A child of this test closes 0 and 1, so that what Execute opens gets these numbers. The child starts another
+		// process, in which the kept descriptors 3, 4 and 5 must be what they were.
 		command := exec.Command("/proc/self/exe", "-test.run=TestExecuteInClosedHouse")
 		command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "GOPROC_TEST_CLOSED_HOUSE="+fmt.Sprint(sys.Executor != nil))
 		output, err := command.CombinedOutput()
@@ -185,7 +185,7 @@ func TestExecuteGivesTheCallersSignalMask(t *testing.T) {
 }
 
 func TestExecuteLeavesNoCopyOpen(t *testing.T) {
-	// Who closes the write end after starting a process sees the reader's end at once.
+	// The child keeps no copy of the write end: when this test closes it, the read end is at end of file at once.
 	for range 20 {
 		read, write, err := sys.Pipe("test")
 		require.NoError(t, err)

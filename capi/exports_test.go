@@ -154,7 +154,7 @@ func TestVersion(t *testing.T) {
 	assert.EqualValues(t, abiVersion, call(goproc_abi_version))
 }
 
-// panicking panics when a task is counted, in the midst of collecting it; not in the pump, which may be faster.
+// panicking panics when a task is counted, while it is collected, but not in the pump, which may be faster.
 type panicking struct{}
 
 func (panicking) AddTasks(int64) {

@@ -6,18 +6,18 @@
  * of the pointer, NAME_fn, is made of the prototype. exports.go includes this file, so the C compiler compares its
  * functions with the prototypes.
  *
- * What holds for every call, unless it says otherwise:
+ * These rules hold for every call, unless its own comment says otherwise:
  *   Thread    Any thread of the program, with the GIL or without it. The engine has locks of its own, and holds them
  *             for microseconds. Not in a signal handler.
  *   Time      It returns quickly, so the GIL need not be released: it never waits for a process or another call, and
  *             never calls back.
  *   Memory    The caller owns what pointers point to. The engine keeps no pointer when the call has returned.
- *   Child     Not in a forked child: there is no Go in one, and the call would block for ever (docs/design/fork.md). A
- *             child that needs an engine loads one of its own, and looks the functions up again.
+ *   Child     Not in a forked child: no Go thread runs there, and the call would block for ever (docs/design/fork.md).
+ *             A child that needs an engine loads one of its own, and looks the functions up again.
  *   Before    goproc_mend_runtime() (native/runtime.c): the program may have closed descriptors that the Go runtime
  *             needs.
  *   Returns   0 or a count, or a negative errno. GOPROC_EPOISONED when the engine has panicked, in this call or
- *             earlier: goproc_poison() tells the panic. No Go panic gets through.
+ *             earlier: goproc_poison() describes the panic. No Go panic reaches the caller.
  */
 #ifndef GOPROC_H
 #define GOPROC_H
@@ -30,14 +30,14 @@
 /* What a call of a poisoned engine returns. */
 #define GOPROC_EPOISONED (-100000)
 
-/* Finds the function of that name in a library that dlopen(3) has returned: a pointer of its type, or NULL. For callers
- * that include <dlfcn.h>. */
+/* Finds the function of that name in a library that dlopen(3) has returned. The value is a pointer of the function's
+ * type, or NULL. For callers that include <dlfcn.h>. */
 #define GOPROC_FIND(library, name) ((name##_fn)dlsym(library, #name))
 
 /* ---- the link: native/link.c ------------------------------------------------------------------------------------- */
 
-/* Says which version of this file the engine was built with. To be called first: unless that is GOPROC_ABI_VERSION, no
- * other function may be called.
+/* Says which version of this file the engine was built with. Call it first. If the version is not GOPROC_ABI_VERSION,
+ * no other function may be called.
  *
  * Time      It waits until the Go runtime has started, for milliseconds. Then it has the runtime open its epoll and
  *           eventfd (core/sys/netpoll.go).
@@ -45,8 +45,8 @@
 int32_t goproc_abi_version(void);
 typedef __typeof__(&goproc_abi_version) goproc_abi_version_fn;
 
-/* A descriptor, and the mark of the file that it refers to. A program may close descriptors that are not its own, and
- * then the number may be that of another file. fd is the descriptor plus one; 0 for none. */
+/* A descriptor, and the mark of the file that it refers to. A program may close descriptors that are not its own. Then
+ * the number may refer to another file. fd is the descriptor plus one; 0 for none. */
 typedef struct {
     int32_t fd;
     uint32_t mark;
@@ -64,7 +64,8 @@ static inline uint32_t goproc_mark_of(uint64_t device, uint64_t inode) {
  * are not known.
  *
  * Memory    The engine's, outside the Go heap. It is never freed, and goroutines change it at any time.
- * Child     Not the call. But a forked child may read the register, and closes the descriptors that it lists.
+ * Child     A forked child must not make the call. But it may read the register, and closes the descriptors listed
+ *           there.
  * Returns   The register. Never fails. */
 goproc_listed *goproc_fd_register(int32_t *count);
 typedef __typeof__(&goproc_fd_register) goproc_fd_register_fn;
@@ -140,10 +141,9 @@ typedef __typeof__(&goproc_share_seats) goproc_share_seats_fn;
 /* Submits a task, or a batch of tasks, to a pool. Tasks that no worker can take yet are queued.
  *
  * pool      The number of the pool, which Python gets from pybind/pool.go.
- * job, index  The numbers of the job, and of the task in it. The completion of the task has the same.
+ * job, index  The numbers of the job, and of the task in it. The completion of the task has the same numbers.
  * count     How many tasks: 0 or 1 for a task that is no batch; fewer than 1 << GOPROC_CLAIM_SHIFT. The tasks of a
- * batch
- *           have the indices from index on.
+ *           batch have the indices from index on.
  * flags     GOPROC_FLAG_EXTENT if the payload describes an extent that holds the pickled task, else 0. A batch has no
  *           extent.
  * payload   The pickled task, or the batch of count tasks: size bytes, at most GOPROC_MAX_INLINE (native/layout.h). The
@@ -163,9 +163,9 @@ typedef __typeof__(&goproc_pool_submit) goproc_pool_submit_fn;
 /* Collects completions of a pool, and gives tasks to workers that have none.
  *
  * buffer    Is filled with frames (native/layout.h), each padded to eight bytes. The caller owns it, and no other call
- *           may have it meanwhile.
+ *           may use it meanwhile.
  * capacity  Of the buffer, in bytes: room for the largest frame at least, goproc_frame_space(GOPROC_MAX_INLINE). Or 0:
- *           then nothing is collected, and workers are given tasks all the same.
+ *           then nothing is collected, but workers are still given tasks.
  *
  * Returns   The number of bytes used | 0 when nothing has completed | -EPIPE when the pool is gone |
  *           GOPROC_EPOISONED */

@@ -72,7 +72,7 @@ func TestLayout(t *testing.T) {
 	}
 	assert.Greater(t, want["extents start"], int64(ring.SlotsStart+1000*ring.SlotSize), "room for the slots")
 	delete(want, "extents start")
-	// What package ring keeps to itself is compared by what it does.
+	// The tests below compare what package ring does not export, by what it does.
 	compared := []string{"sleep tasks", "sleep room", "sleep taken", "claim shift"}
 	for _, field := range []string{"size", "kind", "flags", "job", "index", "claim", "busy"} {
 		compared = append(compared, "frame's "+field)

@@ -90,8 +90,7 @@ func PoolLimitMemory(number, bytes int) (int, error) {
 	})
 }
 
-// PoolCancel withdraws the job's tasks, and ends the workers that run one. It returns how many of its tasks will not
-// complete by themselves.
+// PoolCancel withdraws the job's tasks, and ends the workers that run one. It returns how many tasks it has cancelled.
 func PoolCancel(number, job int) (int, error) {
 	return withPool("PoolCancel", number, func(p *pool.Pool) (int, error) { return p.Cancel(uint64(job)), nil })
 }

@@ -122,7 +122,7 @@ func ServerReply(method string, request, timeoutMs int) (int, error) {
 	})
 }
 
-// ServerAbandon says that nobody will ask for the reply any more. If the request gets a process, that is ended.
+// ServerAbandon says that nobody will ask for the reply any more. If the request gets a process, that process is ended.
 func ServerAbandon(method string, request int) (int, error) {
 	return withServer("ServerAbandon", method, func(c *prefork.Client) (int, error) {
 		c.Abandon(request)
@@ -164,7 +164,8 @@ func Pid(id int) (int, error) {
 	return call("Pid", func(e *engine.Engine) (int, error) { return e.Table.Pid(id) })
 }
 
-// Sentinel is the entry's pidfd: a descriptor, owned by the table, that is readable when the process has ended.
+// Sentinel is the descriptor that is readable when the process has ended: its pidfd, or the read end of its tether. The
+// table owns it.
 func Sentinel(id int) (int, error) {
 	return call("Sentinel", func(e *engine.Engine) (int, error) { return e.Table.Sentinel(id) })
 }
@@ -188,7 +189,7 @@ func Forget(id int) (int, error) {
 	})
 }
 
-// Trace turns on, or off, that the engine writes on standard error what it does.
+// Trace turns tracing on or off: the engine writes on standard error what it does.
 func Trace(wanted bool) (int, error) {
 	return do("Trace", func(*engine.Engine) error {
 		trace.Set(wanted)

@@ -71,9 +71,9 @@ def other_variants(items):
 
 
 def pytest_collection_finish():
-    """Leave what the collection has made to no garbage collection: some 100 ms each, and tests collect often.
+    """Freeze the objects that pytest's collection has made: a garbage collection of them takes some 100 ms.
 
-    A forked child copies no page for such a collection, either.
+    Tests collect garbage often. A forked child then copies no pages for these objects, either.
     """
     gc.collect()
     gc.freeze()

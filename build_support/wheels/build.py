@@ -9,9 +9,9 @@ version of each symbol. And a machine has the C library and the compiler of one 
 The solution. Zig's C compiler (the package ziglang) has the headers and the symbol lists of all versions of glibc, for
 all processors. setup.py builds with it as with any other compiler; no container takes part.
 
-Its limits. There are no headers of a CPython for the other processor. Those of this one are taken: on 64-bit Linux they
-are the same files but for pyconfig.h, which differs in NOT_ON_ARM and in nothing that an extension uses. That all sizes
-in it are those of the target is checked by compiling a file. The foreign wheel cannot be run here.
+Its limits. There are no headers of a CPython for the other processor, so those of this one are used. On 64-bit Linux
+they are the same files except pyconfig.h, which differs in NOT_ON_ARM and in nothing that an extension uses. A file is
+compiled to check that all sizes in it are the target's. The foreign wheel cannot be run here.
 """
 
 import importlib.util
@@ -86,7 +86,7 @@ def copy_headers(target, machine):
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(include, target)
     text = (include / "pyconfig.h").read_text()
-    # Debian's is one for all processors, and includes the right one from a folder beside its own.
+    # Debian's pyconfig.h is for all processors. It includes the right one from a folder beside its own.
     multiarch = sysconfig.get_config_var("MULTIARCH")
     if elsewhere := re.search(rf"#\s*include <({multiarch}/\S+/pyconfig\.h)>", text):
         text = (include.parent / elsewhere[1]).read_text()
@@ -123,7 +123,7 @@ def judge(wheel, machine):
 
 
 def fits(tag, machine):
-    """Return whether a wheel with this tag by auditwheel may have our tag: its own may be of an older glibc."""
+    """Return whether a wheel may have our tag. tag: by auditwheel; it may be of an older glibc."""
     found = re.fullmatch(rf"manylinux_(\d+)_(\d+)_{machine}", tag)
     return found is not None and (int(found[1]), int(found[2])) <= GLIBC
 

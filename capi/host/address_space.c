@@ -22,7 +22,7 @@ enum {
     ARENA = 64 * MEGABYTE, /* the runtime reserves its heap in units of this size, with this alignment */
     RESERVE = 64 * MEGABYTE,
     START = 32 * MEGABYTE, /* besides the first arena, the runtime maps at most this much at its start */
-    TASKS = 48 * MEGABYTE, /* so much must be left, so that tasks can be queued (core/sys/room.go) */
+    TASKS = 48 * MEGABYTE, /* this much must be left, so that tasks can be queued (core/sys/room.go) */
 };
 
 /* Where large reservations are noted: far from where kernels, sanitizers and CUDA put their mappings. */
@@ -42,8 +42,8 @@ static size_t pages(size_t size) {
     return (size + 4095) & ~(size_t)4095;
 }
 
-/* Whether nothing is mapped from begin to end. It is tried in pieces, because the limit of address space may not allow
- * larger ones. */
+/* Whether nothing is mapped from begin to end. The range is tried in pieces, because the limit of address space may not
+ * allow larger mappings. */
 static bool is_free(uintptr_t begin, uintptr_t end) {
     for (; begin < end; begin += START) {
         void *at = map_anonymous((void *)begin, START, PROT_NONE, MAP_FIXED_NOREPLACE | MAP_NORESERVE);
@@ -56,9 +56,9 @@ static bool is_free(uintptr_t begin, uintptr_t end) {
     return true;
 }
 
-/* Reserves size bytes by a note, without a mapping. Nothing else is at these addresses, and while there is room
- * elsewhere the kernel places no mapping there. When the runtime later maps a part of them, that succeeds only if it
- * is still free. */
+/* Reserves size bytes by a note, without a mapping. Nothing else is at these addresses, and the kernel places no
+ * mapping there while there is room elsewhere. When the runtime later maps a part of the range, this succeeds only if
+ * that part is still free. */
 static void *note(size_t size) {
     uintptr_t begin = (noted_next + ARENA - 1) & ~(uintptr_t)(ARENA - 1);
     if (noted_begin == 0 || size > noted_end - begin)
@@ -71,8 +71,8 @@ static bool is_noted(const void *at) {
     return noted_begin && (uintptr_t)at >= noted_begin && (uintptr_t)at < noted_end;
 }
 
-/* Takes size bytes from the end of the reserve. If at is not NULL, they are moved there: nothing is mapped at that
- * address, or something of the runtime's. */
+/* Takes size bytes from the end of the reserve. If at is not NULL, they are moved to that address, where nothing is
+ * mapped, or a mapping of the runtime. */
 static void *take(void *at, size_t size) {
     size = pages(size);
     void *taken = NULL;
@@ -88,9 +88,9 @@ static void *take(void *at, size_t size) {
 static void *map_for_runtime(void *at, size_t size, int protection, int flags) {
     void *got;
     if (protection == PROT_NONE && at != NULL && size >= ARENA && noted_begin) {
-        /* The runtime first asks for its heap at one address after the other, and then at any address. It is refused
-         * the former, so that the whole heap lies where note() puts it. For a heap in two places, the runtime would
-         * map an index of all that is between them, up to 90 MB. */
+        /* The runtime first asks for its heap at one address after the other, and then at any address. Requests for an
+         * address are refused, so that the whole heap lies where note() puts it. For a heap in two places, the runtime
+         * would map an index of all addresses between them, up to 90 MB. */
         errno = ENOMEM;
         return MAP_FAILED;
     }

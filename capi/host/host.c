@@ -11,8 +11,7 @@
  * nothing else in the process sees them.
  *   - Loading the library does not start the runtime. goproc_host_start() first maps a reserve of address space, and
  *     makes all threads that the runtime will need, and parks them. If it cannot, it gives these back, says why, and
- *     can
- *     be called again.
+ *     can be called again.
  *   - The runtime's threads are the parked ones (threads.c). Their stacks are small, and they never enter the C
  *     library's malloc() (malloc.c).
  *   - The large reservations of the runtime, of which it uses a few pages, are only noted, not made: see note() in
@@ -23,8 +22,8 @@
  *
  * This file has the start: `_native` calls goproc_host_start() when the engine is to be loaded (native/start.c).
  *
- * Limits. The reserve is 64 MB. When that may be too little, the engine takes no further tasks (sys.Room). A process
- * that the kernel kills for want of memory cannot be helped here.
+ * Limits. The reserve is 64 MB. When that may be too little, the engine takes no further tasks (sys.Room). Nothing here
+ * helps a process that the kernel kills for want of memory.
  *
  * Source: runtime/cgo (gcc_libinit.c, gcc_mmap.c, gcc_linux_amd64.c, gcc_util.c) and runtime/mem_linux.go of Go.
  */

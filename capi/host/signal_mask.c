@@ -1,12 +1,12 @@
 /* signal_mask.c - which signals the threads of the Go runtime block: all but those of faults.
  *
  * The problem. A new thread of the runtime unblocks eleven signals by itself. Then the kernel may deliver a signal to
- * it that the program's threads block, in order to wait for it. And when a signal interrupts its epoll_wait(), the
- * thread uses a descriptor that the program may have closed.
+ * this thread that the program's threads block because they wait for it. And when a signal interrupts its epoll_wait(),
+ * the thread uses a descriptor that the program may have closed.
  *
- * The solution. One of the eleven is SIGSTKFLT, which nothing uses. Each thread sends it to itself beforehand, while it
- * is still blocked. When the runtime unblocks it, it is delivered. Its handler changes the signal mask with which the
- * thread goes on.
+ * The solution. One of the eleven is SIGSTKFLT, which nothing uses. Each thread sends itself this signal beforehand,
+ * while the signal is still blocked. When the runtime unblocks the signal, the kernel delivers it. Its handler changes
+ * the signal mask with which the thread goes on.
  *
  * threads.c calls this, on each thread that it hands out.
  */
@@ -24,7 +24,7 @@
 
 /* Whether SIGSTKFLT is pending in this thread, so that set_mask() will be called. */
 static __thread bool unmasked __attribute__((tls_model("initial-exec")));
-/* For the following two variables. Whoever holds it blocks all signals, so set_mask() interrupts no holder. */
+/* Guards the next two variables. A holder blocks all signals, so set_mask() does not interrupt it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int masking;                       /* in how many threads SIGSTKFLT is pending */
 static struct sigaction programs_handler; /* for SIGSTKFLT, while our handler is there */
@@ -45,7 +45,7 @@ static void end_masking(void) {
         sigaction(SIGSTKFLT, &programs_handler, NULL);
 }
 
-/* Handles a SIGSTKFLT that somebody else has sent to the program: as the program's handler does. */
+/* Handles a SIGSTKFLT that somebody else has sent to the program, as the program's own handler would. */
 static void pass_on(int signal, siginfo_t *info, void *context) {
     if (programs_handler.sa_handler == SIG_IGN)
         return;
@@ -62,7 +62,7 @@ static void set_mask(int signal, siginfo_t *info, void *context) {
     int saved_errno = errno;
     if (unmasked) {
         uint64_t blocked = blocked_signals();
-        memcpy(&((ucontext_t *)context)->uc_sigmask, &blocked, sizeof blocked); /* the kernel's is no larger */
+        memcpy(&((ucontext_t *)context)->uc_sigmask, &blocked, sizeof blocked); /* the kernel's mask is no larger */
         unmasked = false;
         pthread_mutex_lock(&lock);
         end_masking();

@@ -17,12 +17,12 @@
 
 enum {
     STACK = 256 << 10,     /* Of a thread. Go code runs on other stacks, and calls C only on the program's threads. */
-    STACK_USED = 32 << 10, /* The C library uses at most that much before the runtime's first function. */
-    /* So many threads are made and ended again, as a test: the limits must leave room for workers and servers. */
+    STACK_USED = 32 << 10, /* The C library uses at most this much before the runtime's first function. */
+    /* As a test, this many threads are made and ended again: the limits must leave room for workers and servers. */
     SPARE_THREADS = 8,
     MOST_THREADS = 24,
-    /* For sysmon, the runtime's template thread, the reaper, two readers of servers, one that executes, the pump of one
-     * pool, and one to spare. Each pool after the first asks for one more. */
+    /* For sysmon, the runtime's template thread, the reaper, two readers of servers, one that executes programs, the
+     * pump of one pool, and one to spare. Each pool after the first asks for one more. */
     OTHER_THREADS = 8,
     PROCESSORS = 4, /* the same number as processors in host.go */
 };
@@ -37,7 +37,7 @@ __attribute__((constructor(101))) static void find_c_library(void) {
     *(void **)&c_library.pthread_getattr_np = dlsym(RTLD_DEFAULT, "pthread_getattr_np");
 }
 
-/* A function that the runtime wants a thread for, and which a parked thread is to run. */
+/* A function for which the runtime wants a thread. A parked thread runs it. */
 typedef struct {
     void *(*start)(void *);
     void *argument;
@@ -51,7 +51,7 @@ static int errand_count;               /* errands that no parked thread has take
 static int parked;                     /* waiting threads for which there is no errand */
 static int missing;                    /* threads that have ended and have not been replaced yet */
 static bool leave;                     /* all parked threads are to end: the start has failed */
-static int spare;                      /* how many parked threads are to end: the spare ones, a test */
+static int spare;                      /* how many parked threads are to end: see SPARE_THREADS */
 static pid_t thread_ids[MOST_THREADS]; /* of the threads that have begun since a start was tried last */
 static int begun;
 
@@ -151,7 +151,7 @@ HIDDEN int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return 0;
 }
 
-/* The runtime assumes, without a check, that so much stack is left when its first function runs on the thread. */
+/* The runtime assumes, without a check, that this much stack is left when its first function runs on the thread. */
 HIDDEN int pthread_attr_getstacksize(const pthread_attr_t *attributes, size_t *size) {
     (void)attributes;
     *size = STACK - STACK_USED;

@@ -1,7 +1,7 @@
 /* channel.c - a worker's end of a pool: the object, and taking tasks from its ring; see channel.h.
  *
- * There is no Go here and no lock: the worker shares its two rings only with the parent. It may be killed at any
- * instruction. Then only the tasks are lost that it has begun and not answered.
+ * There is no Go here and no lock: the worker shares its two rings only with the parent. The worker may be killed at
+ * any instruction. Then only those tasks are lost that it has begun and not answered.
  */
 #define _GNU_SOURCE
 #include "channel.h"
@@ -40,7 +40,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     goproc_arena_init(&self->in, memory_fd, serial);
     goproc_arena_enlist(&self->in);
     goproc_placed_prepare();
-    self->in.most_placed = UINT64_MAX; /* no limit: what a function receives is mostly gone when it returns */
+    self->in.most_placed = UINT64_MAX; /* no limit: most arguments are freed when the function returns */
     self->spinner.budget_ns = 0; /* at first no spin: a pool's workers come up together, and need the processors */
     self->memory_fd = memory_fd;
     self->memory_mark = goproc_mark(memory_fd);
@@ -80,9 +80,8 @@ void goproc_channel_poke(goproc_channel *self, int delivered, int dry, int full)
     uint32_t waiting = atomic_load(&self->control->waiting);
     if (waiting & GOPROC_WAITING_COLLECTOR) {
         if (atomic_fetch_and(&self->control->waiting, ~(uint32_t)GOPROC_WAITING_COLLECTOR) & GOPROC_WAITING_COLLECTOR) {
-            /* The collector may not sleep yet, but be about to, and the wake does not reach it then. So the word
-             * that it will sleep on must change: then it does not fall asleep. Nobody else will wake it, as its bit
-             * is cleared. */
+            /* The collector may be about to sleep, and then the wake does not reach it. So the word that it will sleep
+             * on must change: then it does not fall asleep. Nobody else will wake it, because its bit is cleared. */
             atomic_fetch_add(&self->control->doorbell, 1);
             goproc_futex_wake(&self->control->doorbell);
         }
@@ -155,8 +154,8 @@ static int wait_for_task(goproc_channel *self) {
     return 0;
 }
 
-/* Begins the next tasks of the frame, at most most of them. Returns how many; 0 when all have been begun or taken back.
- * Sets *first to the number of the first. */
+/* Begins the next tasks of the frame, at most `most`. Returns how many; 0 when all have been begun or taken back. Sets
+ * *first to the number of the first. */
 static uint32_t claim_tasks(goproc_frame *frame, uint32_t most, uint32_t *first) {
     uint32_t claim = atomic_load(&frame->claim), count;
     do {

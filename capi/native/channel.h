@@ -22,9 +22,9 @@ typedef struct goproc_channel {
     uint64_t after;      /* the position behind the frame */
     uint32_t begun;      /* how many tasks have been begun and not answered */
     uint64_t parts;      /* how many parts of tasks have been sent */
-    uint64_t parts_taken;                  /* how many of them have been taken when that was last read */
-    uint64_t parts_bytes;                  /* of those that have not: how many bytes lie in extents */
-    uint64_t bytes_of[GOPROC_PARTS_AHEAD]; /* the same for each part, by its number modulo the array's length */
+    uint64_t parts_taken;                  /* how many of them had been taken at the last look */
+    uint64_t parts_bytes;                  /* how many bytes in extents belong to the others */
+    uint64_t bytes_of[GOPROC_PARTS_AHEAD]; /* each part's bytes there, by its number modulo the length */
     goproc_spinner spinner;
     goproc_arena out, in;
     unsigned fork_depth; /* of the process that owns it */
@@ -41,7 +41,7 @@ void goproc_channel_poke(goproc_channel *self, int delivered, int dry, int full)
 
 /* Sleeps for the given reason until the parent rings the bell. Returns 0, or -1 when a signal handler raised.
  *
- * It first writes that it sleeps, and then calls the parent: the parent wakes only workers that sleep. */
+ * The worker first writes that it sleeps, and then calls the parent: the parent wakes only workers that sleep. */
 int goproc_channel_sleep(goproc_channel *self, uint32_t reason, uint64_t seen);
 
 /* Begins the next task of the frame. Returns its number, or -1 when none is left. */

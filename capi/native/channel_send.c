@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-/* Besides GOPROC_PARTS_AHEAD: how many bytes in extents the parts of a task have at most that the program has not taken.
- * Two parts are always allowed, of any size: one that the program takes, and one that is being made meanwhile. */
+/* BYTES_AHEAD is a second limit besides GOPROC_PARTS_AHEAD: the parts that the program has not taken may have this many
+ * bytes in extents. Two parts are always allowed, of any size: one that the program takes, and one that is being made
+ * meanwhile. */
 enum { BYTES_AHEAD = 8 << 20, LEAST_AHEAD = 2 };
 
 /* Waits until the result ring has room for space contiguous bytes. Returns where they begin, or NULL with an
@@ -23,7 +24,7 @@ static goproc_frame *reserve(goproc_channel *self, uint64_t space) {
         if (goproc_channel_sleep(self, GOPROC_SLEEP_ROOM, head) < 0)
             return NULL;
     }
-    if (pad > 0) { /* it may be shorter than a header: only its first eight bytes are read */
+    if (pad > 0) { /* a pad may be shorter than a header: only its first eight bytes are read */
         goproc_frame *frame = (goproc_frame *)(self->results + at);
         frame->size = (uint32_t)pad;
         frame->kind = GOPROC_KIND_PAD;
@@ -51,9 +52,9 @@ static int is_ahead(const goproc_channel *self, uint64_t bytes) {
            (bytes > 0 && ahead >= LEAST_AHEAD && self->parts_bytes + bytes > BYTES_AHEAD);
 }
 
-/* Waits until the program has taken as many parts as is needed to send another one, with that many bytes in an extent.
- * This time does not count for the task's limit: meanwhile no task runs, and then its start is moved. Returns 0, or -1
- * with an exception. */
+/* Waits until the program has taken enough parts, so that another one with that many bytes in an extent may be sent.
+ * This time does not count for the task's limit: meanwhile the slot says that no task runs, and afterwards the task's
+ * start is moved. Returns 0, or -1 with an exception. */
 static int wait_until_taken(goproc_channel *self, uint64_t bytes) {
     goproc_slot *slot = self->slot;
     if (!is_ahead(self, bytes))

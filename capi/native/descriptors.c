@@ -57,7 +57,7 @@ int goproc_move_up(int fd) {
         }
     }
     if (moved < 0)
-        return goproc_move_above_streams(fd); /* with a low number it works, too */
+        return goproc_move_above_streams(fd); /* a low number works, too */
     close(fd);
     return moved;
 }

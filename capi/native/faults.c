@@ -1,21 +1,22 @@
 /* faults.c - the signals that the Go runtime takes when the engine is loaded. Here the program gets them back.
  *
  * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It
- * calls the handler that was there before in some cases only: never for SIGPIPE and SIGURG, and for the other three not
- * if somebody has sent the signal. Then it may end the program in a way of its own. Also, the kernel may deliver any
- * signal that is sent to the process to one of Go's threads, even a signal that all of the program's threads block, in
- * order to wait for it by sigwait().
+ * calls the former handler in some cases only: never for SIGPIPE and SIGURG, and for the other three not if somebody
+ * has sent the signal. In the other cases it may end the program in its own way. Also, the kernel may deliver a signal
+ * that is sent to the process to one of Go's threads, even if all of the program's threads block the signal because
+ * they wait for it by sigwait().
  *
- * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit that, and
+ * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit this mask, and
  * ../host/signal_mask.c keeps them from unblocking any but SIGSEGV, SIGBUS and SIGFPE. Afterwards,
- * - SIGPIPE and SIGURG have the handlers again that they had. Go needs neither: the engine sends with MSG_NOSIGNAL, and
- *   the library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
+ * - SIGPIPE and SIGURG get their former handlers back. Go needs neither: the engine sends with MSG_NOSIGNAL, and the
+ *   library is built with asyncpreemptoff, so that the runtime interrupts no thread (setup.py).
  * - SIGSEGV, SIGBUS and SIGFPE go to Go if Go's code is at fault: there they become panics, which package guard
- *   recovers. In all other cases they go to the program. In a forked child, which has no Go, they always do.
+ *   recovers. In all other cases they go to the program. In a forked child, which has no Go, they always go to the
+ *   program.
  *
- * Its limits: if the program later sets a handler for one of these three, that gets the faults of Go's code, too. And
- * if all of the program's threads block one of the three, and it is sent to the process, it is handled, and does not
- * stay pending.
+ * Its limits: if the program later sets a handler for one of these three signals, this handler gets the faults of Go's
+ * code, too. If all of the program's threads block one of the three, and somebody sends it to the process, it does not
+ * stay pending, but is handled.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -146,7 +147,7 @@ void goproc_restore_signals(void *of_the_engine) {
         int fault = 0;
         while (fault < FAULT_COUNT && FAULTS[fault] != signum)
             fault++;
-        /* What the program ignores must be ignored in the kernel, too: programs that are executed inherit that. */
+        /* A signal that the program ignores must be ignored in the kernel, too: executed programs inherit this. */
         if (fault == FAULT_COUNT || before[signum].sa_handler == SIG_IGN) {
             if (before[signum].sa_handler != SIG_DFL && before[signum].sa_handler != SIG_IGN)
                 before[signum].sa_flags |= SA_ONSTACK; /* it may interrupt Go's code, whose stacks are small */

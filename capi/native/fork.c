@@ -13,8 +13,8 @@
 #if PY_VERSION_HEX >= 0x030C0000
 /* From 3.12 on os.fork() warns when the process has several threads. This gives the same warning, but counts only the
  * program's Python threads, not those of the engine and of pools: the child never uses the engine. If the program turns
- * the warning into an exception, that is dropped up to 3.14, and raised from 3.15 on, as by os.fork(). Unlike there, it
- * is raised before the fork, so no child is lost. */
+ * the warning into an exception, the exception is dropped up to 3.14, and raised from 3.15 on, as by os.fork(). Unlike
+ * os.fork(), this raises it before the fork, so no child is lost. */
 static int warn_about_threads(void) {
     PyObject *threading = PyDict_GetItemString(PyImport_GetModuleDict(), "threading");
     if (!threading)
@@ -26,7 +26,7 @@ static int warn_about_threads(void) {
         PyObject *table = PyObject_GetAttrString(threading, tables[i]);
         PyObject *values = table ? PyMapping_Values(table) : NULL;
         for (Py_ssize_t j = 0; values && j < PyList_GET_SIZE(values); j++)
-            threads += !PyObject_HasAttrString(PyList_GET_ITEM(values, j), "_goproc"); /* "_goproc": a pool's own */
+            threads += !PyObject_HasAttrString(PyList_GET_ITEM(values, j), "_goproc"); /* a pool's own has it */
         Py_XDECREF(values);
         Py_XDECREF(table);
         if (!values)

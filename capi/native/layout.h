@@ -22,11 +22,11 @@ enum { GOPROC_WAITING_COLLECTOR = 1, GOPROC_WAITING_FEED = 2, GOPROC_WAITING_DRA
 /* What goproc_slot.sleeping says that the worker waits for. */
 enum { GOPROC_SLEEP_TASKS = 1, GOPROC_SLEEP_ROOM = 2, GOPROC_SLEEP_TAKEN = 3 };
 
-/* How many parts of its task a worker may have sent that the program has not taken. */
+/* How many parts may be ahead: a worker has sent them, and the program has not taken them. */
 enum { GOPROC_PARTS_AHEAD = 128 };
 
-/* A task frame's claim word: its lower half is the number of the next task to begin, its upper half that of the task to
- * end before. The payload of a frame that is no batch holds one task, number 0. */
+/* A task frame's claim word. Its lower half is the number of the next task to begin. Its upper half is the end: one
+ * more than the number of the last task. The payload of a frame that is no batch holds one task, number 0. */
 enum { GOPROC_CLAIM_SHIFT = 16 };
 
 static inline uint32_t goproc_claim_next(uint32_t claim) {
@@ -106,14 +106,14 @@ typedef struct {
     uint64_t serial; /* tells uses of the same extent apart */
 } goproc_extent;
 
-/* What an extent begins with; the payload follows. Only the producer writes keep. The holder of the extent writes the
+/* The header of an extent; the payload follows it. Only the producer writes keep. The holder of the extent writes the
  * other fields, and the release of owner publishes them. For other processes their values are only hints. */
 typedef struct {
     _Atomic uint64_t owner;   /* the serial of the use that holds the extent; 0: it is free; or GOPROC_GIVING | who */
     _Atomic uint64_t filled;  /* how many bytes have memory, counted from the header's beginning */
     _Atomic uint64_t used_ns; /* when it was taken or freed last, CLOCK_MONOTONIC */
     _Atomic uint64_t holder;  /* the serial of the worker that looks into it, 0 for none */
-    _Atomic uint32_t keep;    /* whether its memory stays when it is freed, for the next use */
+    _Atomic uint32_t keep;    /* whether the memory stays when the extent is freed, for the next use */
     uint8_t reserved[28];
 } goproc_extent_header;
 

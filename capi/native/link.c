@@ -1,4 +1,5 @@
-/* link.c - the link to the engine: whether this process has one, and what of its parent's a forked child gives up.
+/* link.c - the link to the engine: whether this process has one, and what a forked child gives up of its parent's
+ * engine.
  *
  * python/goproc/_common/engine.py loads the engine, and attaches it here. The other files ask for the addresses of its
  * functions.
@@ -117,10 +118,10 @@ int goproc_offer_seats(goproc_seats *seats) {
 }
 
 /* Runs at the very end of the interpreter, when no Python can run any more: exit functions of the program, and
- * destructors of objects that modules hold, may need the engine until then. An exit function could not do this. Python
- * would run exit functions that the program had registered earlier after it, as in a program that imports
- * multiprocessing late. A forked child does not close its parent's engine. A process that ends by os._exit() does not
- * come here: the kernel closes its sockets, and its servers end with them. */
+ * destructors of objects that modules hold, may need the engine until then. An exit function of goproc's would run too
+ * early: Python would run it before the exit functions that the program registered earlier, as in a program that
+ * imports multiprocessing late. A forked child does not close its parent's engine. A process that ends by os._exit()
+ * does not come here: the kernel closes its sockets, and its servers end with them. */
 static void close_at_end(void) {
     if (engine_state == GOPROC_ENGINE_LIVE)
         close_engine();

@@ -4,7 +4,7 @@
  * it too, and through it reaches the engine (see ../goproc.h), when one is loaded.
  *
  *   module.c   the module itself
- *   link.c     the link to the engine, and what a forked child gives up of its parent's
+ *   link.c     the link to the engine, and what a forked child gives up of its parent's engine
  *   start.c    starting the engine's Go runtime, and keeping it out of forked children
  *   fork.c     the fork, as os.fork() makes it
  *   lifeline.c how a child learns that its parent is gone
@@ -101,7 +101,7 @@ void goproc_mend_runtime(void);
 
 /* See faults.c. The thread that loads the engine calls them.
  *
- * goproc_hold_signals: before loading, block all signals, so that no thread of Go's is given any.
+ * goproc_hold_signals: before loading, block all signals, so that no thread of Go's gets one.
  * goproc_restore_signals: when the runtime has started, give back the signals that it has taken. of_the_engine is the
  * address of any of the engine's functions.
  * goproc_release_signals: at the end, unblock the signals. */

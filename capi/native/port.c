@@ -9,8 +9,8 @@
 
 /* How many bytes of results may lie in their extents instead of being copied out. While the program keeps such a
  * result, its worker cannot use the memory of the extent again, and must fill fresh memory, which takes longer than
- * a copy. So this pays for programs that drop results as they come, or keep a few. It does not hold for results
- * whose extents are given back when they are freed anyway: to copy those gains nothing. */
+ * a copy. So placing pays for programs that drop results as they come, or keep a few. The limit does not hold for
+ * results whose extents are given back anyway when they are freed: copying them gains nothing. */
 enum { MOST_PLACED = 256 << 20 };
 
 static goproc_port *open_ports;
@@ -28,7 +28,7 @@ static void delist(goproc_port *self) {
         }
 }
 
-/* Runs in every forked child. Without it, the memory of the parent's pools would be kept as long as the child lives. */
+/* Runs in every forked child. Otherwise the child would keep the memory of its parent's pools as long as it lives. */
 static void abandon_inherited(void) {
     for (goproc_port *port = open_ports; port != NULL; port = port->next) {
         goproc_arena_abandon(&port->in);

@@ -29,16 +29,16 @@ typedef struct goproc_port {
     goproc_spinner spinner;
     goproc_arena out, in;
     uint8_t *buffer;
-    int64_t left_at, left_end;     /* the part of the buffer that memory was not enough for; empty: both are the same */
-    PyObject *untaken;             /* a list that take could not take, for want of memory; or NULL */
+    int64_t left_at, left_end;     /* the rest of the buffer, for which memory was too short; none: both are equal */
+    PyObject *untaken;             /* a list for which take() has raised; or NULL */
     int woken;                     /* set by wake(): collect() returns at once */
-    PyObject *posted;              /* a list of the items that post() was given, which collect() is to give to take */
+    PyObject *posted;              /* a list of the items given to post(): collect() hands them to take() */
     unsigned long long collected;  /* how many bytes of completions have been collected */
     int full;                      /* whether the buffer was full at the last look, so that there may be more */
     _Atomic unsigned calls;        /* how often collect() has looked */
     _Atomic uint32_t drained;      /* the value of the doorbell when nothing was left to be collected */
     _Atomic int waiters;           /* how many threads wait in collect() */
-    uint64_t note_job, note_since; /* the last note for dump that waits for a job, */
+    uint64_t note_job, note_since; /* the last note for dump: its job, since when, */
     uint32_t note_thread;          /* and its thread; 0: none */
     _Atomic int roused;            /* set by rouse(): watch() returns at once */
     int busy; /* how many calls may have released the GIL; if the port is closed, the last of them frees the memory */

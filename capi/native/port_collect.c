@@ -1,7 +1,7 @@
 /* port_collect.c - the parent's end of a pool: collecting completions, and waiting for them; see port.h.
  *
- * A thread that wants a result becomes the collector, for all threads. While there is none, the pool's own thread
- * watches. It costs nothing as long as others collect.
+ * A thread that wants a result becomes the collector, for all threads. While there is no collector, the pool's own
+ * thread watches. This thread costs nothing as long as others collect.
  */
 #define _GNU_SOURCE
 #include "port.h"
@@ -11,7 +11,8 @@
 #include <string.h>
 
 enum {
-    /* The longest sleep. A signal that arrives just before a sleep does not end it, and would wait for its handler. */
+    /* The longest sleep. A signal that arrives just before a sleep does not end it, so its handler waits for the
+     * sleep's end. */
     SLEEP_NS = 200000000,
     /* How long a result waits for a thread that wants it, before the pool's own thread collects it. A thread that takes
      * results one after the other comes back within that time. If none comes, the delay does not matter. */
@@ -61,8 +62,8 @@ static int64_t frame_end(const goproc_port *self, int64_t at) {
     return at + (int64_t)goproc_frame_space(((const goproc_frame *)(self->buffer + at))->size);
 }
 
-/* A list of the completions in the buffer. Those that memory is not enough for stay there, for the next call. Returns
- * NULL, with MemoryError set, if it is not enough for the first one. */
+/* Returns a list of the completions in the buffer. If memory is too short for all, the last ones stay in the buffer,
+ * for the next call. Returns NULL, with MemoryError set, if memory is too short for the first one. */
 static PyObject *completions(goproc_port *self) {
     Py_ssize_t count = 0, made = 0;
     for (int64_t at = self->left_at; at < self->left_end; at = frame_end(self, at))
@@ -89,8 +90,8 @@ static PyObject *completions(goproc_port *self) {
     return list;
 }
 
-/* Has take take the list. If it cannot, for want of memory, the list is kept for the next call. Returns 0, or -1 with an
- * exception set. Steals the list. */
+/* Calls take with the list. If take raises, the list is kept for the next call. Returns 0, or -1 with an exception set.
+ * Steals the list. */
 static int hand_over(goproc_port *self, PyObject *take, PyObject *list) {
     PyObject *taken = PyObject_CallOneArg(take, list);
     if (taken == NULL && self->untaken == NULL)
@@ -142,8 +143,8 @@ static void wait_for_doorbell(goproc_port *self, uint32_t seen, int64_t ns, purp
     uint32_t most = atomic_load_explicit(&control->spin_ns, memory_order_relaxed);
     uint64_t start = goproc_now_ns();
     if (!GOPROC_SPIN(&self->spinner, start, &control->doorbell, seen)) {
-        /* A worker that delivers changes the doorbell, and then reads whether the collector waits. Here it is written
-         * first that it waits, and then the doorbell is read. So no delivery is missed. */
+        /* A worker that delivers changes the doorbell, and then reads whether the collector waits. The collector first
+         * writes that it waits, and then reads the doorbell. So no delivery is missed. */
         atomic_fetch_or(&control->waiting, GOPROC_WAITING_COLLECTOR);
         if (atomic_load(&control->doorbell) == seen) {
             if (!why->note)
@@ -195,8 +196,8 @@ PyObject *goproc_port_collect(PyObject *object, PyObject *const *args, Py_ssize_
     purpose why = {.job = GOPROC_NO_JOB, .deadline = deadline};
     if (count > 2 && timeout != 0)
         why.job = job_of(args[2]);
-    /* Before Python 3.12 the garbage collector runs when an object is made, and an object's __del__ may collect here, in
-     * the middle of what follows. */
+    /* Before Python 3.12 the garbage collector runs when an object is made, and an object's __del__ may call collect()
+     * in the middle of the steps below. */
     int has_gc = PyGC_Disable();
     for (;;) {
         goproc_arenas_tidy(&self->out, &self->in);
@@ -310,8 +311,8 @@ static int watch(goproc_port *self, uint64_t deadline) {
             uint64_t now = goproc_now_ns();
             ns = now < deadline ? (int64_t)(deadline - now) : 0;
         }
-        /* A worker that delivers changes the doorbell, and then reads whether anybody watches. Here it is written first
-         * that this thread watches, and then the doorbell is read. So no delivery is missed. */
+        /* A worker that delivers changes the doorbell, and then reads whether anybody watches. This thread first writes
+         * that it watches, and then reads the doorbell. So no delivery is missed. */
         atomic_fetch_or(&control->waiting, GOPROC_WAITING_WATCH);
         if (!atomic_load(&self->roused) && atomic_load(&control->doorbell) == atomic_load(&self->drained) && ns != 0)
             goproc_futex_wait(&control->watch_bell, bell, ns);

@@ -22,7 +22,7 @@ int goproc_may_fork(unsigned children);
  * pid in the parent, and -1 with an exception set if there is no child. */
 pid_t goproc_fork(pid_t (*make)(void));
 
-/* In a forked child: has no garbage collected before its own code runs. See the method of that name in fork.c. */
+/* In a forked child: collects no garbage until the process's own code runs. See the method of that name in fork.c. */
 void goproc_put_off_collecting(void);
 
 /* ---- lifeline.c */
@@ -34,7 +34,7 @@ int goproc_make_lifeline(void);
 int goproc_watched_lifeline(void);
 
 /* Returns a descriptor of the lifeline for a child that is about to be forked, or -1 with errno set. *armed says
- * whether the kernel can kill the child by it when its parent is gone. The lifeline has been made before. */
+ * whether the kernel can kill the child by it when its parent is gone. The lifeline must exist. */
 int goproc_child_lifeline(int *armed);
 
 /* Opens anew the lifeline that this process has inherited. Returns the descriptor, or -1 with errno set. */
@@ -88,7 +88,8 @@ void goproc_end_child(pid_t pid);
 /* Gives the engine the seats, if there are seats and an engine. */
 void goproc_hand_over_seats(void);
 
-/* Makes seats and lifeline. Returns whether children can have seats, unless all are taken; -1 with an exception set. */
+/* Makes seats and lifeline. Returns 1 if children can have seats (all may be taken), 0 if not, -1 with an exception
+ * set. */
 int goproc_has_seats(void);
 
 /* Gives a running child a seat, and puts its id, pid and pidfd into the record, a list of three. Returns 1. If there

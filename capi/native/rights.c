@@ -1,12 +1,12 @@
 /* rights.c - a fingerprint of the rights that a forked child would have from the calling thread.
  *
  * A pool's workers may be clones of a template that was forked earlier (clone/nursery.c). They must not have rights
- * that the program has given up since. So nursery.py compares the fingerprint of now with that of the fork, for each
- * worker. It is made from system calls and few files. The comparison for servers, core/sys/circumstances.go, is more
- * thorough and takes several times as long.
+ * that the program has given up since. So for each worker, nursery.py compares the present fingerprint with that of the
+ * fork. A fingerprint is made from system calls and few files. The comparison for servers, core/sys/circumstances.go,
+ * is more thorough and takes several times as long.
  *
- * Limits: seccomp filters are only counted, and only the first Landlock domain is seen. So two threads are not told
- * apart if each has added as many filters of its own, or has entered a domain of its own.
+ * Limits: seccomp filters are only counted, and only the first Landlock domain is seen. So two threads cannot be told
+ * apart if each has added filters of its own, and both the same number, or if each has entered a domain of its own.
  */
 #include "native.h"
 

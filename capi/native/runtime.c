@@ -15,8 +15,8 @@ void goproc_know_runtime(const int32_t *fds) {
     numbers = fds && fds[0] ? fds : NULL;
 }
 
-/* Moves the fresh descriptor to the number. If another thread had opened a file at that number just now, it would be
- * overwritten. But files do not get numbers as high as these by themselves. */
+/* Moves the fresh descriptor to the number. If another thread has just opened a file at this number, dup3() closes that
+ * file. But the kernel rarely gives a number as high as this unasked. */
 static void mend(int number, int fresh) {
     if (fresh >= 0 && fresh != number) {
         dup3(fresh, number, O_CLOEXEC);

@@ -94,7 +94,7 @@ int goproc_look_at_child(pid_t pid) {
         return info.si_pid != 0;
     if (errno == ECHILD)
         return -1;
-    /* The call is refused. */
+    /* waitid() is refused. */
     struct pollfd pidfd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
     int ended = pidfd.fd >= 0 && poll(&pidfd, 1, 0) == 1;
     if (pidfd.fd >= 0)

@@ -1,18 +1,19 @@
 /* shares.c - when a pool's worker looks at the shared objects that it keeps; and where a buffer lies.
  *
- * A worker keeps what it has received (python/goproc/_common/sharing.py) until the owner has closed the handle, which the
- * owner notes in the shared memory. Nobody wakes the worker for that.
+ * A worker keeps the shared objects that it has received (python/goproc/_common/sharing.py) until their owner closes
+ * the handle. The owner notes this in the shared memory, but does not wake the worker. So the worker looks from time to
+ * time.
  */
 #include "shares.h"
 
 #include "payload/payload.h"
 #include "wake.h"
 
-/* What is called then; NULL if this process keeps none. Only with the GIL. */
+/* The function that looks; NULL if this process keeps no shared objects. Needs the GIL. */
 static PyObject *look;
 static int64_t looked_ns;
 
-/* The process whose worker has opened a channel, as goproc_fork_depth counts processes; -1 if none has. */
+/* goproc_fork_depth of the process that has a worker's channel; -1 if there is no channel. */
 static int64_t channel_depth = -1;
 
 void goproc_looks_of_this_process(void) {

@@ -8,19 +8,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How often a worker looks, in nanoseconds. */
+/* The time between two looks of a worker, in nanoseconds. */
 #define GOPROC_LOOK_NS INT64_C(500000000)
 
 /* Notes that this process is a pool's worker. */
 void goproc_looks_of_this_process(void);
 
-/* The channel is gone. */
+/* Notes that the worker's channel is gone. */
 void goproc_looks_no_longer(void);
 
 /* Whether there is anything to look at. */
 bool goproc_looks(void);
 
-/* Looks now; or if the time has come. */
+/* Looks now; or only if the last look was more than GOPROC_LOOK_NS ago. */
 void goproc_look(void);
 void goproc_look_in_time(void);
 

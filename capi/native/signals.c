@@ -49,8 +49,8 @@ static PyObject *turn_enter(PyObject *object, PyObject *unused) {
     return depth;
 }
 
-/* If this thread has the turn now, the matching __enter__ has taken it: with statements inside have given theirs
- * back. */
+/* If this thread has the turn now, the matching __enter__ has taken it: inner with statements have given it back
+ * already. */
 static PyObject *turn_exit(PyObject *object, PyObject *unused) {
     (void)unused;
     Turn *self = (Turn *)object;
@@ -159,7 +159,8 @@ static void hold(void) {
     }
 }
 
-/* Restores the handlers. If a handler that ran in held_enter() or held_check() has set another one, that stays. */
+/* Restores the handlers. If a handler that ran in held_enter() or held_check() has set another handler, the other one
+ * stays. */
 static void restore(void) {
     struct sigaction now;
     for (int i = 0; i < HELD_COUNT; i++)
@@ -236,7 +237,7 @@ static PyTypeObject HeldType = {
     .tp_methods = held_methods,
 };
 
-/* The main thread is the one that forked, or the first. */
+/* In a forked child, the main thread is the one that forked. */
 static void renew_main_thread(void) {
     held.main_thread = (unsigned long)PyThread_get_thread_ident();
 }

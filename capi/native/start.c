@@ -1,8 +1,8 @@
 /* start.c - starting the engine's Go runtime in this process, and keeping it out of forked children.
  *
  * python/goproc/_common/engine.py calls this, before it imports the library. Loading the library does not start the
- * runtime (../host/host.c). The runtime ends the process when it lacks threads, descriptors or address space. So the
- * kernel is first asked for these here.
+ * runtime (../host/host.c). The runtime ends the process when it lacks threads, descriptors or address space. So this
+ * file asks the kernel for these first.
  */
 #include "native.h"
 

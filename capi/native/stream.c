@@ -1,8 +1,8 @@
 /* stream.c - messages over a socket, for the connections of managers: python/goproc/_common/manager_connections.py.
  *
  * The bytes are those of multiprocessing.connection: a length, and the message. So the other end may be
- * multiprocessing's own. What is faster here: a message is sent by one system call, with the GIL held, unless it is
- * large; and who waits for a message spins before it sleeps.
+ * multiprocessing's own. Two things are faster here. A message is sent by one system call, with the GIL held, unless it
+ * is large. A thread that waits for a message spins before it sleeps.
  */
 #include "stream_spin.h"
 
@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 
 enum {
-    SMALL = 16 << 10,          /* the GIL is kept while a message of so many bytes is sent */
+    SMALL = 16 << 10,          /* the GIL is kept while a message of at most this many bytes is sent */
     FIRST = 1 << 20,           /* room that is made for a message before any of it has come */
     KEPT = 4096,               /* a pickler that wrote more has a large memo, which takes long to clear */
     MOST_PIECES = 64,          /* of a message, for one system call */
@@ -46,7 +46,7 @@ static int check(const stream *self) {
     return -1;
 }
 
-/* Whether a sandbox has refused the call that failed. Then read() and writev() do, as in multiprocessing. */
+/* Whether a sandbox has refused the call that failed. Then read() and writev() take its place. */
 static int is_refusal(int error) {
     return error == ENOSYS || error == EPERM;
 }
@@ -66,8 +66,8 @@ static ssize_t take(const stream *self, void *buffer, size_t size, int flags) {
 /* Spins until there are bytes, and receives up to size of them. Returns the same as recv(), with EINTR if there were
  * none: then Python's signal handlers run before the thread sleeps.
  *
- * A spin in which this thread lost its processor counts as failed, also if bytes have come meanwhile: the thread may
- * have lost it to the very process that it waits for. Then sleeping at once is faster for both. */
+ * A spin in which this thread lost its processor counts as failed, even if bytes have come meanwhile: the thread may
+ * have lost the processor to the process that it waits for. Then sleeping at once is faster for both. */
 static ssize_t spin(stream *self, void *buffer, size_t size) {
     ssize_t got = -1;
     int over = 0, lost = 0;
@@ -93,7 +93,7 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
 /* Receives up to size bytes, and sleeps until there are any. Returns the same as recv().
  *
  * It sleeps in poll(): a thread that sleeps in recv() on a Unix socket is also woken when the other end has read what
- * this one sent before, which here is so with each message. */
+ * this one sent before. Here this happens with each message. */
 static ssize_t sleep_for_bytes(const stream *self, void *buffer, size_t size) {
     struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
     ssize_t got = take(self, buffer, size, MSG_DONTWAIT);
@@ -102,8 +102,8 @@ static ssize_t sleep_for_bytes(const stream *self, void *buffer, size_t size) {
     return poll(&wanted, 1, -1) < 0 ? -1 : take(self, buffer, size, 0);
 }
 
-/* Receives exactly size bytes, without the GIL, as far as no signal interrupts. *have counts them. *sleeps: whether to
- * sleep without spinning; set after a spin. Returns 1, 0 at the end of file, or -1 with errno set. */
+/* Receives exactly size bytes, unless a signal interrupts. Runs without the GIL. *have counts the bytes. *sleeps:
+ * whether to sleep without spinning; set after a spin. Returns 1, 0 at the end of file, or -1 with errno set. */
 static int fill(stream *self, char *buffer, size_t size, size_t *have, int *sleeps) {
     while (*have < size) {
         ssize_t got;
@@ -135,8 +135,8 @@ static int failed(int result, size_t have) {
     return -1;
 }
 
-/* Receives size bytes more, of a message of which none has come yet. The room grows with what comes: a length alone
- * takes no memory. */
+/* Receives a message of size bytes, of which none has come yet. The buffer grows with the bytes that come: a length
+ * alone takes no memory. */
 static PyObject *receive_large(stream *self, uint64_t size) {
     int sleeps = 1; /* the beginning has come, so the rest is near */
     size_t have = 0, room = size < FIRST ? (size_t)size : FIRST;
@@ -333,7 +333,7 @@ PyDoc_STRVAR(send_doc, "send(obj)\n--\n\nSend an object, pickled. Blocks while t
 
 static PyObject *stream_send(PyObject *object, PyObject *sent) {
     stream *self = (stream *)object;
-    /* Another thread, or the __reduce__ of what is pickled here, may send at the same time: it makes a pickler. */
+    /* Another thread, or the __reduce__ of what is pickled here, may send at the same time, with its own pickler. */
     PyObject *pair = self->idle;
     self->idle = NULL;
     if (!pair && !(pair = PyObject_CallNoArgs(self->make_pickler)))
@@ -347,7 +347,7 @@ static PyObject *stream_send(PyObject *object, PyObject *sent) {
     int64_t size = done ? send_pieces(self, written) : -1;
     Py_XDECREF(done);
     if (size < 0 || size > KEPT) {
-        Py_DECREF(pair); /* what a pickler has after an error is not known */
+        Py_DECREF(pair); /* the state of a pickler after an error is not known */
     } else {
         done = PyObject_CallMethodNoArgs(pickler, clear_memo_name);
         if (!done || PyList_SetSlice(written, 0, PyList_GET_SIZE(written), NULL) < 0 || self->idle) {

@@ -7,11 +7,11 @@
 
 /* Whether it pays to spin before sleeping. Where both ends have a processor, a spin that succeeds saves two context
  * switches. Where they share one, or others want it, sleeping at once is faster. So a stream spins as long as at least
- * four of five spins succeed. Else it leaves spins out for some waits, and then tries one. */
+ * four of five spins succeed. Otherwise it does not spin for some waits, and then tries one spin. */
 typedef struct {
     int16_t credit;
     uint16_t rest;  /* how many waits without a spin are left */
-    uint16_t pause; /* how many there will be next */
+    uint16_t pause; /* how many there will be the next time */
 } spinner;
 
 enum { MOST_CREDIT = 16, PRICE = 4, LEAST_PAUSE = 8, MOST_PAUSE = 256 };

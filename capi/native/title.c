@@ -1,12 +1,13 @@
 /* title.c - the title of a helper process: what ps and top show in the place of the program's command line.
  *
  * A server has the command line with which its interpreter was executed. A standby is a fork of a server, a template a
- * fork of the program, and each has the command line of that. ps reads it from the process's own memory, from where the
- * kernel has put the arguments. So the title is written there, and the rest is filled with null bytes. top shows the
- * name of the main thread, of at most 15 bytes. A process that becomes the user's gets both back.
+ * fork of the program. Each has the command line of the process that it was forked from. ps reads it from the process's
+ * own memory, from where the kernel has put the arguments. So the title is written there, and the rest is filled with
+ * null bytes. top shows the name of the main thread, of at most 15 bytes. A process that becomes the user's gets both
+ * back.
  *
- * Limits: a title that is longer than the command line is cut. A command line above 64 KiB stays, as does any where
- * /proc cannot be read; the thread's name is set all the same.
+ * Limits: a title that is longer than the command line is cut. A command line above 64 KiB stays as it is, and so does
+ * any command line if /proc cannot be read. The thread's name is set in all cases.
  */
 #include "native.h"
 #include "dump/waits.h"
@@ -29,8 +30,8 @@ static struct {
     char *original; /* a copy of the arguments */
 } title;
 
-/* Finds the arguments: fields 48 and 49 of /proc/self/stat, see proc(5). Returns how many bytes they are, 0 if that
- * cannot be told. */
+/* Finds the arguments: fields 48 and 49 of /proc/self/stat, see proc(5). Returns how many bytes they have, 0 if that is
+ * not known. */
 static size_t find_arguments(char **arguments) {
     char text[2048];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);

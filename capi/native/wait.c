@@ -23,7 +23,7 @@ static double monotonic_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Waits until a child has ended, without its sentinel, because that is lost, or may be ready too soon. Returns the same
+/* Waits until a child has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns the same
  * as wait_until_readable. */
 static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
     double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);

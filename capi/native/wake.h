@@ -40,10 +40,10 @@ static inline void goproc_pause(void) {
 #endif
 }
 
-/* For how long a process spins before it sleeps. After a short wait that is the longest time that is allowed: a spin
- * of that length would have been enough, or nearly. After each long wait it is half as long as before. How long the
- * process waited decides, not whether its last spin succeeded: a spin also fails when the other process sleeps, and
- * has to be woken first, because it did not spin either. */
+/* For how long a process spins before it sleeps. After a short wait, it is the longest time that is allowed: a spin of
+ * that length would have been enough, or nearly. After each long wait, it is halved. The length of the wait decides,
+ * not the success of the last spin. For a spin also fails if the other process did not spin either, and so must be
+ * woken first. */
 typedef struct {
     uint32_t budget_ns;
 } goproc_spinner;

@@ -18,7 +18,7 @@
 
 enum { STACK_SIZE = 64 << 10 };
 
-/* What a thread is given: one number has both. */
+/* The thread's argument: one number that holds both. */
 static uintptr_t packed(int fd, unsigned grace_ms) {
     return (uintptr_t)grace_ms << 32 | (uint32_t)fd;
 }
@@ -30,7 +30,8 @@ static void *watch(void *argument) {
     struct pollfd end = {.fd = fd, .events = POLLIN};
     while (poll(&end, 1, -1) < 0 && errno == EINTR)
         ;
-    /* If the program has closed the descriptor, the number may be another file's, which says nothing of the parent. */
+    /* If the program has closed the descriptor, the number may be another file's, which tells nothing about the
+     * parent. */
     if (mark && goproc_mark(fd) == mark && !(end.revents & POLLNVAL)) {
         struct timespec grace = {.tv_sec = grace_ms / 1000, .tv_nsec = grace_ms % 1000 * 1000000L};
         nanosleep(&grace, NULL); /* all signals are blocked */

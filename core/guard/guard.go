@@ -24,8 +24,8 @@ var watchers struct {
 	list []func()
 }
 
-// OnPoison has f called when the engine is poisoned; at once, if it is poisoned already. f must not panic, and must not
-// wait.
+// OnPoison has f called when the engine is poisoned. If it is poisoned already, f is called at once. f must not panic,
+// and must not wait.
 func OnPoison(f func()) {
 	watchers.Lock()
 	defer watchers.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// A task in, its result out, with the worker played on the same thread: what the engine's calls cost.
+// A task goes in, and its result comes out. The same thread plays the worker. So this is what the engine's calls cost.
 func BenchmarkSubmitCollect(b *testing.B) {
 	for _, workers := range []int{1, 2, 64} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
@@ -81,7 +81,7 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// What is handed in before any worker is there.
+// Tasks that are submitted before there is a worker.
 func BenchmarkSubmitToTheQueue(b *testing.B) {
 	p, _ := newPumpedPool(b)
 	payload := make([]byte, 64)
@@ -127,8 +127,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// Of two tasks each time, one waits behind a task that does not end, until it is taken back for the worker that has
-// nothing.
+// One of two tasks waits behind a task that does not end, until it is taken back and given to the idle worker.
 func BenchmarkBalance(b *testing.B) {
 	p, _ := newPumpedPool(b)
 	stuck := hire(b, p, 0)

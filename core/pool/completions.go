@@ -46,8 +46,9 @@ func (p *Pool) Collect(buf []byte) int {
 	return used
 }
 
-// Taken says that the program has taken a part of task (job, index), and all that came before it. number is the part's
-// (Frame.Busy). When a task is complete, its worker no longer waits for that; then Taken does nothing.
+// Taken says that the program has taken a part of task (job, index), and all that came before it. number is the number
+// of the part (Frame.Busy). If the task is complete, Taken does nothing, because its worker no longer waits for the
+// program.
 func (p *Pool) Taken(job, index uint64, number uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,14 +56,14 @@ func (p *Pool) Taken(job, index uint64, number uint32) {
 		if len(w.flights) > 0 && w.flights[0].first() == (taskID{job, index}) {
 			if taken := w.taken + uint64(number+1-uint32(w.taken)); taken <= w.parts {
 				w.showTaken(taken)
-			} // else it has been said already of a later part
+			} // else Taken was called for a later part already
 			return
 		}
 	}
 }
 
-// Unseen is at least how many bytes of completions [Pool.Collect] would deliver now, if it had room for all. It may be
-// some more, because rings have pads.
+// Unseen is how many bytes of completions [Pool.Collect] would deliver now, if it had room for all. The number may be
+// somewhat too large, because rings have pads.
 func (p *Pool) Unseen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,8 +74,8 @@ func (p *Pool) Unseen() int {
 	return unseen
 }
 
-// Urgent reports whether the completions say that a worker has ended. They should be collected soon, as only then the
-// worker is replaced.
+// Urgent reports whether the completions say that a worker has ended. They should be collected soon, because the worker
+// is replaced only then.
 func (p *Pool) Urgent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +92,7 @@ func (p *Pool) finish(fl *flight) {
 	}
 }
 
-// complete makes a completion of the kind for each task of the frame: what the engine itself says of it.
+// complete makes a completion of the kind for each task of the frame. It is the engine's own, not a worker's.
 func (p *Pool) complete(kind ring.Kind, f ring.Frame, extent []byte, text string) {
 	flags := uint16(0)
 	if extent != nil {

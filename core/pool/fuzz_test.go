@@ -9,7 +9,7 @@ import (
 )
 
 // FuzzWorkers runs a pool through the steps that the input spells out, among them workers that write anything anywhere
-// into their memory. The pool must not panic or hang, and must tell of every task exactly once.
+// into their memory. The pool must not panic or hang, and must complete every task exactly once.
 func FuzzWorkers(f *testing.F) {
 	f.Add([]byte("shsrcsrcxc"))
 	f.Add([]byte("hhs1s2s3r0r1cpc"))

@@ -7,18 +7,18 @@ import (
 	"github.com/goproc/goproc/core/sys"
 )
 
-// A worker can write into all of the memory that it shares with its parent. What it destroys there may leave the parent
-// waiting for a result, or the worker for a task, or somebody for a wake. So while there are tasks, the pool looks over
-// the workers from which no result has come since it last looked. It compares the words that only the parent writes
-// with its own copies. And it compares what a worker does with what it should do. A worker that has done something
-// impossible counts as lost. Sleepers are woken even if the memory does not say that they sleep.
+// A worker can write into all of the memory that it shares with its parent. What it destroys there may make the parent
+// wait in vain for a result, the worker for a task, or somebody for a wake. So while there are tasks, the pool looks
+// over the workers from which no result has come since it last looked. It compares the words that only the parent
+// writes with its own copies. And it compares what a worker does with what it should do. A worker that has done
+// something impossible counts as lost. Sleepers are woken even if the memory does not say that they sleep.
 
 // lookEvery is how often the pool looks over its workers.
 const lookEvery = 500 * time.Millisecond
 
-// mostDoubts is after how many looks in a row at which it was asleep, although it had something to do, a worker counts
-// as lost. Each look wakes it. So a sound worker could be found asleep twice only if it was stopped in the few
-// instructions before it sleeps.
+// mostDoubts is a number of looks. If that many in a row find a worker asleep although it has something to do, the
+// worker counts as lost. Each look wakes it. So a sound worker could be found asleep twice only if it was stopped in
+// the few instructions before it sleeps.
 const mostDoubts = 3
 
 // lookAgain has the pump look over the workers after lookEvery, unless that is arranged already.
@@ -48,8 +48,9 @@ func (p *Pool) lookOver() {
 	p.putBack(overtaken)
 }
 
-// relieve takes back what a slow worker has not begun, and returns it. While tasks are queued, all other workers would
-// be given these, which were submitted later. From now on the worker is given a task only when it has none.
+// relieve takes back the tasks that a slow worker has not begun, and returns them. Otherwise the other workers would
+// first be given the queued tasks, which were submitted later. From now on the worker is given a task only when it has
+// none.
 func (w *worker) relieve() []task {
 	if w.broken || w.verdict != 0 || !w.up {
 		return nil
@@ -58,7 +59,7 @@ func (w *worker) relieve() []task {
 	return w.takeBackAll()
 }
 
-// takeBackAll takes back all that the worker has not begun, and returns it.
+// takeBackAll takes back all tasks that the worker has not begun, and returns them.
 func (w *worker) takeBackAll() (tasks []task) {
 	for i := len(w.flights) - 1; i >= 0; i-- {
 		if t, ok := w.takeBack(i, ring.MaxBatch); ok {

@@ -164,7 +164,7 @@ func TestStoppedWorkerThatSleepsOn(t *testing.T) {
 	assert.EqualValues(t, 1, h.kills.Load())
 }
 
-// The clock runs while there are tasks.
+// The pump looks over the workers by itself while there are tasks.
 func TestWorkersAreLookedOver(t *testing.T) {
 	p, _ := newPumpedPool(t)
 	h := hire(t, p, 0)
@@ -225,7 +225,7 @@ func TestTasksBehindASlowOneOfTheOnlyWorker(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// A new worker begins what was submitted first, also if that waits behind another worker's task.
+// A new worker begins the task that was submitted first, even if this task waits behind another worker's task.
 func TestNewWorkerBeginsWhatWasSubmittedFirst(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1e6)

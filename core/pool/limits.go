@@ -59,8 +59,8 @@ func (p *Pool) wakeBy(at int64) {
 // task begins. But a task that has not begun by now cannot be over its limit before the shortest limit has passed. So
 // for such tasks it is enough to look again after that time.
 func (p *Pool) enforce() {
-	// Before the results are read: if the task that the worker runs then has begun later than now, it may not be that
-	// of the first flight, but the one behind.
+	// The time is read before the results. If a worker's task has begun later than this time, it may not be the task of
+	// the first flight, but the one behind.
 	now := sys.Monotonic()
 	p.harvest(p.keep)
 	next, running := int64(math.MaxInt64), 0
@@ -78,7 +78,7 @@ func (p *Pool) enforce() {
 		limit, limited := p.limits[w.flights[0].first()]
 		_, _, started := w.slot.Current()
 		if limited && started == 0 && w.parts > 0 {
-			// It may wait until the program takes parts. This time does not count: then its start is moved.
+			// It may wait until the program takes parts. This time does not count: its start is moved afterwards.
 			next = min(next, later(now, min(limit, int64(waitingLook))))
 		}
 		if !limited || started == 0 || started > uint64(now) {

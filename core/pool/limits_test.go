@@ -35,14 +35,14 @@ func (p *Pool) check() {
 	p.step()
 }
 
-// over makes the limit of task (1, index) one that is over as soon as the task has begun.
+// over gives task (1, index) a limit that is over as soon as the task has begun.
 func (p *Pool) over(index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.limits[taskID{1, index}] = 1
 }
 
-// A limit ends the one worker whose task is over it, when it is.
+// When a task is over its limit, its worker is ended, and no other one.
 func TestLimit(t *testing.T) {
 	p, counters := newPool(t)
 	p.believe(1)
@@ -106,7 +106,7 @@ func TestShorterLimit(t *testing.T) {
 	require.Eventually(t, func() bool { return a.terms.Load()+b.terms.Load() == 1 }, patience, time.Millisecond)
 }
 
-// What has been delivered when the limit is over, counts.
+// A result counts if it has been delivered before the pump finds that the limit is over.
 func TestDeliveredBeforeTheLimitIsLookedAt(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)
@@ -122,7 +122,7 @@ func TestDeliveredBeforeTheLimitIsLookedAt(t *testing.T) {
 	assert.Equal(t, 1, p.limited())
 }
 
-// What is delivered after the verdict is dropped: a program may catch SIGTERM, and go on. SIGKILL follows.
+// A result that is delivered after the verdict is dropped: a program may catch SIGTERM, and go on. SIGKILL follows.
 func TestWorkerThatCatchesSIGTERM(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)
@@ -276,8 +276,8 @@ func TestRetries(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// What is told of a lost task says how its worker ended, which task of a batch it was, for how long it ran, and what
-// was handed in.
+// The completion of a lost task says how its worker ended, which task of a batch it was, for how long it ran, and what
+// was submitted.
 func TestLostTaskIsTold(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is after how long what never comes is a failure.
+// patience is how long a test waits for something before it fails.
 const patience = 30 * time.Second
 
 // TestMain also finds mappings that are left. Executed with GOPROC_TEST_PANIC set, it panics in a pump instead.
@@ -123,7 +123,7 @@ func tryHire(p *Pool, maxTasks int) (*hand, error) {
 	return h, err
 }
 
-// deaf is how a process takes a signal that the test does not care about.
+// deaf ignores a signal, in tests that do not care about it.
 func deaf(unix.Signal) {}
 
 // exit is the end of the worker's process.
@@ -171,7 +171,7 @@ func resultOf(task ringtest.Task) ring.Frame {
 	return ring.Frame{Kind: ring.KindResult, Job: task.Job, Index: task.Index, Busy: 1}
 }
 
-// submit hands in tasks (1, index), whose payload says so.
+// submit submits tasks (1, index), whose payload says so.
 func submit(t testing.TB, p *Pool, indexes ...uint64) {
 	t.Helper()
 	for _, index := range indexes {
@@ -206,7 +206,7 @@ func describe(c ringtest.Completion) string {
 	return fmt.Sprintf("%s %d.%d %s", names[c.Kind], c.Job, c.Index, payload)
 }
 
-// receive gives up after a while, so that a test of what never hangs does not hang.
+// receive gives up after a while, so that a test fails instead of hanging.
 func receive[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()
 	select {
@@ -233,17 +233,17 @@ func (p *Pool) limited() int {
 	return len(p.limits)
 }
 
-// queued is how many payloads no worker has.
+// queued is how many payloads are in the queue: no worker has them.
 func (p *Pool) queued() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.queue.len()
 }
 
-// description is of an extent.
+// description is the description of an extent.
 var description = bytes.Repeat([]byte("abcdefgh"), 3)
 
-// submitExtent hands in a task (2, index) whose call lies in an extent.
+// submitExtent submits a task (2, index) whose call lies in an extent.
 func submitExtent(t testing.TB, p *Pool, index uint64) {
 	t.Helper()
 	require.NoError(t, p.Submit(ring.Frame{Job: 2, Index: index, Flags: ring.FlagExtent}, description))

@@ -92,7 +92,7 @@ func TestPartsOutOfPlace(t *testing.T) {
 	}
 }
 
-// The program has seen a part of it, so it would see that part twice.
+// The program has seen a part of the task, so it would see that part twice.
 func TestATaskThatHasYieldedIsNotRunAgain(t *testing.T) {
 	p, counters := newPool(t)
 	p.SetRetries(5)
@@ -105,7 +105,7 @@ func TestATaskThatHasYieldedIsNotRunAgain(t *testing.T) {
 	}, collect(p))
 	assert.Zero(t, counters.retries.Load())
 	h = hire(t, p, 0)
-	h.recv(t) // task 1, which has not yielded, is
+	h.recv(t) // task 1, which has not yielded, is run again
 	h.exit(-9)
 	assert.EqualValues(t, 1, counters.retries.Load())
 }
@@ -133,7 +133,7 @@ func TestAWorkerWaitsUntilTheProgramHasTakenParts(t *testing.T) {
 	}
 	wait(ring.PartsAhead)
 	assert.Len(t, collect(p), ring.PartsAhead)
-	assert.Empty(t, collect(p)) // that they have been collected does not mean that they have been taken
+	assert.Empty(t, collect(p)) // collected parts are not yet taken
 	assert.True(t, h.Sleeping())
 	p.Taken(1, 0, ring.PartsAhead) // a part that has not come
 	p.Taken(1, 1, 5)               // another task
@@ -149,7 +149,7 @@ func TestAWorkerWaitsUntilTheProgramHasTakenParts(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// What the program has not taken of one task does not hold up the next.
+// Parts of one task that the program has not taken do not hold up the next task.
 func TestTheNextTaskHasAllOfTheWindow(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)
@@ -203,7 +203,7 @@ func TestTheTimeInWhichTheProgramTakesNothingDoesNotCount(t *testing.T) {
 	assert.Contains(t, collect(p), fmt.Sprintf("timeout 1.0 %d -15", h.pid))
 }
 
-// Parts that nobody collects stay within the window, and results of other workers come all the same.
+// Parts that nobody collects stay within the window, and do not hold up results of other workers.
 func TestUncollectedPartsDoNotHoldUpOthers(t *testing.T) {
 	p, _ := newPumpedPool(t)
 	streaming, other := hire(t, p, 0), hire(t, p, 0)

@@ -246,8 +246,8 @@ func (p *Pool) Pending() int {
 }
 
 // Backlog says how much work there is for workers that are yet to be added. queued is how many queued tasks the present
-// workers will not take, at most most. If since is not negative, only tasks count that were submitted before submitted
-// had passed that number. submitted is how many tasks have been submitted so far.
+// workers will not take, at most most. submitted is how many tasks have been submitted so far. If since is not
+// negative, it is an earlier value of submitted: later tasks do not count.
 func (p *Pool) Backlog(since, most int) (queued, submitted int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -51,7 +51,7 @@ func TestPayloadMayBeAsLargeAsAFrameHolds(t *testing.T) {
 	assert.Equal(t, []string{"result 1.0 16384 bytes"}, collect(p))
 }
 
-// The payload is the caller's again when Submit returns, also that of a task which no worker can take yet.
+// The payload is the caller's again when Submit returns, even if no worker can take the task yet.
 func TestPayloadIsCopied(t *testing.T) {
 	p, _ := newPool(t)
 	payload := []byte("first")
@@ -118,7 +118,7 @@ func TestCollectIntoASmallBuffer(t *testing.T) {
 	assert.Zero(t, p.Unseen())
 }
 
-// What has been collected is not kept, though something is always left.
+// The memory of collected results is given back, though some results are always left.
 func TestMemoryOfCollectedResults(t *testing.T) {
 	p, _ := newPool(t)
 	payload := make([]byte, ring.MaxInline)
@@ -137,13 +137,13 @@ func TestMemoryOfCollectedResults(t *testing.T) {
 	assert.Less(t, cap(p.ready), 100*len(buffer))
 }
 
-// Whoever has no use for results, but may have been called by a worker, hands on that call.
+// A collector that has no use for results passes on a worker's call: Collect without a buffer moves tasks on.
 func TestCollectingNothing(t *testing.T) {
 	p, _ := newPool(t)
 	w := hire(t, p, 0)
 	submit(t, p, 1, 2, 3)
-	// The pump would hand them on as well, and sometimes sooner. It cannot while somebody else has the lock, and the
-	// worker is not to call it.
+	// The pump would hand the tasks on as well, and sometimes sooner. It cannot while somebody else has the lock, and
+	// the worker is not to call it.
 	deliver := func(then func()) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -197,7 +197,7 @@ func TestCloseOfAnIdlePool(t *testing.T) {
 	assert.True(t, h.Stopped())
 }
 
-// Without anybody who collects, too.
+// A closed pool stops its workers even if nobody collects.
 func TestClosedPoolStopsItsWorkersByItself(t *testing.T) {
 	p, _ := newPumpedPool(t)
 	var stopped sync.WaitGroup
@@ -261,7 +261,7 @@ func TestTerminateCancelsEverythingOnce(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// What has been cancelled does not begin.
+// Tasks that have been cancelled do not begin.
 func TestTerminateTakesTasksBack(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)
@@ -322,7 +322,7 @@ func TestDestroyLeavesNothing(t *testing.T) {
 	}
 }
 
-// Whoever got hold of the pool before it was destroyed may still call it.
+// A caller that got the pool before it was destroyed may still call it.
 func TestDestroyedPoolRefuses(t *testing.T) {
 	p, err := New(nil)
 	require.NoError(t, err)

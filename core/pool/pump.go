@@ -27,9 +27,9 @@ func (p *Pool) pump() {
 	}
 }
 
-// pumpOnce is one round of the pump: it does what a thread that collects would do. It returns after what time the next
-// round must come if nobody calls the pump; if that is negative, there need be none. The lock is released by defer, so
-// that a panic leaves it free.
+// pumpOnce is one round of the pump: it does what a thread that collects would do. It returns the time until the next
+// round, if nobody calls the pump before. A negative time means that no round is needed. The lock is released by defer,
+// so that a panic leaves it free.
 func (p *Pool) pumpOnce() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +79,8 @@ func (p *Pool) step() {
 }
 
 // settle tells the workers when to call the pump. A worker may have run out of tasks, or filled its result ring, just
-// before it could see that. It then sleeps without having called. So settle does what the pump would have done for it.
+// before it could see the bits. Then it sleeps without having called. So settle does what the pump would have done for
+// it.
 func (p *Pool) settle() {
 	for p.arm() {
 		p.harvest(p.keepIfRoom)

@@ -64,7 +64,7 @@ func (q *queue) popFront() task {
 	return t
 }
 
-// remove removes the tasks for which match returns true, and calls each with every one of them, in their order.
+// remove removes the tasks for which match returns true, and calls each with every removed task, in their order.
 func (q *queue) remove(match func(*task) bool, each func(task)) {
 	for range q.count {
 		if t := q.popFront(); match(&t) {

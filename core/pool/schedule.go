@@ -13,8 +13,9 @@ import (
 // waking a process for each would cost more than the task. Then it is as many as fit in about windowTime. A task that
 // turns out to wait behind a slow one is taken back.
 //
-// Of a divided chunk, a worker is given as many tasks as fit in about pieceTime. It unpickles the whole chunk for them,
-// so with a few at a time that would take longer than the tasks. If they turn out to be slow, they are taken back, too.
+// Of a divided chunk, a worker is given as many tasks as fit in about pieceTime. It unpickles the whole chunk for them.
+// With a few tasks at a time, unpickling would take longer than the tasks. If they turn out to be slow, they are taken
+// back, too.
 const (
 	windowTime = 200.0 // microseconds
 	windowMax  = 256
@@ -29,7 +30,7 @@ func (p *Pool) window() int {
 	return max(1, min(windowMax, int(windowTime/p.busy)))
 }
 
-// piece is how many tasks of the frame to give to a worker at once, if that already has so many waiting.
+// piece is how many tasks of the frame to give at once to a worker that has queued tasks waiting.
 func (p *Pool) piece(f ring.Frame, queued int) int {
 	count := p.window() - queued
 	if tasks := f.Tasks(); tasks > batchMost {
@@ -119,8 +120,8 @@ func (p *Pool) feed() {
 	}
 }
 
-// balance gives idle workers tasks that others have not begun. A worker's only task is taken back only if that worker
-// has not come up: that may take long, and its initializer may never return.
+// balance gives idle workers tasks that others have not begun. A worker's only task is taken back only if the worker
+// has not come up: coming up may take long, and its initializer may never return.
 func (p *Pool) balance() {
 	onlyUp := false // what is left to take may only go to workers that have come up
 	for _, idle := range p.active {

@@ -22,7 +22,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// A piece of a divided chunk is as long as the unpickling of the chunk is worth, whatever the window is.
+// The size of a piece of a divided chunk follows from pieceTime, even if the window is smaller.
 func TestPiece(t *testing.T) {
 	for _, c := range []struct {
 		busy                float64
@@ -75,7 +75,7 @@ func TestTasksAreSharedOut(t *testing.T) {
 	}
 }
 
-// What waits behind a slow task goes to a worker that has nothing to do, one that comes later too.
+// Tasks that wait behind a slow one go to a worker that has nothing to do, even if that worker comes later.
 func TestTasksBehindASlowOneRunElsewhere(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)
@@ -176,7 +176,7 @@ func TestTakenBackTaskIsQueuedWhenThereIsNoRoom(t *testing.T) {
 	assert.EqualValues(t, 3, task.Index)
 }
 
-// batch hands in a batch of that many tasks (1, index) and following.
+// batch submits a batch of that many tasks: (1, index) and the following ones.
 func batch(t testing.TB, p *Pool, index uint64, count uint32) {
 	t.Helper()
 	require.NoError(t, p.Submit(ring.Frame{Job: 1, Index: index, End: count}, []byte("batch")))
@@ -257,7 +257,7 @@ func TestBatchBehindASlowTask(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// Of a batch, only the task that the worker was in is lost with it.
+// Only the task of a batch that the worker ran is lost with the worker.
 func TestWorkerDiesInABatch(t *testing.T) {
 	p, counters := newPool(t)
 	p.believe(1)
@@ -323,7 +323,7 @@ func trimmed(descriptions []string) []string {
 	return descriptions
 }
 
-// Of a batch, a worker gets no more tasks than it may be given.
+// A worker gets no more tasks of a batch than it may be given.
 func TestMaxTasksOfABatch(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)
@@ -358,7 +358,7 @@ func TestImpossibleBatches(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// A worker that claims what it was not given is ended; of what it had, nothing is begun twice.
+// A worker that claims what it was not given is ended, and none of its tasks is begun twice.
 func TestWorkerClaimsTheImpossible(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)
@@ -421,7 +421,7 @@ func TestPumpDrains(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// A worker whose result has not been collected yet has nothing to do all the same.
+// A worker has nothing to do even if its result has not been collected yet.
 func TestIdleWorkerIsGivenATaskThoughNobodyCollects(t *testing.T) {
 	p, _ := newPool(t)
 	slow, idle := hire(t, p, 0), hire(t, p, 0)
@@ -433,8 +433,8 @@ func TestIdleWorkerIsGivenATaskThoughNobodyCollects(t *testing.T) {
 	assert.EqualValues(t, 3, receive(t, tasks, "the third task").Index)
 }
 
-// In the tests below, another worker has just called the pump, so that the worker's own calls are not heard; it calls
-// between the pump's look at its ring and the moment when it is asked to call again.
+// In the tests below, another worker has just called the pump, so the bits for calling it are cleared. A worker runs
+// dry, or fills its ring, after the pump has looked at its ring, and before the pump sets the bits again.
 
 func TestWorkerRunsDryBeforeItIsHeard(t *testing.T) {
 	p, _ := newPool(t)

@@ -74,7 +74,7 @@ func (f *factory) hire() {
 	})
 }
 
-// work does tasks until the pool has no more, or the worker dies: at any of the places where it matters.
+// work does tasks until the pool has no more, or the worker dies, at any of the places where this matters.
 func (f *factory) work(h *hand, random *rand.Rand) (code int) {
 	life := 1 << 62
 	if f.deadly {
@@ -281,7 +281,7 @@ func TestEachTaskCompletesOnceThoughWorkersDie(t *testing.T) {
 	(&factory{t: t, producers: 3, tasks: 4000, deadly: true}).scaled().run(4)
 }
 
-// Terminate in the middle of it all: every task is told of, once, as done or as cancelled.
+// Terminate under load: every task completes once, as done or as cancelled.
 func TestTerminateUnderLoad(t *testing.T) {
 	for round := range 20 {
 		p, _ := newPumpedPool(t)

@@ -14,7 +14,7 @@ import (
 // result has come. frame.First is the task whose result comes next.
 type flight struct {
 	frame    ring.Frame
-	next     uint32 // the first task that the worker had not begun when that was last read
+	next     uint32 // the first task that the worker had not begun at the last look
 	position uint64 // in the task ring
 	size     int    // of the payload
 	extent   []byte // the extent's description, nil for none
@@ -46,7 +46,7 @@ type worker struct {
 
 	received       int  // how many results have come
 	receivedBefore int  // how many had come when lookOver looked last
-	slow           bool // no result has come for long: nothing is to wait behind its task
+	slow           bool // no result has come for long: no task is to wait behind its task
 	doubts         int  // how often in a row lookOver found it asleep although it had something to do
 }
 
@@ -322,7 +322,7 @@ func (p *Pool) Exited(number, exitCode int) {
 		return
 	}
 	trace.Printf("worker %d has ended with exit code %d", w.pid, exitCode)
-	w.settle() // it may have come up since that was last read
+	w.settle() // it may have come up since the last look
 	p.harvestWorker(w, p.keep)
 	p.active = slices.Delete(p.active, at, at+1)
 	w.running = false
@@ -386,7 +386,7 @@ func (p *Pool) lose(kind ring.Kind, w *worker, fl flight, exitCode int, ran int6
 	}
 }
 
-// last is the payload of KindLost and its like, from which Python makes texts for people: how the worker ended, and
+// last is the payload of KindLost and of similar kinds, from which Python makes error texts: how the worker ended, and
 // what it was given. It is "pid exitcode number microseconds", a newline, and the payload of the flight, if that is
 // still there. The number is that of a task in this payload: the flight's first task, plus behind.
 func (w *worker) last(fl flight, behind uint32, exitCode int, ran int64) []byte {

@@ -42,7 +42,7 @@ func TestWorkerDies(t *testing.T) {
 	assertEmpty(t, p)
 }
 
-// The task has left the ring, its result is not there: also lost.
+// A task is lost, too, if it has left the ring, and its result is not there.
 func TestWorkerDiesInItsTask(t *testing.T) {
 	p, _ := newPool(t)
 	h := hire(t, p, 0)
@@ -69,7 +69,7 @@ func TestWorkerDiesWithoutATask(t *testing.T) {
 	assert.Equal(t, 1, p.Pending())
 }
 
-// Its tasks go to a worker that is there, at once.
+// The tasks of a dead worker go at once to another one.
 func TestTasksOfADeadWorkerGoToAnother(t *testing.T) {
 	p, _ := newPool(t)
 	dying, other := hire(t, p, 0), hire(t, p, 0)
@@ -194,7 +194,7 @@ var impossible = map[string]func(h *hand){
 	},
 }
 
-// A worker that breaks the protocol is killed, once, gets nothing more, and what it had is settled when it has ended.
+// A worker that breaks the protocol is killed once, and gets no more tasks. Its tasks are settled when it has ended.
 func TestCondemnedWorker(t *testing.T) {
 	for what, write := range impossible {
 		t.Run(what, func(t *testing.T) {
@@ -228,7 +228,8 @@ func TestCondemnedWorker(t *testing.T) {
 	}
 }
 
-// A condemned worker is given nothing, and nothing is read from its ring for others to run while it may still write.
+// A condemned worker is given nothing, and no task is read from its ring for other workers while it may still write
+// there.
 func TestCondemnedWorkerGetsNothing(t *testing.T) {
 	p, _ := newPool(t)
 	p.believe(1)

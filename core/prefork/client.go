@@ -16,7 +16,7 @@
 //
 // There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
 // (EXITED). The processes of the spawn server are siblings of it: children of this process, as if this process had
-// executed an interpreter for each.
+// executed an interpreter for each. They send STANDBY themselves.
 //
 // For each server, one goroutine reads the socket. When the server is gone, requests without a process fail. The fork
 // server's processes whose status it has not sent get process.Unknown when they end.
@@ -233,7 +233,8 @@ func (c *Client) Reply(ticket int, patience time.Duration) (id int, err error) {
 	return r.id, r.err
 }
 
-// Abandon says that nobody will ask for the reply any more. If the request gets a process, now or later, that is ended.
+// Abandon says that nobody will ask for the reply any more. If the request gets a process, now or later, that process
+// is ended.
 func (c *Client) Abandon(ticket int) {
 	c.mu.Lock()
 	r := c.requests[ticket]

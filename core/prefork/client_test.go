@@ -396,7 +396,7 @@ func TestRequestsThatWaitAreAnsweredInTurn(t *testing.T) {
 	}
 }
 
-// A server that is killed after it has forked, and before it has said so, leaves nothing that runs what was asked for.
+// If a server is killed after it has forked, and before it has said so, no process runs what was asked for.
 func TestServerThatDiesBetweenForkAndReply(t *testing.T) {
 	f := setUp(t)
 	witness := t.TempDir() + "/ran"

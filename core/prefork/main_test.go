@@ -50,7 +50,7 @@ func standBy(number string) {
 }
 
 // serve is a server as the client sees it. The first descriptor that a process is sent is a file with a shell script,
-// to be run as the process. How it behaves besides is in its manners, words with commas between.
+// to be run as the process. manners says how it behaves besides: words, separated by commas.
 func serve(socket *sys.FD, manners string) {
 	has := func(word string) bool { return strings.Contains(","+manners+",", ","+word+",") }
 	send := func(kind Kind, pid, value int, fds ...int) {

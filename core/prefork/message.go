@@ -38,7 +38,7 @@ type Message struct {
 	ID     int // of Pong
 }
 
-// errProtocol is wrapped by everything that is wrong with a message.
+// errProtocol is wrapped by every error about a message.
 var errProtocol = errors.New("protocol error")
 
 // maxSignal is the highest signal number (SIGRTMAX), maxErrno the highest that the kernel returns.

@@ -86,7 +86,7 @@ func TestOrphansHaveAnUnknownStatus(t *testing.T) {
 	}
 }
 
-// The reaper may look at one at any moment of its end.
+// The reaper may look at an orphan at any moment of its end.
 func TestOrphansThatEndMeanwhile(t *testing.T) {
 	table := newTable(t)
 	for range 1000 {

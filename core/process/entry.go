@@ -16,7 +16,7 @@ type state int
 const (
 	prepared state = iota // the entry waits for Commit or Abort; the process may not exist yet
 	running
-	ended // status holds
+	ended // status is valid
 	closed
 )
 

@@ -23,7 +23,7 @@ func (t *Table) Tether(id int) (write *sys.FD, err error) {
 	})
 }
 
-// Prepare is what Go does of a fork before the system call. C makes the call, because no Go can run in a forked child.
+// Prepare is Go's part of a fork before the system call. C makes the call, because no Go can run in a forked child.
 // Commit or Abort must follow.
 func (t *Table) Prepare() (id int, err error) { return t.prepare(Fork) }
 
@@ -44,8 +44,8 @@ func (t *Table) prepare(m Method) (id int, err error) {
 	return e.id, nil
 }
 
-// Commit is what Go does of a fork after the system call, in the parent. The prepared entry belongs to the child pid
-// from now on. Commit returns the sentinel. If it fails, it has ended and reaped the child: after an error there is no
+// Commit is Go's part of a fork after the system call, in the parent. The prepared entry belongs to the child pid from
+// now on. Commit returns the sentinel. If it fails, it has ended and reaped the child: after an error there is no
 // child, and no entry.
 func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 	if pid <= 0 {
@@ -72,8 +72,9 @@ func (t *Table) Commit(id, pid int) (sentinel int, err error) {
 // errTaken says that an entry has a process already: a second Commit must not end that process.
 var errTaken = errors.New("the process is known already")
 
-// takeOn opens the child's pidfd, unless it has a tether, and has the reaper watch the child. The pid cannot mean
-// another process yet, because only the engine reaps the child. The entry is locked.
+// takeOn opens the child's pidfd, unless it has a tether, and has the reaper watch the child. The pid means no other
+// process yet: even if somebody else has reaped the child, the kernel does not use its number again so soon. The entry
+// is locked.
 func (t *Table) takeOn(e *entry, pid int) (err error) {
 	e.pid = pid
 	if e.pidfd == nil {

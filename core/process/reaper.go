@@ -11,8 +11,8 @@ import (
 	"github.com/goproc/goproc/core/trace"
 )
 
-// reaper is the one goroutine that waits until processes of a table end, and reaps them. Besides it, only ExitCode
-// reaps a child.
+// reaper is the one goroutine that waits until processes of a table end, and reaps them. ExitCode, Settle and Forget
+// reap a child, too, and C reaps children in seats.
 //
 // As a rule, epoll tells it that a process has ended. In three cases epoll cannot, and the reaper looks at all
 // processes from time to time: there is no epoll; the program has closed the engine's descriptors (os.closerange); a
@@ -29,7 +29,8 @@ type reaper struct {
 }
 
 // How often the reaper looks at all processes while some are not in the poller: after lookFirst, and then ever more
-// rarely, up to lookLast. If all are, it only looks whether its own descriptors are still there, every lookEver.
+// rarely, up to lookLast. If all are in it, the reaper only looks whether its own descriptors are still there, every
+// lookEver.
 const (
 	lookFirst = 5 * time.Millisecond
 	lookLast  = 100 * time.Millisecond

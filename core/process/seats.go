@@ -33,7 +33,7 @@ type Seats struct {
 const SeatCount = 1024
 
 // seat is one process. Only the holder of its lock writes its fields. Without the lock, state, generation and adopted
-// are read as hints: who acts on them takes the lock, and looks again.
+// are read as hints: code that acts on them takes the lock, and looks again.
 type seat struct {
 	lock       atomic.Uint32 // held for moments only
 	state      atomic.Int32

@@ -6,9 +6,9 @@
 //	Spawn ─────────────────────────┼─► running ──pidfd readable──► ended ──forgotten──► dropped
 //	Adopt ──Employ─────────────────┘
 //
-// A child's pidfd tells when to reap it. The reaper goroutine reaps it; so does ExitCode, so that a caller that asks
-// just after the sentinel became readable gets an answer. Both hold the entry's lock, and whichever is first keeps the
-// status.
+// A child's pidfd tells when to reap it. The reaper goroutine reaps it. ExitCode does, too, so that a caller that asks
+// just after the sentinel became readable gets an answer. Whoever reaps holds the entry's lock, and the first one keeps
+// the status.
 package process
 
 import (
@@ -201,9 +201,9 @@ func (t *Table) Signal(id, signal int) error {
 	return err
 }
 
-// OnExit has f called once, with the exit code, when the process has ended; soon, if it has ended already. The reaper's
-// goroutine calls f, or one that calls Settle. f must not wait for anything: meanwhile the reaper could not look
-// at other processes.
+// OnExit has f called once, with the exit code, when the process has ended. If it has ended already, f is called soon.
+// The reaper's goroutine calls f, or a goroutine that calls Settle. f must not wait for anything: meanwhile the reaper
+// could not look at other processes.
 func (t *Table) OnExit(id int, f func(status int)) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		e.onExit = append(e.onExit, f)
@@ -215,8 +215,8 @@ func (t *Table) OnExit(id int, f func(status int)) error {
 	return err
 }
 
-// Settle does what the reaper does when the process has ended, without waiting for it, if the process has ended: the
-// caller's goroutine calls the functions that were given to OnExit. Settle does nothing if there is no such entry.
+// Settle does at once what the reaper would do if the process has ended: the caller's goroutine calls the functions
+// that were given to OnExit. It does nothing while the process runs, or if there is no such entry.
 func (t *Table) Settle(id int) {
 	e, err := t.entry(id)
 	if err != nil {
@@ -231,9 +231,9 @@ func (t *Table) Settle(id int) {
 	}
 }
 
-// Forget says that nobody will ask about the entry any more. If the process has ended, and nobody is still to be told of
-// that, its descriptor is closed when Forget returns; else the reaper closes it. Forget does nothing if there is no such
-// entry, or after Close.
+// Forget says that nobody will ask about the entry any more. If the process has ended, and no subscriber is still to be
+// told, its descriptor is closed when Forget returns. Otherwise the reaper closes it. Forget does nothing if there is
+// no such entry, or after Close.
 func (t *Table) Forget(id int) {
 	drop, _ := with(t, id, func(e *entry) (bool, error) {
 		e.forgotten = true

@@ -44,7 +44,7 @@ func exitOf(t *testing.T, table *Table, id int) int {
 	return receive(t, status)
 }
 
-// receive gives up after a while, so that a test of what never hangs does not hang.
+// receive gives up after a while, so that a test fails instead of hanging.
 func receive[T any](t *testing.T, from <-chan T) T {
 	t.Helper()
 	select {
@@ -141,7 +141,7 @@ func TestSignal(t *testing.T) {
 func TestStatusReapedBySomebodyElseIsUnknown(t *testing.T) {
 	table := newTable(t)
 
-	// Before the pidfd could be opened: the sentinel is readable all the same.
+	// The child is reaped before its pidfd is opened: the sentinel is readable all the same.
 	id, err := table.Prepare()
 	require.NoError(t, err)
 	pid := forked(t, "exit 3")
@@ -154,7 +154,7 @@ func TestStatusReapedBySomebodyElseIsUnknown(t *testing.T) {
 	require.NoError(t, table.Signal(id, 9))
 	table.Forget(id)
 
-	// Afterwards; whether the reaper or os.wait comes first is open.
+	// The child is reaped afterwards. Either the reaper or os.wait comes first.
 	ours, theirs := 0, 0
 	for range 20 {
 		id, err := table.Spawn(Spawn, shell("exit 3"))
@@ -198,7 +198,7 @@ func TestForgottenEntriesAreDropped(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
-// The reaper may not have seen the end yet, and nobody has to wait for it.
+// The reaper may not have seen the end of the process yet, and nobody has to wait for the reaper.
 func TestDescriptorOfAnEndedProcessIsClosedAtOnce(t *testing.T) {
 	table := newTable(t)
 	first, err := table.Prepare() // starts the reaper
@@ -227,7 +227,7 @@ func TestDescriptorOfAnEndedProcessIsClosedAtOnce(t *testing.T) {
 	dropped(t, table)
 }
 
-// Its subscribers are told already, so one that comes now must not be kept waiting.
+// The subscribers have been told already, so a new one must not be kept waiting.
 func TestSubscribingToWhatIsBeingDropped(t *testing.T) {
 	table := newTable(t)
 	id, err := table.Spawn(Spawn, shell("exec sleep 60"))
@@ -312,7 +312,7 @@ func TestCloseWhileOthersAreBusy(t *testing.T) {
 		time.Sleep(3 * time.Millisecond)
 		require.NoError(t, table.Close())
 		busy.Wait()
-		for { // what the table no longer waits for
+		for { // reap the children that the table no longer reaps
 			if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
 				break
 			}

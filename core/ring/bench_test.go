@@ -8,7 +8,7 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// A task to the worker and its result back, all on one thread: what the memory's protocol costs by itself.
+// A task goes to the worker, and its result comes back, all on one thread: what the memory's protocol costs by itself.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, size := range []int{64, 1024, ring.MaxInline} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -69,7 +69,7 @@ func BenchmarkResult(b *testing.B) {
 	}
 }
 
-// What the parent takes back of a worker's before it has begun it: by compare-and-swap on the claim word.
+// The parent takes back a task that the worker has not begun, by compare-and-swap on the claim word.
 func BenchmarkTakeBack(b *testing.B) {
 	slot, worker := newSlot(b, newMemory(b), 0)
 	payload := make([]byte, 64)

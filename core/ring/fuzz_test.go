@@ -7,8 +7,8 @@ import (
 	"github.com/goproc/goproc/core/ring"
 )
 
-// FuzzResult puts arbitrary bytes into the result ring, and an arbitrary tail beside them. The parent must come to an
-// end, and what it takes for a result must lie in the ring, in the part that has been published.
+// FuzzResult puts arbitrary bytes into the result ring, and an arbitrary tail beside them. The parent must not loop for
+// ever, and what it takes for a result must lie in the published part of the ring.
 func FuzzResult(f *testing.F) {
 	frame := func(size uint32, kind ring.Kind, flags uint16) []byte {
 		b := le.AppendUint32(nil, size)

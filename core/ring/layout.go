@@ -104,7 +104,8 @@ const (
 	KindPart                  // a pickled value that a task has yielded; the task goes on
 )
 
-// PartsAhead is how many parts of its task a worker may have sent that the program has not taken: then it waits.
+// PartsAhead is how many parts a worker may be ahead of the program. When the program has not taken that many of its
+// parts, the worker waits.
 const PartsAhead = 128
 
 // The flags of a frame.
@@ -113,14 +114,14 @@ const (
 	FlagKeep   uint16 = 2 // of a task: the worker copies what lies in the extent, and does not free it
 )
 
-// NoJob is the number of no job. A worker sends a failure of it to say why it cannot begin. The engine cancels it when
-// only an extent is to be given back.
+// NoJob is a number that no job has. A worker that cannot begin sends a failure with it, which says why. The engine
+// makes a KindCancelled with it when only an extent is to be given back.
 const NoJob uint64 = math.MaxUint64
 
 // A task frame's payload is one task or a batch. The tasks of a batch are numbered from 0. The claim word has two
-// numbers: in its lower half that of the first task that has not begun, in its upper half that of the task to stop
-// before. When the worker begins a task, it raises the lower number. When the parent takes tasks back, it lowers the
-// upper number. Both do so by compare-and-swap: whoever succeeds has the task.
+// numbers. Its lower half is the first task that has not begun. Its upper half is the end: one more than the last task.
+// When the worker begins a task, it raises the lower number. When the parent takes tasks back, it lowers the upper
+// number. Both do so by compare-and-swap: whoever succeeds has the task.
 const claimShift = 16
 
 // MaxBatch is how many tasks a frame has at most.
@@ -138,8 +139,8 @@ type Frame struct {
 	Index uint64 // the number of the task in the job; of a batch, that of its first task
 	Busy  uint32 // of a result: for how many microseconds the task ran, or the largest number; of a part: its number
 
-	// Which tasks of the batch the frame is about: First and those that follow, up to the one before End. Of a result,
-	// First is 0, and End is how many tasks it answers together: the task of the frame's index, and those that follow.
+	// The tasks of the batch that the frame is about: from First up to, but not including, End. Of a result, First is
+	// 0, and End is how many tasks it answers together: the task of the frame's index, and those that follow.
 	First, End uint32
 }
 

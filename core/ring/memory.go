@@ -51,8 +51,8 @@ func (m *Memory) Ring() {
 	doorbell := word32(m.control, OffDoorbell)
 	atomic.AddUint32(doorbell, 1)
 	if m.disarm(WaitingCollector) {
-		// The collector may not sleep yet, but be about to, and then FutexWake does not reach it. So the word that it
-		// will sleep on must change: then it does not fall asleep. Nobody else will wake it, as its bit is cleared.
+		// The collector may be about to sleep, and then FutexWake does not reach it. So the word that it will sleep on
+		// must change: then it does not fall asleep. Nobody else will wake it, because its bit is cleared.
 		atomic.AddUint32(doorbell, 1)
 		sys.FutexWake(doorbell)
 	} else if m.disarm(WaitingWatch) {

@@ -30,7 +30,7 @@ func TestMemoryIsSparse(t *testing.T) {
 	assert.LessOrEqual(t, stat.Blocks*512, int64(ring.PageSize))
 }
 
-// A worker that made it smaller would have its parent crash.
+// A worker that made the memory smaller would make its parent crash.
 func TestSizeOfMemoryIsFixed(t *testing.T) {
 	memory := newMemory(t)
 	fd := memory.FD().Int()
@@ -81,7 +81,7 @@ func TestRingWakesWhoWaits(t *testing.T) {
 	assert.False(t, collector.Waiting())
 }
 
-// A ring that comes between looking and sleeping is not slept through.
+// A ring that comes between the look and the sleep is not lost.
 func TestRingIsNotLost(t *testing.T) {
 	memory := newMemory(t)
 	collector := newCollector(t, memory)

@@ -47,7 +47,7 @@ func TestImpossibleTaskHead(t *testing.T) {
 		_, ok := takeBack(slot, 2*good, 100)
 		assert.False(t, ok)
 	}
-	for { // with the ring full, it is looked at
+	for { // fill the ring: Push reads the head only when the ring is full
 		if _, ok := slot.Push(task(1, 1), make([]byte, 1000)); !ok {
 			break
 		}

@@ -17,7 +17,7 @@ type Slot struct {
 	taskTail       uint64 // the parent writes the tail, so it is not read back from shared memory
 	taskHead       uint64 // the worker writes the head; this is its value when it was last read and checked
 	resultHead     uint64
-	resultSpace    uint64 // how much the result takes that Result returned last
+	resultSpace    uint64 // the space of the result that Result returned last
 
 	// Copies of the shared words that only the parent writes: see Intact.
 	taskShown, resultShown, takenShown uint64

@@ -14,7 +14,7 @@ import (
 
 // The two ends at the same time: they race for tasks, sleep, and wake each other.
 
-// Every task is had by the worker or taken back, never both, never neither.
+// Every task is either begun by the worker or taken back: never both, never neither.
 func TestTakeBackRacesWithTheWorker(t *testing.T) {
 	slot, worker := newSlot(t, newMemory(t), 0)
 	const tasks = 20_000

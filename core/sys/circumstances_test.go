@@ -23,7 +23,7 @@ func onThread(f func()) {
 	<-done
 }
 
-// asAlone has this process taken for one that had a single thread.
+// asAlone makes this package believe that the process had a single thread when the engine was loaded.
 func asAlone(t *testing.T) {
 	content, err := os.ReadFile("/proc/thread-self/status")
 	require.NoError(t, err)

@@ -63,7 +63,7 @@ func TestDescriptorThatTheProgramHasClosed(t *testing.T) {
 	assert.Empty(t, Open())
 }
 
-// The two of its network poller; there are no others.
+// The runtime has the two descriptors of its network poller, and no others.
 func TestDescriptorsOfTheRuntime(t *testing.T) {
 	OpenRuntimePoller()
 	kinds := map[string]int{}

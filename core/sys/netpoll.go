@@ -23,7 +23,8 @@ import (
 // is not, it is opened anew. That is enough, because the engine waits for no event of the runtime's poller.
 //
 // A timer is set that never goes off, so that one idle thread of the runtime always waits in the epoll. Then the other
-// threads use the epoll only at the end of a garbage collection. Without the timer, each would whenever it is idle.
+// threads use the epoll only at the end of a garbage collection. Without the timer, each thread would use it whenever
+// it is idle.
 //
 // Limits: the runtime may use a lost descriptor before the check, in a garbage collection, or after it, if the program
 // closes one during a call. And if the standard streams do not block, the runtime polls these before the engine is

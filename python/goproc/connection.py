@@ -1,6 +1,7 @@
 """multiprocessing.connection itself, under goproc's name: pipes, listeners and wait().
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+It works with goproc's processes as it is. It must be one module for goproc and multiprocessing, because it holds state
+that belongs to the process.
 
 It uses tempfile only for the address of a Listener. tempfile takes longer to import than all the rest of a pool, and it
 imports random, which each forked child seeds again. So if goproc is the first to import multiprocessing.connection,

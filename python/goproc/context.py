@@ -33,7 +33,8 @@ _OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
 
 
 #: The errors by which the system refuses shared memory. ENOMEM: there are not enough addresses; a pipe and a named
-#: semaphore need fewer, or none. Not the want of descriptors: multiprocessing's need them, too.
+#: semaphore need fewer, or none. A lack of descriptors is not among these: multiprocessing's objects need descriptors,
+#: too.
 _NO_SHARED_MEMORY = {
     errno.EACCES,
     errno.EFBIG,
@@ -127,7 +128,8 @@ class BaseContext(_standard.BaseContext):
 
             is_choice = options.get("abandoned", "raise") != "raise"  # which multiprocessing's locks cannot obey
             if name in _OF_QUEUES and sys._getframe(2).f_globals.get("__name__") == "multiprocessing.queues":
-                # A queue takes its locks in one process and its permits in another. It does not expect to be told.
+                # A queue takes its permits in one process and releases them in another. It expects no
+                # AbandonedLockError.
                 options["abandoned"] = _OF_QUEUES[name]
             try:
                 return getattr(synchronize, name)(*args, ctx=context, **options)
@@ -146,7 +148,7 @@ class BaseContext(_standard.BaseContext):
         return getattr(_standard.BaseContext, name)(context, *args)
 
     def _made_queue(self, name, *args):
-        """Return a new object of a class of goproc.queues; of multiprocessing.queues where that cannot be had."""
+        """Return a new object of a class of goproc.queues; of multiprocessing.queues if that cannot be made."""
         context = self.get_context()
         if "queues" not in disabled:
             from . import queues
@@ -380,7 +382,7 @@ def _with_pickler(context, name):
 
 
 def __getattr__(name):
-    """Make the class of a context's processes that are pickled by a pickler of the context. Children look for it."""
+    """Make the Process class of a context that has a pickler of its own. Children look the class up by its name."""
     base, _, pickler = name.rpartition("_")
     if base not in ("SpawnProcess", "ForkServerProcess") or pickler not in ("pickle", "cloudpickle"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
     this process                                   the server: a Python process with one thread and no Go
     ────────────                                   ────────────────────────────────────────────────────
                                                    main(): imports the preloaded modules, once
-         engine        ◀── STANDBY, EXITED ─────── Server.serve() (server.py): fork ──▶ child
+         engine        ◀── STANDBY, EXITED ─────── Server.serve() (prefork.py): fork ─▶ child
     connect_to_new_process()                                                              │
       └▶ engine (Go): ── descriptors ────────────────────────────────────────────────────▶ spawn.main()
 
@@ -152,8 +152,8 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         from ._common.log import teller
 
         tell = teller("fork server")
-    # From 3.13 on a child runs exit functions. Until 3.13.1 also those of `__main__`: multiprocessing failed to preload
-    # it, so that the child imported it. From 3.13.2 on, none of preloaded modules.
+    # From 3.13 on, a child runs exit functions. Until 3.13.1 it also runs those of `__main__`, which multiprocessing
+    # failed to preload, so that the child imported it. From 3.13.2 on, it runs none of preloaded modules.
     if (3, 13) <= sys.version_info < (3, 13, 2):
         stdlib.forget_exit_functions()
     _preload(data, *modules)

@@ -2,7 +2,7 @@
 
 It is the standard library's module, because it holds state that belongs to the process; only its class Arena is
 replaced. multiprocessing makes a file in /dev/shm, and then removes it: if the program is killed in between, the file
-stays. Here the kernel makes memory that never had a name. If it refuses (memfd_create), the file is made.
+stays. Here the kernel makes memory that never had a name. If the kernel refuses (memfd_create), the file is made.
 """
 
 import mmap

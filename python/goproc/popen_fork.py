@@ -298,8 +298,7 @@ class Popen:
         process_id = calls.fork_prepare()
         lifeline = pid = None
         try:
-            # A duplicate: the child closes its parent's lifeline, with all else that is not for a child, before it can
-            # use it.
+            # A duplicate, because the child first closes its parent's lifeline, with all else that is not for a child.
             lifeline = _native.duplicate_lifeline()
             with keeping_tracker:
                 pid = _native.fork()

@@ -60,7 +60,7 @@ def _encoded(obj):
 
 
 class _Pickled:
-    """An item that the program's own pickler has pickled. It arrives as what that pickler makes of it."""
+    """An item that the program's own pickler has pickled. That pickler also unpickles it."""
 
     def __init__(self, pickled):
         self._pickled = pickled
@@ -74,7 +74,7 @@ def _unpickled(pickled):
 
 
 def _files(queue):
-    """What another process needs to use the queue; only while a process is being started."""
+    """Return what another process needs to use the queue; only while a process is being started."""
     _context.assert_spawning(queue)
     if queue._for_forks:
         raise RuntimeError(
@@ -85,7 +85,7 @@ def _files(queue):
 
 
 class _Lazy:
-    """Makes the private attributes of multiprocessing's queues for those who ask."""
+    """Makes the private attributes of multiprocessing's queues when a program asks for them."""
 
     #: Whether the queue was made in a fork context. multiprocessing's cannot be sent to a spawned process then.
     _for_forks = False
@@ -180,7 +180,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
     def _put_aside(self, stream, buffers):
         """Put an item that has been counted into the buffer, for the thread."""
         with self._notempty:
-            # The item holds the queue: it lives until all has been moved.
+            # The item holds the queue, so the queue lives until all items have been moved.
             self._buffer.append((self, stream, buffers))
             if self._thread is None:
                 self._start_thread()
@@ -203,7 +203,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         _util.debug("Queue._start_thread()")
         arguments = weakref.ref(self), self._buffer, self._notempty
         thread = threading.Thread(target=_move, args=arguments, name="QueueFeederThread", daemon=True)
-        if self._thread is not None:  # meanwhile a __del__ that puts has started one
+        if self._thread is not None:  # a __del__ that puts has started a thread meanwhile
             return
         self._thread = thread
         try:
@@ -243,7 +243,7 @@ def _move(reference, buffer, notempty):
                 _util.info("error in queue thread: %s", error)
                 return
             queue._on_queue_feeder_error(error, stream)
-        # Only now: while it is in the buffer, put() puts the next ones behind it.
+        # Only now: while the item is in the buffer, put() puts further items behind it.
         buffer.popleft()
         del queue, stream, buffers
 

@@ -1,6 +1,7 @@
 """multiprocessing.reduction itself, under goproc's name: pickling of descriptors and functions.
 
-It works with goproc's processes as it is, and must be one module for both: it holds state that belongs to the process.
+It works with goproc's processes as it is. It must be one module for goproc and multiprocessing, because it holds state
+that belongs to the process.
 """
 
 import multiprocessing.reduction

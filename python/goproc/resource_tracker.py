@@ -113,7 +113,7 @@ class _ResourceTracker(_Standard):
                 return
             if cmd == "UNREGISTER":
                 # Another process of the program may have registered the name, or nobody. The tracker would complain
-                # of a name that it does not know; it keeps a set of names, so to register one again does nothing.
+                # of a name that it does not know; it keeps a set of names, so registering one again does nothing.
                 if self._fd is None or (self._is_late and not self._is_read()):
                     return
                 super()._send("REGISTER", name, rtype)

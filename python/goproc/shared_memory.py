@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is th
 _standard_init = _standard.SharedMemory.__init__
 _standard_unlink = _standard.SharedMemory.unlink
 
-#: What the standard library's SharedMemory is given so that it does not register the memory; before Python 3.13 it
-#: cannot be told.
+#: With this argument the standard library's SharedMemory does not register the memory. Before Python 3.13 there is
+#: none.
 _NO_TRACKING = {"track": False} if sys.version_info >= (3, 13) else {}
 
 

@@ -52,8 +52,8 @@ _VARIABLE = "GOPROC_PYTHON"
 _FROZEN_FLAG = "--goproc-fork"
 
 # The interpreter's command line set by set_executable(), and the executable that was then set in multiprocessing.spawn.
-# If multiprocessing.spawn has another executable now, the program has called multiprocessing's own function later, and
-# the later call counts.
+# If multiprocessing.spawn has another executable now, the program has called multiprocessing's own function since then,
+# and that call counts.
 _command: "list[str | bytes] | None" = None
 _command_executable: object = _standard.get_executable()
 

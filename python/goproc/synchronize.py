@@ -48,7 +48,7 @@ _reduction.register(_native.Block, _reduce_block)
 
 
 def _is_anonymous(ctx):
-    """Whether what is made in the context is for forked children only: then it takes no descriptor."""
+    """Whether objects of the context are for forked children only, so that they need no descriptor."""
     if ctx is None:
         ctx = start_methods.default.get_context()
     return ctx.get_start_method() == "fork"
@@ -129,7 +129,7 @@ class RLock(SemLock, _standard.RLock):
 
 
 class _Count:
-    """Stands for one of the semaphores by which multiprocessing's Condition counts; programs look at their values."""
+    """Stands for one of the semaphores with which multiprocessing's Condition counts. Programs read its value."""
 
     def __init__(self, get_value):
         self.get_value = self._get_value = get_value
@@ -268,7 +268,7 @@ class Barrier(_standard.Barrier):
 
     @property
     def _count(self):
-        """How many parties are inside. Each has an entry, so that those of killed processes can be told."""
+        """How many parties are inside. Each has an entry, so that killed parties can be recognized."""
         return self._inside.count()
 
     def wait(self, timeout: "float | None" = None) -> int:
@@ -302,7 +302,7 @@ class Barrier(_standard.Barrier):
 
     def _enter(self):
         self._look()
-        while self._state in (-1, 1):  # it drains: the parties before have not left yet
+        while self._state in (-1, 1):  # it drains: the parties of the round before have not left yet
             self._cond.wait(_LOOK)
             self._look()
         if self._state < 0:

@@ -23,7 +23,7 @@ INFERRED = HERE / "inferred.py"
 WRONG = HERE / "wrong.py"
 SCRIPTS = sysconfig.get_path("scripts")
 
-# Each line below this one of wrong.py is to be refused.
+# A checker must refuse each line of wrong.py below this one.
 MARKER = "    # Wrong:"
 
 # The oldest and the newest version that there are types for; None: that of the interpreter.
@@ -122,7 +122,7 @@ def test_modules_of_multiprocessing_have_their_names(checker, version, tmp_path)
 
 
 def test_modules_of_multiprocessing_declare_what_there_is():
-    """Of names that only some versions have; stubtest does not look at names from another module."""
+    """A name of the stub for this version exists. stubtest does not check names from another module."""
     for module in UNCHANGED:
         there = importlib.import_module(f"goproc.{module}")
         assert [name for name in names_in_stub(module, sys.version_info[:2]) if not hasattr(there, name)] == []

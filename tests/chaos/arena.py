@@ -25,7 +25,7 @@ from ledger import Ledger
 import goproc
 from goproc import forkserver, popen_spawn_posix
 
-#: Seconds after which what has not come is a hang: the watchdog of run.py then prints where everything stands.
+#: Seconds after which a missing result is a hang: the watchdog of run.py then prints where everything stands.
 PATIENCE = 40
 
 _own = (tasks.OwnError, tasks.OwnBaseError, SystemExit, KeyboardInterrupt)
@@ -47,7 +47,7 @@ ACTIONS = {
 }
 DEADLY = {name for name, (_, end) in ACTIONS.items() if end == "lost"}
 
-#: Errors that do not tell of which task they are, and the actions of those that have them, the surest first.
+#: Errors that do not say which task they belong to, and the actions whose tasks have them; the surest first.
 _BY_BREADTH: list = [
     (MaybeEncodingError, {"no pickle", "bomb"}),
     (goproc.TaskTimeoutError, {"sleep", "loop"}),
@@ -215,7 +215,7 @@ class Stage:
             return
         if len(numbers) == 1:
             self.ledger.end(numbers[0], end)
-        else:  # of a map: who failed ended so, or all did; the others may have been done, or not
+        else:  # a map: some or all tasks have ended so; the others may have been done or not
             for number in numbers:
                 self.ledger.allow([number], "void")
                 self.ledger.end(number, "void")
@@ -250,7 +250,7 @@ class Stage:
         options = {"task_timeout": self._limit(rng, numbers)} if rng.random() < 0.1 else {}
         results = imap(tasks.run_one, calls if rng.random() < 0.5 else iter(calls), **options)
         left = dict(zip(numbers, calls, strict=True))
-        unknown = []  # what is unordered, and does not tell of which task it is
+        unknown = []  # errors of an unordered iterator that do not say which task they belong to
         for turn in range(len(numbers)):
             try:
                 number, value = results.next(PATIENCE)
@@ -288,11 +288,12 @@ class Stage:
         self._attribute(left, unknown)
 
     def _attribute(self, left, errors):
-        """Note the ends of tasks that came without their numbers.
+        """Note the ends of tasks whose errors came without their numbers.
 
-        Which error was whose is not known. So those come first that few tasks can have, and are given to such a task: a
-        lost worker may have been running any, but if one that cannot be pickled is taken for it, then that one's error
-        has no task left. Nor has an error of a task's own that is given to one that was lost before it had begun.
+        It is not known which error belongs to which task. So the errors that few tasks can have come first, each for a
+        task that can have it. A lost worker may have run any task. But if its error were noted for the task that cannot
+        be pickled, no task would be left for the pickling error. In the same way, a task that has begun is preferred:
+        one that was lost before it began has no error of its own.
         """
         begun = {number for number, _ in tasks.records(self.arena.records)} if errors else ()
         for error in sorted(errors, key=_breadth):
@@ -359,7 +360,8 @@ class Arena:
         for thread in threads:
             thread.start()
         time.sleep(max(end - time.monotonic(), 0))
-        # It ends, and lets go of whom it has stopped. What is left to do must come to its end without a worker's death.
+        # The killer continues the processes that it has stopped, and ends. The other tasks must end without a further
+        # kill.
         killer.communicate()
         for thread in threads:
             thread.join()
@@ -407,7 +409,7 @@ class Arena:
         return wrong
 
     def wait_for(self, condition, what):
-        """Wait until the condition holds; it is a fault if it does not come to."""
+        """Wait until the condition holds; note a fault if it does not hold in time."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:

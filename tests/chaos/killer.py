@@ -14,7 +14,7 @@ from pathlib import Path
 
 MARK = "GOPROC_CHAOS"  # the environment variable that all processes of a round have
 
-#: Seconds that a worker lives at least, mostly: who kills them all at birth finds out only how a pool gives up.
+#: The least seconds that most workers live: killing all at birth would show only how a pool gives up.
 AGE = 0.5
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,7 +23,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def main():
     seed, log = sys.argv[1:]
     rng = random.Random(f"{seed}:killer")
-    stopped = {}  # pid: when to let go of it
+    stopped = {}  # pid: when to continue it
     with open(log, "a", buffering=1) as said:
         while not select.select([sys.stdin], [], [], rng.uniform(0.01, 0.3))[0]:
             now = time.monotonic()

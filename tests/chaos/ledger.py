@@ -4,8 +4,8 @@ import collections
 import threading
 from dataclasses import dataclass, field
 
-#: The ways to end. "lost" is WorkerLostError, "overdue" TaskTimeoutError, "cancelled" CancelledError, "given up" what
-#: all tasks of a pool get whose workers die at birth, "void" what the tasks of a map share that has failed.
+#: The ways to end. "lost" is WorkerLostError, "overdue" TaskTimeoutError, "cancelled" CancelledError. "given up": the
+#: error of all tasks of a pool whose workers die at birth. "void": a task of a map that has failed.
 ENDS = ("result", "own", "lost", "overdue", "cancelled", "given up", "void")
 
 

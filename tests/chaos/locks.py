@@ -5,8 +5,8 @@
 Some processes use a Lock, an RLock, a BoundedSemaphore, a Condition, an Event and a Barrier in a loop. One after the
 other is killed by SIGKILL, and replaced. The account:
 
-    exclusion   Two processes are never inside one lock. Only a dead one may be, once its death was told of.
-    told        Each process that was killed inside a lock is told of.
+    exclusion   Two processes are never inside one lock, unless one is dead, and its death was reported.
+    told        The death of each process that was killed inside a lock is reported.
     waits       Nobody waits for the dead for long. The longest wait of each kind is printed.
 
 The exit status is 0 only if the account is right, and no wait was longer than LIMIT.
@@ -34,7 +34,7 @@ class Cells(ctypes.Structure):
 
     _fields_ = [
         ("inside", ctypes.c_int * 3),  # the pid that is inside each of the locks
-        ("told", ctypes.c_int * 3),  # how many were told of a killed holder; guarded by the lock that they then take
+        ("told", ctypes.c_int * 3),  # how often a killed holder was reported; guarded by the lock that is then taken
         ("doing", ctypes.c_int * WORKERS),  # the kind that each worker uses
         ("since", ctypes.c_double * WORKERS),  # when its wait began; 0 while it does not wait
         ("longest", ctypes.c_double * (WORKERS * len(KINDS))),
@@ -62,7 +62,7 @@ class Worker:
             self.cells.rounds[self.place] += 1
 
     def guarded(self, number, lock):
-        """Take the lock; check that nobody else is inside who lives, or whose death was not told of."""
+        """Take the lock; check that nobody else is inside, except a process whose death was reported."""
         cells, told = self.cells, 0
         while True:
             try:
@@ -122,7 +122,7 @@ def work(place, objects, cells, seed):
 
 
 def play(method, count, seed):
-    """Kill so many processes that were started by the method; return what was wrong."""
+    """Kill `count` processes that were started by the method; return what was wrong."""
     context, choice = goproc.get_context(method), random.Random(seed)
     cells = context.RawValue(Cells)
     objects = {
@@ -164,7 +164,7 @@ def play(method, count, seed):
     if any(cells.broken):
         wrong.append(f"{method}: {sum(cells.broken)} times two processes were inside one lock")
     for number in range(2):
-        # The last one may not have been told of; one killed before or after it is "inside" is told of, and not counted.
+        # The last death may not be reported yet. A process killed just before or after it is "inside" is not counted.
         if cells.told[number] < inside[number] - 1:
             wrong.append(f"{method}: {inside[number]} were killed inside a lock, {cells.told[number]} were told of")
     longest = [max(cells.longest[p * len(KINDS) + k] for p in range(WORKERS)) for k in range(len(KINDS))]

@@ -10,8 +10,8 @@ SIGKILL, and replaced. Each item has a number, and its content follows from the 
     not lost    Each item that put() has handed over arrives, but for at most one for each killed consumer: the one that
                 it had taken and not yet noted.
     waits       Nobody waits for the dead for long. The longest wait is printed.
-    done        At the end task_done() has been called as often as items were taken; what killed consumers had taken,
-                join() tells of.
+    done        At the end task_done() has been called as often as items were taken. join() reports the items that
+                killed consumers had taken.
 
 The exit status is 0 only if the account is right, and no wait was longer than LIMIT.
 """
@@ -102,7 +102,7 @@ def take(queue, kind, account, **options):
 
 
 def play(method, count, seed):
-    """Kill so many processes that were started by the method; return what was wrong."""
+    """Kill `count` processes that were started by the method; return what was wrong."""
     context, choice = goproc.get_context(method), random.Random(seed)
     cells, account = context.RawValue(Cells), context.RawArray(ctypes.c_ubyte, (count + WORKERS) * MOST)
     queues = {"queue": context.Queue(20), "joinable": context.JoinableQueue(20), "simple": context.SimpleQueue()}

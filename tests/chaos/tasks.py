@@ -83,7 +83,7 @@ def run(path, number, action, amount=0, data=None):
 
 
 def run_one(call):
-    """As run(), of one argument."""
+    """Do what run() does, with its arguments in one sequence."""
     return run(*call)
 
 

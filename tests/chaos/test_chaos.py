@@ -65,7 +65,7 @@ def stage_of(folder, begun):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_errors_that_do_not_tell_of_which_task_they_are(order, tmp_path):
-    """A worker was killed while it ran any task: its loss must not be noted for the one that cannot be pickled."""
+    """A killed worker may have run any task. Its loss must not be noted for the task that cannot be pickled."""
     stage = stage_of(tmp_path, [])
     numbers = [stage.ledger.add("own", "lost"), stage.ledger.add("result", "lost"), stage.ledger.add("overdue", "lost")]
     actions = ["no pickle", "value", "loop"]

@@ -26,7 +26,7 @@ RECORDS = f"{spaces.FOLDER}/records"
 #: Seconds within which nothing of the main program may be left on a machine.
 FORGOTTEN = 15
 
-#: What happens, and how often, one against the other.
+#: The misfortunes, with their relative frequencies.
 MISFORTUNES = {"worker": 8, "relay": 1, "machine": 1, "glitch": 3, "cut": 1, "program cut": 1}
 
 

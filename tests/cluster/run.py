@@ -19,7 +19,7 @@ import spaces
 
 HERE = Path(__file__).resolve().parent
 
-#: Of the wrong things, at most that many are printed.
+#: The most errors that are printed.
 SHOWN = 30
 
 

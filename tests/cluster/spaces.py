@@ -41,8 +41,8 @@ def why_not():
 def enter(command, **options):
     """Return a Popen of a command in namespaces of its own. options: of Popen.
 
-    All its processes are killed when it ends, and when the thread that calls this ends. A shell is the first process,
-    since that one inherits the orphans and must reap them.
+    All its processes are killed when it ends, and when the thread that calls this ends. The first process is a shell,
+    because the first process inherits the orphans, and must reap them.
     """
     script = f'mount -t tmpfs none {FOLDER} && ip link set lo up && "$@"; exit $?'
     words = ["setpriv", "--pdeathsig", "KILL", "--", *_UNSHARE, "sh", "-c", script, "sh", *map(str, command)]

@@ -27,7 +27,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "```python\n" in path.read
 #: A heading, or a block with what marks it.
 PART = re.compile(r"^#+ [^\n]*$|(<!-- not run: [^\n]* -->\n+)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-#: By what a program or its command has in it: the package that it needs.
+#: By a text in a program or its command: the package that the program needs.
 EXTRAS = {"goproc.joblib": "joblib", "import cluster": "distributed", "--cluster": "distributed"}
 
 specification = importlib.util.spec_from_file_location("examples_demo", ROOT / "examples" / "demo.py")

@@ -36,7 +36,7 @@ def test_program_prints_what_the_readme_says(program, expected, tmp_path):
 
 
 def test_first_program_runs_unchanged_on_goproc(tmp_path):
-    """As it is for multiprocessing: only its first line differs."""
+    """The program is one for multiprocessing; only its first line differs."""
     ours, expected = programs()[0]
     first, _, rest = ours.partition("\n")
     assert first == "import goproc as multiprocessing" and "goproc" not in rest

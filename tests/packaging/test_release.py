@@ -54,7 +54,7 @@ def release(project, *arguments):
 
 
 def test_the_version_and_the_changelog(project):
-    """They are written and committed, before anything is built; what fails then is said."""
+    """Both are written and committed before anything is built. An error after that is reported."""
     done = release(project, "0.1.0")
     assert done.returncode == 1 and "release: make ended with status" in done.stderr
     assert '__version__ = "0.1.0"\n' in project.joinpath("python/goproc/__init__.py").read_text()

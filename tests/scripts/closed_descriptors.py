@@ -48,7 +48,7 @@ def use(context):
 
 
 def between_two(context):
-    """Processes and pools before, and others after."""
+    """Processes and pools are used before the descriptors are closed, and others afterwards."""
     use(context)
     close_all()
     files = Files()
@@ -58,7 +58,7 @@ def between_two(context):
 
 
 def after_a_process(context):
-    """Only a process before."""
+    """Only a process is started before the descriptors are closed."""
     process = context.Process(target=succeed, args=(1,))
     process.start()
     process.join()
@@ -69,7 +69,7 @@ def after_a_process(context):
 
 
 def one_by_one(context):
-    """A loop over the usual numbers, with a daemon that goes on."""
+    """A loop closes the usual numbers, while a daemon runs."""
     process = context.Process(target=time.sleep, args=(3600,), daemon=True)
     process.start()
     for fd in range(3, 1024):
@@ -88,7 +88,7 @@ def one_by_one(context):
 
 
 def pool_in_use(context):
-    """A pool is there: its tasks end, one way or the other, and so does it."""
+    """A pool is in use: its tasks end, with a result or an error, and the pool can be ended."""
     pool = context.Pool(2)
     pool.map(succeed, range(4))
     close_all()
@@ -107,7 +107,7 @@ def pool_in_use(context):
 
 
 def orphans(context):
-    """The fork server ends of it, and nobody reaps its children when they have ended, as in many a container."""
+    """The fork server ends because of it. Nobody reaps its children when they have ended, as in many containers."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: they become children of this process
     child = os.fork()
     if child == 0:
@@ -130,7 +130,7 @@ def orphans(context):
 
 
 def in_child(context):
-    """A child does it, and uses pools: the double fork of daemons, by hand."""
+    """A child closes the descriptors, and uses pools: the double fork of daemons, by hand."""
     use(context)
     reading, writing = os.pipe()
     child = os.fork()
@@ -156,7 +156,7 @@ def in_child(context):
 
 
 def in_worker(context):
-    """A task does it: the pool goes on, or the task is lost."""
+    """A task closes the descriptors: the pool goes on, or the task is lost."""
     with context.Pool(1) as pool:
         pool.apply_async(close_all).get(60)
         assert pool.apply_async(succeed, (1,)).get(60) == 2

@@ -33,7 +33,7 @@ def by_a_spawned_process():
 
 
 def watched_from_then_on(load):
-    """Those that run, those that have ended, and those that have been given up."""
+    """The engine watches processes that run, that have ended, and that have been given up."""
     running, ended, joined = start(time.sleep, 60), start(sys.exit, 3), start(sys.exit, 4)
     killed, given_up = start(time.sleep, 60), start(time.sleep, 60)
     joined.join()
@@ -44,7 +44,7 @@ def watched_from_then_on(load):
     assert not engine.is_loaded()
     load()
     assert engine.is_loaded()
-    wait_until(lambda: is_gone(ended.pid))  # without being asked for
+    wait_until(lambda: is_gone(ended.pid))  # though nobody asks for its status
     os.kill(killed.pid, signal.SIGTERM)
     wait_until(lambda: is_gone(killed.pid))
     os.kill(pid, signal.SIGKILL)
@@ -105,7 +105,7 @@ def use_an_engine():
 
 
 def children_of_a_parent_with_one():
-    """They need none, to start processes by fork, either."""
+    """Such children need no engine, either, to start processes by fork."""
     pool_of(1)
     process = start(fork_only)
     process.join()
@@ -127,7 +127,7 @@ def fork_only():
 
 
 def when_no_seat_is_left():
-    """The engine starts, and watches, those for which there is none."""
+    """The engine starts and watches the processes for which no seat is left."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     reader, writer = os.pipe()
     processes = [start(read, reader, writer) for _ in range(1024)]

@@ -82,7 +82,7 @@ def check_ignored(when):
 
 
 def check_blocked(when):
-    """What all threads of the program block stays pending, and sigwait() gets it."""
+    """A signal that all threads of the program block stays pending, and sigwait() gets it."""
     calls.clear()
     numbers = [number for number in [*CATCHABLE, signal.SIGCHLD] if name(number) not in NEVER_BLOCKED]
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

@@ -37,11 +37,11 @@ def signals():
         send(process)
         process.join()
         assert process.exitcode == -expected
-        send(process)  # to one that has ended: nothing
+        send(process)  # the process has ended: nothing happens
     process = start(time.sleep, 60)
     os.kill(process.pid, signal.SIGKILL)
     wait([process.sentinel])
-    process.terminate()  # nor to one of which nobody knows yet that it has ended
+    process.terminate()  # also if nobody knows yet that the process has ended
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -93,7 +93,7 @@ def given_back():
 
 
 def given_up_while_it_runs():
-    """The next start gives back what such a process has."""
+    """The next start releases the resources of such a process."""
     before = len(descriptors())
     process = start(time.sleep, 60)
     pid = process.pid
@@ -125,7 +125,7 @@ def children_ignored():
 
 
 def no_descriptors():
-    """Neither for the lifeline, nor, later, for the child's end of it or the sentinel."""
+    """No descriptor is left for the lifeline, or, later, for the child's end of it or the sentinel."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     fillers = []
     for left in (0, 1, 2, 3, 4):
@@ -224,7 +224,7 @@ def watch_parent(sender, event):
 
 
 def daemons_of_threads():
-    """They live on when the thread that started them has ended."""
+    """Daemons live on when the thread that started them has ended."""
     started = []
     threads = [threading.Thread(target=lambda: started.append(start(time.sleep, 60, daemon=True))) for _ in range(8)]
     for thread in threads:

@@ -121,7 +121,7 @@ def fill_when_released(number):
     return bytes([number % 256]) * 3000
 
 
-#: Ever smaller sizes. They are there before: at the end there is no memory for a number.
+#: Ever smaller sizes, made in advance: at the end there is no memory for a number.
 SIZES = [16 * MEGABYTE >> shift for shift in range(0, 20, 2)]
 
 
@@ -245,7 +245,7 @@ def signals_in_children(context):
 
 
 def drop_privileges(tasks):
-    """Be a user who may have that many processes and threads, and has none yet; with root's access to files."""
+    """Become a user with root's access to files, who may have `tasks` processes and threads, and has none yet."""
     uid = 1_000_000_000 + os.getpid()
     os.setresuid(uid, 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -294,7 +294,7 @@ def few_threads(context):
 
 
 def no_threads(context):
-    """There is nothing left at all."""
+    """No further thread or process can be started."""
     drop_privileges(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -43,7 +43,7 @@ def run(processes, pools):
 
 
 def stop_servers():
-    """Else there are as many processes standing by as there has been time to make."""
+    """Otherwise the number of processes that stand by would depend on the time."""
     if "goproc.forkserver" in sys.modules:
         sys.modules["goproc.forkserver"]._forkserver._stop()
     if "goproc.popen_spawn_posix" in sys.modules:

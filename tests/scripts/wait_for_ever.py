@@ -226,7 +226,7 @@ def threads(context):
 
 
 def two_events(context):
-    """Its threads open no descriptor. Who waits for a lock does: it looks whether the holder still runs."""
+    """Its threads open no descriptors. A thread that waits for a lock does, to look whether the holder still runs."""
     start(context, "threaded", threads_that_wait_for_events, context.Event(), context.Event())
 
 

@@ -182,7 +182,7 @@ def prepare(work: Path, programs: list[Program]) -> None:
 def unpack_source(package: str, work: Path) -> None:
     """Download the source distribution of the installed version of a package into a folder of its name.
 
-    Its tests wait longer then: they fail for other reasons only.
+    The waits in its tests are made longer, so that the tests do not fail on a busy machine.
     """
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
     subprocess.run([*download, "--dest", str(work), f"{package}=={version(package)}"], check=True)

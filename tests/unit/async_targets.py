@@ -19,7 +19,7 @@ def fail(text):
 
 
 def begin_and_hang(path):
-    """Note in the file that it has begun, and run for ever."""
+    """Note in the file that this call has begun, and run for ever."""
     with open(path, "a") as file:
         file.write("begun\n")
     while True:
@@ -27,7 +27,7 @@ def begin_and_hang(path):
 
 
 def note(path, number):
-    """Note in the file that it has begun."""
+    """Note in the file that this call has begun."""
     with open(path, "a") as file:
         file.write(f"{number}\n")
     return number

@@ -51,7 +51,7 @@ def context(method):
 
 @pytest.fixture
 def executor(context):
-    """An executor of each start method; a proxy of it, for pytest keeps what a fixture gives, with its descriptors."""
+    """An executor of each start method, as a proxy: pytest keeps what a fixture yields, with its descriptors."""
     with goproc.futures.ProcessPoolExecutor(2, context) as executor:
         yield weakref.proxy(executor)
 
@@ -112,7 +112,7 @@ def relay(handler):
 
 
 def where_it_waits(program):
-    """Say what a program does that does not end, and which processes have its output open."""
+    """Say what a program that does not end is doing, and which processes have its output open."""
     text = "it has ended"
     if program.poll() is None:
         command = [sys.executable, "-m", "goproc", "dump", str(program.pid)]

@@ -28,7 +28,7 @@ def sum_of_all(call):
 
 
 class Counting(Pool):
-    """Overrides what all calls go through, with multiprocessing's arguments."""
+    """Overrides the methods that all calls go through, with multiprocessing's arguments."""
 
     def __init__(self, *args):
         self.calls = []
@@ -76,7 +76,7 @@ def finalizing_worker(folder, inqueue, outqueue, *others):
 
 
 class Workers:
-    """A part of a class that brings workers of its own."""
+    """A base class that starts workers of its own."""
 
     def _repopulate_pool(self):
         for _ in range(self._processes - len(self._pool)):
@@ -110,7 +110,7 @@ class StaticWorkers(Pool):
     folder = None
 
     def __init__(self, *arguments, **options):
-        self._wrap_exception = self.folder  # it is handed on to what makes workers
+        self._wrap_exception = self.folder  # it is passed to the method that makes workers
         super().__init__(*arguments, **options)
 
     @staticmethod

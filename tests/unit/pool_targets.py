@@ -68,7 +68,7 @@ def wait_for_file(name, value=None):
 
 
 def wait_for_file_of(item):
-    """Of a pair: wait for the file that is its first, or make the one that is its second if that is None."""
+    """Wait for the first file of a pair; if it is None, make the second one."""
     first, second = item
     return touch(second) if first is None else wait_for_file(first)
 
@@ -107,7 +107,7 @@ def catch_sigterm(started, how):
 
 
 def lose_worker(path, times, value=None):
-    """Kill this worker, that many times; path: of a file that counts them. Return how often, and what value is then."""
+    """Kill this worker, `times` times, counted in the file at path. Return the count, and the first item of value."""
     with open(path, "a+") as file:
         file.seek(0)
         count = len(file.read())
@@ -221,7 +221,7 @@ def killed_at_50(value):
 
 
 def release_or_wait(name):
-    """Wait for the file, or make the one that the task named "release" waits for."""
+    """Wait for the file; a task named "...releaser" first makes the file "...release"."""
     if name.endswith("releaser"):
         open(name[:-1], "w").close()
     wait_for_file(name[:-1] if name.endswith("releaser") else name)
@@ -264,7 +264,7 @@ class OwnBytes(bytes):
 
 
 class OwnInt(int):
-    """No int that pickling would take for a plain one."""
+    """A subclass of int, which pickling must not take for a plain int."""
 
 
 def exit_normally(value=None):
@@ -358,7 +358,7 @@ def return_bad_repr(value=None):
 
 
 class Unshowable(Exception):
-    """Neither str() nor repr() of it can be had."""
+    """Both str() and repr() of it raise."""
 
     def __repr__(self):
         raise OwnError("cannot be shown")
@@ -406,7 +406,7 @@ def return_no_member(value=None):
 
 
 class Nameless:
-    """A function of which nothing can be asked; it ends its worker."""
+    """A callable whose attributes raise when they are read; it ends its worker."""
 
     def __call__(self, *_):
         os._exit(3)
@@ -503,11 +503,11 @@ def pool_in_worker(_):
 
 
 class OwnPool(multiprocessing.pool.Pool):
-    """Not goproc's."""
+    """A class of pools that is not goproc's."""
 
 
 class Handle:
-    """What cannot be pickled as it is."""
+    """An object that cannot be pickled as it is."""
 
     def __init__(self, number):
         self.number = number
@@ -582,7 +582,7 @@ def lose_worker_once(path, value):
 
 
 class Plain:
-    """What has a reducer only where one is registered; see register()."""
+    """An object that has a reducer only in processes that register one; see register()."""
 
     def __init__(self, value):
         self.value = value
@@ -601,7 +601,7 @@ def register(rebuild=reduced):
 
 
 def pickled_as(value):
-    """What arrives of what a task is given."""
+    """Return how the argument of a task has arrived."""
     return "Plain" if type(value) is Plain else value
 
 
@@ -679,7 +679,7 @@ def _map(offset, size):
 
 
 def begin_after(births, count, how):
-    """Of a file that counts the births of workers: fail the first ones."""
+    """Fail in the first `count` workers. births: a file that counts the workers."""
     if _born(births) <= count:
         if how == "raises":
             raise ConnectionError("it is coming up")

@@ -24,7 +24,7 @@ def put_and_die(queue, items):
 
 
 def put_for_ever(queue, size):
-    """Put numbered items of so many bytes until killed."""
+    """Put numbered items of `size` bytes until killed."""
     number = 0
     while True:
         queue.put((number, bytes([number % 251]) * size))
@@ -72,7 +72,7 @@ def echo(requests, answers, count):
 
 
 def take_tasks(queue, taken, count, done):
-    """Get count items, report so many of them done, say so, and wait to be killed."""
+    """Get `count` items, report `done` of them as done, release `taken`, and wait to be killed."""
     for _ in range(count):
         queue.get()
     for _ in range(done):

@@ -21,7 +21,7 @@ LOOPS = ["asyncio"] + ["uvloop"] * (importlib.util.find_spec("uvloop") is not No
 
 @pytest.fixture(scope="module", autouse=True)
 def _uvloop():
-    """Make a first loop of uvloop's, before it is looked what is there: a pipe of libuv's stays."""
+    """Make a first loop of uvloop before the check for leaks begins: a pipe of libuv stays open."""
     if "uvloop" in LOOPS:
         import uvloop
 
@@ -541,7 +541,7 @@ def test_join_async(context, run):
 
 
 def test_exit_of_the_block(context, tmp_path, run):
-    """It ends the workers, also if the task that leaves the block is cancelled meanwhile, and raises what is raised."""
+    """The exit ends the workers, also if the task is cancelled meanwhile, and raises what the block has raised."""
     file = tmp_path / "began"
 
     async def leave():
@@ -697,7 +697,7 @@ def test_joins_in_several_loops(context):
 
 
 def test_a_child_runs_a_loop_of_its_own(context, run):
-    """Also one that was forked while its parent's loop runs."""
+    """Also a child that was forked while its parent's loop runs."""
 
     async def main():
         mine, theirs = context.Pipe()

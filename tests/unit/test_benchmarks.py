@@ -214,7 +214,7 @@ def test_the_picture_of_the_faults_has_the_tables_cells():
 
 
 def test_pages_show_the_published_figures(monkeypatch, tmp_path):
-    """A table that was edited by hand, or figures without `make plots`."""
+    """The test fails for a table edited by hand, and for new figures without `make plots`."""
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import report
     from benchmarks.__main__ import DOCUMENTS, FIGURES

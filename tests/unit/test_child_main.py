@@ -17,7 +17,7 @@ INTERPRETERS = {
     "__spec__",
 }
 
-#: Whose children cannot import it: they have the `__main__` that they were started with.
+#: A program that its children cannot import: they have the `__main__` that they were started with.
 UNIMPORTABLE = """
 import sys
 sys.path.insert(0, {folder!r})
@@ -90,7 +90,7 @@ def test_no_names_are_added(run_script, folder, tmp_path, method, how):
 
 
 def test_a_script_is_as_on_multiprocessing(run_script, tmp_path, method):
-    """What the program has in its `__main__`, and the interpreter; with the values that multiprocessing gives it."""
+    """The child's `__main__` has the program's and the interpreter's names, with multiprocessing's values."""
     (tmp_path / "reports.py").write_text(
         "import sys\n"
         "def main_of_child():\n"
@@ -118,7 +118,7 @@ def test_a_script_is_as_on_multiprocessing(run_script, tmp_path, method):
 @pytest.mark.parametrize("name", ["f", "p", "sys", "spawn_main", "main"])
 def test_functions_that_a_child_cannot_find(run_script, method, name):
     printed = run_script("-c", UNKNOWN.format(name=name, method=method)).stdout.splitlines()
-    lines = [line for line in printed if line != ADVICE]  # a note, but Python 3.10 has no notes: it is in the text
+    lines = [line for line in printed if line != ADVICE]  # the advice is a note; in Python 3.10 it is in the text
     assert len(lines) == 2
     for line in lines:
         assert line.startswith(f"Can't get attribute {name!r} on <module '__main__'")

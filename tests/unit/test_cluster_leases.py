@@ -28,7 +28,7 @@ def exists(pid):
 
 @pytest.mark.slow
 def test_a_machine_that_is_suspended(machines, tmp_path):
-    """Its tasks are lost, and what it had not begun runs elsewhere. It ends its workers, comes back, and gets work."""
+    """Tasks that it had begun are lost, others run elsewhere. It ends its workers, comes back, and gets work."""
     connection = machines("local:2x1")
     suspended = connection.machines.processes[1]
     ran = tmp_path / "ran"

@@ -12,7 +12,7 @@ def test_what_waits_lets_others_run(method, run_script):
 
 
 def test_a_turn_belongs_to_a_greenlet():
-    """Several of them share a thread. What tells them apart is asked for."""
+    """Several greenlets share a thread. The turn calls the function that tells them apart."""
     current = 1
     _native.tell_threads_apart_by(lambda: current)
     try:

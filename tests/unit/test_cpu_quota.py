@@ -134,7 +134,7 @@ def test_a_namespace_whose_group_is_not_found(machine):
 
 
 def test_a_process_outside_of_its_namespace(machine):
-    """It was moved there after its namespace was made. The mount shows groups that do not limit this process."""
+    """The process was moved there after its namespace was made. The mount shows groups that do not limit it."""
     assert machine(["0::/../sibling"], [v2()], {"sys/fs/cgroup/cpu.max": "100000 100000"}) is None
     files = {
         "sys/fs/cgroup/cpu.max": "max 100000",
@@ -281,7 +281,7 @@ if _probe is not None:
     @pytest.mark.part("cpu-quota")
     @pytest.mark.parametrize("around", [[], ["unshare", "--cgroup"]], ids=["", "namespace"])
     def test_a_real_group(real_group, around):
-        """Its parent has the limit. In a cgroup namespace of its own, its path is /, and the mounts are the host's."""
+        """The group's parent has the limit. In a cgroup namespace, the group's path is /; the mounts are the host's."""
         code = "import goproc; print(goproc.usable_cpu_count())"
         command = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', real_group, *around, sys.executable, "-c"]
         done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60)

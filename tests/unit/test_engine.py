@@ -160,7 +160,7 @@ def test_interrupt_in_join(method):
 
 
 class TestTransport:
-    """_native's functions, as far as processes do not show them."""
+    """The functions of _native that tests with processes do not cover."""
 
     def test_wait_readable(self):
         reader, writer = os.pipe()

@@ -31,7 +31,7 @@ def test_order(method, first, run_script):
 
 @pytest.mark.parametrize("end", ["terminate", "leave", "drop"])
 def test_workers_without_a_task_run_their_exit_functions(context, end, tmp_path, monkeypatch):
-    """They have the time for it, as mostly with multiprocessing: as much as they need, on a machine with much to do."""
+    """They get the time that they need, also on a busy machine. With multiprocessing they mostly have it, too."""
     monkeypatch.setattr(crew, "_LEAVING", 60)
     file = tmp_path / "ends"
     for _ in range(5):

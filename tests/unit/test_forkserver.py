@@ -14,7 +14,7 @@ from goproc._common import engine
 
 
 def test_who_knows_that_a_process_has_ended_knows_how():
-    """The sentinel is the kernel's; how the process ended, the server says."""
+    """The kernel makes the sentinel readable; the server sends the exit status."""
     context = goproc.get_context("forkserver")
     for number in range(40):
         process = context.Process(target=targets.exit_with, args=(number,))
@@ -27,7 +27,7 @@ def test_who_knows_that_a_process_has_ended_knows_how():
 
 @pytest.mark.slow
 def test_while_the_server_is_stopped():
-    """Nothing waits for it for ever."""
+    """Nothing waits for the stopped server for ever."""
     process = goproc.get_context("forkserver").Process(target=time.sleep, args=(1000,))
     process.start()
     server = engine.call("ServerPid", "forkserver")

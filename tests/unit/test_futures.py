@@ -44,7 +44,7 @@ def test_it_is_concurrent_futures_own(executor):
 
 
 def test_the_attributes_of_futures_are_known():
-    """Future makes some attributes of concurrent.futures' late: if there were others, it would have to know them."""
+    """Future makes some attributes of concurrent.futures' Future late. If there are new ones, it must know them."""
     known = {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"}
     assert set(vars(concurrent.futures.Future())) == known
 

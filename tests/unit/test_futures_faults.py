@@ -74,7 +74,7 @@ def test_each_lost_future_has_an_exception_of_its_own(executor):
 
 
 def test_errors_of_the_same_name_that_a_call_raises(executor):
-    """They come from the call, and are not taken for what the pool says of it."""
+    """They come from the call, and are not taken for errors of the pool."""
     for error in goproc.CancelledError("mine"), goproc.WorkerLostError(1, 2), concurrent.futures.CancelledError():
         caught = executor.submit(targets.raise_it, error).exception()
         assert type(caught) is type(error) and "in raise_it" in str(caught.__cause__)
@@ -254,7 +254,7 @@ def test_submitting_while_another_thread_shuts_down(context):
 
 
 def test_many_executors_leave_nothing(context):
-    """What is left would be found at the end of the test."""
+    """The check after each test finds what is left."""
     for number in range(8):
         executor = ProcessPoolExecutor(1, context)
         assert executor.submit(targets.double, number).result() == 2 * number

@@ -54,7 +54,7 @@ def test_whatever_the_order(run_script, before, after):
     assert run_script("-c", code).stderr == ""
 
 
-#: For each of the four ways in which install() changes multiprocessing: what a program did before, and finds after.
+#: For the ways in which install() changes multiprocessing: what a program did before, and finds after.
 WAYS = {
     "public names": ("import multiprocessing", "multiprocessing.Process is goproc.Process"),
     "the default context: bound methods of before": (
@@ -117,7 +117,7 @@ def test_a_start_method_that_is_set_stays(run_script):
 
 @pytest.mark.parametrize("before", ["", "import goproc.pool", "import goproc._pool.queue_pool"])
 def test_a_pool_class_that_was_imported_before(run_script, method, before):
-    """It stays the standard library's, and works, on the engine's processes."""
+    """The class stays the standard library's, and its pools work on the engine's processes."""
     code = f"""
 from multiprocessing.pool import Pool
 {before}

@@ -165,7 +165,7 @@ class Raised(Exception):
 
 
 class Alarms:
-    """Raises from a signal handler, again and again, wherever in a call that it makes the program happens to be."""
+    """A signal handler raises again and again, at any point of the calls that call() makes."""
 
     def __init__(self):
         self.raised = 0
@@ -256,7 +256,7 @@ def test_a_handler_that_raises_at_any_moment(kind):
                 before = alarms.raised
                 got = ROUNDS[kind](alarms, pool)
                 if "imap" in kind:
-                    # next() may be ended when it has taken a result already, as any iterator's: that one is gone.
+                    # next() may be interrupted after it has taken a result, as in any iterator: that result is gone.
                     assert len(got) == len(set(got)) and set(got) <= set(expected)
                     assert kind == "imap_unordered" or got == sorted(got)
                     assert len(got) >= 400 - (alarms.raised - before)
@@ -339,7 +339,7 @@ def test_a_signal_just_before_a_wait_for_a_process(wait, context):
 
 
 class Signalling:
-    """Its pickling, and that of what it is part of, has a signal arrive."""
+    """An object whose pickling sends a signal, also as a part of another object."""
 
     def __reduce__(self):
         signal.raise_signal(signal.SIGUSR1)
@@ -381,7 +381,7 @@ class Handler:
     ids=lambda item: item[0],
 )
 def test_a_handler_that_raises_while_a_call_is_made(submit, handler):
-    """It is the caller's exception, not that of the task."""
+    """The exception is raised in the caller, and is not that of the task."""
     before = signal.signal(signal.SIGUSR1, handler)
     getattr(handler, "__self__", getattr(handler, "func", handler)).armed = True
     try:
@@ -453,7 +453,7 @@ def test_leaving(method, how):
 
 
 def test_exit_functions(method, run_script):
-    """Those registered after the pool was made find it usable; before it, the exit of multiprocessing has ended it."""
+    """A function registered after the pool was made can use it. For others, multiprocessing's exit has ended it."""
     done = run_script("leaving.py", method, "atexit after the pool")
     assert done.stdout.splitlines()[1:] == ["at exit: [0, 2, 4]"] and done.stderr == ""
     done = run_script("leaving.py", method, "atexit before the pool", status=None)
@@ -464,7 +464,7 @@ def test_exit_functions(method, run_script):
 INSTRUCTIONS = {"CALL", "CALL_FUNCTION", "CALL_FUNCTION_EX", "CALL_FUNCTION_KW", "CALL_KW", "CALL_METHOD"}
 INSTRUCTIONS |= {"RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE"}
 
-#: What is done, and what must come of it.
+#: The calls: each returns its result, and the expected one.
 STEPS = {
     "apply": lambda pool, n: (pool.apply(targets.double, (n,)), 2 * n),
     "get": lambda pool, n: (pool.apply_async(targets.double, (n,)).get(SOON), 2 * n),
@@ -531,7 +531,7 @@ def interrupted_steps(interrupted, stride=1):
     [call if call in ("apply", "map of nothing") else pytest.param(call, marks=pytest.mark.slow) for call in STEPS],
 )
 def test_an_interrupt_at_every_step(call):
-    """What comes next is what was asked for, and of what was interrupted nothing is left."""
+    """The next call gets its own result, and nothing is left of the interrupted call."""
     with goproc.get_context("fork").Pool(1) as pool:
 
         def interrupted(step):
@@ -610,7 +610,7 @@ def test_a_handler_that_terminates_the_pool_at_every_step(call):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_handler_that_terminates_the_pool(call, method, run_script):
-    """What waits is told that it waits in vain; join() and wait() return."""
+    """A call that waits for a result raises CancelledError; join() and wait() return."""
     done = run_script("handler_terminates.py", method, call)
     assert done.stdout == ("None\n" if call in ("join", "wait") else "CancelledError\n") and done.stderr == ""
 
@@ -618,7 +618,7 @@ def test_a_handler_that_terminates_the_pool(call, method, run_script):
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "stride"), [(2, 1), (5, 3)])
 def test_an_interrupt_at_every_step_of_making_a_pool(workers, stride):
-    """The pool that is made, or not, leaves nothing."""
+    """Nothing is left of the pool, whether it was made or not."""
 
     def interrupted(step):
         try:
@@ -636,7 +636,7 @@ def test_an_interrupt_at_every_step_of_making_a_pool(workers, stride):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["terminate", "join"])
 def test_an_interrupt_at_every_step_of_ending_a_pool(how):
-    """It has ended then, or can be ended still, and nobody waits for its results in vain."""
+    """The pool has ended then, or can still be ended, and nobody waits for its results in vain."""
 
     def interrupted(step):
         pool = goproc.get_context("fork").Pool(2)
@@ -660,7 +660,7 @@ def test_an_interrupt_at_every_step_of_ending_a_pool(how):
 
 
 def test_the_handler_of_held_signals_keeps_to_the_stack_for_handlers():
-    """Go may run on the thread that it is called on, with a stack of its own, which is small."""
+    """The handler may be called on a thread that runs Go, on Go's own stack, which is small."""
 
     class Action(ctypes.Structure):  # of sigaction(2), in glibc
         _fields_ = [

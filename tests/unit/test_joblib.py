@@ -155,7 +155,7 @@ if {guard}:
 
 @pytest.mark.parametrize("context", [None, "spawn", "fork", "forkserver"])
 def test_functions_of_the_main_module(run_script, tmp_path, context):
-    """They need no guard by default, and have the present value of a variable in a worker that is kept."""
+    """They need no guard by default. In a worker that is kept, they have the present value of a variable."""
     guard = "__name__ == '__main__'" if context == "forkserver" else "True"
     script = tmp_path / "program.py"
     script.write_text(SCRIPT.format(context=context, guard=guard))
@@ -165,7 +165,7 @@ def test_functions_of_the_main_module(run_script, tmp_path, context):
 
 @pytest.mark.slow
 def test_loky_in_a_call(run_script):
-    """Its workers end with the worker that has started them, also if that is ended by SIGTERM."""
+    """loky's workers end with the worker that has started them, also if that worker is ended by SIGTERM."""
     text = (
         "import goproc.joblib, joblib, os; from joblib import Parallel, delayed; goproc.joblib.register()\n"
         "def inner():\n"
@@ -209,7 +209,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_loky_in_a_call_that_is_ended(run_script, tmp_path):
-    """Its workers do not outlive the call: they would keep the program's output open for minutes."""
+    """loky's workers do not outlive the call, or else they would keep the program's output open for minutes."""
     program, folder = tmp_path / "program.py", tmp_path / "pids"
     program.write_text(ABORTED)
     folder.mkdir()

@@ -83,7 +83,7 @@ def test_a_level_that_there_is_not(run_script):
 
 
 def test_standard_error_is_closed(run_script, tmp_path):
-    """Then there is nobody to tell."""
+    """The messages are dropped, and the program goes on."""
     path = tmp_path / "program.py"
     path.write_text(
         PROGRAM.format(method="forkserver", start="").replace("import goproc", "os.close(2)\nimport goproc")
@@ -180,7 +180,7 @@ if __name__ == "__main__":
 @pytest.mark.part("process-titles", "clones")
 @pytest.mark.parametrize("name", ["program.py", "p"])
 def test_title_of_a_template(tmp_path, name):
-    """It is cut where the command line is short. The workers that are cloned from it have the program's."""
+    """The title is cut if the command line is short. Workers cloned from the template have the program's title."""
     (tmp_path / name).write_text(REPLACED)
     done = subprocess.run([sys.executable, name], capture_output=True, text=True, cwd=tmp_path, check=True)
     same, seen, pid = done.stdout.strip().split("|")

@@ -116,7 +116,7 @@ def test_many(context, relay, handler):
 
 
 def test_slow_handler(relay, handler):
-    """Who logs waits for room, and loses nothing."""
+    """A process that logs waits for room, and loses nothing."""
     reached, going_on = threading.Event(), threading.Event()
     handler.addFilter(lambda record: reached.set() or going_on.wait())
     process = goproc.get_context("fork").Process(target=targets.say_many, args=(0, 5000))
@@ -162,7 +162,7 @@ def test_killed_while_it_logs(context, relay, handler):
 
 
 def test_exit_functions(context, relay, handler):
-    """What workers log at their end is there: of an idle one that is terminated, and of an executor's."""
+    """Records that workers log at their end arrive: of an idle worker that is terminated, and of an executor's."""
     with context.Pool(1) as pool:
         pool.apply(targets.say_at_exit, ("the pool's",))
     with goproc.futures.ProcessPoolExecutor(1, context) as executor:

@@ -37,7 +37,7 @@ def test_one_large_allocation(context, tmp_path):
 
 
 def test_below_the_limit(context, tmp_path):
-    """What the main program has does not count, though a forked worker inherits it."""
+    """The main program's memory does not count, though a forked worker inherits it."""
     ballast = bytearray(2 * LIMIT)
     with context.Pool(1, max_memory_per_task=LIMIT) as pool:
         result = pool.apply_async(targets.take, (LIMIT // 2, tmp_path / "release"))

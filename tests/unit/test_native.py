@@ -23,7 +23,7 @@ def receive_nothing(memory_fd):
 
 
 def test_a_worker_sleeps_before_it_calls():
-    """Whoever answers its call for more to do looks whether it sleeps."""
+    """The one that answers the worker's call for tasks looks whether the worker sleeps."""
     size = SLOT + PAGE + 2 * RING
     memory_fd = os.memfd_create("test")
     os.ftruncate(memory_fd, size)
@@ -50,7 +50,7 @@ TASK_TAIL, TASKS = SLOT, SLOT + PAGE
 
 
 def test_impossible_payloads_are_refused():
-    """Whatever stands in an extent: an exception, or a payload that lies in it. `make sanitize` sees what it reads."""
+    """Whatever is in an extent, recv() raises, or returns a payload in it. `make sanitize` checks what it reads."""
     chance = random.Random(7)
     memory_fd = os.memfd_create("test")
     os.ftruncate(memory_fd, 1 << 62)

@@ -460,7 +460,7 @@ def test_closed_while_workers_are_replaced(context):
 
 @pytest.mark.slow
 def test_not_needed_for_a_second(context, monkeypatch):
-    """What was forked ahead ends by itself; the next worker is forked."""
+    """Workers that were forked ahead end by themselves; the next worker is forked."""
     monkeypatch.setattr(nursery_module, "_BRISK", 60)
     with context.Pool(1, maxtasksperchild=1) as pool:
         pids = pool.map(slow, [0, 0, 0, 1.3, 0, 0, 0], 1)

@@ -29,7 +29,7 @@ def by_value(method):
 
 @pytest.fixture
 def pool(method):
-    """A pool by each start method, with cloudpickle; a proxy of it, for pytest keeps what a fixture gives."""
+    """A pool by each start method, with cloudpickle, as a proxy: pytest keeps what a fixture yields."""
     with goproc.get_context(method).Pool(2, pickler="cloudpickle") as pool:
         yield weakref.proxy(pool)
     pool.join()
@@ -200,7 +200,7 @@ def test_worker_that_has_a_pool_of_its_own(by_value):
 
 
 def test_targets_with_shared_objects(by_value):
-    """What may be given to a process only while it is started is found in closures, too."""
+    """Objects that can be sent to a process only at its start are found in closures, too."""
     lock, queue, array, event = by_value.Lock(), by_value.SimpleQueue(), by_value.Array("i", 2), by_value.Event()
     reader, writer = by_value.Pipe(duplex=False)
 
@@ -342,7 +342,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_names_of_a_script(method, run_script, tmp_path):
-    """What a worker finds by its name has the worker's variables; the rest has those of the program, or it fails."""
+    """A function that a worker finds by name has the worker's variables. Others have the program's, or fail."""
     script = tmp_path / "program.py"
     script.write_text(SCRIPT)
     lines = run_script(script, method).stdout.splitlines()

@@ -20,7 +20,7 @@ import goproc.pool
 
 @pytest.fixture
 def pool(context):
-    """A pool of each start method; a proxy of it, for pytest keeps what a fixture gives, with its descriptors."""
+    """A pool of each start method, as a proxy: pytest keeps what a fixture yields, with its descriptors."""
     with context.Pool(2) as pool:
         yield weakref.proxy(pool)
     pool.join()
@@ -414,7 +414,7 @@ def test_dropped_after_close():
 
 
 def test_kept_while_results_are_outstanding(tmp_path):
-    """Whoever has the result needs no name for the pool."""
+    """A program that holds a result need not hold its pool."""
     result = goproc.Pool(1).apply_async(targets.wait_for_file, (tmp_path / "release", 5))
     gc.collect()
     (tmp_path / "release").touch()

@@ -120,7 +120,7 @@ def test_a_worker_is_killed_in_the_middle(context, iterate):
 
 
 def test_slow_tasks_are_shared_out(pool, tmp_path):
-    """What waits behind a slow task in its batch is done by the other worker meanwhile."""
+    """The other worker meanwhile does the tasks that wait behind a slow task in its batch."""
     pool.map(targets.identity, range(1000), chunksize=1)
     release = tmp_path / "release"
     results = pool.imap_unordered(targets.wait_for_file, [os.devnull] * 10 + [str(release)] + [os.devnull] * 53)

@@ -17,14 +17,14 @@ WAIT = 30
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """What is pending fails soon."""
+    """Pending tasks fail soon."""
     monkeypatch.setattr(crew, "_PATIENCE", 0.2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["raises", "exits", "finds nonsense", "finds nothing"])
 def test_tasks_wait_for_workers_that_can_begin_later(context, how, tmp_path):
-    """They are done as soon as that is so, whoever waits, and all workers come up."""
+    """The tasks are done as soon as workers can begin, whoever waits, and all workers come up."""
     births = tmp_path / "births"
     with context.Pool(2, targets.begin_after, (births, 8, how)) as pool:
         result, mapped = pool.apply_async(targets.double, (1,)), pool.map_async(targets.double, range(20))
@@ -60,7 +60,7 @@ def test_close_and_join_wait_for_them(tmp_path):
 
 @pytest.mark.parametrize("end", ["terminate", "close"])
 def test_a_pool_can_be_ended_between_attempts(end, tmp_path):
-    """Nothing waits for the pause to be over but what is pending."""
+    """Only pending tasks wait for the end of the pause."""
     births = tmp_path / "births"
     pool = goproc.Pool(1, targets.begin_after, (births, 10**6, "raises"))
     result = None if end == "close" else pool.apply_async(targets.double, (1,))
@@ -104,7 +104,7 @@ def test_a_pool_that_has_failed_its_tasks_recovers(context, impatient, tmp_path)
 
 @pytest.mark.slow
 def test_workers_that_began_go_on_while_others_cannot(impatient, tmp_path):
-    """Their tasks are not failed for it."""
+    """The tasks of the workers that began do not fail."""
     births = tmp_path / "births"
     with goproc.Pool(2, targets.begin_first, (births,)) as pool:
         release = tmp_path / "release"

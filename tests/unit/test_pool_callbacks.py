@@ -119,7 +119,7 @@ def test_a_result_is_ready_after_its_callback():
 
 @pytest.mark.parametrize("error_type", [targets.OwnError, targets.OwnBaseError, SystemExit, KeyboardInterrupt])
 def test_a_callback_that_raises(error_type, monkeypatch):
-    """It is reported as an error of a thread, as by multiprocessing; its result and all others come."""
+    """The exception is reported as an error of a thread, as by multiprocessing. All results come."""
     reported, reported_of_threads = [], []
     monkeypatch.setattr(sys, "excepthook", lambda kind, value, traceback: reported.append(kind))
     monkeypatch.setattr(threading, "excepthook", lambda args: reported_of_threads.append(args.exc_type))

@@ -144,7 +144,7 @@ def test_killed_from_outside(tmp_path, context):
 
 
 def test_idle_workers_killed_again_and_again(context):
-    """That is no worker dying at birth: the pool is never given up."""
+    """These workers do not die at birth, so the pool is never given up."""
     with context.Pool(2) as pool:
         for _ in range(6):
             killed = list(pool._pool)
@@ -191,7 +191,7 @@ def test_lost_while_closing(context):
 
 @pytest.mark.slow
 def test_workers_cannot_be_replaced_while_the_input_of_a_closed_pool_is_read(tmp_path):
-    """No more of it will be submitted: the pool can be joined though its input goes on."""
+    """No more of the input will be submitted, so the pool can be joined though its input goes on."""
     release, bad = threading.Event(), tmp_path / "bad"
 
     def items():
@@ -231,7 +231,7 @@ def test_joined_while_the_last_worker_is_replaced():
 
 
 def test_terminated_while_the_last_worker_is_replaced():
-    """Even if that then fails: the tasks have been cancelled, and not because of it."""
+    """Even if the replacement then fails, the tasks are cancelled by terminate(), and not by the failure."""
     context = goproc.get_context("fork")
     terminating = threading.Event()
 
@@ -270,7 +270,7 @@ def test_the_fork_server_dies_while_a_pool_asks_for_workers(capfd):
     os.kill(server, signal.SIGSTOP)
     killer = threading.Timer(0.2, os.kill, (server, signal.SIGKILL))
     killer.start()
-    with context.Pool(2) as pool:  # it asks a server that does not answer, and then is no more
+    with context.Pool(2) as pool:  # it asks a server that does not answer, and is then killed
         killer.join()
         assert pool.map(targets.double, range(10)) == [2 * i for i in range(10)]
     pool.join()
@@ -341,7 +341,7 @@ def test_workers_that_die_at_birth(context, how, capfd, monkeypatch):
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("what", ["the import of a module", "an unknown name", "an exception that cannot be sent"])
 def test_workers_that_cannot_be_made(method, what, tmp_path, monkeypatch, capfd):
-    """What unpickling the initializer raises in the worker is told as what the initializer raises is."""
+    """An error in unpickling the initializer is reported like an error that the initializer raises."""
     monkeypatch.setattr(crew, "_PATIENCE", 0.1)
     name = "for_workers_" + method
     (tmp_path / f"{name}.py").write_text("def start(): pass\n")
@@ -526,7 +526,7 @@ UNSHOWABLE = {
 
 @pytest.mark.parametrize("fault", UNSHOWABLE)
 def test_what_cannot_be_shown(fault):
-    """What describes a fault raises itself, in the parent: it is that result's fault, too, and no other's."""
+    """An error in describing a fault, in the parent, is a fault of that result, and of no other."""
     function, expected = UNSHOWABLE[fault]
     with goproc.Pool(2) as pool:
         for call in (
@@ -543,7 +543,7 @@ def test_what_cannot_be_shown(fault):
 
 @pytest.mark.parametrize("chunksize", [1, 5])
 def test_a_map_with_a_bad_item(context, chunksize):
-    """It raises that item's exception, and not before all of its chunks are done."""
+    """The map raises that item's exception, but not before all its chunks are done."""
     with context.Pool(2) as pool:
         with pytest.raises(targets.OwnError) as caught:
             pool.map(targets.raise_at_three, range(20), chunksize)
@@ -553,7 +553,7 @@ def test_a_map_with_a_bad_item(context, chunksize):
 
 
 def test_a_task_that_writes_beyond_its_own_memory(context):
-    """What a worker's crash leaves behind harms nobody: large payloads of a lost worker are given back."""
+    """The remains of a worker's crash harm nobody: large payloads of a lost worker are given back."""
     with context.Pool(2) as pool:
         for _ in range(5):
             lost = pool.apply_async(targets.end_if, (bytearray(1 << 20), targets.end_by_os_exit, bytearray(1 << 20)))

@@ -311,7 +311,7 @@ def test_no_result_is_taken_twice():
 
 
 def test_dropped_iterators(context):
-    """What nobody takes is no burden: the pool goes on, and ends."""
+    """Results that nobody takes are no burden: the pool goes on, and ends."""
     with context.Pool(2) as pool:
         for make in (list, iter):
             for _ in range(20):
@@ -361,7 +361,7 @@ class Sized:
 @pytest.mark.parametrize("unordered", [False, True], ids=["imap", "imap_unordered"])
 @pytest.mark.parametrize("chunksize", [1, 2])
 def test_an_input_with_a_length_that_waits_for_a_result(unordered, chunksize):
-    """It is no collection, so reading it may wait, and who takes the results must not."""
+    """Such an input is no collection, so reading it may block: the thread that takes the results must not read it."""
     fed = Sized(12)
     with goproc.Pool(2) as pool:
         results = (pool.imap_unordered if unordered else pool.imap)(targets.double, fed, chunksize)
@@ -526,7 +526,7 @@ def test_an_iterator_that_nobody_holds(context, make, unordered, chunksize, tmp_
 
 @pytest.mark.slow
 def test_results_of_a_dropped_iterator_are_not_kept():
-    """Of an endless input, too; and its pool can be used meanwhile, and ended."""
+    """The input may be endless. The pool can be used meanwhile, and ended."""
     with goproc.Pool(2) as pool:
         results = pool.imap(targets.double, itertools.count(), prefetch=4)
         iteration = results._iteration
@@ -542,7 +542,7 @@ def test_results_of_a_dropped_iterator_are_not_kept():
 
 
 def test_what_an_iterator_is_made_for_is_let_go():
-    """Once all has come the pool is not kept for what is still to be taken, as with multiprocessing."""
+    """When all results have come, those that were not taken do not keep the pool, as with multiprocessing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         pool = goproc.Pool(1)

@@ -112,7 +112,7 @@ def test_bytes_are_not_copied_where_they_arrive(pool):
 
 
 def test_bytes_of_any_layout_in_the_same_extents(pool):
-    """What is private to a receiver in one use of an extent is not what it sees in the next."""
+    """What a receiver writes privately in one use of an extent is not seen in the next use."""
     chance = random.Random(3)
     kept = []
     for number in range(300):

@@ -20,7 +20,7 @@ LONG = 3600
 
 
 def outcome(get):
-    """What a result is, or the type of what it raises."""
+    """Return a result, or the type of the exception that it raises."""
     try:
         return get()
     except Exception as error:
@@ -72,7 +72,7 @@ def test_time_spent_waiting_does_not_count(tmp_path):
 
 
 def test_timeout_belongs_to_one_task(tmp_path):
-    """Of those behind it in its worker, too."""
+    """The tasks behind it in its worker have limits of their own, and still run."""
     with goproc.Pool(1) as pool:
         assert pool.map(targets.double, range(1000)) == [2 * i for i in range(1000)]  # so that it is given several
         started = tmp_path / "started"
@@ -86,7 +86,7 @@ def test_timeout_belongs_to_one_task(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["exits", "stays"])
 def test_a_worker_that_catches_sigterm(context, how, tmp_path):
-    """It is killed when it goes on; and what it makes of the signal is not its task's result."""
+    """The worker is killed if it goes on. Its reaction to the signal is not its task's result."""
     with context.Pool(1) as pool:
         started = tmp_path / "started"
         result = pool.apply_async(targets.catch_sigterm, (started, how), timeout=0.5 if how == "exits" else 0.1)
@@ -135,7 +135,7 @@ def test_task_timeout_is_of_a_chunk():
 
 
 def test_keyword_arguments_named_timeout():
-    """Those of the function are in kwds; the pool's own are its own."""
+    """The function's arguments are in kwds; the others are the pool's."""
     with goproc.Pool(1) as pool:
         kwds = {"timeout": 5, "task_timeout": 6}
         assert pool.apply(targets.collect_arguments, (1,), kwds) == ((1,), kwds)
@@ -205,7 +205,7 @@ def test_cancel_of_a_running_task(context, tmp_path):
 
 
 def test_cancel_of_tasks_that_wait(tmp_path):
-    """They never begin: from the engine's queue, and from the worker that had been given them."""
+    """They never begin, whether they are in the engine's queue, or in the worker that they were given to."""
     with goproc.Pool(1) as pool:
         assert pool.map(targets.double, range(1000)) == [2 * i for i in range(1000)]  # so that it is given several
         release, touched = tmp_path / "release", tmp_path / "touched"
@@ -266,7 +266,7 @@ def test_cancel_of_a_map(context, tmp_path):
 @pytest.mark.parametrize("sized", [False, True], ids=["iterator", "list"])
 @pytest.mark.parametrize("chunksize", [1, 2])
 def test_cancel_of_an_imap(chunksize, sized, unordered, tmp_path):
-    """What has come can be taken, then it raises once, then it is over. No more is read."""
+    """Results that have come can be taken. Then next() raises once, and the iteration is over. No more is read."""
     with goproc.Pool(2) as pool:
         read = []
 
@@ -295,7 +295,7 @@ def test_cancel_of_an_imap(chunksize, sized, unordered, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("sized", [False, True], ids=["iterator", "list"])
 def test_cancel_of_an_imap_while_another_thread_collects(sized):
-    """What that thread collects of the withdrawn tasks is raised no second time."""
+    """The other thread collects ends of withdrawn tasks: next() does not raise them a second time."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     with goproc.Pool(2) as pool:
@@ -354,7 +354,7 @@ def test_cancel_in_a_callback(tmp_path):
 
 @pytest.mark.slow
 def test_cancels_limits_and_deaths_at_random(context):
-    """Each result is exactly one of what it can be, and a cancel that said so is what it is."""
+    """Each result ends as expected, and is cancelled exactly if cancel() returned True."""
     with context.Pool(3, retries=1) as pool:
         results = []
         for i in range(400):
@@ -395,7 +395,7 @@ def test_retries(context, tmp_path):
 
 @pytest.mark.parametrize("kind", ["bytearray", "array"])
 def test_retries_of_large_arguments(context, kind, tmp_path):
-    """Each try gets them as they were handed in, though the one before has changed them."""
+    """Each attempt gets the arguments as they were submitted, though the attempt before has changed them."""
     value = bytearray(b"\7") * (1 << 20) if kind == "bytearray" else numpy.full(1 << 17, 7.0)
     with context.Pool(1, retries=2) as pool:
         for i in range(4):
@@ -410,7 +410,7 @@ def test_retries_of_large_arguments(context, kind, tmp_path):
 
 
 def test_memory_of_large_arguments_is_used_again():
-    """Also when tasks may be run again: it is given back when they are done."""
+    """Also when tasks may be run again: the memory is given back when the tasks are done."""
     with goproc.Pool(1, retries=1) as pool:
         for i in range(300):
             assert pool.apply(targets.describe, (bytearray([i % 256]) * (1 << 20),))[1:] == (

@@ -38,7 +38,7 @@ def pool_and_memory(method="fork", **options):
 
 
 def same_after_use(value, number):
-    """Whether an array or bytes, all of it number, is so."""
+    """Whether the first, the last and the middle item of an array or bytes are number."""
     return value[0] == number and value[-1] == number and value[len(value) // 2] == number
 
 
@@ -53,7 +53,7 @@ MAKERS = pytest.mark.parametrize("make", [placed_bytes, targets.make_array])
 @pytest.mark.part("placed-bytes")
 @MAKERS
 def test_much_is_given_back_at_once(method, make):
-    """Here, by who has received it: the next task comes later."""
+    """The receiver gives it back, without a further task."""
     with pool_and_memory(method) as (pool, memory):
         assert pool.apply(len, (make(200 * MEGABYTE, 1),)) > 0
         wait_until(lambda: memory() < LITTLE)
@@ -102,7 +102,7 @@ def test_a_pool_that_does_other_things_gives_back_what_it_does_not_use():
 
 
 def test_arguments_of_tasks_that_were_lost():
-    """Those of a task that was lost with its worker, also if it was run again."""
+    """The arguments of a lost task are given back, also if the task was run again."""
     for retries in 0, 1:
         with pool_and_memory(retries=retries) as (pool, memory):
             for make in targets.make_bytes, targets.make_array:

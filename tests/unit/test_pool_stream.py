@@ -170,7 +170,7 @@ def test_a_worker_waits_earlier_with_large_values(tmp_path):
 
 @pytest.mark.slow
 def test_a_stream_that_nobody_reads_holds_up_nobody(context, tmp_path):
-    """Neither calls, nor another stream; also when its items have ended, and their values lie there."""
+    """It holds up neither calls nor other streams, even if its items have ended, and their values are not taken."""
     with context.Pool(2) as pool:
         unread = pool.stream(targets.endless, [tmp_path / "0"])
         ended = pool.stream(targets.count, [AHEAD] * 8)

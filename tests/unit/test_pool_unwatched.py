@@ -19,7 +19,7 @@ seen = threading.Event()
 
 
 class Noticed:
-    """Its unpickling is noticed."""
+    """An object whose unpickling in another process is noticed."""
 
     def __reduce__(self):
         return notice, (os.getpid(),)
@@ -52,7 +52,7 @@ LOOKS = {
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("size", [10, 10_000, 40_000])
 def test_one_look_finds_all_that_has_come(unwatched, look, size, tmp_path):
-    """However much that is. The last task has ended, so all but its own result have been delivered."""
+    """However many results have come. The last task has ended, so all but its own result have been delivered."""
     with goproc.Pool(1) as pool:
         results = [pool.apply_async(bytes, (size,)) for _ in range(200)]
         last = pool.apply_async(targets.touch, (tmp_path / "last",))
@@ -85,7 +85,7 @@ def test_one_look_at_imap(unwatched, tmp_path):
 
 
 def test_a_look_does_not_wait_for_what_completes_meanwhile(unwatched):
-    """A look that takes longer than tasks do ends all the same."""
+    """A look ends even if it takes longer than a task."""
     looked = threading.Event()
 
     def feed():
@@ -106,7 +106,7 @@ def test_a_look_does_not_wait_for_what_completes_meanwhile(unwatched):
 
 @pytest.mark.parametrize("submit", ["apply_async", "map_async", "starmap_async"])
 def test_results_that_nobody_asks_for_are_handed_on(context, submit):
-    """As by multiprocessing's thread: they are unpickled, and the pool has them no more."""
+    """The results are unpickled, and the pool does not keep them, as with multiprocessing's thread."""
     seen.clear()
     with context.Pool(2) as pool:
         arguments = (make_noticed, ()) if submit == "apply_async" else (make_noticed, [(1,)] * 50)

@@ -339,7 +339,7 @@ def test_forked_child_has_none_of_the_engines_descriptors():
 
 
 def test_forked_child_has_nothing_of_the_parents_pools():
-    """Neither their descriptors nor their memory, which would be kept for as long as the child lives."""
+    """It has neither their descriptors nor their memory: it would keep both for as long as it lives."""
     context = goproc.get_context("fork")
     with context.Pool(1) as pool:
         assert pool.apply(bytes, (bytearray(1 << 20),)) == bytes(1 << 20)
@@ -441,7 +441,7 @@ def test_the_status_is_kept_once_whoever_waits(context):
 
 
 def test_more_processes_than_there_are_seats(monkeypatch):
-    """Then the engine's own functions start them; a process of either kind is as good."""
+    """Then the engine's own functions start processes. Processes of both kinds behave alike."""
     from goproc import _native
 
     context = goproc.get_context("fork")
@@ -502,7 +502,7 @@ def standing_by(server):
 @pytest.mark.slow
 @pytest.mark.part("standby")
 def test_children_that_stand_by():
-    """They are what is started next; it does not matter when one is killed; they end with the server."""
+    """These children are started next. It does not matter if one is killed. They end with the server."""
     from goproc.forkserver import _forkserver
 
     context = goproc.get_context("forkserver")
@@ -580,7 +580,7 @@ if __name__ == "__main__":
 
 
 def test_what_a_forkserver_child_logs(run_script, tmp_path):
-    """As much as with multiprocessing, whose children have two handlers when the main module sets one."""
+    """A child logs as much as with multiprocessing, whose children have two handlers if the main module sets one."""
     (tmp_path / "program.py").write_text(LOGGING)
     said = [
         run_script(*how, str(tmp_path / "program.py")).stderr.count("child process calling self.run()")
@@ -591,7 +591,7 @@ def test_what_a_forkserver_child_logs(run_script, tmp_path):
 
 @pytest.mark.parametrize("action", ["always", "error"])
 def test_warns_about_python_threads(action):
-    """As os.fork() does, from Python 3.12 on. Before 3.15 it drops a warning that is turned into an exception."""
+    """The warning is that of os.fork(), from Python 3.12 on. Before 3.15 it is dropped if it is made an exception."""
     warns = action == "always" and sys.version_info >= (3, 12)
     raises = action == "error" and sys.version_info >= (3, 15)
     done = threading.Event()

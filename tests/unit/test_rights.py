@@ -10,7 +10,7 @@ GIVEN_TO_ROOT = {"CapPrm", "CapEff"}
 
 
 def differences(output):
-    """What each line says, by its name: in what a child differed from the thread that started it."""
+    """Return how a child differed from the thread that started it, by the name of each line."""
     return [
         (name, json.loads("{" + rest))
         for name, _, rest in (line.partition("{") for line in output.splitlines())
@@ -40,7 +40,7 @@ def test_children_started_after_all_changes(run_script, method):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_thread_gives_up_its_own_rights(run_script, method):
-    """Its children do not have them, and those of the main thread do."""
+    """Children of the thread do not have the rights, and those of the main thread do."""
     output = run_script("rights.py", "goproc", method, "thread", timeout=300).stdout
     assert len(differences(output)) == 2
     for name, different in differences(output):

@@ -113,7 +113,7 @@ def test_the_well_known_way_around_the_fault_does_no_harm(memory, run_program):
 @pytest.mark.parametrize("track", [True, False, None])
 @pytest.mark.parametrize("create", [True, False])
 def test_track(memory, run_program, create, track):
-    """As from Python 3.13 on, but for the default of memory that is attached."""
+    """track= works as from Python 3.13 on, except for the default for attached memory."""
     code = MAIN + (
         f"memory = SharedMemory(sys.argv[1] if {not create} else None, {create}, 10, track={track})\n"
         "print(memory.name)\n"
@@ -186,7 +186,7 @@ OF_A_CHILD = MAIN + (
 @pytest.mark.parametrize("how", ["ended", "killed"])
 @pytest.mark.part("late-tracker")
 def test_a_childs_memory_lives_as_long_as_the_program(method, how, run_program):
-    """Its name can be used by the others, until the last of them has ended."""
+    """The other processes can use its name until the last of them has ended."""
     name, value = run_program(OF_A_CHILD, method, how).stdout.split()
     assert value == "7"
     wait_until(lambda: not exists(name))

@@ -182,7 +182,7 @@ def test_queue(context, array, kind):
     assert answers.get() == ("ndarray", 5.0, False)
     process.join()
     del queue
-    goproc.share(1).close()  # looks what has arrived
+    goproc.share(1).close()  # share() looks which handles have arrived
     assert memory_left() == 0
 
 

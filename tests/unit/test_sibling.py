@@ -144,7 +144,7 @@ def test_the_place_is_found(run_with, where):
 @pytest.mark.part("clones", "spawn-server")
 @pytest.mark.parametrize(("flags", "tried"), [("-DSILENT", "False"), ("-DASKS_THE_KERNEL", "True")])
 def test_where_it_cannot_be_known(run_with, flags, tried):
-    """Nothing but the way changes; the log says so, and nothing is left open."""
+    """Only the way to start a process changes. The log says so, and no descriptor is left open."""
     done = run_with(flags, "silent")
     assert done.stdout.split() == [tried] * 2 + ["False"] * 4
     assert done.stderr.count("workers are forked one by one") == (1 if tried == "False" else 2)

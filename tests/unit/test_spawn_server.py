@@ -85,7 +85,7 @@ def test_a_child_inherits_what_an_interpreter_executed_for_it_would(run_script, 
 
 @pytest.mark.part("standby", "spawn-server")
 def test_children_that_stand_by(context):
-    """They are what is started next; it does not matter when one is killed; they end with the server."""
+    """These children are started next. It does not matter if one is killed. They end with the server."""
     before = children()
     assert exit_code(context) == 3
     pids = standing_by(before)

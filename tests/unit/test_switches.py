@@ -6,7 +6,7 @@ from goproc._common import switches
 
 MAIN = "import goproc, multiprocessing, os, sys, time\nif __name__ == '__main__':\n"
 
-#: For each part: a program that prints what is so with the part, and what without it.
+#: For each part: a program, and what it prints with the part and without it.
 PROGRAMS = {
     "batches": (
         """

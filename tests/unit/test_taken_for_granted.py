@@ -33,7 +33,7 @@ def program(tmp_path):
 
 @pytest.mark.parametrize("shell", ["{} <(cat %s) a", "cat %s | {} /dev/stdin a"])
 def test_a_program_from_a_pipe(shell, program):
-    """It can be read once only."""
+    """A pipe can be read only once."""
     wanted, got = (run(*options, program=program, name=(), shell=shell % program) for options in ([], ["-m", "goproc"]))
     assert "[2, 4]" in wanted.stdout
     assert (got.stdout, got.stderr) == (wanted.stdout, wanted.stderr)
@@ -50,7 +50,7 @@ def test_a_deleted_folder(name, program, tmp_path):
 
 
 def test_the_environment_is_the_one_of_c(method, run_script):
-    """What os.putenv(), os.unsetenv() and C's setenv() change, children that are executed find, os.environ or not."""
+    """Executed children find the changes by os.putenv(), os.unsetenv() and C's setenv(), in os.environ or not."""
     code = """
 import ctypes, os, sys
 import goproc
@@ -107,7 +107,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 def test_submodules_are_attributes(use, run_script):
-    """Those of multiprocessing that a call imports are there after it, without an import of the program's own."""
+    """Submodules that a call of multiprocessing imports are there after goproc's call, without a further import."""
     code = """
 import {0}, sys
 if __name__ == "__main__":
@@ -133,6 +133,6 @@ def test_a_name_that_is_no_submodule(run_script):
 
 @pytest.mark.parametrize("wrong", ["retrys=1", "processes=0", "processes='two'", "initializer=3", "retries=-1"])
 def test_a_pool_that_cannot_be_made(wrong, run_script):
-    """It raises one error: its destructor finds nothing to do, and says nothing."""
+    """The call raises one error: the pool's destructor finds nothing to do, and prints nothing."""
     done = run_script("-c", f"import goproc\ngoproc.Pool({wrong})", status=1)
     assert done.stderr.count("Traceback") == 1, done.stderr

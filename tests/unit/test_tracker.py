@@ -152,7 +152,7 @@ def test_a_fork_of_the_programs_own_is_left_as_it_is(run_script):
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_tracker_that_was_started_anew_is_kept(run_script, method):
-    """Its pipe has the number that the former one's had. What is registered with it is unregistered with it, too."""
+    """The new pipe has the number of the former one. Names are registered and unregistered with the new tracker."""
     program = (
         "import goproc\n"
         "from multiprocessing import resource_tracker, shared_memory\n"
@@ -211,7 +211,7 @@ if __name__ == "__main__":
 @pytest.mark.part("late-tracker")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_threads_that_start_the_first_processes_at_once(run_script, tmp_path, method):
-    """They make one pipe, and start no tracker, as a Dask worker does whose two pools begin at once."""
+    """The threads make one pipe, and start no tracker. A Dask worker does so when its two pools begin at once."""
     program = tmp_path / "program.py"
     program.write_text(AT_ONCE)
     assert run_script(program, method).stderr == ""

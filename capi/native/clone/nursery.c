@@ -18,9 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The values of the words turn and work of a clone. In turn, TOLD_TO_BEGIN lets it come up. In work, for a clone that
- * stands by, TOLD_TO_WAIT_ON says that it is being taken on, and a value from TOLD_LEAST on, less TOLD_LEAST, is the
- * number of its slot. */
+/* The values of a clone's words turn and work. turn: TOLD_TO_BEGIN lets the clone come up. work, of a clone that stands
+ * by: TOLD_TO_WAIT_ON says that it is being taken on. A value of at least TOLD_LEAST is TOLD_LEAST plus the number of
+ * its slot. */
 enum { TOLD_NOTHING = 0, TOLD_TO_BEGIN = 1, TOLD_TO_WAIT_ON = 1, TOLD_LEAST = 2, TOLD_TO_END = UINT32_MAX };
 
 typedef struct {
@@ -92,7 +92,8 @@ static void forget_shared(Nursery *self) {
     self->shared = NULL;
 }
 
-/* Writes to a clone's word, if it is as expected, and wakes the clone. Returns whether it was. */
+/* If a clone's word has the expected value, replaces it by told, and wakes the clone. Returns whether it had that
+ * value. */
 static int tell(_Atomic uint32_t *word, uint32_t expected, uint32_t told) {
     if (!atomic_compare_exchange_strong(word, &expected, told))
         return 0;

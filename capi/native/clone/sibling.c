@@ -97,7 +97,7 @@ int goproc_can_fork_sibling(void) {
 
 /* fork() does more than this system call, but a process with one thread needs none of it. The handlers of
  * pthread_atfork() have run when the caller was forked, if it was. The kernel keeps the registration for restartable
- * sequences. It forgets the list of robust mutexes, so that is given to it again here. */
+ * sequences. It forgets the list of robust mutexes, so the list is registered again here. */
 pid_t goproc_fork_sibling(int *pid_word) {
     sigset_t all, mask;
     sigfillset(&all);

@@ -1,8 +1,8 @@
 /* layout.c - where things are in the structures of this Python, and in those of goproc.
  *
- * dump reads a process that may run another version of Python than dump itself. _native is built for one version, so
- * it can tell: the compiler has put all offsets into the record. From Python 3.13 on the interpreter has a table like
- * this itself, for debuggers, but 3.10 to 3.12 have none.
+ * dump reads a process that may run another version of Python than dump itself. _native is built for one version, so it
+ * knows the offsets: the compiler has put all of them into the record. From Python 3.13 on the interpreter has such a
+ * table itself, for debuggers, but 3.10 to 3.12 have none.
  */
 #define Py_BUILD_CORE_MODULE 1
 #include "../sync/holders.h"
@@ -28,7 +28,7 @@
 #include "internal/pycore_interpframe_structs.h"
 #endif
 
-/* In a thread's state: the frame, or what has the frame at FRAME_IN. */
+/* Where a thread's state has the frame, or the structure that has the frame at FRAME_IN. */
 #if PY_VERSION_HEX >= 0x030D0000
 #define THREAD_FRAME offsetof(PyThreadState, current_frame)
 #define FRAME_IN -1
@@ -71,7 +71,7 @@ typedef PyFrameObject frame;
 #define FRAME_INSTRUCTION offsetof(frame, f_lasti)
 #endif
 
-/* The owner of a frame that is none of Python code, but has a code object. */
+/* The owner of a frame that runs no Python code, but has a code object. */
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030D0000
 #define OWNED_BY_C FRAME_OWNED_BY_CSTACK
 #else
@@ -90,16 +90,16 @@ static PyASCIIObject unicode_mask(int kind, int ascii) {
     return probe;
 }
 
-/* Returns the bits of a string's state in which its kind is, or those that say that it is ASCII. */
+/* Returns the bits of a string's state that hold its kind, or those that say that it is ASCII. */
 static int32_t state_bits(PyASCIIObject probe) {
     int32_t bits;
     memcpy(&bits, &probe.state, sizeof bits);
     return bits;
 }
 
-/* Returns where in a thread's descriptor, to which the thread's identifier in Python points, the kernel's id of the
- * thread is; -1 if it cannot be told. glibc describes it for debuggers. It is needed for Python 3.10, which does not note
- * the kernel's id. */
+/* Returns the offset of the kernel's id of a thread in glibc's structure for it, to which the thread's identifier in
+ * Python points; -1 if it is not known. glibc describes the offset for debuggers. Python 3.10 needs it, because it does
+ * not note the kernel's id. */
 static int32_t id_in_thread(void) {
     const uint32_t *description = dlsym(RTLD_DEFAULT, "_thread_db_pthread_tid"); /* bits, elements, offset */
     if (!description || description[0] != 8 * sizeof(int32_t) || description[2] > 4096)

@@ -18,13 +18,13 @@ typedef struct {
     goproc_wait waits[GOPROC_MOST_WAITS];
 } goproc_notes;
 
-/* dump finds it by its magic, in the data of _native. It is written when _native is loaded, and in helpers. So forked
- * children share its page with their parent. python/goproc/_dump/record.py reads it. */
+/* dump finds it by its magic, in the data of _native. It is written only when _native is loaded, and in helpers. So
+ * other forked children share its page with their parent. python/goproc/_dump/record.py reads it. */
 typedef struct {
     char magic[16];
     uint32_t version;    /* GOPROC_RECORD_VERSION */
     uint32_t off;        /* GOPROC_DISABLE=dump */
-    uint32_t pid;        /* of the process that has loaded _native; another one is forked from it */
+    uint32_t pid;        /* of the process that loaded _native; a process with another pid is a fork */
     uint32_t helper_pid; /* of the process that helper is the title of: a server, a standby or a template */
     uint64_t threads;    /* the address of the pointer to the first PyThreadState */
     uint64_t holder;     /* the address of the pointer to the PyThreadState that held the GIL last */

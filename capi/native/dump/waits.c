@@ -16,8 +16,8 @@
 /* It is initialised, so it lies in the data of the library, which has the library's name in /proc/PID/maps. */
 goproc_record goproc_the_record = {.magic = "goproc\x01\x02record\n", .version = GOPROC_RECORD_VERSION};
 
-/* In memory of its own, which the kernel gives to forked children empty. So neither the parent's next note nor a child
- * copies a page. NULL: there is no memory, and nothing is noted. */
+/* The notes lie in memory of their own, which is empty in forked children. So neither the parent's next note nor a
+ * child copies a page. NULL: there is no memory, and nothing is noted. */
 static goproc_notes *notes;
 static int wiped; /* whether the kernel empties it: Linux 4.14 and later */
 
@@ -66,7 +66,8 @@ void goproc_note_worker(const void *control, const void *slot) {
     }
 }
 
-/* Inside fork(): only stores, and none to pages that are as they should be. The threads that waited are the parent's. */
+/* Inside fork(): only stores, and only where something must change, so that no other page is copied. The threads that
+ * waited are the parent's. */
 void goproc_waits_forked(void) {
     if (!notes || wiped)
         return;

@@ -20,8 +20,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What a thread waits for. object is an address, by which dump knows the same thing again in other processes if it is
- * in shared memory. python/goproc/_dump/program.py has the same numbers. */
+/* What a thread waits for. object is an address. If it is in shared memory, dump recognises the same object in other
+ * processes by it. python/goproc/_dump/program.py has the same numbers. */
 enum {
     GOPROC_WAIT_LOCK = 1,   /* object: the cell of a lock or semaphore */
     GOPROC_WAIT_CONDITION,  /* object: its cell */
@@ -33,10 +33,10 @@ enum {
     GOPROC_WAIT_QUEUE_GET,  /* object: the queue's memory. number: the pid of the process that keeps it waiting, or 0 */
     GOPROC_WAIT_QUEUE_PUT,  /* the same */
     GOPROC_WAIT_QUEUE_JOIN, /* object: the same */
-    GOPROC_WAIT_OTHER,      /* what says for what */
+    GOPROC_WAIT_OTHER,      /* the text `what` says for what */
 };
 
-/* The length of the text by which other waits say for what they are, with the zero at the end. */
+/* The size of the text `what`, with the zero at the end. */
 enum { GOPROC_WAIT_TEXT_SIZE = 40 };
 
 typedef struct {
@@ -46,7 +46,7 @@ typedef struct {
     uint64_t number;
     uint64_t since_ns;       /* CLOCK_MONOTONIC */
     uint64_t deadline_ns;    /* 0: without a timeout */
-    _Atomic uint32_t asleep; /* of a lock: whether it sleeps, so it does not take the lock at this moment */
+    _Atomic uint32_t asleep; /* for a lock: the thread sleeps, so it does not take the lock right now */
     char what[GOPROC_WAIT_TEXT_SIZE];
 } goproc_wait;
 

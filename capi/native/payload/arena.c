@@ -15,8 +15,8 @@
 
 enum {
     SMALLEST = 64 << 10,
-    /* How much memory an extent may keep for the next use when this producer frees it, and no consumer has. Only this
-     * producer could give the memory back later, and it may do nothing for long. */
+    /* How much memory an extent may keep for the next use if this producer frees it, not a consumer. Only this producer
+     * could give the memory back later, and it may do nothing for long. */
     MOST_LEFT_BEHIND = 1 << 20,
 };
 
@@ -106,8 +106,8 @@ goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_
     return mapping;
 }
 
-/* The free extent of that size that was used last; one with memory before one without. So extents that are no longer
- * needed stay unused, and are given back. NULL when there is none. */
+/* Returns the free extent of that size that was used last. It prefers one with memory to one without. So extents that
+ * are no longer needed stay unused, and are given back. Returns NULL when there is none. */
 static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
     goproc_mapping *best = NULL;
     uint64_t best_used = 0;
@@ -209,7 +209,8 @@ void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length) {
     goproc_extent_set_filled(header, end);
 }
 
-/* Frees an extent whose owner is owner. Its memory is given back; only a small extent keeps it for the next use. */
+/* Frees an extent whose owner is owner, and gives back its memory. Only a small extent keeps its memory for the next
+ * use. */
 static void reclaim(const goproc_arena *arena, goproc_mapping *mapping, uint64_t owner) {
     goproc_extent_header *header = mapping->header;
     bool keep =
@@ -319,7 +320,7 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
         return NULL;
     }
     *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1};
-    (void)madvise(memory, size, MADV_HUGEPAGE); /* where there are none, it is only slower */
+    (void)madvise(memory, size, MADV_HUGEPAGE); /* without huge pages, it is only slower */
     void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, goproc_arena_file(arena), (off_t)extent->offset);
     if (original == MAP_FAILED) {
         unmap(copy);

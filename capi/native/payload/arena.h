@@ -29,7 +29,7 @@ enum { GOPROC_MOST_OWNED = 32 };
 #define GOPROC_MOST_KEPT (UINT64_C(193) << 20)
 #define GOPROC_MOST_IDLE (UINT64_C(257) << 20)
 
-/* After this time without use the memory of a free extent is given back. It is that long because a program that
+/* The memory of a free extent is given back after this time without use. The time is that long because a program that
  * works on one large object after another often does something else for a second or two in between. */
 #define GOPROC_IDLE_NS INT64_C(4000000000)
 
@@ -109,9 +109,9 @@ void goproc_arena_reclaim_from(goproc_arena *arena, uint64_t worker);
  * errno set, to EPROTO if the description is impossible. */
 goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *extent);
 
-/* Copies what lies in an extent that another producer described into memory of this process alone. The producer
- * keeps the extent. Returns the mapping of the copy, which belongs to no arena, with one use; or NULL with errno
- * set, as goproc_arena_map. */
+/* Copies the payload of an extent that another producer described to private memory of this process. The producer keeps
+ * the extent. Returns the mapping of the copy, which belongs to no arena, with one use; or NULL with errno set, as
+ * goproc_arena_map. */
 goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *extent);
 
 /* Gives back the memory of extents that have been free for GOPROC_IDLE_NS: of the extents of out, and of those that in
@@ -124,8 +124,8 @@ static inline void goproc_arenas_tidy(goproc_arena *out, goproc_arena *in) {
 }
 
 /* For a process that is about to sleep for long. Gives back the free extents of out, and has the consumers give back
- * the others when they free them. Gives back what in has consumed, and has been free for long. Returns whether there
- * are free extents for which it is too early. */
+ * the others when they free them. Gives back the extents that in has consumed, if they have been free for
+ * GOPROC_IDLE_NS. Returns whether there are others, for which it is too early. */
 bool goproc_arenas_rest(goproc_arena *out, goproc_arena *in);
 
 /* Gives back the memory of a producer that has ended, except what this process, or a child of it, may look into. range
@@ -150,7 +150,7 @@ void goproc_arena_survivors_abandon(void);
 void goproc_arena_clear(goproc_arena *arena);
 
 /* Makes the page at offset of a used mapping private; it cannot be the first page. The producer never sees what this
- * process writes there. What the producer writes there later, for another use, this process does see. Returns whether
+ * process writes there. But this process sees what the producer writes there later, for another use. Returns whether
  * that succeeded. */
 bool goproc_mapping_own_page(goproc_mapping *mapping, size_t offset);
 

@@ -5,9 +5,9 @@
  * the memory as long as it likes.
  *
  * What does not work: to map the extent privately, and leave the copying to later writes. Pages that nobody has written
- * to would still be the pool's. Nobody would know when the last process has done with them, so the pool's file would
- * keep them to its end. Nor does it work to copy the extent to other memory by memcpy(): that needs the memory twice,
- * and what another thread writes without the GIL at that moment is lost.
+ * to would still be the pool's. Nobody would know when the last process has finished with them, so the pool's file
+ * would keep them to its end. Nor does it work to copy the extent to other memory by memcpy(): that needs the memory
+ * twice, and what another thread writes without the GIL at that moment is lost.
  *
  * The solution: before the fork, the whole extent becomes private memory of this process, at the same addresses. That
  * is done in pieces, and each piece is given back at once, so the memory is needed twice for one piece only. If all

@@ -49,7 +49,7 @@ void goproc_mapping_remove(goproc_mapping *mapping) {
         goproc_memory_punch(goproc_arena_file(mapping->arena), mapping->offset, mapping->offset + mapping->size);
         return;
     }
-    /* The file is closed. A second mapping of it, as a whole: in the first one, some pages may be private. */
+    /* The file is closed. So map the whole extent a second time: in the first mapping, some pages may be private. */
     void *whole = mremap(mapping->header, 0, mapping->size, MREMAP_MAYMOVE);
     if (whole == MAP_FAILED)
         return;
@@ -104,8 +104,8 @@ static bool has_memory(void *page) {
 }
 
 /* Gives back the extents that this consumer has freed, if nobody has used them for GOPROC_IDLE_NS. Returns whether
- * there are others that it has freed more lately. resting: this process is going to sleep, so extents that others
- * use are unmapped. */
+ * there are others that it has freed more recently. resting: this process is going to sleep, so extents that others use
+ * are unmapped. */
 static bool leave_old(goproc_arena *in, uint64_t now, bool resting) {
     bool more = false;
     for (size_t i = in->count; i-- > 0;) {

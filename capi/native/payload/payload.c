@@ -275,7 +275,7 @@ static PyObject *bytes_copied(const uint8_t *from, uint64_t size) {
     uintptr_t begin = ((uintptr_t)to + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
     uintptr_t end = ((uintptr_t)to + (uintptr_t)size) & ~(uintptr_t)(HUGE_PAGE - 1);
     if (begin < end)
-        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* where there are none, it is only slower */
+        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* without huge pages, it is only slower */
     memcpy(to, from, (size_t)size);
     Py_END_ALLOW_THREADS;
     return bytes;

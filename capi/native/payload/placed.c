@@ -13,8 +13,9 @@
 _Static_assert(offsetof(PyBytesObject, ob_sval) <= GOPROC_PLACED_ROOM, "the header has room before the contents");
 _Static_assert(OFFSET % 16 == 0, "objects are aligned to 16 bytes");
 
-/* The placed objects: a hash table. An object is in one of the TRIES places from the one that its address tells on. The
- * size of the table bounds the number of objects, and so the number of mappings (vm.max_map_count).
+/* The placed objects, a hash table. An object is in one of TRIES places that follow each other; a hash of its address
+ * tells the first. The size of the table bounds the number of objects, and so the number of mappings
+ * (vm.max_map_count).
  *
  * Entries change only under the GIL. Looking for an address needs no lock: whoever frees a placed object holds the GIL,
  * and an address that a thread without the GIL looks for is never in the table. */
@@ -44,8 +45,8 @@ static place *first_place(uintptr_t address) {
 
 _Static_assert(PLACES == 1 << 12, "first_place takes 12 bits");
 
-/* The place that has the address, among those where the object at near may be. 0 as the address finds a free place.
- * NULL when there is none. */
+/* Returns the place with the address, among those where the object at near may be. The address 0 finds a free place.
+ * Returns NULL when there is none. */
 static place *find(uintptr_t address, uintptr_t near) {
     place *from = first_place(near);
     for (place *at = from; at < from + TRIES; at++)
@@ -117,7 +118,7 @@ void goproc_placed_prepare(void) {
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &system_allocator);
     /* If there is another wrapper already, as of tracemalloc or the debug hooks, nothing is placed. All of these have a
      * context. The system allocator has none, and neither has this wrapper. So a thread that allocates without the GIL
-     * while this one is installed may see any mixture of the two. */
+     * while this wrapper is installed may see any mixture of the two. */
     if (system_allocator.ctx != NULL || !is_pythons((void *)system_allocator.malloc))
         return;
     PyMemAllocatorEx wrapper = {NULL, allocate, allocate_cleared, reallocate, release};

@@ -1,7 +1,7 @@
 /* gate.c - one process at a time puts into a queue, and one gets. Without Python.
  *
- * Nothing in a queue need be repaired when a process was killed inside a gate. So whoever finds that merely empties the
- * gate, and then enters as everybody does. Nobody is inside a gate for longer than copying an item takes, and nobody
+ * If a process was killed inside a gate, nothing in the queue needs repair. So the process that finds this only empties
+ * the gate, and then enters like any other. Nobody is inside a gate for longer than copying an item takes, and nobody
  * waits for the GIL inside.
  */
 #include "ring.h"
@@ -12,7 +12,8 @@ int goproc_ring_fate(const goproc_ring *ring, uint64_t who) {
     return goproc_fate((uint32_t)who, (uint32_t)(who >> 32), 0);
 }
 
-/* Returns whether the bell has been changed: somebody may sleep, or be about to, and nobody else wakes him. */
+/* Changes the bell if it is armed. Returns whether it was: then a thread may sleep, or be about to, and nobody else
+ * wakes it. */
 static int ring_bell(goproc_bell *bell) {
     uint32_t seen = atomic_load(bell);
     while (seen & 1)
@@ -31,8 +32,8 @@ void goproc_wake_all(goproc_bell *bell) {
 }
 
 void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base) {
-    /* If one has been woken, others may still sleep, so the bell is armed again. Until then others have seen one that is
-     * not, and have woken nobody for what they have put. */
+    /* After one thread has been woken, others may still sleep, so the bell is armed again. While it was not armed,
+     * other processes may have put items, and have woken nobody for them. */
     int32_t woken = 0;
     while (ring_bell(bell) && wake(bell, 1) > 0) {
         woken++;
@@ -47,7 +48,7 @@ void goproc_gate_leave(goproc_gate *gate) {
     while (ring_bell(&gate->bell) && wake(&gate->bell, 1) > 0) {
         atomic_fetch_or(&gate->bell, 1);
         if (atomic_load(&gate->inside))
-            break; /* who is inside wakes the next one */
+            break; /* the process inside wakes the next one */
     }
 }
 

@@ -1,10 +1,11 @@
 /* plain.c - plain objects in a form of their own, which is written and read in a tenth of the time that pickling takes.
  *
- * Plain are None, booleans, integers of up to 64 bits, floats, short strings and bytes, and tuples of such objects; also
- * a list or dict of such objects, but only by itself. All are of exactly these types. A list that were inside of
- * something could be there twice, and pickle would keep that.
+ * Plain objects are None, booleans, integers of up to 64 bits, floats, short strings and bytes, and tuples of plain
+ * objects. A list or dict of these is plain, too, but only as the whole item: inside another object, the same list
+ * could be there twice, and pickle would preserve this. Objects of derived classes are not plain.
  *
- * An object is a byte that says its kind, and what follows from that. Numbers have this machine's byte order.
+ * An object is written as one byte for its kind, and the contents, in a form that depends on the kind. Numbers have
+ * this machine's byte order.
  */
 #include "ring.h"
 
@@ -49,7 +50,7 @@ static int add_int(writer *to, PyObject *object) {
     return !overflow && add_head(to, 'i', &number, sizeof number);
 }
 
-/* Not by its UTF-8 form: a string would keep that, and so need more memory than before. */
+/* Does not use the UTF-8 form: the string would keep it, and so need more memory than before. */
 static int add_text(writer *to, PyObject *object) {
 #if PY_VERSION_HEX < 0x030C0000
     if (!PyUnicode_IS_READY(object)) /* made by a call that Python 3.12 no longer has */

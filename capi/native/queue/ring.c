@@ -13,12 +13,12 @@
 
 enum { MAGIC = 0x71756575 };
 
-static goproc_ring *rings; /* all of this process; guarded by the GIL */
+static goproc_ring *rings; /* all queues of this process; guarded by the GIL */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-/* The addresses that there must be: a queue leaves 32 MiB to the rest of the program, such as Python's objects and the
- * stack of a thread. Where there are fewer, context.py makes a pipe. */
+/* How much address space must be free: a queue leaves 32 MiB to the rest of the program, such as Python's objects and
+ * the stack of a thread. If less is free, context.py makes a pipe. */
 enum { ROOM = GOPROC_QUEUE_SIZE + (32 << 20) };
 
 static int map(goproc_ring *ring) {
@@ -179,7 +179,8 @@ static int find_room(uint64_t head, uint64_t tail, uint32_t room, uint32_t *offs
     uint32_t first = goproc_offset_of(head), end = goproc_offset_of(tail);
     *offset = end;
     if (goproc_count_of(head) == goproc_count_of(tail)) {
-        /* The same cache lines again. Until the item is taken, what lies between it and the old tail can be used. */
+        /* The queue is empty, so the ring begins anew, in the same cache lines. Until this item is taken, further ones
+         * have the room between it and the old tail. */
         if (end >= GOPROC_RING_SIZE / 2)
             *offset = 0;
         return 1;
@@ -294,7 +295,7 @@ int goproc_ring_put(goproc_ring *ring, const goproc_new_item *new) {
         memcpy(item + 1, &far, sizeof far);
     *item = (goproc_item){.room = room, .kind = new->kind | (is_far ? (uint32_t)GOPROC_ITEM_FAR : 0), .size = size};
     if (offset != goproc_offset_of(tail)) {
-        /* There is always room for this: behind the ring's end, too. */
+        /* There is always room for this header, even behind the ring's end. */
         goproc_item *skip = (goproc_item *)(ring->memory + GOPROC_RING_AT + goproc_offset_of(tail));
         skip->kind = GOPROC_ITEM_SKIP;
     }
@@ -408,7 +409,7 @@ void goproc_ring_take(goproc_ring *ring, const goproc_found *found) {
     }
 }
 
-/* Whether half of the memory is free, so that waking who waits for room pays. */
+/* Whether half of the memory is free, so that it pays to wake the threads that wait for room. */
 static int has_room(goproc_queue_header *header) {
     uint64_t head = atomic_load(&header->head), tail = atomic_load(&header->tail);
     uint32_t first = goproc_offset_of(head), end = goproc_offset_of(tail);
@@ -435,7 +436,7 @@ void goproc_ring_trim(goproc_ring *ring) {
     if (high == 0 || !goproc_gate_try(&header->putting, ring->me))
         return;
     high = atomic_load(&header->far_high);
-    /* If the queue is empty, nobody reads in the far area: it is read before the head is stored. */
+    /* If the queue is empty, nobody reads in the far area: an item is read before the head is stored. */
     if (goproc_ring_count(ring) == 0 && high) {
         atomic_store(&header->far_high, 0);
         madvise(ring->memory + GOPROC_FAR_AT, GOPROC_FAR_SIZE, MADV_REMOVE);

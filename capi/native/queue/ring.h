@@ -54,7 +54,7 @@ typedef struct {
     uint32_t reserved;
 } goproc_gate;
 
-/* What the queue keeps of one process; one store changes the word. */
+/* What the queue notes of one process; one store changes the word. */
 typedef struct {
     _Atomic uint64_t who;  /* as in a gate */
     _Atomic uint64_t word; /* see tasks.c */
@@ -86,7 +86,7 @@ typedef struct {
     uint32_t maxsize; /* 0: no bound */
     uint32_t joinable;
     uint32_t space;           /* the pid namespace of the process that made it */
-    _Atomic uint32_t mixed;   /* a process of another pid namespace has it: nobody can be looked at */
+    _Atomic uint32_t mixed;   /* a process of another pid namespace has it: all count as running */
     _Atomic uint32_t watched; /* somebody waits for the descriptor */
 
     /* Written by those who put. */
@@ -116,7 +116,7 @@ typedef struct {
 
 /* What is before each item in the ring. */
 typedef struct {
-    uint32_t room; /* bytes in the ring, this included */
+    uint32_t room; /* bytes in the ring, with this header */
     uint32_t kind;
     uint64_t size; /* of the item, wherever it is */
 } goproc_item;
@@ -174,8 +174,9 @@ int goproc_ring_fate(const goproc_ring *ring, uint64_t who);
 /* Wakes all threads that sleep on a bell. To be called after the change that they wait for. */
 void goproc_wake_all(goproc_bell *bell);
 
-/* Wakes one of them. They wait for items, which are numbered: an item is there if its number is below count. Items
- * below base were gone before the call. If other processes have put more items meanwhile, more threads are woken. */
+/* Wakes one thread that sleeps on a bell. Such threads wait for items, which are numbered: an item is there if its
+ * number is below count. Items below base were gone before the call. If other processes have put more items meanwhile,
+ * more threads are woken. */
 void goproc_wake_one(goproc_bell *bell, _Atomic uint32_t *count, uint32_t base);
 
 /* ---- ring.c */
@@ -188,7 +189,7 @@ int goproc_ring_attach(goproc_ring *ring, int fd, int event);
 
 void goproc_ring_drop(goproc_ring *ring);
 
-/* To be called before all else: notes what is of this process, if it is a new one. */
+/* To be called before all else: in a new process, it notes this process in the ring, with no items in the buffer. */
 void goproc_ring_refresh(goproc_ring *ring);
 
 /* How many items are in the ring. */
@@ -202,7 +203,7 @@ typedef struct {
     uint32_t kind;
     goproc_piece *pieces;
     size_t count;
-    size_t stream; /* how many pieces make the first part; each of the others is a part */
+    size_t stream; /* how many pieces make the first part; each other piece is a part */
 } goproc_new_item;
 
 /* Puts an item. The caller is inside the gate `putting`. Returns 1, or 0 if there is no room now, or -1 with errno
@@ -249,8 +250,8 @@ void goproc_each_ring(void (*visit)(goproc_ring *ring, uint64_t data), uint64_t 
 
 /* ---- tasks.c */
 
-/* How many items processes have in buffers of their own. Forgets those of processes that have ended, if look. The
- * caller is inside `putting` if it looks. */
+/* How many items processes have in buffers of their own. If look is true, it forgets the items of processes that have
+ * ended; then the caller is inside `putting`. */
 uint32_t goproc_unfed(goproc_ring *ring, int look);
 
 /* Counts one item more, or less, in the buffer of this process. The caller is inside `putting`. */
@@ -274,7 +275,8 @@ uint64_t goproc_unfinished(goproc_ring *ring);
  * from now on, and its pid. */
 uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid);
 
-/* A process has ended by itself: the tasks that it has taken are not reported. For one queue, or for all. */
+/* Notes that a process has ended by itself: the tasks that it has not reported done are not lost. For one queue, or for
+ * all. */
 void goproc_ring_left(goproc_ring *ring, uint64_t pid);
 void goproc_rings_left(uint32_t pid);
 
@@ -293,7 +295,7 @@ typedef struct {
     PyObject_HEAD;
     goproc_ring ring;
     char closed; /* close() has been called here */
-    char used;   /* something was put here */
+    char used;   /* this process has put something */
 } goproc_queue;
 
 /* What Python gives: pickle.loads, queue.Empty, queue.Full, goproc.ConsumerLostError. */

@@ -1,17 +1,17 @@
 /* tasks.c - what is not yet in the ring, and what has been taken and not been reported done. Without Python.
  *
- * Each process has a share, a word for itself: so when it was killed, what was its can be told.
+ * Each process has a share, a word of its own. So it is known which items a killed process had.
  *
  *   unfed_by   How many items the process has in a buffer of its own, because the ring is full.
  *   taken_by   The upper half is how many tasks the process has taken and not reported done. The lower half is the
  *              number of the item that it took last. The word is stored before the head is. If the head is not behind
- *              that item, the process was killed in between: it has taken one less.
+ *              that item, the process was killed in between: it has taken one task less.
  *
  * task_done() may also be called for tasks that another process has taken, or that nobody has taken yet, as with
  * multiprocessing. Then it changes another share, or counts in done_ahead.
  *
- * Limit: 64 processes have a share. What others have in buffers does not count for maxsize, and what others take is not
- * missed when they are killed.
+ * Limit: 64 processes have a share. For other processes, items in buffers do not count for maxsize, and it is not
+ * noticed when they are killed with tasks.
  */
 #include "ring.h"
 
@@ -146,7 +146,8 @@ static int report_any(goproc_ring *ring) {
 /* How many tasks are in the queue, or taken and not reported done. */
 static uint64_t tasks_left(goproc_ring *ring) {
     goproc_queue_header *header = ring->header;
-    /* What moves meanwhile may count twice, but never not at all: so what comes first is read first. */
+    /* Tasks that move meanwhile may count twice, but none is missed: the places are read in the order in which tasks
+     * pass them. */
     uint64_t sum = goproc_unfed(ring, 0);
     uint32_t tail = goproc_count_of(atomic_load(&header->tail)), head = head_count(ring);
     sum += tail - head;

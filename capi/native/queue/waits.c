@@ -1,14 +1,14 @@
 /* waits.c - the methods of a queue that may wait: put, get, poll, feed, join.
  *
  * The steps inside a gate are made with the GIL held, and nobody waits for the GIL inside: another thread that computes
- * must not keep all other processes out. So who finds the gate taken gives the GIL up, waits until nobody is inside,
- * takes the GIL, and tries again.
+ * must not keep all other processes out. So a thread that finds the gate taken releases the GIL, waits until nobody is
+ * inside, takes the GIL, and tries again.
  */
 #define _GNU_SOURCE
 #include "../dump/waits.h"
 #include "ring.h"
 
-/* Where to go on after a wait: AGAIN, or an end. */
+/* What to do after a wait: try AGAIN, or return. */
 enum { AGAIN, TIME_IS_OVER, RAISED };
 
 static int after_wait(int error) {
@@ -27,7 +27,7 @@ static int wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinn
     return after_wait(error);
 }
 
-/* Sleeps until a place or room in the queue may have come. */
+/* Sleeps until there may be a place, or room, in the queue. */
 static int nap(goproc_ring *ring, goproc_bell *bell, uint32_t seen, uint64_t deadline) {
     int error;
     Py_BEGIN_ALLOW_THREADS;
@@ -40,9 +40,9 @@ static int nap(goproc_ring *ring, goproc_bell *bell, uint32_t seen, uint64_t dea
 
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
-/* How to put: IF_ROOM: put it, or say that there is no room. COUNT: only count one more in the buffer of this process.
- * WAIT: wait for room. FEED: the same, and the item has been counted as one in the buffer. AT_ONCE: do nothing if there
- * is no room, or if items are in the buffer. PLACE: only wait for a place. */
+/* How to put. IF_ROOM: put the item, or say that there is no room. COUNT: only count one more item in the buffer of
+ * this process. WAIT: wait for room. FEED: the same for an item that has been counted in the buffer. AT_ONCE: do
+ * nothing if there is no room, or if items are in the buffer. PLACE: only wait for a place. */
 enum { IF_ROOM, COUNT, WAIT, PLACE, FEED, AT_ONCE };
 
 /* The outcomes. TO_BUFFER: the item is to go into the buffer; only COUNT has changed anything. */
@@ -192,7 +192,7 @@ static PyObject *queue_feed(PyObject *object, PyObject *const *args, Py_ssize_t 
 /* A wait for an item, which goes on after signals. */
 typedef struct {
     int64_t look_ns;   /* for how long to sleep before the next look; 0: it has not slept yet */
-    goproc_wait *note; /* to be ended by who has made the struct */
+    goproc_wait *note; /* whoever made the struct ends it */
 } item_wait;
 
 /* Waits until there is an item; AGAIN: there was one, or signal handlers have run. */
@@ -225,7 +225,7 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline, item_wait *wait) 
     return after_wait(error);
 }
 
-/* To be called by who has waited, and takes no item: the put may have woken nobody else. */
+/* To be called after a wait by a thread that takes no item: the put may have woken nobody else. */
 static void pass_on(goproc_ring *ring) {
     if (goproc_ring_count(ring))
         goproc_ring_wake(ring);
@@ -401,7 +401,7 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
     uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
     for (;;) {
         uint32_t seen = goproc_bell_armed(&header->join_bell);
-        /* If the last task was reported while this one waited, others may have put since: that does not count. */
+        /* If all tasks were reported done while this thread waited, it returns, even if others have put items since. */
         if (atomic_load(&header->join_turn) != turn || goproc_unfinished(&self->ring) == 0)
             Py_RETURN_NONE;
         uint64_t now = goproc_now_ns();

@@ -4,7 +4,7 @@
  * space. Other processes get a block by fork, or are sent its descriptor. The kernel frees the memory when the last of
  * them has unmapped it, so nothing is left behind, and no process need know when the others have finished with a cell.
  *
- * A cell that may be in use by others is not given out again. One that no other process can know is.
+ * A cell that others may use is not given out again. A cell that no other process can know is.
  */
 #define _GNU_SOURCE
 #include "sync.h"
@@ -103,7 +103,8 @@ static int nameless_file(const char *name) {
     return fd;
 }
 
-/* Returns how large a file may be, at most most; if the soft limit is too low, it is raised meanwhile. */
+/* Returns how large a file may be, at most `most`. If the soft limit is too low, it is raised: the caller restores
+ * *before. */
 static size_t permitted_size(size_t most, struct rlimit *before) {
     struct rlimit limit;
     before->rlim_max = 0;

@@ -1,7 +1,7 @@
 /* flag.c - a flag that processes wait for: the type behind Event; and a few bytes of shared memory.
  *
- * The flag's word is a count of how often it was set, times two, and 1 while it is set. So whoever waits learns of a
- * set() also if a clear() follows at once, and set() wakes all without knowing who they are.
+ * The flag's word is twice the number of times that it was set, plus 1 while it is set. So a waiting thread notices a
+ * set() even if a clear() follows at once, and set() wakes all without knowing who they are.
  */
 #include "sync.h"
 
@@ -53,7 +53,7 @@ static PyObject *flag_clear(PyObject *object, PyObject *Py_UNUSED(unused)) {
 }
 
 /* Returns 1 when the flag has been set since its word was seen, 0 when the time is over, -1 for EINTR. *note is the
- * wait's, which goes on after a signal. */
+ * note of the wait, which goes on after a signal. */
 static int wait_for(flag_cell *cell, goproc_sync_spinner *spinner, uint32_t seen, uint64_t deadline,
                     goproc_wait **note) {
     int how = 1;

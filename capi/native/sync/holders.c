@@ -1,11 +1,13 @@
 /* holders.c - who holds a bounded semaphore.
  *
- * Its value is not stored: it is the bound, less what the holders have. So to take or to give a permit is one store,
- * before or after which a process may be killed. A latch keeps the steps of several processes apart.
+ * The value of the semaphore is not stored: it is the bound, less the permits of the holders. So taking or giving a
+ * permit is one store, and a process may be killed before or after it. A latch keeps the steps of several processes
+ * apart.
  *
  * Programs also use bounded semaphores as signals: a producer takes a permit for each item, and a consumer gives it
- * back. Then a producer that was killed holds nothing that it would have given back. So once somebody gives back a
- * permit who has none, the semaphore counts as one of signals, and nothing is told of the dead any more.
+ * back. Then a producer that was killed holds nothing that it would have given back. So when a process gives back a
+ * permit that it does not hold, the semaphore counts as a signal from then on, and killed holders are not reported any
+ * more.
  */
 #include "holders.h"
 
@@ -72,7 +74,7 @@ int goproc_bounded_take(goproc_bounded_cell *cell) {
     return has;
 }
 
-/* Takes one from the number, unless it is 0. */
+/* Subtracts one from the number, unless it is 0. */
 static int take_one(_Atomic uint32_t *number) {
     if (atomic_load(number) == 0)
         return 0;
@@ -103,7 +105,7 @@ int goproc_bounded_look(goproc_bounded_cell *cell, goproc_lost *lost) {
         uint32_t permits = atomic_load(&holder->permits);
         int fate = permits ? goproc_fate_of(&holder->who) : GOPROC_RUNS;
         if (fate == GOPROC_LEFT) {
-            /* Killed between these two steps, this process would leave too many permits taken, never too few. */
+            /* If this process is killed between these two steps, too many permits are taken, never too few. */
             atomic_fetch_add(&cell->unnamed, permits);
             atomic_store(&holder->permits, 0);
         } else if (fate == GOPROC_KILLED) {

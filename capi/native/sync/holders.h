@@ -15,7 +15,7 @@ typedef struct {
     _Atomic uint32_t signals; /* of a bounded semaphore: somebody who held none has released it; see holders.c */
     uint32_t reserved;
     _Atomic uint64_t since_ns; /* when the lock was taken, by CLOCK_MONOTONIC_COARSE */
-    goproc_who holder;         /* of a lock: counts only if its pid is the word's */
+    goproc_who holder;         /* of a lock: valid only if its pid is the word's */
     char name[GOPROC_NAME_SIZE];
 } goproc_lock_cell;
 
@@ -33,7 +33,7 @@ typedef struct {
 
 typedef struct {
     goproc_lock_cell lock;
-    _Atomic uint32_t unnamed; /* permits that are held by nobody who can be named */
+    _Atomic uint32_t unnamed; /* permits whose holders are not known */
     uint32_t reserved[15];
     goproc_holder holders[GOPROC_MOST_HOLDERS];
 } goproc_bounded_cell;
@@ -49,7 +49,7 @@ typedef struct {
     int abandoned;          /* GOPROC_RAISE, _TAKE or _KEEP */
 } goproc_lock;
 
-/* How a process that was killed is told of. */
+/* What is reported of a process that was killed. */
 typedef struct {
     uint32_t pid;
     char name[GOPROC_NAME_SIZE];
@@ -62,8 +62,8 @@ enum { GOPROC_TAKEN, GOPROC_BUSY, GOPROC_ABANDONED, GOPROC_INTERRUPTED };
 /* Takes the lock or a permit if that is possible at once. Returns whether it has. */
 int goproc_lock_take(const goproc_lock *lock);
 
-/* Looks whether the holder was killed. Returns BUSY if not, or if that does not count. If so, it returns TAKEN, or
- * ABANDONED: then the lock is free, and lost tells who was killed. */
+/* Looks whether the holder was killed. Returns BUSY if not, or if that does not count, or if another process was
+ * faster. Otherwise it returns TAKEN, or ABANDONED: then the lock is free, and lost tells who was killed. */
 int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost);
 
 /* A thread's wait for a lock, which goes on after a signal. */
@@ -86,7 +86,7 @@ uint32_t goproc_lock_value(const goproc_lock *lock);
 
 /* ---- holders.c */
 
-/* When: for the column "since". */
+/* The present time, for the column "since". */
 uint64_t goproc_coarse_ns(void);
 
 /* Returns how many permits are left. */
@@ -98,8 +98,8 @@ int goproc_bounded_take(goproc_bounded_cell *cell);
 /* Gives a permit back. Returns 0 if none was held. */
 int goproc_bounded_give(goproc_bounded_cell *cell);
 
-/* Looks whether a holder was killed, and gives one of its permits back. Returns whether there was one, and tells which
- * in lost. */
+/* Looks whether a holder was killed, and gives one of its permits back. Returns whether there was one; then lost tells
+ * which. */
 int goproc_bounded_look(goproc_bounded_cell *cell, goproc_lost *lost);
 
 /* A process has ended by itself: its permits stay taken. */

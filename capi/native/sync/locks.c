@@ -1,9 +1,9 @@
 /* locks.c - taking locks and semaphores, and giving them back. Without Python.
  *
- * A lock's word is 0, or the pid of its holder: so one step takes it and says by whom. A semaphore's word is its value.
- * Who finds that it must wait spins a little, then sleeps on the word, and looks from time to time: whether the holder
- * still runs, and whether the word has changed though nobody woke it, since the one to do it, or the one that was woken,
- * may have been killed.
+ * A lock's word is 0, or the pid of its holder. So one step takes the lock and says who has it. A semaphore's word is
+ * its value. A thread that must wait spins a little, and then sleeps on the word. From time to time it looks whether
+ * the holder still runs. It also looks whether the word has changed without a wake: the process that had to wake it may
+ * have been killed, or the one that was woken instead.
  */
 #include "../queue/ring.h"
 #include "holders.h"
@@ -98,7 +98,7 @@ int goproc_lock_look(const goproc_lock *lock, goproc_lost *lost) {
     return GOPROC_ABANDONED;
 }
 
-/* The same while this process counts among those that wait. */
+/* goproc_lock_wait() after its spins. This thread counts as waiting. */
 static int wait_counted(const goproc_lock *lock, goproc_lock_waiting *waiting, goproc_lost *lost) {
     goproc_lock_cell *cell = lock->cell;
     for (;;) {
@@ -155,8 +155,8 @@ int goproc_lock_give(const goproc_lock *lock) {
     uint32_t seen = atomic_load(&cell->word);
     switch (lock->kind) {
     case GOPROC_CELL_LOCK:
-        /* The signature goes first: if the next holder is looked at before it has signed, there must not be that of an
-         * older process with the same pid. */
+        /* The signature is removed first. Otherwise somebody who looks at the next holder before it has signed could
+         * find the signature of an older process with the same pid. */
         if (seen != 0)
             atomic_store_explicit(&cell->holder.pid, 0, memory_order_relaxed);
         gave = seen != 0 && atomic_exchange(&cell->word, 0) != 0;

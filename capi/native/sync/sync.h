@@ -71,7 +71,7 @@ int goproc_shared_file(const char *name, size_t least, size_t *size, const char 
 /* Calls visit for each cell of all blocks of this process. */
 void goproc_each_cell(void (*visit)(goproc_cell *cell, void *data), void *data);
 
-/* Grows with each fork: in a child all that is noted for the process itself is out of date. */
+/* Grows with each fork: in a child, everything noted about the process itself is out of date. */
 extern unsigned goproc_generation;
 
 /* To be called in a sibling, for which no handlers run. */
@@ -82,7 +82,7 @@ void goproc_sync_forked(void);
 /* A process. */
 typedef struct {
     _Atomic uint32_t pid;     /* 0: nobody */
-    _Atomic uint32_t started; /* when it started, as /proc tells it, since pids come again; 0: not known */
+    _Atomic uint32_t started; /* when it started, from /proc, because pids are used again; 0: not known */
     _Atomic uint32_t space;   /* its pid namespace; 0: not known */
     _Atomic uint32_t thread;  /* the thread's id */
 } goproc_who;
@@ -127,7 +127,7 @@ uint32_t goproc_sync_spin_ns(void);
 typedef struct {
     uint32_t budget_ns; /* for how long to spin */
     uint16_t rest;      /* how many waits without a spin are left */
-    uint16_t pause;     /* how many there will be next */
+    uint16_t pause;     /* how many there will be the next time */
 } goproc_sync_spinner;
 
 enum { GOPROC_LEAST_SPIN_NS = 8000, GOPROC_LEAST_PAUSE = 8, GOPROC_MOST_PAUSE = 256 };
@@ -139,7 +139,8 @@ static inline void goproc_sync_spinner_init(goproc_sync_spinner *spinner) {
 }
 
 /* Spins while *word has the value seen. Returns whether the value has changed. Unlike GOPROC_SPIN it does not yield its
- * processor: on a busy machine it would get it back only milliseconds later, and a sleeper is given it when woken. */
+ * processor: on a busy machine it would get the processor back only milliseconds later, but a sleeper gets one when it
+ * is woken. */
 static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_t *word, uint32_t seen) {
     if (spinner->budget_ns == 0) {
         if (goproc_sync_spin_ns() == 0)
@@ -178,8 +179,8 @@ static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_
 int goproc_read_deadline(PyObject *timeout, uint64_t *deadline);
 
 /* Sleeps until *word has another value than seen, or the deadline or the time for a look has come. Returns 0; ETIMEDOUT
- * at the deadline; EINTR after a signal, and also when it is time for a look. For a signal that came shortly before,
- * while this thread was spinning, has ended no sleep. So after EINTR signal handlers are to run. */
+ * at the deadline; EINTR after a signal, and also when it is time for a look. A signal that came shortly before, while
+ * this thread was spinning, has ended no sleep. So after EINTR signal handlers are to run. */
 static inline int goproc_nap(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline, int64_t look_ns) {
     if (deadline) {
         uint64_t now = goproc_now_ns();

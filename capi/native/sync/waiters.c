@@ -1,8 +1,9 @@
 /* waiters.c - a list of those who wait at a Condition, or are inside a Barrier: the type behind both.
  *
- * Each has an entry, with a word of its own to sleep on. So who is to be woken is chosen by the one who notifies, and
- * nobody else can take that; the dead are passed over; and nobody waits until the others have woken up. Programs call
- * enter() and notify() with the condition's lock held, but sleep() and leave() without.
+ * Each thread that waits has an entry, with a word of its own to sleep on. So the notifying thread chooses whom it
+ * wakes, and nobody else can take that notification. It passes over threads of processes that have ended. And nobody
+ * waits until the others have woken up. Programs call enter() and notify() with the condition's lock held, but sleep()
+ * and leave() without.
  *
  * Limit: at most MOST_ENTRIES wait at the same time.
  */
@@ -123,7 +124,8 @@ static PyObject *waiters_leave(PyObject *object, PyObject *number) {
     Py_RETURN_NONE;
 }
 
-/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. *note is the wait's, which goes on after a signal. */
+/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. *note is the note of the wait, which goes on after a
+ * signal. */
 static int sleep_on(waiters *self, entry *mine, uint64_t deadline, goproc_wait **note) {
     int how = 0;
     goproc_sync_spin(&self->spinner, &mine->state, WAITING);
@@ -180,7 +182,7 @@ static entry *first(waiters_cell *cell) {
         }
         if (!found)
             return NULL;
-        /* Whether the pid has come again takes longer to find out, and cannot be so soon. */
+        /* It takes longer to find out whether the pid has been used again, and that does not happen so soon. */
         uint32_t waited_ms = (uint32_t)(goproc_now_ns() / 1000000) - atomic_load(&found->since_ms);
         if ((waited_ms < SOON_MS ? goproc_fate(atomic_load(&found->who.pid), 0, atomic_load(&found->who.space))
                                  : goproc_fate_of(&found->who)) == GOPROC_RUNS)

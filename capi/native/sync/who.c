@@ -1,11 +1,12 @@
 /* who.c - which process holds or waits, and whether it still runs.
  *
- * Problem: a process that is killed cannot give up what it holds, and the kernel does not do it either: a robust mutex
- * can be released by its owner only, and multiprocessing's locks by anybody. Solution: whoever holds or waits leaves
- * its pid, and when it started, since pids come again; others look whether that process still runs. A process that has
- * ended by itself leaves its locks locked, as with multiprocessing: it says so at its end, or its parent does when it
- * reaps it, or the zombie's status shows it. Limits: a process of another pid namespace cannot be looked at, and counts
- * as running. Where /proc is missing, a pid that has come again counts as running.
+ * Problem: a process that is killed cannot give up what it holds. The kernel's robust mutexes do not help: only the
+ * owner can release one, and anybody can release multiprocessing's locks. Solution: a process that holds or waits
+ * leaves its pid, and the time when it started, because pids are used again. Other processes look whether it still
+ * runs. A process that has ended by itself leaves its locks locked, as with multiprocessing. It says at its end that it
+ * ends by itself, or its parent says so when it reaps it, or the zombie's status shows it. Limits: a process of another
+ * pid namespace cannot be looked at, and counts as running. Where /proc is missing, a process counts as running if
+ * another one has got its pid.
  */
 #define _GNU_SOURCE
 #include "sync.h"
@@ -55,7 +56,7 @@ static int read_stat(uint32_t pid, uint32_t *started, char *state, int *status) 
     return 0;
 }
 
-/* Notes the process's name. Without it, errors just do not have it. */
+/* Notes the process's name. If it cannot be read, errors do not have it. */
 static void note_name(void) {
     my_name[0] = 0;
     PyObject *type, *value, *traceback;

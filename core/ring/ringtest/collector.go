@@ -77,7 +77,7 @@ func (c *Collector) Collect(collect func([]byte) int, timeout time.Duration) []C
 		}
 		c.control.waiting.And(^uint32(ring.WaitingCollector))
 		if time.Now().After(deadline) {
-			return nil // it does not look once more: for anything that is there, it should have been woken
+			return nil // it does not look once more: if there is anything, it should have been woken
 		}
 	}
 }

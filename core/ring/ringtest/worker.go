@@ -320,7 +320,7 @@ func (w *Worker) poke(dry, full bool) {
 	}
 }
 
-// sleepUntil sleeps for the given reason until rung returns true. It is called again whenever the parent rings.
+// sleepUntil sleeps for the given reason until rung returns true. rung is called again whenever the parent rings.
 func (w *Worker) sleepUntil(reason uint32, rung func() bool) {
 	for {
 		bell := w.slot.bell.Load()

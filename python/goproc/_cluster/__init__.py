@@ -7,7 +7,7 @@ In the main program:
     local.py         the machines of an address such as local:2x4; local_worker.py is their program
     port.py          where tasks are submitted, and their results collected
     control.py       cancelling, closing and the like
-    crew.py          in the place of the workers: the machines, their membership, and the end of all
+    crew.py          the machines, in place of a local pool's workers: how they join and leave, and the end of all
     ledger.py        which task is where: queued, held by a machine, or granted to it
     tasks.py         a task, and the account of a machine
     driver.py        the exchange with one machine

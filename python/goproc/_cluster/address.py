@@ -3,7 +3,7 @@
 tcp://host:8786, tls://host:8786   a Dask scheduler
 a path                             a scheduler file, as `dask scheduler --scheduler-file` writes it
 local, local:2, local:2x4          a cluster on this machine: machines x cores
-a distributed.Client               the client of the program, which it closes itself
+a distributed.Client               a client of the program, which the program closes itself
 a Cluster object                   what Dask's deployers make: anything with a scheduler_address
 None                               GOPROC_CLUSTER, else the scheduler-address of Dask's configuration
 """
@@ -29,8 +29,8 @@ def connect(address: Any, security: Any = None, timeout: float = 30.0) -> "Conne
     """Return the Connection to the cluster of an address.
 
     security: a distributed.Security, or the arguments for one in a dict; None for Dask's configuration. timeout:
-    seconds to wait for the scheduler. Raises ValueError or TypeError if it is no address, or if tls needs security,
-    ConnectionError if the scheduler cannot be reached, ImportError if distributed is not installed.
+    seconds to wait for the scheduler. Raises ValueError or TypeError if address has none of the forms above, or if tls
+    needs security, ConnectionError if the scheduler cannot be reached, ImportError if distributed is not installed.
     """
     try:
         import dask
@@ -86,12 +86,12 @@ def _of_client(distributed, address, name, security, timeout, **options):
 
 
 def _client(distributed, address, timeout, **options):
-    """Return a Client. One that cannot connect would leave its thread behind: this ends it."""
+    """Return a Client. If it cannot connect, end its thread, which would go on otherwise."""
     client = distributed.Client.__new__(distributed.Client)
     try:
         client.__init__(address, timeout=timeout, set_as_default=False, name="goproc", **options)
     except BaseException:
-        client.status = "closed"  # so that it does not try to close what has not been opened
+        client.status = "closed"  # so that the Client does not try to close a connection that was never open
         if (runner := vars(client).get("_loop_runner")) is not None:
             runner.stop()
         raise
@@ -99,7 +99,7 @@ def _client(distributed, address, timeout, **options):
 
 
 def _wait_for_port(address, timeout):
-    """Wait until something listens at an address: then a wrong port is told apart from a scheduler that is slow."""
+    """Wait until something listens at an address. This distinguishes a wrong port from a slow scheduler."""
     host, _, number = address.partition("://")[2].rpartition(":")
     deadline = time.monotonic() + timeout
     while True:
@@ -156,7 +156,7 @@ class Connection:
             raise
 
     async def workers(self):
-        """Return what the scheduler says of its workers, by their addresses. On the loop."""
+        """Return the scheduler's information on its workers, by their addresses. Runs on the loop."""
         try:
             identity = await self.client.scheduler.identity(n_workers=-1)
         except TypeError:  # before distributed 2025.2
@@ -164,7 +164,7 @@ class Connection:
         return identity["workers"]
 
     def close(self):
-        """Close the client, and end what belongs to it, unless they are the program's."""
+        """Close the client, and end the local machines. Do nothing if the client is the program's."""
         if not self._own:
             return
         try:

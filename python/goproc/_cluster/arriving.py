@@ -9,7 +9,7 @@ from .._pool import worker
 
 __all__ = ["Begin", "main_globals", "repeated", "shared", "update"]
 
-#: The variables of the main program's `__main__`, as far as functions that have come here use them.
+#: The variables of the main program's `__main__` that the functions use which have arrived here.
 _globals: dict = {"__name__": "__main__", "__builtins__": __builtins__}
 _versions: dict = {}
 _CONTENT_AT = 128  # where the content of shared bytes begins (sharing.py)
@@ -17,7 +17,7 @@ _machine = 0  # the process that keeps the contents of shared objects
 
 
 class Begin:
-    """The initializer of a machine's workers. initializer: the pickled one of the program, with its arguments; or None.
+    """The initializer of a machine's workers. initializer: the program's, pickled with its arguments; or None.
 
     sys_path: of the main program, if the machine has the same files; else None. machine: the process id of the Dask
     worker, which keeps the contents of shared objects.

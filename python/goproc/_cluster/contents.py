@@ -19,7 +19,7 @@ from .arriving import repeated, shared
 
 __all__ = ["Contents", "Repeats"]
 
-#: For how many jobs it is known which contents their tasks need, in case they are submitted again.
+#: The most jobs for which take() remembers the contents that the tasks need, in case tasks are submitted again.
 _MOST_JOBS = 1000
 
 
@@ -32,7 +32,7 @@ class Contents:
         self._jobs: OrderedDict[int, set[bytes]] = OrderedDict()
 
     def note(self, handle):
-        """Note that a handle has been pickled by this thread; return what is pickled in its place."""
+        """Note that this thread has pickled a handle; return what is pickled in its place."""
         if handle._plain is not None:
             return handle.__reduce__()
         handle._check()

@@ -27,7 +27,7 @@ class Control:
             table.pop(key, None)
 
     def taken(self, job, index, part):
-        """Say that the program has taken a part of a task, and all before it."""
+        """Tell the machine that the program has taken a part of a task, and all parts before it."""
         with self._ledger.lock:
             seat = self._ledger.seat_of(job, index)
             if seat is None:
@@ -71,7 +71,7 @@ class Control:
         return self._ledger.pending()
 
     def idle(self):
-        """Return no process ids: those of the machines are not of this one."""
+        """Return no process ids: those of other machines mean nothing here."""
         return set()
 
     def close(self):

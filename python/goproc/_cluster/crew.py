@@ -1,4 +1,4 @@
-"""In the place of a local pool's Crew: the machines of a cluster, their membership, and the end of all.
+"""Replaces a local pool's Crew: the machines of a cluster, how they join and leave, and the end of all.
 
 A coroutine on the loop of the Dask client looks once a second which workers Dask's scheduler knows, and drives each by
 a Driver. Used by pool.py.
@@ -41,7 +41,7 @@ _LOGGING = 6.0
 
 
 class Crew:
-    """See _pool/crew.py, whose attributes and methods these are, as far as a pool needs them.
+    """The machines of one pool. It has those attributes and methods of _pool/crew.py's Crew that a pool needs.
 
     connection: the address.Connection. settings: of each machine, see machine.py. processes: the most workers in all.
     workers: the list of pool._pool. port, ledger: of the pool. sink: takes the workers' log records (log_sink.py); None
@@ -81,7 +81,7 @@ class Crew:
     # ---- the beginning
 
     def start(self):
-        """Start on the machines that there are; return when the first is ready. Raises why there can be none."""
+        """Start on the machines that there are; return when the first is ready. Raises why there is none."""
         self._connection.run(self._begin())
         deadline = time.monotonic() + max(self._reconnect_timeout, _FIRST)
         while not self._up.wait(0.1):
@@ -151,7 +151,7 @@ class Crew:
         return [driver for driver in self._all() if not driver.ended]
 
     def _join(self, workers, now):
-        """Drive the workers that are not driven. workers: by address, what the scheduler says of them."""
+        """Drive the workers that are not driven. workers: by address, the scheduler's information on them."""
         if self.closing and self._ledger.is_empty:
             return
         for address, info in workers.items():
@@ -297,7 +297,7 @@ class Crew:
         Gives up when nothing has come for a while, and does not wait for machines that do not answer.
         """
         if self._sink.state.is_handling():
-            return  # this thread is the one that is waited for
+            return  # the wait would be for this thread itself
         count, deadline = self._sink.count, time.monotonic() + _LOGGING
         while any(driver.answers for driver in self._live()) and time.monotonic() < deadline:
             time.sleep(0.002)

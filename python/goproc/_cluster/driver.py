@@ -3,8 +3,8 @@
     poll: "what is new?" ═══▶ the machine answers when results are worth it, or after a second
     push: tasks, grants, withdrawals ═══▶ answered at once
 
-A poll takes along what is to be sent; a push is for what comes while the machine considers a poll. All messages of a
-driver are numbered, so each can be sent again when a connection breaks: the machine takes it once. Runs on the event
+A poll also carries what is to be sent. A push carries what comes up while the machine considers a poll. All messages of
+a driver are numbered, so each can be sent again when a connection breaks: the machine takes it once. Runs on the event
 loop of the Dask client. Used by crew.py.
 """
 
@@ -56,7 +56,7 @@ class Driver:
         self._connection, self._client, self._settings = connection, connection.client, settings
         self._port, self._ledger, self._sink = port, ledger, sink
         self._inflow: Any = None
-        self._told = 0  # how many bytes of log records the machine knows to be passed on
+        self._told = 0  # how many bytes of log records are passed on, as the machine was last told
         self._distribute, self._on_end = distribute, on_end
         self._key = f"goproc-machine-{settings['pool']}-{next(_numbers)}"
         self._future: Any = None
@@ -68,7 +68,7 @@ class Driver:
         self._heard = time.monotonic()
         self._direct = True
         self._task: Any = None
-        self._contents: set[bytes] = set()  # what the machine has
+        self._contents: set[bytes] = set()  # the contents that the machine has
         self._since, self._count = time.monotonic(), 0
 
     def start(self):
@@ -78,7 +78,7 @@ class Driver:
 
     @property
     def answers(self):
-        """Whether the machine has answered of late: it does so once a second at least."""
+        """Whether the machine has answered recently: it answers at least once a second."""
         return self.started and time.monotonic() - self._heard < _ATTEMPT
 
     def close(self):
@@ -93,7 +93,7 @@ class Driver:
             try:
                 await asyncio.wait_for(self._send(Order(self._next_order(), 0, calls=[("terminate",)])), 2)
             except Exception:
-                pass  # it cannot be reached: its lease ends it
+                pass  # the machine cannot be reached: its lease ends the pool
 
     async def stop(self):
         """End the machine's pool at once, and this exchange."""
@@ -203,7 +203,7 @@ class Driver:
         return self._orders
 
     def _order(self, poll):
-        """Take what is to be sent out of the seat; return the message."""
+        """Take everything that is to be sent out of the seat; return the message."""
         seat = self.seat
         if self._inflow is not None:
             self._told = self._inflow.passed_on
@@ -285,7 +285,7 @@ class Driver:
         return await self._call(pack(order))
 
     async def ask(self):
-        """Ask for what a reply says of the machine: the process ids of its workers."""
+        """Ask the machine for the process ids of its workers, which each reply has."""
         if self.started and not self.ended:
             self.pids = (await self._send(Order(0, 0))).load().pids
 

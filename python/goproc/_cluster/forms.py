@@ -1,8 +1,9 @@
-"""The form in which a cluster's tasks are pickled: what is of `__main__` travels by value: no machine has it.
+"""The form in which a cluster's tasks are pickled: objects of `__main__` travel by value, as no machine has them.
 
-The functions of `__main__` that come to a worker have one dict of global variables there, as they have here. So what an
-initializer sets, a task finds. A variable is sent with each function that uses it, and taken once (arriving.py): unless
-it is assigned a new value here. Objects that have a meaning on one machine only are refused. Used by pool.py.
+The functions of `__main__` that come to a worker have one dict of global variables there, as they have here. So a task
+finds what an initializer has set. A variable is sent with each function that uses it. A worker takes it once
+(arriving.py), and again only if it was assigned a new value here. Objects that have a meaning on one machine only are
+refused. Used by pool.py.
 """
 
 import sys
@@ -54,7 +55,7 @@ class _Variables:
 
 
 class _Pickler(OutOfBand, by_value.Pickler):
-    """As that of _pool/forms.py: it can be used again."""
+    """A pickler that can be used again, like that of _pool/forms.py."""
 
     def __init__(self, variables, contents):
         self.written, self.buffers, self.shares = [], [], []
@@ -86,7 +87,7 @@ class _Pickler(OutOfBand, by_value.Pickler):
         return made
 
     def _with_common_globals(self, func, made):
-        """Change what cloudpickle writes for a function: its global variables are those that all functions have."""
+        """Change what cloudpickle writes for a function, so that all functions have the same global variables."""
         try:
             make, (code, _, *others), (state, slots), items, pairs, set_state = made
             values = dict(slots["__globals__"])

@@ -4,9 +4,9 @@
                    ▲            │ the machine is lost, or another one is idle     │ the machine is lost
                    ╰────────────╯                                                 ╰──▶ WorkerLostError, or run again
 
-A machine cannot begin a task that it holds before it is granted. So what is not granted can be given to another machine
-without asking the one that holds it, even if that one cannot be reached. Programs' threads and the loop of the Dask
-client use it; each method takes the lock. docs/design/cluster.md says more.
+A machine cannot begin a task that it holds before it is granted. So a task that is not granted can be given to another
+machine without asking its holder, even if the holder cannot be reached. Programs' threads and the loop of the Dask
+client use the ledger; each method takes the lock. docs/design/cluster.md says more.
 """
 
 import threading
@@ -23,7 +23,7 @@ __all__ = ["Ledger"]
 class Ledger:
     """The tasks of one pool. complete: called with a list of completions, (job, index, kind, payload).
 
-    retries: how often a task is run again whose machine or worker was lost, unless it has a number of its own.
+    retries: how often a task whose machine or worker was lost is run again, unless it has a number of its own.
     """
 
     def __init__(self, complete, retries):
@@ -125,7 +125,7 @@ class Ledger:
                     while self.queue and other.has_room() and other.load < max(other.processes, count):
                         self._give(other, self.queue.popleft())
                     self._grant(other)
-                if self.queue:  # what is left goes where it was
+                if self.queue:  # the other tasks go back to where they were
                     while self.queue and seat.has_room():
                         self._give(seat, self.queue.popleft())
                     self._grant(seat)

@@ -22,7 +22,7 @@ import distributed
 
 __all__ = ["main"]
 
-#: No pages to look at, and no samples of what the process does.
+#: Settings of Dask: no web pages, and no profiling.
 _QUIET = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

@@ -2,8 +2,8 @@
 
     Reply.records ──▶ Inflow.put ──▶ LogSink's thread ══ socket ══▶ the Reader of _relay/reader.py ──▶ handlers
 
-So they take the way that records of local children take. The thread waits while the socket is full. As the machines are
-told how much was passed on, they wait then, too. Used by pool.py, crew.py and driver.py.
+So these records take the same way as those of local children. The thread waits while the socket is full. The machines
+are told how much was passed on, so they wait then, too. Used by pool.py, crew.py and driver.py.
 """
 
 import logging
@@ -77,8 +77,8 @@ class LogSink:
         return inflow.seen < mark and inflow in self._inflows and inflow.is_running()
 
     def close(self, patience=None):
-        """Wait until all that has come is passed on; no more comes. patience: seconds without any progress; then it
-        is passed on later."""
+        """Wait until all records that have come are passed on. No more must come. patience: seconds without any
+        progress; then the rest is passed on later."""
         with self.changed:
             self._closing = True
             self.changed.notify_all()
@@ -138,7 +138,7 @@ class LogSink:
 
 
 class Inflow:
-    """What comes from one machine. ask: called with a number; has the machine put it as a mark into its records.
+    """The records from one machine. ask: called with a number; has the machine put it as a mark into its records.
 
     tell: called when passed_on has changed. is_running: returns whether the exchange with the machine can go on. All
     three are called in any thread.
@@ -159,7 +159,7 @@ class Inflow:
 
 
 def _print(message, content):
-    """Do what a child does whose relay was stopped: print a record from WARNING on, on standard error."""
+    """Print a record of level WARNING or above on standard error, like a child whose relay was stopped."""
     last = logging.lastResort
     try:
         record = records.decode(message[1:] if content is None else content)

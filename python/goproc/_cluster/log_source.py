@@ -2,8 +2,8 @@
 
     a worker ══ socket ══▶ LogSource's thread ──▶ kept ──take()──▶ Reply.records ═══▶ the main program (log_sink.py)
 
-The records stay bytes here. Of those that were taken, the main program says how many bytes it has passed on: no more
-than ROOM bytes are on their way, and as many kept. Then workers that log wait. Used by relay.py.
+The records stay bytes here. The main program says how many bytes of the taken records it has passed on. At most ROOM
+bytes are on their way, and at most ROOM are kept. When that limit is reached, workers that log wait. Used by relay.py.
 """
 
 import struct
@@ -18,7 +18,7 @@ from .messages import as_buffer
 
 __all__ = ["ROOM", "LogSource"]
 
-#: The most bytes of records, and one record more, that are kept here; and as many that are on their way.
+#: The most bytes of records that are kept here, plus one record; also the most bytes that are on their way.
 ROOM = 1 << 20
 
 
@@ -40,7 +40,7 @@ class LogSource(Reader):
         super().__init__()
 
     def marking(self, make):
-        """Return a function that does as make, which makes Process objects; these send their records here."""
+        """Return a function that makes Process objects as make does, but such that they send their records here."""
 
         def make_process(*arguments, **options):
             process_obj = make(*arguments, **options)
@@ -77,7 +77,7 @@ class LogSource(Reader):
             return kept, self._taken
 
     def passed_on(self, position):
-        """Note how many bytes of what has been taken the main program has passed on."""
+        """Note how many of the taken bytes the main program has passed on."""
         with self._changed_room:
             if position <= self._passed_on:
                 return

@@ -1,8 +1,8 @@
 """The Dask actor of one machine: takes the messages of the main program's driver, each once and in order.
 
 A message may come twice: its sender sends it again when its connection breaks. So changes have a number, and are made
-once; and the reply to a poll is kept until the next poll says that it has arrived. The actor belongs to one driver. A
-second life of it, which Dask might begin by itself, knows no message, and refuses all.
+once; and the reply to a poll is kept until the next poll says that it has arrived. The actor belongs to one driver. If
+Dask makes the actor a second time by itself, the new one knows no message, and refuses all.
 """
 
 import asyncio

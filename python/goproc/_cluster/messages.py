@@ -15,7 +15,7 @@ LARGE = 32 << 10
 
 
 class Order(NamedTuple):
-    """What the main program tells a machine.
+    """A message from the main program to a machine.
 
     order: the number of the changes below, from 1; 0 if there are none. poll: the number of the poll, from 1; 0 for a
     message that is answered at once. tasks: tuples (position, job, index, count, stream, buffers, limits, retries).
@@ -35,12 +35,12 @@ class Order(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a machine answers.
+    """The answer of a machine.
 
     frames: tuples (job, index, kind, payload), as port.collect() returns them. fed: the tasks below this position have
-    been given to workers. recalled: (job, index) of tasks that have not begun here, and will not. broken:
-    the pickled exception for which no worker can begin; None if they can. ended: whether the machine's pool has ended.
-    pids: of the machine's workers. records: log records of the workers, as tuples (message, content) of
+    been given to workers. recalled: (job, index) of tasks that have not begun here, and will not. broken: the pickled
+    exception that keeps the workers from beginning; None if they can begin. ended: whether the machine's pool has
+    ended. pids: of the machine's workers. records: log records of the workers, as tuples (message, content) of
     _relay/channel.py. logged: how many bytes of records have been sent, with these.
     """
 

@@ -88,7 +88,7 @@ class Pool(_Pool):
 
     @property
     def _processes(self):
-        """The number of workers; if it was not given, that of the cores that the cluster has by now."""
+        """The number of workers; if it was not given, the number of cores that the cluster has now."""
         return self._counted if self._given is not None else max(self._counted, len(self._pool))
 
     @_processes.setter

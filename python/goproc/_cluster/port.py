@@ -42,7 +42,7 @@ class Port:
         self._lent = threading.local()  # .tasks: a list of tasks, while this thread is in a block of lent()
 
     def submit(self, job, index, stream, buffers=None, count=1):
-        """Queue a task. The program may change the buffers afterwards: they are copied, but in a block of lent()."""
+        """Queue a task. The program may change the buffers afterwards: they are copied, except in a block of lent()."""
         if self._closed:
             raise ValueError("Pool not running")
         if type(stream) is not bytes:
@@ -64,7 +64,7 @@ class Port:
     def lent(self):
         """A block in which this thread submits tasks and waits for all of them, so that their buffers need no copy.
 
-        If the block ends by an exception, those of tasks that are not answered are copied.
+        If the block ends by an exception, the buffers of tasks that are not answered are copied.
         """
         tasks: list[Task] = []
         self._lent.tasks = tasks
@@ -146,7 +146,7 @@ class Port:
             self.wake()
 
     def watch(self, timeout=None):
-        """Wait until there is a completion that none has collected in 10 ms; see _native.Port.watch."""
+        """Wait until there is a completion that no thread has collected within 10 ms; see _native.Port.watch."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._closed:
             calls = self._calls
@@ -190,7 +190,7 @@ def _copied(buffer):
 
 
 def _lent(buffer):
-    """Return an object with the same memory, if there is one that is no memoryview; else a copy."""
+    """Return the object that owns the buffer's memory, if it is writable and owns no more than that; else a copy."""
     view = memoryview(buffer)
     if not view.readonly and view.c_contiguous and view.nbytes == memoryview(view.obj).nbytes:
         return view.obj

@@ -161,9 +161,10 @@ class Relay:
         quietly(self._control.taken, job, index, part)
 
     def _do_recall(self, count, jobs):
-        """Give back `count` granted tasks that no worker has begun, the last ones; if there are fewer, all of jobs.
+        """Give back `count` granted tasks that no worker has begun: the last ones that the engine does not have.
 
-        The engine withdraws tasks by their jobs: they complete as cancelled, see _keep().
+        If there are fewer, the engine withdraws all tasks of jobs that have not begun, because it withdraws tasks by
+        their jobs only. They complete as cancelled, see _keep().
         """
         with self._lock:
             while self._granted and count > 0:
@@ -338,7 +339,7 @@ class Relay:
         return True
 
     def _give_up(self, reason):
-        """No worker can begin: say so. The main program decides about the tasks."""
+        """Report that no worker can begin. The main program decides about the tasks."""
         from .._common.by_value import dumps
 
         with self._lock:

@@ -1,8 +1,8 @@
 """Handles of share() in results: a worker pickles them by encode_result(), and back() makes them objects again.
 
-A task that returns a handle gives the main program the object, as with a local pool. If the main program has shared it,
-the token is enough: the object is that of its own handle. The content of any other one travels with the result, and
-lies in shared memory of the main program then.
+A task that returns a handle gives the main program the object, as with a local pool. If the main program itself has
+shared the object, the token is enough: the main program uses its own handle. The content of any other object travels
+with the result, and the main program puts it into shared memory.
 """
 
 import os
@@ -20,7 +20,7 @@ __all__ = ["back", "encode_result"]
 def encode_result(value, is_of_program):
     """Pickle a result, as encode() of codec.py does.
 
-    is_of_program: a function; whether the main program has the content of a token.
+    is_of_program: a function that tells whether the main program has the content of a token.
     """
     me = get_ident()
     codec.reducers_of_shared[me] = partial(_reduced, is_of_program)
@@ -44,7 +44,7 @@ def _reduced(is_of_program, handle):
 
 
 def back(token, content=None):
-    """Return the object of a handle that a task has returned. content: that of a handle that is not this process's.
+    """Return the object of a handle that a task has returned. content: if the handle is not this process's.
 
     Raises FileNotFoundError if this process has closed its handle.
     """

@@ -11,7 +11,7 @@ __all__ = ["GRANTED", "HELD", "SLOW", "Seat", "Task", "as_arrived", "fullness", 
 #: Seconds of a machine's work that are granted to it beyond a task for each worker, and that it holds beyond these.
 GRANTED, HELD = 0.06, 0.12
 
-#: Seconds: a machine that does not end what it has within that time gives some of it to an idle one.
+#: Seconds: a machine that does not end its tasks within that time gives some of them to an idle machine.
 SLOW = 0.1
 
 #: The most bytes of tasks that a machine has beyond a task for each worker.
@@ -31,7 +31,7 @@ class Task:
         self.stream, self.buffers = stream, buffers
         self.size = len(stream) + sum(memoryview(buffer).nbytes for buffer in buffers or ())
         self.limits: Any = None  # pairs (index, microseconds)
-        self.retries: Any = None  # by index: how often it may be run again whose worker was lost; None: the pool's own
+        self.retries: Any = None  # by index: how often it may be run again if its worker is lost; None: as in the pool
         self.position = -1  # in the order of its machine's tasks
         self.granted = False
         self.missing: Any = None  # of a batch: the indices that are not answered; None: all
@@ -72,7 +72,7 @@ class Seat:
 
     @property
     def pace(self):
-        """How many tasks it ends in a second, as far as can be told now: it may have begun a long one."""
+        """An estimate of how many tasks the machine ends in a second. It may have begun a long task."""
         silence = time.monotonic() - self.answered
         return self.rate if silence < SLOW or not self.load else min(self.rate, self.processes / silence)
 
@@ -99,7 +99,7 @@ class Seat:
 
 
 def as_arrived(buffer):
-    """Return a buffer of a payload as a local port does: what was bytes is bytes, not a memoryview."""
+    """Return a buffer of a payload as a local port does: a read-only memoryview becomes bytes again."""
     return bytes(buffer) if type(buffer) is memoryview and buffer.readonly else buffer
 
 

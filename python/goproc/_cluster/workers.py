@@ -1,4 +1,4 @@
-"""What stands in pool._pool for the workers on other machines. Used by crew.py."""
+"""The objects in pool._pool that stand for the workers on other machines. Used by crew.py."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
 """What a worker on a machine does before the program's initializer: it becomes like a child of the program.
 
-Pickles name this module, and a worker imports it first, so it imports nothing.
+Pickles name this module, and a worker imports it before anything else. So it imports nothing.
 """
 
 __all__ = ["Child", "begin"]

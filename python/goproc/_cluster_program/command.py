@@ -77,8 +77,7 @@ def _asked(client):
 def reports_of_machine(dask_worker) -> "list[dict]":
     """Return what the pools on this machine do. Called in the process of a Dask worker, which Dask passes.
 
-    Each dict is that of Relay.report() in _cluster/relay.py; here "memory", in bytes, is added: that of its worker
-    processes.
+    Each dict is from Relay.report() in _cluster/relay.py, with "memory" added: the bytes that the pool's workers have.
     """
     actors = list(dask_worker.state.actors.values())
     reports = [actor._relay.report() for actor in actors if type(actor).__module__ == "goproc._cluster.machine"]

@@ -18,7 +18,7 @@ __all__ = ["client", "cores", "end_first"]
 
 
 class _State:
-    """connected: what connect() of _cluster/address.py has returned. ending: what is ended before it."""
+    """connected: the Connection of _cluster/address.py. ending: the pools that are ended before it."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -27,7 +27,7 @@ class _State:
 
 
 _state = _State()
-_of_parents: list = []  # a forked child keeps its parent's: it must not end them
+_of_parents: list = []  # a forked child keeps its parent's states here, because it must not end them
 
 
 def _forget():
@@ -61,7 +61,7 @@ def cores() -> int:
 
 
 def end_first(thing) -> None:
-    """Have thing.end() called before the connection ends, if it is still held by then."""
+    """Have thing.end() called before the connection ends, if thing still exists then."""
     _state.ending.add(thing)
 
 

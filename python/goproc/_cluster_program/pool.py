@@ -14,8 +14,8 @@ __all__ = ["ProgramPool", "class_for"]
 class ProgramPool(cluster.Pool):
     """goproc.cluster.Pool on the program's cluster, with the arguments of multiprocessing.Pool.
 
-    processes: the most workers on all machines together; None for one for each core of the cluster. context is not
-    used, but for its pickler: the machines start the workers.
+    processes: the most workers on all machines together; None for one for each core of the cluster. Only the pickler of
+    context is used, because the machines start the workers.
     """
 
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, **options):
@@ -55,7 +55,7 @@ parts.own_classes.update((cluster.Pool, ProgramPool))
 
 
 def class_for(cls):
-    """Return the class on the cluster for a class of pools. Pools of threads, and those of a cluster, stay.
+    """Return the class on the cluster for a class of pools. Pools of threads and of a cluster stay as they are.
 
     Raises TypeError for a class that replaces private parts of Pool.
     """

@@ -27,7 +27,7 @@ _names: list = []
 def ship(client, what) -> None:
     """Copy packages, modules and folders to the machines of a Client's cluster. what: names, or paths.
 
-    Raises ModuleNotFoundError or FileNotFoundError for one that is not there, ValueError if it is too large.
+    Raises ModuleNotFoundError or FileNotFoundError for one that does not exist, ValueError if the archive is too large.
     """
     if not what:
         return

@@ -1,4 +1,4 @@
-"""What unpacks shipped files on each machine: a plugin of Dask's workers. shipping.py makes it.
+"""A plugin of Dask's workers that unpacks shipped files on each machine. shipping.py makes it.
 
 A Dask worker imports this module to unpickle the plugin, and calls setup() before it takes any task.
 """
@@ -53,7 +53,7 @@ class Unpacking(WorkerPlugin):
 
     @staticmethod
     def _forget(names):
-        """Have modules imported again that an earlier program had shipped, perhaps in another version."""
+        """Have modules of an earlier program, perhaps in another version, imported again."""
         for name, module in list(sys.modules.items()):
             if name.partition(".")[0] in names and "goproc-ship-" in (getattr(module, "__file__", None) or ""):
                 del sys.modules[name]

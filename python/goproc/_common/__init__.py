@@ -8,6 +8,15 @@ threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
 detached.py       what the interpreter keeps to its very end
 queue_ends.py     the private parts of multiprocessing's queues
+sharing.py        share(): objects in shared memory, and their handles
+nameless.py       memory without a name: making, opening and measuring it
+named_locks.py    multiprocessing's own locks, if goproc's cannot be made
+manager_connections.py  the connections between a manager's proxies and its server
+picklers.py       which pickler a pool, an executor or a process uses
+by_value.py       pickles functions and classes by value, with cloudpickle
+replaced.py       the modules that install() has replaced, for pickles of their objects
+awaiting.py       awaiting in coroutines of asyncio
+cpus.py           how many CPUs this process can use
 counters.py       the line that --stats prints at the end
 clusters.py       whether the pools of this program are on a cluster
 switches.py       the parts that GOPROC_DISABLE switches off
@@ -43,7 +52,7 @@ def extension_path(name: str) -> "str | None":
 def is_supported() -> bool:
     """Return whether this is CPython on Linux with the GIL, and _native is there for it.
 
-    `import goproc` asks that: it costs one look at a file's name, and loads nothing.
+    `import goproc` calls this. It looks for a file name only, and loads nothing.
     """
     if sys.platform != "linux" or sys.implementation.name != "cpython" or "t" in sys.abiflags:
         return False
@@ -51,9 +60,10 @@ def is_supported() -> bool:
 
 
 def is_whole(path: str) -> bool:
-    """Return whether a library has the length that its header states, as far as that can be told.
+    """Return whether a library has the length that its header states; True if that cannot be found out.
 
-    One that is shorter must not be loaded: the dynamic loader maps it all the same, and the process dies by SIGBUS.
+    A shorter library must not be loaded: the dynamic loader would map it nevertheless, and the process would die by
+    SIGBUS.
     """
     try:
         with open(path, "rb", buffering=0) as file:

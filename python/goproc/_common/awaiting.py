@@ -24,9 +24,9 @@ _LONGEST = 0.01
 
 
 async def until(watched, is_done, check=None):
-    """Wait in the running loop until is_done(). Whoever makes it true calls notify(watched) afterwards.
+    """Wait in the running loop until is_done(). The code that makes it true calls notify(watched) afterwards.
 
-    check: called after this has become a watcher; it may raise, or complete what is watched.
+    check: called when this coroutine has become a watcher; it may raise, or complete what is watched.
     """
     loop = asyncio.get_running_loop()
     while not is_done():
@@ -35,7 +35,7 @@ async def until(watched, is_done, check=None):
         watchers = watched.__dict__.setdefault("_watchers", deque())
         watchers.append(watcher)
         try:
-            # Another thread completes it first, and looks for watchers then. So either it sees this one, or it is done.
+            # Another thread first completes `watched`, and then notifies watchers. So it finds this one, or is_done().
             if check is not None:
                 check()
             if not is_done():
@@ -115,9 +115,9 @@ class InThread:
 class _Sentinel:
     """What one loop watches for all its tasks that wait for the end of one process.
 
-    The loop is given an epoll descriptor with a duplicate of the sentinel in it. So the program may itself have a
-    reader for the sentinel, of which a loop allows one, and may close the process object meanwhile. And uvloop makes
-    what it watches non-blocking, which must not happen to the sentinel.
+    The loop is given an epoll descriptor with a duplicate of the sentinel in it. So the program may close the process
+    object meanwhile. It may also have a reader of its own for the sentinel, although a loop allows only one for each
+    descriptor. And uvloop makes descriptors that it watches non-blocking, which must not happen to the sentinel.
     """
 
     def __init__(self, loop, sentinel):

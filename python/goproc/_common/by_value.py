@@ -1,8 +1,8 @@
 """Pickles functions and classes by value, with cloudpickle, if the other process would not find them by their names.
 
-cloudpickle by itself pickles everything of `__main__` by value. goproc does that only where it is needed, because a
-function that travels by its name is small, has the other process's variables, and a class stays the same class. So the
-question is what the other process finds in its `__main__`:
+cloudpickle by itself pickles everything of `__main__` by value. goproc does so only where it is needed. A function that
+travels by its name is small, and has the other process's variables; a class stays the same class. So goproc must know
+what the other process finds in its `__main__`:
 
     fork                 what was there when the workers were forked: AtFork
     spawn, forkserver    what the program's file defines when it is imported: Importable
@@ -44,7 +44,7 @@ class Pickler(cloudpickle.Pickler):
     found: a rule of those below. The other arguments are cloudpickle's.
     """
 
-    # pickle's own attribute: cloudpickle's class hides it by a table of its own, and then it could not be assigned.
+    # pickle's own attribute. cloudpickle's class hides it behind a table of its own, so it could not be assigned.
     dispatch_table: "Any" = vars(_Standard)["dispatch_table"]
 
     def __init__(self, found, file, protocol, buffer_callback=None):
@@ -115,8 +115,8 @@ def here(obj):
 class AtFork:
     """The rule for forked workers: whether `__main__` had the function or class when this object was made.
 
-    A function must also find what it uses there: each variable must have been there. One whose value is a function or a
-    class must have had the same value. Other values may have changed: the worker has the value of then.
+    Each variable that a function uses must have been there, too. If its value is a function or a class, it must have
+    had the same value. Other values may have changed since: the worker has the old value.
     """
 
     def __init__(self):
@@ -155,7 +155,7 @@ _last: "tuple[Any, ...]" = (None, None, None)
 
 
 def _imported_names():
-    """Return the names that a child finds in its `__main__`; None if that cannot be told.
+    """Return the names that a child finds in its `__main__`; None if they are not known.
 
     A child imports no main module if this is a notebook, a prompt or `python -c`. Then there are no names.
     """

@@ -132,7 +132,7 @@ def stop_server(method: str) -> None:
 
 
 def pool_new(retries: int) -> int:
-    """Make a pool without workers; return its number. retries: how often a task is run again whose worker was lost."""
+    """Make a pool without workers; return its number. retries: how often a task whose worker was lost is run again."""
     return call("PoolNew", retries)
 
 
@@ -203,7 +203,7 @@ def pool_retry(pool: int, job: int, index: int, retries: int) -> None:
 
 
 def pool_taken(pool: int, job: int, index: int, part: int) -> None:
-    """Say that the program has taken a part of a task, and all before it. part: the number that came with it."""
+    """Tell the worker that the program has taken a part of a task, and all before it. part: the part's number."""
     call("PoolTaken", pool, job, index, part)
 
 

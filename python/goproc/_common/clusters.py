@@ -50,7 +50,7 @@ def pool_class(cls: type) -> "Any":
 
 
 def executor_class(cls: type) -> "Any":
-    """As pool_class, for an executor."""
+    """Return the class of a new executor; see pool_class."""
     if os.environ.get(ADDRESS):
         return stdlib.import_module("goproc._cluster_program.executor").class_for(cls)
     return cls

@@ -1,8 +1,8 @@
 """What the interpreter keeps to its very end: finders for sys.meta_path, and functions for os.register_at_fork().
 
 A function keeps the globals of its module, and all that they refer to. The interpreter keeps finders and such functions
-until after its last garbage collection. So with functions of goproc's modules, the target of the current process, say,
-would be kept, and with it the program's main module. What the program holds would not be finalized: the end of a
+until after its last garbage collection. So functions of goproc's modules would keep, for instance, the target of the
+current process, and with it the program's main module. The program's objects would not be finalized: the end of a
 compressed file would not be written. The classes here are given names, which they look up when they are called.
 """
 
@@ -25,7 +25,7 @@ class Function:
 
 
 class Finder:
-    """Finds what a function of a module finds."""
+    """A finder that calls a function of a module."""
 
     def __init__(self, module, name):
         self._module = module

@@ -95,7 +95,7 @@ def refusal() -> "OSError | MemoryError | None":
 def warn_once(what: str) -> None:
     """Warn once, and log each time, that something is multiprocessing's own because there is no engine.
 
-    what: the reason, and the subject of the sentence that goes on with "are multiprocessing's own".
+    what: the reason, and the subject of a sentence that goes on with "are multiprocessing's own".
     """
     global _warned
     from multiprocessing import util

@@ -25,7 +25,7 @@ _ELSE = "Use CPython 3.10 to 3.15 on Linux with glibc, or multiprocessing itself
 def refuse_import() -> None:
     """Raise the ImportError of `import goproc` for this interpreter.
 
-    Return if _native is to be found after all: a program that has been frozen may have it elsewhere.
+    Return if _native can be found after all: a frozen program may have it elsewhere.
     """
     if sys.implementation.name != "cpython":
         raise _unsupported(f"its extensions are for CPython. {_ELSE}")
@@ -63,7 +63,7 @@ def missing(name: str) -> ImportError:
 
 
 def explained(name: str, error: ImportError) -> ImportError:
-    """Return the error for an extension that is there, and that could not be loaded because of another error."""
+    """Return the error for an extension that exists, but could not be loaded because of the given error."""
     path = extension_path(name)
     if path is None:
         return missing(name)
@@ -93,7 +93,7 @@ def _interpreter() -> str:
 
 
 def _system() -> str:
-    """What this interpreter is for, such as x86_64-linux-gnu."""
+    """Return the platform of this interpreter, such as x86_64-linux-gnu."""
     found = re.search(r"\.cpython-\w+-(\w+-linux-\w+)\.so$", _suffix())
     return found[1] if found and sys.platform == "linux" else _name(sys.platform)
 
@@ -103,12 +103,12 @@ def _name(word: str) -> str:
 
 
 def _suffix() -> str:
-    """How the names of extensions for this interpreter end."""
+    """Return how the names of extensions for this interpreter end."""
     return (extension_suffixes() or [".so"])[0]
 
 
 def _built_for(entry: str) -> str:
-    """What a file such as _native.cpython-311-x86_64-linux-gnu.so says of itself."""
+    """Return the version and the platform in a name such as _native.cpython-311-x86_64-linux-gnu.so."""
     found = re.match(r"_\w+\.(?:cpython-|cp)3(\d+)\w*-(.+)\.(?:so|pyd)$", entry)
     return f"CPython 3.{found[1]} for {found[2]}" if found else entry
 

@@ -4,8 +4,8 @@
                                        ├─ Connection: send() by a pickler that is kept, recv() spins before it sleeps
     Listener.accept()   the server's   ┘
 
-The bytes on the socket are multiprocessing's, so the other end may be one of its own connections, of another machine,
-too. Called by multiprocessing.managers, which managers.py gives these classes. docs/design/managers.md.
+The bytes on the socket are multiprocessing's, so the other end may be a connection of multiprocessing's own, also on
+another machine. Called by multiprocessing.managers, which managers.py gives these classes. docs/design/managers.md.
 """
 
 from io import BytesIO
@@ -69,7 +69,7 @@ class Connection(_standard.Connection):
     def _recv_bytes(self, maxsize=None):
         message = self._stream.recv_bytes(-1 if maxsize is None else maxsize)
         if message is None:
-            self.__dict__.pop("recv", None)  # the caller makes the connection unreadable, as the class's method knows
+            self.__dict__.pop("recv", None)  # the caller makes the connection unreadable: the class's recv() checks it
             return None
         return BytesIO(message)
 
@@ -99,8 +99,8 @@ def Client(address, family=None, authkey=None):
 def _faster(connection):
     """Return a Connection in place of one of multiprocessing's.
 
-    Return that one under gevent and eventlet, which switch greenlets in its methods, and where the program has put a
-    pickler of its own in place of multiprocessing's.
+    Return multiprocessing's own under gevent and eventlet, which switch greenlets in its methods, and if the program
+    has replaced multiprocessing's pickler.
     """
     if type(connection) is not _standard.Connection or pickler_of(_standard) is not ForkingPickler:
         return connection

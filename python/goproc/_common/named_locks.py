@@ -1,4 +1,4 @@
-"""multiprocessing's own locks, with named semaphores: for where goproc's own cannot be had. Used by context.py.
+"""multiprocessing's own locks, with named semaphores, if goproc's own cannot be made. Used by context.py.
 
 Its classes are derived from multiprocessing's, so that they have a module of their own: after goproc.install(), the
 name multiprocessing.synchronize means goproc.synchronize, and an object of the original class could not be pickled.

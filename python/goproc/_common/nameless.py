@@ -18,7 +18,7 @@ _warned = False
 
 
 def create(pieces, part):
-    """Return (descriptor, size) of a new memfd with the pieces, each aligned; None if there can be none.
+    """Return (descriptor, size) of a new memfd with the pieces, each aligned; None if it cannot be made.
 
     part: the part of GOPROC_DISABLE that this belongs to.
     """

@@ -1,9 +1,9 @@
-"""Which pickler a pool, an executor or a process uses, and the advice in errors for which another one would help.
+"""Which pickler a pool, an executor or a process uses, and the advice in errors that another one would prevent.
 
     "pickle"         functions and classes travel by their names, as with multiprocessing
     "cloudpickle"    those that the other process would not find by their names travel by value (by_value.py)
 
-The choice is that of the argument pickler=, else that of the context, else that of GOPROC_PICKLER, else "pickle".
+The first of these that is given decides: the argument pickler=, the context, GOPROC_PICKLER. The default is "pickle".
 docs/design/pickler.md says more. A spawned worker imports this module, so it imports little.
 """
 

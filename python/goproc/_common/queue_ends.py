@@ -1,7 +1,7 @@
-"""What programs use of multiprocessing's queues besides their methods: ends of a pipe, locks and counts.
+"""The parts of multiprocessing's queues that programs use besides the methods: ends of a pipe, locks and counts.
 
-goproc's queues (queues.py) have none of these. They are made for those who ask: the first access of `queue._reader`
-makes a Reader, which the queue keeps.
+goproc's queues (queues.py) have none of these. A part is made at its first access: `queue._reader` makes a Reader,
+which the queue keeps.
 """
 
 import collections
@@ -72,9 +72,9 @@ class Writer(connection.Connection):
 class ReadLock:
     """Stands for the lock with which multiprocessing's queues keep other readers away.
 
-    While a program holds it, nobody else may get an item that poll() has found. So poll() gets the item, and keeps it
-    here for recv(). Where recv() is not called, release() puts the item back, behind the others. It is not shared: each
-    process has one of its own.
+    While a program holds the lock, nobody else may get an item that poll() has found. So poll() gets the item, and
+    keeps it here for recv(). If recv() is not called, release() puts the item back, behind the others. The lock is not
+    shared: each process has its own.
     """
 
     def __init__(self, queue):
@@ -87,7 +87,7 @@ class ReadLock:
         queue._poll = queue._reader.poll  # as in multiprocessing
 
     def has_seen(self):
-        """Return whether an item is kept here. What was kept when this process was forked is its parent's."""
+        """Return whether an item is kept here. An item that was kept when this process was forked is its parent's."""
         if self._owner != os.getpid():
             self._owner = os.getpid()
             self.seen.clear()
@@ -110,7 +110,7 @@ class ReadLock:
             while self.has_seen():
                 self._queue.put(self.seen.popleft())
                 if hasattr(self._queue, "task_done"):
-                    self._queue.task_done()  # it counts twice now
+                    self._queue.task_done()  # put() has counted the item a second time
         finally:
             self._lock.release()
 
@@ -122,7 +122,7 @@ class ReadLock:
 
 
 class _Count:
-    """Stands for a semaphore by which multiprocessing's queues count. Programs look at its value."""
+    """Stands for a semaphore with which multiprocessing's queues count. Programs read its value."""
 
     def __init__(self, get_value):
         self.get_value = self._get_value = get_value

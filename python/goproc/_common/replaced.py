@@ -1,7 +1,7 @@
-"""The standard library's modules that install() has replaced, for pickles of what a program took from them before.
+"""The standard library's modules that install() has replaced, for pickles of objects that a program had from them.
 
-`multiprocessing.synchronize.Lock` means goproc's class then. A lock that was made before still has the standard
-library's class, and pickle must find that by a name: `goproc._common.replaced`, `synchronize.Lock`.
+After install(), `multiprocessing.synchronize.Lock` means goproc's class. A lock that was made before still has the
+standard library's class, and pickle must find that class by a name: `goproc._common.replaced`, `synchronize.Lock`.
 """
 
 from types import FunctionType

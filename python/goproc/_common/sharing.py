@@ -146,7 +146,7 @@ class Shared:
             return memory.load()
 
     def _count(self):
-        """How many times it has arrived, since that is counted."""
+        """How often the handle has arrived since arrivals are counted."""
         return int.from_bytes(os.pread(self._fd, 8, _ARRIVALS_AT), sys.byteorder)
 
     @property
@@ -394,6 +394,6 @@ def begin_child(process_obj):
 
 
 def release_inherited():
-    """Close the descriptors of all handles that were inherited, so that they do not keep the memory."""
+    """Close the descriptors of all inherited handles, which would keep the memory."""
     for handle in list(_handles.values()):
         handle._release()

@@ -53,7 +53,7 @@ def bind_children() -> None:
 
 
 def ends_with_parent(process_obj) -> bool:
-    """Whether the kernel is to kill a process that has not been started when its parent has ended."""
+    """Whether the kernel is to kill a process, which has not been started yet, when its parent ends."""
     return children_are_bound or process_obj.daemon
 
 
@@ -65,7 +65,7 @@ def begin_child(process_obj) -> None:
     method = process_obj._start_method
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
-    # A forked child has inherited handles of shared objects; or a module that another thread was just importing.
+    # A forked child may have inherited handles of shared objects, or a module that another thread was importing.
     begin_child = getattr(sys.modules.get("goproc._common.sharing"), "begin_child", None)
     if begin_child is not None:
         begin_child(process_obj)
@@ -74,13 +74,13 @@ def begin_child(process_obj) -> None:
 
 
 def sent_to_spawned(process_obj):
-    """Return what a process that is not forked by its parent is sent first: a pool's end, and the relay's."""
+    """Return what is sent first to a process that its parent does not fork: the ends of its pool and of the relay."""
     state = vars(process_obj).pop("_goproc_relay", relay)
     return {"worker": worker_end(process_obj), "relay": None if state is None else state.for_spawned(process_obj)}
 
 
 def relay_by(process_obj, state) -> None:
-    """Have a process that has not been started send its log records by another state than that of this process.
+    """Have a process that has not been started send its log records by the given state, not by this process's.
 
     state: has for_spawned(). For processes that are not forked by their parent: the workers of a cluster's machine.
     """

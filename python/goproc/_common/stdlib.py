@@ -430,6 +430,6 @@ def is_after_exit():
 
 
 def reraises(function):
-    """Return whether function is the one by which multiprocessing's Pool reports an error in reading an iterable."""
+    """Return whether multiprocessing's Pool reports an error in reading an iterable by this function."""
     module = sys.modules.get("multiprocessing.pool")
     return function is getattr(module, "_helper_reraises_exception", None)

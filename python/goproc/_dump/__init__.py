@@ -5,6 +5,8 @@ program.py   which processes belong to the program; what each is, and what each 
 record.py    reads another process's memory: its record, which _native keeps (capi/native/dump), and shared memory
 stacks.py    the stacks of Python threads, from the interpreter's structures
 circles.py   circles of threads that wait for each other
+kernel.py    what /proc says of a process
+waiting.py   what a thread waits for that has noted nothing
 report.py    the text
 
 The program takes no part: it runs no code for this, and is sent no signal. docs/design/dump.md has the reasons.

@@ -1,7 +1,7 @@
-"""Circles of threads that wait for each other: who waits for what which one of the others holds.
+"""Circles of threads that wait for each other: each waits for something that the next one holds.
 
-A circle is proved: all of it was so at one moment. Everything is read twice, and the second reading begins when the
-first has ended. Each thread was in the same wait both times, so it took and released nothing in between. Only waits
+A circle is proved: all its waits existed at one moment. Everything is read twice, and the second reading begins when
+the first has ended. Each thread was in the same wait both times, so it took and released nothing in between. Only waits
 without a timeout count. Only threads that sleep count: one that has just got a lock may not have noted that yet.
 """
 
@@ -18,15 +18,15 @@ _TRIES, _PAUSE = 5, 0.02
 class Link:
     """One wait of a circle.
 
-    view, thread: who waits. wait: its note. lock: for which lock; None for the end of a process. holder: the pid and
-    the thread of who is waited for.
+    view, thread: the process and the thread that waits. wait: its note. lock: the lock that it waits for; None for the
+    end of a process. holder: the pid and the thread that it waits for.
     """
 
     def __init__(self, view, thread, wait, lock, holder):
         self.view, self.thread, self.wait, self.lock, self.holder = view, thread, wait, lock, holder
 
     def still_holds(self):
-        """Whether the same thread waits for the same, which the same one holds."""
+        """Whether the same thread waits for the same lock or process, and the lock has the same holder."""
         try:
             now = self.view.process.wait_at(self.wait.place)
             if (now.thread, now.kind, now.object, now.number, now.since) != (

@@ -1,4 +1,4 @@
-"""What the kernel tells of any process, whether it answers or not: from /proc."""
+"""The kernel's information on any process, from /proc. The process need not answer."""
 
 import os
 import pwd

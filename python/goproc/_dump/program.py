@@ -55,7 +55,7 @@ class Holder:
 class Lock:
     """A lock or semaphore that a thread waits for.
 
-    where: what it is, for all processes alike. is_semaphore: whether its permits belong to nobody. most: the permits.
+    where: identifies it in all processes alike. is_semaphore: whether its permits have no owner. most: their number.
     """
 
     def __init__(self, where, is_semaphore, most, holders):
@@ -159,7 +159,7 @@ def _read_names(view, frames):
 
 
 def read_lock(process, wait):
-    """Return the Lock that a note is of, as it is now. Raises Unreadable."""
+    """Return the Lock that a note is about, in its present state. Raises Unreadable."""
     layout, at = process.layout, wait.object
     kind = process.number(at + layout.cell_kind, "I")
     most = process.number(at + layout.lock_most, "I")
@@ -173,7 +173,7 @@ def read_lock(process, wait):
             name = process.text_at(at + layout.lock_name, layout.name_size)
             holders.append(Holder(pid, thread, name, process.number(at + layout.lock_since)))
         elif pid:
-            holders.append(Holder(pid))  # it has just taken it
+            holders.append(Holder(pid))  # the process has just taken the lock
     elif kind == _CELL_BOUNDED:
         for i in range(layout.most_holders):
             place = at + layout.bounded_holders + i * layout.holder_size
@@ -232,8 +232,9 @@ def _descendants(pid, children):
 def look_at_program(pid, seconds):
     """Return the Views of all processes of the program that a process belongs to, the main program first.
 
-    Those that hold a lock which one of them waits for belong to it, too. If the process cannot be read, its View is the
-    only one. seconds: how long to wait for the memory of the processes. Raises OSError if there is no such process.
+    A process that holds a lock for which one of them waits belongs to the program, too. If the given process cannot be
+    read, its View is the only one. seconds: how long to wait for the memory of the processes. Raises OSError if there
+    is no such process.
     """
     views: dict[int, View] = {}
     _look_at_all([pid], views, seconds)
@@ -271,7 +272,7 @@ def _holders_for(view):
 
 
 def _look_at_all(pids, views, seconds):
-    """Add the Views of processes. To read one may take for ever: a page of its memory may be on a lost file server."""
+    """Add the Views of processes. Reading one may take for ever: a page of its memory may be on a lost file server."""
     results: dict[int, View] = {}
 
     def look(pid):

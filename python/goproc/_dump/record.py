@@ -38,7 +38,7 @@ class Wait:
     """What a thread waits for, as it has noted it (capi/native/dump/waits.h).
 
     place: the number of the note. thread: the thread's id. since, deadline: in nanoseconds of CLOCK_MONOTONIC; deadline
-    is 0 if the wait has no timeout. where: what object is, for all processes alike; None: it is not known.
+    is 0 if the wait has no timeout. where: identifies the object in all processes alike; None if that is not known.
     """
 
     def __init__(self, place, raw):

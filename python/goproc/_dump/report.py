@@ -21,7 +21,7 @@ class Report:
     def __init__(self, views, circles):
         self._views = {view.pid: view for view in views}
         self._circles = circles
-        self._numbers = {}  # by kind of thing and place: the number by which the text names it
+        self._numbers = {}  # by kind and place of a thing: its number in the text
         self._now, self._clock = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.time()
 
     def lines(self):

@@ -1,8 +1,8 @@
 """The stacks of another process's Python threads, read from the structures of its interpreter.
 
-The process runs on meanwhile. The stack of a thread that waits is exact. That of a thread that runs may change while it
-is read: then it is read again. If it changes each time, the longest that was read is taken, up to a frame that is
-nonsense.
+The process runs on meanwhile. The stack of a thread that waits is exact. The stack of a running thread may change while
+it is read; then it is read again. If it changes each time, the longest stack that was read is taken, up to the first
+frame that is nonsense.
 """
 
 from .record import Unreadable

@@ -3,9 +3,9 @@
     submit() ──▶ Future (future.py) ──▶ Works.submit (works.py) ──▶ the engine
     Future.result() ──▶ the pool's results are collected by the thread that waits (../_pool/dispatch.py)
 
-The class derives from concurrent.futures', and has the private names that programs use. It is concurrent.futures' own,
-whole, in two cases: if there is no engine, and if a subclass overrides one of METHODS, which the engine's pool does not
-call.
+The class derives from concurrent.futures', and has the private names that programs use. In two cases an executor is
+wholly concurrent.futures' own: if there is no engine, and if a subclass overrides one of METHODS, which the engine's
+pool does not call.
 """
 
 import itertools
@@ -63,7 +63,7 @@ class ProcessPoolExecutor(_Standard):
     _call_queue: Any
     _work_ids: Any
 
-    _works = None  # what is behind this executor, from the first call on
+    _works = None  # the Works of this executor, from the first call on
     _is_standard = False  # whether this is concurrent.futures' own executor, whole
 
     def __new__(cls, *args, **kwds):
@@ -224,7 +224,7 @@ class ProcessPoolExecutor(_Standard):
         """
         if self._is_standard:
             return None
-        if os.getpid() != self._owner:  # a worker that was forked by the first call has the lock as that call held it
+        if os.getpid() != self._owner:  # a worker that the first call forks inherits the lock as taken
             raise RuntimeError("this executor belongs to the parent process: a forked child must make its own")
         with self._shutdown_lock:
             if self._broken:
@@ -339,7 +339,7 @@ class ProcessPoolExecutor(_Standard):
 
     @property
     def _pending_work_items(self):
-        """By a number, something for each call that is not done. Programs read how many there are."""
+        """A dict with an entry for each call that is not done. Programs read its length."""
         own = self.__dict__.get("_said_pending")
         if own is not None:
             return own
@@ -440,5 +440,5 @@ def _overridden(cls):
 for _class in ProcessPoolExecutor, LimitedExecutor:
     _class.__module__ = "goproc.futures"  # their public module
 
-#: A class, or a program that replaces it in one of these, may have another submit().
+#: The classes' own submit(). A subclass may override it, and a program may replace it in one of the classes.
 _SUBMITS = ProcessPoolExecutor.submit, LimitedExecutor.submit

@@ -22,7 +22,7 @@ WorkerLostError.__module__ = "goproc.futures"  # its public module
 
 
 def is_withdrawn(error):
-    """Whether the engine says that a task was withdrawn. If a task raises the same error, that has a __cause__."""
+    """Whether the engine says that a task was withdrawn. The same error has a __cause__ if a task has raised it."""
     return type(error) is errors.CancelledError and error.__cause__ is None
 
 
@@ -38,7 +38,7 @@ def of_executor(error):
     elif kind is _standard.MaybeEncodingError and cause is not None:
         error = BrokenProcessPool(f"the result of the call could not be unpickled: {error}")
         error.__cause__ = cause
-    elif kind is BrokenProcessPool:  # each future has one of its own: a traceback is added to it when it is raised
+    elif kind is BrokenProcessPool:  # each future needs its own exception, because raising adds a traceback
         error = BrokenProcessPool(*error.args)
         error.__cause__ = cause
     elif is_withdrawn(error):

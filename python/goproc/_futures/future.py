@@ -41,7 +41,7 @@ class _Late:
 
 
 def _waiters(future):
-    """Return the list of those who wait for a future by wait() or as_completed(): they do not collect results."""
+    """Return the list of the waiters of wait() and as_completed() for a future. These do not collect results."""
     if future._state not in _DONE:
         future._works.serve()
     return []
@@ -146,8 +146,8 @@ class Future(_Future):
         super().set_exception(exception)
         self._works.forget(self)
 
-    # What follows is called by the thread that collects results. If a signal handler raises in there, the call is
-    # repeated, as for the pool's own results.
+    # What follows is called by the thread that collects results. If a signal handler raises in one of these methods,
+    # the call is repeated, as for the pool's own results.
 
     def _set(self, index, outcome):
         success, value = outcome
@@ -195,7 +195,7 @@ class Future(_Future):
 
 
 class WatchedFuture(Future):
-    """A future of which one function is told that it is done, in less time than add_done_callback() takes.
+    """A future that tells one function that it is done, in less time than add_done_callback() takes.
 
     on_done: called with the future, by the executor's own thread, or by the thread that cancels the call.
     """
@@ -232,7 +232,7 @@ if "late-conditions" in disabled:
 
 
 class _Waiter:
-    """What a thread waits for that waits for one future (dispatch.py)."""
+    """The waiter of a thread that waits for one future (dispatch.py)."""
 
     __slots__ = ("_future",)
 

@@ -198,7 +198,7 @@ class _Map:
 
     @property
     def dispatch(self):
-        """What delivers the outcomes."""
+        """The Dispatch that delivers the outcomes."""
         return self._works.dispatch
 
     @property
@@ -260,7 +260,7 @@ class _Map:
 
 
 def _units(iterables, how, chunksize):
-    """Return an iterator of what a task has: an item, or a tuple of items. Two iterables are read in parallel."""
+    """Return an iterator over the inputs of tasks: an item, or a tuple of items. Two iterables are read in parallel."""
     if how == ITEM:
         return iter(iterables[0])
     items = zip(*iterables, strict=False) if how == STARMAP else iter(iterables[0])

@@ -1,4 +1,4 @@
-"""Works: what is behind one executor. The parts of a pool of the engine's, how workers are added, and how it ends.
+"""Works: the object behind one executor. It has the parts of an engine's pool, and adds and ends workers.
 
     executor.submit() ──▶ Works.submit ──▶ the pool's submitter ──▶ the engine
     shutdown(), the end of the program, or nobody holds the executor ──▶ Works.close

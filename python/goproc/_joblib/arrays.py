@@ -16,7 +16,7 @@ from .. import spawn
 
 __all__ = ["Shares", "backed_by_file", "is_shared", "mapped"]
 
-#: How many files are kept that no pending batch refers to, in case that a later batch has the same array.
+#: How many files without a pending batch are kept, in case a later batch has the same array.
 KEPT = 32
 
 #: The most files at a time. Further arrays are copied to the workers, as small ones are.

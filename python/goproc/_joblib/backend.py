@@ -54,7 +54,7 @@ def context_of(context):
 
 
 class Call:
-    """What belongs to one Parallel object, from configure() to terminate().
+    """The state of one Parallel object, from configure() to terminate().
 
     executor: the Kept. shares: the files of large arrays. pending: by future of a batch, the shares that it has.
     """
@@ -145,7 +145,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
     # ---- before and after the calls
 
     def effective_n_jobs(self, n_jobs):
-        """Return the number of workers for n_jobs: below 0, that many and one fewer than all usable CPUs or cores.
+        """Return the number of workers for n_jobs: for -1, all usable CPUs or cores; for -2, all but one; and so on.
 
         It is 1 in a daemonic process, which may have no children, and for None. Raises ValueError for 0.
         """
@@ -208,7 +208,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
         return kept.take(key, idle_time, n_jobs, self._context, inworker.begin, (register, names, variables, stream))
 
     def stop_call(self):
-        """Note that the results of a call are there: the next call of the same Parallel writes its arrays again."""
+        """Note that all results of a call have come. The next call of the same Parallel writes its arrays again."""
         for call in list(self._calls):
             call.shares.forget()
 
@@ -242,7 +242,7 @@ class GoprocBackend(AutoBatchingMixin, ParallelBackendBase):
             future.set_exception(_unsendable(error))
             call.pending[future] = []
             future.add_done_callback(on_done)
-        if call.is_aborting:  # it has been aborted meanwhile, and may have missed this batch
+        if call.is_aborting:  # the call has been aborted meanwhile, perhaps before this batch was pending
             future.cancel()
         return future
 

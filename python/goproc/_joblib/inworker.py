@@ -69,7 +69,7 @@ def _limit_loaded(variables):
 
 
 def run(stream, *buffers):
-    """Run a batch; return the Sent of its results, or of the Raised of its exception."""
+    """Run a batch; return a Sent, with its results or with the Raised of its exception."""
     try:
         batch = payload.loaded(stream, *buffers)
         if type(batch) is not tuple:
@@ -81,8 +81,8 @@ def run(stream, *buffers):
 
 
 def _watch_loky():
-    """Have SIGTERM handled from the moment on when a call begins to use loky: not before, for a call that computes in C
-    would keep a handler waiting."""
+    """Have SIGTERM handled from the moment when a call begins to use loky. Not before, because a call that computes in
+    C would delay the handler."""
     module = sys.modules.get("joblib.externals.loky.reusable_executor")
     made = getattr(module, "_ReusablePoolExecutor", None)
     if made is None or hasattr(made, "_goproc_init"):

@@ -1,4 +1,4 @@
-"""Keeps an executor between two calls of Parallel, as loky does, and ends it when it was idle for long.
+"""Keeps an executor between two calls of Parallel, as loky does, and ends it after a long idle time.
 
     configure() ─▶ take() ─▶ the executor that was kept for the same options, or a new one
     terminate() ─▶ give_back() ─▶ it is kept; a thread ends it when its idle time is over

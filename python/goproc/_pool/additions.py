@@ -1,4 +1,4 @@
-"""What goproc's Pool has beside multiprocessing's methods: it can be awaited, shows progress, and has streams."""
+"""What goproc's Pool has besides multiprocessing's methods: it can be awaited, shows progress, and has streams."""
 
 import os
 from multiprocessing import util

@@ -61,7 +61,7 @@ async def _next_of(iterator):
 
 
 class Results:
-    """What an `async for` over an iterator of imap holds. When it is dropped, the rest of the job is cancelled."""
+    """The object that an `async for` over imap's iterator holds. If it is dropped, the rest of the job is cancelled."""
 
     def __init__(self, iterator):
         self._iterator = iterator

@@ -2,7 +2,7 @@
 
 The problem: such a library starts a thread for each CPU, so n workers have n * n threads, which take turns. The
 solution: each worker sets the environment variables of these libraries before they are loaded. A library that is loaded
-already, because the worker was forked from a program that has it, is told through threadpoolctl. docs/guide/threads.md
+already, because the worker was forked from a program that has it, is told through threadpoolctl. docs/guide/cpus.md
 says what that means for a program.
 
     Pool(), or the first call of an executor ──▶ for_workers(): a ThreadLimit, or None
@@ -74,9 +74,9 @@ class ThreadLimit:
                 warn(f"pool: the threads of loaded libraries could not be limited to {self.count}: {error!r}")
 
     def check(self, method):
-        """In the main program: raise ImportError if forked workers could not apply the limit. method: of starting them.
+        """In the main program: raise ImportError if forked workers could not apply the limit. method: how they start.
 
-        It imports threadpoolctl, if that will be needed: once here, and not in each worker.
+        It imports threadpoolctl here, once, if workers will need it.
         """
         if method != "fork" or sys.modules.get("threadpoolctl") is not None or not self._are_loaded():
             return
@@ -135,7 +135,7 @@ def for_workers(threads, processes, method, usable=None):
 
 
 def _unset():
-    """Return the variables that are not set. If that of OpenMP is set, most libraries read it: then none."""
+    """Return the variables that are not set; none if OpenMP's is set, because most libraries read that one."""
     return () if _OPENMP in os.environ else [name for name in _VARIABLES if name not in os.environ]
 
 

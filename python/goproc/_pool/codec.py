@@ -62,7 +62,7 @@ _MOST_FUNCTIONS = 16
 
 
 class OutOfBand:
-    """What picklers have in common: each keeps the stream in `written`, and the out-of-band buffers in `buffers`.
+    """The common part of picklers: each keeps the stream in `written`, and the out-of-band buffers in `buffers`.
 
     It can be used again after both have been taken out of it, and reset() has been called.
     """
@@ -262,7 +262,7 @@ def outlined(values):
     return values
 
 
-#: The number in the place of a job under which a worker sends why it cannot take tasks (core/ring/layout.go,
+#: The number, instead of a job's, under which a worker sends why it cannot take tasks (core/ring/layout.go,
 #: capi/native/layout.h).
 NO_JOB = (1 << 64) - 1
 

@@ -1,7 +1,7 @@
-"""Control: what a pool asks of the one that runs its tasks, besides submitting and collecting (the port does these).
+"""Control: what a pool asks of the engine, besides submitting tasks and collecting results (the port does these).
 
 Each function is an engine's call with the pool's number bound, so that a call costs no more than the engine's own.
-Another machinery, such as a cluster's (_cluster/control.py), has a class with the same names. Used by machinery.py.
+A pool on a cluster has a class with the same methods (_cluster/control.py). Used by machinery.py.
 """
 
 from functools import partial

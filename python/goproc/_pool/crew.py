@@ -283,7 +283,7 @@ class Crew:
     def could_not_begin(self, error, pid):
         """Note the exception of a worker that could not begin."""
         if self.give_up is not None:
-            self._could_not_begin[pid] = error  # it may still have to write what it has logged
+            self._could_not_begin[pid] = error  # the worker may still have log records to send
             return
         if self._reason is None:
             from .describe import in_one_line

@@ -29,7 +29,7 @@ _LONGEST = 80
 class Lost:
     """The engine's report on a task whose worker has ended (KindLost, core/ring/layout.go).
 
-    Of a cluster's pool it is a tuple (report, machine, why): see WorkerLostError. pid, exitcode: of the worker.
+    In a cluster's pool the report is a tuple (report, machine, why): see WorkerLostError. pid, exitcode: of the worker.
     seconds: how long the task ran, 0.0 if that is not known.
     """
 

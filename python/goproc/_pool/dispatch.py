@@ -114,7 +114,7 @@ class Dispatch:
                     if self._cache.get(getattr(waiter, "_job", None)) is waiter:
                         self._cancel(waiter)  # a signal handler ended the pool before the waiter was in its cache
                     if not waiter.done:
-                        time.sleep(0.001)  # its callback runs in another thread: it has terminated the pool
+                        time.sleep(0.001)  # the waiter's callback, in another thread, has terminated the pool
                 elif self._may_collect():
                     with self._turn as depth:
                         if depth and not waiter.done and self._may_collect():
@@ -134,7 +134,7 @@ class Dispatch:
                     return
         finally:
             if self._followers:
-                self._wake(1)  # the woken thread is the next collector, if this thread was it, or was woken to be it
+                self._wake(1)  # the woken thread becomes the collector, if this thread was it or was woken for it
         if self._crew.terminated and util.is_exiting() and threading.current_thread() is not threading.main_thread():
             # The program is exiting: the CancelledError of this daemonic thread would be printed, at the very end.
             while True:
@@ -186,7 +186,7 @@ class Dispatch:
             self._port.rouse()
 
     def serve_watchers(self, result):
-        """Have the pool's thread collect for the coroutines that await a result, which may be the first to do so.
+        """Have the pool's thread collect for the coroutines that await a result. It may not serve yet.
 
         Completes the result if no thread will: the pool has been terminated, or the engine cannot go on.
         """
@@ -214,7 +214,7 @@ class Dispatch:
 
     def _start(self):
         with _native.held_signals:  # first: a signal handler may need the lock
-            if self._starting.acquire(False):  # not waited for: a __del__ may come here meanwhile, in either thread
+            if self._starting.acquire(False):  # no wait: a __del__ may come here meanwhile, in either thread
                 try:
                     if self._thread is None and not self._closing:
                         (thread := OwnThread("goproc-pool", self._run)).start()
@@ -299,7 +299,7 @@ class Dispatch:
             function()  # a signal handler has terminated the pool meanwhile
 
     def wake(self):
-        """Let the waiting threads check waiter.done again: no worker has made it true, but the program itself."""
+        """Let the waiting threads check waiter.done again: the program itself, not a worker, has made it true."""
         if not self.closed:
             self._port.wake()
         self._wake(0)
@@ -399,7 +399,7 @@ class Dispatch:
                     if raised_by_handler(error):
                         raise
                     if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
-                        self._interrupted = item  # if it is raised again, it comes from the payload, not from Ctrl-C
+                        self._interrupted = item  # a second one comes from the payload, not from Ctrl-C
                         raise
                     success, value = False, undecodable(error, payload)
             elif kind == _native.EXITED:

@@ -428,4 +428,4 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
 
 Pool.__module__ = "goproc.pool"  # its public module
 
-_APPLY_ASYNC = Pool.apply_async  # a class, or a program that replaces it in Pool, may have another
+_APPLY_ASYNC = Pool.apply_async  # a subclass may override it, and a program may replace it in Pool

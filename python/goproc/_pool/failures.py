@@ -1,4 +1,4 @@
-"""How an exception travels from a worker to the main program, where it is raised again.
+"""How an exception travels from a worker to the main program, which raises it again.
 
 packed() turns the exception into a tuple, in the worker. unpacked() turns the tuple into an exception again. It is the
 exception that was raised; or, if that cannot be pickled or unpickled, a MaybeEncodingError that describes it.

@@ -37,8 +37,8 @@ class ByValue:
     def pickled_once(self, func):
         """Return what stands for a function in all tasks of one call of a map: its pickle; or the function itself.
 
-        Pickling a function by value takes 50 us. It is done anew for each task only if somebody could notice that it is
-        not: if the function has objects that may change, or that may also be in an item.
+        Pickling a function by value takes 50 us. A function is pickled anew for each task only if a program could
+        notice the difference: if the function has objects that may change, or that may also be in an item.
         """
         if type(func) is not FunctionType or not _has_constants_only(func, set()):
             return func
@@ -65,7 +65,7 @@ _CONSTANTS = frozenset({type(None), bool, int, float, complex, str, bytes, Modul
 
 
 def _has_constants_only(func, seen):
-    """Whether all that a function refers to, by its names and its closure, cannot change, and is equal to its copy."""
+    """Whether no object that a function refers to, by name or in its closure, can change, or differ from its copy."""
     seen.add(func)
     try:
         values = [cell.cell_contents for cell in func.__closure__ or ()]
@@ -96,7 +96,7 @@ def _names(code):
 
 
 class _Pickler(OutOfBand, by_value.Pickler):
-    """As codec.py's: it can be used again."""
+    """A pickler that can be used again, like codec.py's."""
 
     def __init__(self, found):
         self.written, self.buffers, self.shares = [], [], []

@@ -135,7 +135,7 @@ def call(func, items, how):
 
 
 def iterator_of(iterable):
-    """Return iter(iterable). If that raises an error, reading the iterator raises it, as with multiprocessing.
+    """Return iter(iterable). If iter() raises an error, reading the iterator raises it, as with multiprocessing.
 
     So the error is raised at the turn of the first result.
     """

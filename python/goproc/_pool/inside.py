@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_result", "stand_in"]
 
-#: How far ahead of the workers a generator is read: at most that many tasks and bytes for each worker, but always two
-#: tasks.
+#: How far ahead of the workers a generator is read: the most tasks and bytes for each worker; two tasks in any case.
 _AHEAD, _BYTES_AHEAD = 128, 64 << 10
 
 
@@ -257,7 +256,7 @@ class _Feeder:
             self._owner._close_when_fed()
 
     def _read_all(self):
-        """Wait until all tasks are submitted: the pool is being joined."""
+        """Wait until all tasks are submitted. join() calls it."""
         self._thread.join()
 
     def feed(self):
@@ -319,7 +318,7 @@ class _Feeder:
 
 
 def map_by(owner, func, iterable, mapper, chunksize, callback, error_callback):
-    """Do what Pool._map_async does, with a mapper of the program's own, which a worker calls with (func, items)."""
+    """Do what Pool._map_async does, with the program's own mapper, which a worker calls with (func, items)."""
     owner._check_running()
     if not hasattr(iterable, "__len__"):
         iterable = list(iterable)

@@ -69,7 +69,7 @@ class Iteration:
         self._dispatch = pool._dispatch
         # A mutable collection is copied, so that later changes do not show: multiprocessing has mostly read it by then.
         self._iterator = iterator_of(list(iterable) if not may_block and type(iterable) in MUTABLE else iterable)
-        self._results_refs: list = []  # weak references to what each `async for` holds
+        self._results_refs: list = []  # weak references to the Results of each `async for`
         self._job = job
         self._func = func
         self._name = once(func, pool._submitter.form)  # what stands for func in the tasks
@@ -233,7 +233,7 @@ class Iteration:
         return True
 
     def cancel_without(self, results):
-        """Have the collector call cancel() when an object is dropped before the end, as _drop() is called."""
+        """Have the collector call cancel() when an object is dropped before the end, in the same way as _drop()."""
         pool = self._owner
         if pool is not None:
             ref = IteratorRef(results, pool._port.post)

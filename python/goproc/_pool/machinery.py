@@ -34,8 +34,8 @@ class Machinery:
 
     context: starts the workers. make_process: makes a Process object of that context. processes: the number of workers.
     workers: the list of their Process objects. results: by job, the results that are not complete. plan: the Plan of
-    each worker. form: how tasks are pickled (codec.py). retries: how often a task is run again whose worker was lost.
-    what: the plural of what is made, for the warning when there is no engine.
+    each worker. form: how tasks are pickled (codec.py). retries: how often a task whose worker was lost is run again.
+    what: the name of what is made, in the plural, for the warning when there is no engine.
 
     Raises NoEngine, or the exception for which no worker could be started.
     """

@@ -1,4 +1,4 @@
-"""What the methods of Pool for maps have in common. Used by engine_pool.py, which has these methods."""
+"""The common code of Pool's methods for maps. Used by engine_pool.py, which has these methods."""
 
 import weakref
 
@@ -59,8 +59,9 @@ class Mapped:
     def _mapped(self, arguments, task_timeout, return_exceptions, policy, again, in_thread=False):
         """Call _map_async.
 
-        A subclass's own has multiprocessing's arguments. It is passed only those of goproc's that the program gave, by
-        the names that the program used. policy: the RetryPolicy of again, the arguments of the call about retries.
+        A subclass's own _map_async has multiprocessing's arguments. Of goproc's arguments, it is passed only those that
+        the program gave, by the names that the program used. policy: the RetryPolicy of again, the arguments of the
+        call about retries.
         """
         others = {}
         if task_timeout is not None:

@@ -91,7 +91,7 @@ def _divisible(pool, func, iterable, chunksize):
     if type(iterable) not in COLLECTIONS or not 1 < chunksize <= CHUNK_ITEMS or "divided-chunks" in disabled:
         return None
     if pool._maxtasksperchild is not None or type(by_name(func, pool._submitter.form)) is not str:
-        return None  # a program could notice: it counts tasks for maxtasksperchild, or func is pickled more often
+        return None  # a program could notice: each task counts for maxtasksperchild, or func is pickled more often
     items = list(iterable)
     for some in items[:8], items:  # the first few items are enough to refuse most inputs
         size = plain_size(some, len(some))

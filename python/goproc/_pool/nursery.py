@@ -53,7 +53,7 @@ def _usable_cpus():
 
 
 def _rights():
-    """Return what a worker that is forked now would have of this thread; None if that cannot be told."""
+    """Return what a worker forked now would get from this thread: rights and relay; None if that is not known."""
     rights = _native.rights()
     return None if rights is None else (rights, start_methods.relay)
 
@@ -206,8 +206,8 @@ class Nurseries:
         """Return a Nursery with workers that were forked ahead to replace workers, None if there is none.
 
         A worker that is forked now would see all that the program has done until now. A worker that was forked ahead
-        must see the same as far as its tasks are concerned: all its tasks must have been submitted before the fork. It
-        must also have this thread's rights (docs/design/rights.md).
+        must see all that its tasks can need: so all its tasks must have been submitted before the fork. It must also
+        have this thread's rights (docs/design/rights.md).
         """
         maxtasks = self._maxtasks
         if maxtasks is None or maxtasks > _FEW_TASKS:

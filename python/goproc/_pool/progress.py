@@ -106,7 +106,7 @@ class Report:
             self.tell(done, failed)
 
     def before_wait(self, done, waiter, dispatch, timeout):
-        """Tell the count before a thread waits for the next result; but if it comes very soon, do not."""
+        """Tell the count before a thread waits for the next result, unless the result comes very soon."""
         if done != self.done:
             left = self.due - time.monotonic()
             if left > 0 and (timeout is None or timeout > left):
@@ -204,7 +204,7 @@ def _state(result):
 
 
 class _Step:
-    """What a thread waits for that follows a MapResult: a further result, and that the next report is due."""
+    """The waiter of a thread that follows a MapResult: done after a further result, as soon as a report is due."""
 
     def __init__(self, result):
         self._result, self._job = result, result._job

@@ -249,7 +249,7 @@ class IMapIterator(results.IMapIterator):
         return bool(self._items) or self._index == self._length
 
     def take_now(self):
-        """As that of iteration.py."""
+        """Take the next result; see Iteration.take_now."""
         with self._cond:
             if self._items:
                 return self._items.popleft()

@@ -3,10 +3,10 @@
     map(partial(f, frame), items)       func is pickled with each chunk, and with it the frame
     starmap(f, [(array, 1), ...])       the array is in each chunk
 
-Pickling leaves large buffers out of the stream, so what is pickled again for each chunk is short. A buffer that lies
-where one of the chunk before lay is the same one: the older one is held meanwhile. The worker maps it privately, anew
-for each chunk: what a function receives is its own, and writable, as with multiprocessing. See also
-docs/design/shared-objects.md. Used by maps.py and _futures/mapping.py.
+Pickling leaves large buffers out of the stream, so the pickle of each chunk is short. A buffer at the address of a
+buffer of the chunk before is the same one, because the older one is held meanwhile. The worker maps the memory
+privately, anew for each chunk. So a function receives data of its own, which it may change, as with multiprocessing.
+See also docs/design/shared-objects.md. Used by maps.py and _futures/mapping.py.
 """
 
 import os
@@ -45,7 +45,7 @@ def _has_large(values):
 
 
 class Refused(Exception):
-    """A worker may not open the memory, though it looked so: its initializer has changed its user, for instance."""
+    """A worker may not open the memory, unexpectedly: its initializer has changed its user, for instance."""
 
     means_again = True  # read by worker.py
 
@@ -131,7 +131,7 @@ def _is_alike(pid):
             and os.stat(f"/proc/{pid}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino
         )
     except OSError:
-        return True  # it has ended: another one takes its place
+        return True  # the worker has ended: another one takes its place
 
 
 class _Place:

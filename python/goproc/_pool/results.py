@@ -126,7 +126,7 @@ class ApplyResult(_standard.ApplyResult):
         return result_of(self).__await__()
 
     def _serve_watchers(self):
-        """Have it delivered to a coroutine that has begun to await it."""
+        """Have the result delivered to a coroutine that has begun to await it."""
         if (pool := self._pool) is not None:  # else it has just been completed
             pool._check_owner()
             self._dispatch.serve_watchers(self)

@@ -49,10 +49,10 @@ class RetryPolicy:
 def checked_policy(retries, retry_on, retry_delay, always=False):
     """Return a RetryPolicy; None if the engine's own retries will do.
 
-    retries: how often a task is run again, checked. retry_on: the type, or a tuple of types, of exceptions for which it
-    is; None or () for none but WorkerLostError. retry_delay: seconds before the second attempt, twice as many before
-    each further one; or a function that returns them, given the number of attempts so far; None or 0 for no pause.
-    always: return a policy in any case.
+    retries: how often a task is run again, checked. retry_on: the type, or a tuple of types, of exceptions after which
+    a task is run again; None or () for WorkerLostError only. retry_delay: seconds before the second attempt, twice as
+    many before each further one; or a function that returns them, given the number of attempts so far; None or 0 for no
+    pause. always: return a policy in any case.
     """
     types = () if retry_on is None else retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for kind in types:
@@ -90,7 +90,7 @@ class _Kept:
 
 
 def _raised(value, result):
-    """Return the exceptions that the items of a task have raised, though the task has worked: return_exceptions=True.
+    """Return the exceptions that a task's items have raised, if return_exceptions=True made the task succeed.
 
     An exception that an item returns, instead of raising it, has no traceback of a worker.
     """
@@ -229,5 +229,5 @@ class Retrying:
             self._on_idle()
 
     def _read_all(self):
-        """Wait until no task is left: join() calls it, as of those that read the input of a map."""
+        """Wait until no task is left. join() calls it, as it calls that of each reader of a map's input."""
         self._dispatch.wait(self)

@@ -20,8 +20,8 @@ from .results import IMapIterator
 
 __all__ = ["StreamIteration", "StreamIterator"]
 
-#: The worker is told that its parts have been taken with every part whose number has these bits: twice in a window
-#: (PartsAhead, core/ring/layout.go). A large part is told of by itself.
+#: The program tells the worker that it has taken a part, and all before it, if the part's number has these bits, which
+#: is so twice in a window (PartsAhead, core/ring/layout.go), or if the part is large.
 _TOLD = 63
 
 #: More than any number of entries.
@@ -38,12 +38,12 @@ class StreamIteration(Iteration):
     def __init__(self):
         self._ended_items = 0  # how many items have ended
         self._items_read = None  # how many items the input has; None until that is known
-        self._passed = 0  # of how many ended items all entries have been taken, as of the last look of _ahead()
+        self._passed = 0  # how many ended items _ahead() has seen whose entries have all been taken
         self._ends: dict = {}  # by number of the ended item, from _passed on: how many entries had come by then
         self._last_part = None  # (index, number) of the part that has come last
         self._input_error = None  # the exception of reading the input
         self._shut = False  # whether nothing is to be taken any more
-        self._unbounded = False  # whether all is to be kept that comes: the pool is being joined
+        self._unbounded = False  # whether everything that comes is to be kept: the pool is being joined
 
     def start(self, iterator, pool, *arguments):
         """See Iteration.start."""
@@ -219,14 +219,14 @@ class StreamIteration(Iteration):
     # Reading the input.
 
     def _is_due(self):
-        """Whether all entries of so many items have been taken that at most half of the allowed ones are left."""
+        """Whether at most half of the allowed items have entries that were not taken."""
         return self._ends.get(self._fed - self._half - 1, _NEVER) <= self._taken
 
     def _is_full(self, most):
         return self._bytes >= most and self._fed - self._ended_items >= self._least
 
     def _ahead(self):
-        """Return of how many submitted items not all entries have been taken. Only _feed_in_turn() calls it."""
+        """Return how many submitted items have entries that were not taken. Only _feed_in_turn() calls it."""
         while self._ends.get(self._passed, _NEVER) <= self._taken:
             with _native.held_signals:
                 self._passed += 1

@@ -42,7 +42,7 @@ class Submitter:
         self._crew = crew
         self._dispatch = dispatch
         self._results = results
-        self.pool_retries = 0  # how often the engine runs each task again that was lost
+        self.pool_retries = 0  # how often the engine runs each lost task again
         self.retrying: Any = None  # the Retrying, if tasks may have to be run again
         self._unlooked = 0  # how many tasks have been submitted since results were last collected here
 
@@ -98,7 +98,7 @@ class Submitter:
         return None
 
     def _leave_to_retrying(self, result, index):
-        """Have the engine not run again a task that is about to be submitted: its own retries are the pool's."""
+        """Tell the engine not to run a task again that is about to be submitted; else the pool's retries would hold."""
         if self.pool_retries:
             self._control.retry(result._job, index, -1)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ChannelEnd", "Plan", "by_name_or_value", "could_not_begin", "ignore_interrupt", "worker"]
 
 
-#: What pickles the results, if an initializer has set it (_cluster/arriving.py); None for encode() of codec.py.
+#: The function that pickles results, if an initializer has set one (_cluster/arriving.py); None for codec.encode().
 encode_result: "Any" = None
 
 _PAGE_SIZE = sysconf("SC_PAGE_SIZE")
@@ -87,7 +87,7 @@ class Plan:
     limit.
     threads: the ThreadLimit of each worker (blas_threads.py); None for none. wrap_exception: whether exceptions are
     sent with their tracebacks. nested: whether a task may start processes, which end with the worker. for_executor:
-    whether the worker does as those of concurrent.futures do: it may have children, it logs an error of the
+    whether the worker behaves like those of concurrent.futures: it may have children, it logs an error of the
     initializer, an error in pickling a result is sent as it is, and Ctrl-C is raised in a task. pickler: "pickle" or
     "cloudpickle".
     """
@@ -321,7 +321,7 @@ def by_name_or_value(value):
 
 
 def _unreadable(error):
-    """Return the exception of an executor's call that could not be unpickled: concurrent.futures' executor breaks."""
+    """Return the exception of an executor's call that could not be unpickled: a BrokenProcessPool."""
     from concurrent.futures.process import BrokenProcessPool
 
     if getattr(error, "means_again", False):  # repeats.Refused: the call is submitted again

@@ -6,7 +6,7 @@
       ─▶ RelayHandler ─▶ encode (records.py)               ─▶ decode ─▶ logging.getLogger(name).handle(record)
            ─▶ WriteEnd.send (channel.py) ══ socket ══▶ ReadEnd.receive
 
-    state.py    what this process has to do with it: nothing, reading, sending
+    state.py    the role of this process: none, reading, sending
 
 docs/design/relay.md has the reasons.
 """

@@ -1,8 +1,8 @@
 """The way of log records: a socket pair of the kernel's that keeps the bounds of messages (SOCK_SEQPACKET).
 
-All children write into one end, and the main program reads from the other one. A message is whole, or not there. What
-was written stays when the writer is killed. A writer waits for room, and is told when nobody reads any more. A message
-that is too large for the socket travels as a file whose descriptor is sent.
+All children write into one end, and the main program reads from the other one. A message arrives whole or not at all.
+What was written stays when the writer is killed. A writer waits for room, and is told when nobody reads any more. A
+message that is too large for the socket travels as a file whose descriptor is sent.
 
 _socket's class is used, not socket's: gevent replaces the latter by one that changes the descriptor for all processes.
 """
@@ -127,7 +127,7 @@ class ReadEnd:
         self._socket.detach()
 
     def close(self) -> None:
-        """Close the end: whoever writes is told from now on."""
+        """Close the end: from now on, WriteEnd.send() raises Gone."""
         if _native.mark(self._socket.fileno()) == self._mark:
             self._socket.close()
         else:

@@ -43,7 +43,7 @@ _replaced: list = []  # handlers that are not used: if they were collected, file
 
 
 class RelayHandler(logging.handlers.QueueHandler):
-    """Sends records to the main program. When that is gone, they go to standard error, as without any handler."""
+    """Sends records to the main program; if that is gone, to standard error, as without any handler."""
 
     def __init__(self, writing: WriteEnd) -> None:
         super().__init__(queue.SimpleQueue())  # not used: records are not put, but sent
@@ -65,7 +65,7 @@ class RelayHandler(logging.handlers.QueueHandler):
         return sent
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record; wait for room. It counts as soon as this returns, even if the process is killed then."""
+        """Send a record; wait for room. After the return the record is safe, even if the process is killed then."""
         try:
             sent = self.prepare(record)
             encoded = records.encode(sent)
@@ -82,7 +82,7 @@ class RelayHandler(logging.handlers.QueueHandler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Close the handler, not the way: exit functions that run later may log, too."""
+        """Close the handler, not the channel: exit functions that run later may log, too."""
         logging.Handler.close(self)
 
 

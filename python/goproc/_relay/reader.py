@@ -196,7 +196,7 @@ class _Held(threading.local):
 
 
 _held = _Held()
-_waiting: list = []  # for each thread that is about to fork, and waits for the lock: an item
+_waiting: list = []  # one item for each thread that is about to fork, and waits for the lock
 
 
 def _before_fork():

@@ -1,7 +1,7 @@
 """Log records as bytes. Used by child.py, which encodes, and reader.py, which decodes.
 
-A record that cannot be decoded would be lost. So each attribute that is not a plain one is pickled by itself: if it
-cannot be pickled, its text takes its place, and if it cannot be unpickled, so does the error.
+A record that cannot be decoded would be lost. So each attribute that is not a plain one is pickled by itself. If it
+cannot be pickled, its text takes its place. If it cannot be unpickled, the error takes its place.
 """
 
 import logging
@@ -16,7 +16,7 @@ _SHORT = 2000
 
 
 def encode(record: logging.LogRecord) -> bytes:
-    """Return the record as bytes. Its args and exc_info must be gone, as QueueHandler.prepare does it."""
+    """Return the record as bytes. Its args and exc_info must be None, as after QueueHandler.prepare()."""
     plain, pickled = {}, {}
     for name, value in vars(record).items():
         if type(value) in _PLAIN:

@@ -1,4 +1,4 @@
-"""What this process has to do with the relay: nothing, reading for its children, or sending to the main program.
+"""The role of this process in the relay: none, reading for its children, or sending to the main program.
 
 start_methods.relay is the State of this process, None if there is none. The modules that start processes ask it what a
 child is sent, and tell it that a child begins.
@@ -33,7 +33,7 @@ _shuts_down = False  # whether logging is shut down by _at_exit
 
 
 class State:
-    """What start_methods.relay is.
+    """The relay as one process sees it; it is start_methods.relay.
 
     writing: the end into which records are written. reader: in the process that reads, its Reader; None in one that
     sends. everywhere: whether all processes that are started from here send; else only those of leases. sinks: of the
@@ -49,7 +49,7 @@ class State:
         self.sinks: set[Any] = set()
 
     def reads_here(self) -> bool:
-        """Whether this process reads: not one that os.fork() has made of it."""
+        """Whether this process reads. A copy that os.fork() has made of the reading process does not."""
         return self.owner == os.getpid()
 
     def is_handling(self) -> bool:
@@ -117,7 +117,7 @@ class _Spawned(State):
 
 
 class ForSpawned:
-    """Stands for the State of a process that will be started. What arrives is a _Spawned.
+    """Stands for the State of a process that will be started. It arrives there as a _Spawned.
 
     levels: from child.get_levels() in the main program; None for those of this process. machine: the name of the
     cluster's machine that the process will run on; None for that of this process.

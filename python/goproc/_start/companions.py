@@ -1,8 +1,8 @@
 """Has goproc's module imported together with multiprocessing's of the same name, which it changes in place.
 
-A program that uses goproc by its own name imports goproc's module. But the pickled objects of that program name
-multiprocessing's, and so do programs that have been given goproc in the place of multiprocessing. Used by install.py,
-and by spawn.py in spawned children. docs/design/install.md.
+A program that imports goproc under this name imports goproc's module. But the pickled objects of that program name
+multiprocessing's module, and so does a program that uses goproc under multiprocessing's name. Used by install.py, and
+by spawn.py in spawned children. docs/design/install.md.
 """
 
 import sys
@@ -20,7 +20,7 @@ _wanted: "set[str]" = set()
 
 
 def wanted() -> "list[str]":
-    """Return the names of the modules that a child is to have changed: those that are changed here."""
+    """Return the names of the modules that are changed here, and are to be changed in a child."""
     return [name for name in ALL if name in _wanted or f"goproc.{name}" in sys.modules]
 
 

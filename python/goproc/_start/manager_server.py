@@ -57,7 +57,7 @@ def _end_with(sentinel):
         server: Any = None
         while not hasattr(server, "stop_event"):
             server = getattr(process.current_process(), "_manager_server", None)
-            time.sleep(0.001)  # it may still be made; if that takes long, the process is killed
+            time.sleep(0.001)  # the server may not be made yet; if that takes long, the process is killed
         server.shutdown(_Nobody())
 
     try:

@@ -12,8 +12,8 @@ __all__ = ["StandIn", "import_with"]
 class StandIn(ModuleType):
     """Stands for the module `name` in sys.modules.
 
-    The module is imported when a program reads a name that the stand-in does not have, or sets or deletes one. names:
-    the names that the stand-in has.
+    The module is imported when a program reads a name that the stand-in lacks, or sets or deletes any name. names: the
+    names that the stand-in has.
     """
 
     def __init__(self, name, **names):

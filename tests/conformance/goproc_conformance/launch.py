@@ -20,7 +20,7 @@ from goproc_conformance import processes, startup, suites
 
 POLL = 0.1  # seconds between two looks at the test process
 
-# Set when the person at the keyboard has had enough: runs, which are in threads, end as if out of time.
+# Set when the user interrupts the command: runs, which are in threads, then end as if out of time.
 interrupted = threading.Event()
 
 

@@ -64,9 +64,9 @@ def kill(folder):
 def dump_tracebacks(folder, test_process):
     """Have every process of a stalled run write its tracebacks to its stderr, the run's log.
 
-    The test process has a handler for a signal of its own, which no test uses. Its children print on SIGABRT, for
-    PYTHONFAULTHANDLER is in their environment, and are ended by it; the test process is stopped before, lest their end
-    make its test go on.
+    The test process has a handler for a signal that no test uses. Its children have PYTHONFAULTHANDLER in their
+    environment, so they print on SIGABRT, which ends them. The test process is stopped before, so that its test does
+    not go on when the children end.
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(test_process, signal.SIGRTMAX)

@@ -22,7 +22,7 @@ class NoTable(Exception):
 
 
 def update(path, verdicts):
-    """Put the rows for the verdicts into the document, replacing those they are newer than. Raises NoTable."""
+    """Put the rows for the verdicts into the document, in place of the older rows. Raises NoTable."""
     path = Path(path)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1:

@@ -46,7 +46,7 @@ class Entry:
 
 
 def load_exceptions(path):
-    """Read exceptions.toml. Returns [Entry]. Raises BadExceptions for what is no proper entry."""
+    """Read exceptions.toml. Returns [Entry]. Raises BadExceptions for an invalid entry."""
     toml = _toml()
     try:
         document = toml.loads(Path(path).read_text(encoding="utf-8"))
