@@ -250,7 +250,6 @@ import multiprocessing.managers
 import multiprocessing.reduction
 import os
 import sys
-import goproc
 
 class Last:
     def __del__(self):
@@ -265,17 +264,19 @@ def write(path):
     file, last = gzip.open(path, "wt"), Last()
     file.write("all of it")
 
-goproc.install()
+if sys.argv[1] == "goproc":
+    import goproc
+    goproc.install()
 if __name__ == "__main__":
     last = Last()
     multiprocessing.reduction.ForkingPickler.register(Last, reduced)
     multiprocessing.managers.SyncManager.register("last", reduced)
     multiprocessing.current_process().reduced = reduced
-    if sys.argv[1] == "main":
+    if sys.argv[2] == "main":
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.apply(abs, (-1,))
     else:
-        process = multiprocessing.get_context("spawn").Process(target=write, args=(sys.argv[2],))
+        process = multiprocessing.get_context("spawn").Process(target=write, args=(sys.argv[3],))
         process.start()
         process.join()
 """
@@ -285,6 +286,9 @@ def test_what_a_program_holds_is_finalized(run_script, tmp_path):
     """At the end of an interpreter, though multiprocessing refers to the program: as with multiprocessing."""
     (tmp_path / "program.py").write_text(HOLDS_UNTIL_THE_END)
     program, file = tmp_path / "program.py", tmp_path / "file.gz"
-    assert run_script(program, "main").stdout == "deleted\n"
-    assert run_script(program, "child", file).stdout == "deleted\n" * 2
-    assert gzip.decompress(file.read_bytes()) == b"all of it"
+    # CPython 3.14 itself finalizes no main module to which its library refers.
+    deleted, written = ("deleted\n", b"all of it") if sys.version_info < (3, 14) else ("", None)
+    for module in "multiprocessing", "goproc":
+        assert run_script(program, module, "main").stdout == deleted
+        assert run_script(program, module, "child", file).stdout == 2 * deleted
+        assert written is None or gzip.decompress(file.read_bytes()) == written
