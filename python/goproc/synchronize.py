@@ -310,6 +310,8 @@ class Barrier(_standard.Barrier):
         assert self._state == 0
 
     def _wait(self, timeout):
+        if timeout is not None and not timeout < threading.TIMEOUT_MAX:
+            self._cond.wait(timeout)  # NaN or infinity: it raises
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._state == 0:
             left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())

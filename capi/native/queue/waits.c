@@ -130,7 +130,8 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
         return NULL;
     if (how < IF_ROOM || how > PLACE)
         return PyErr_Format(PyExc_ValueError, "there is no way %d to put", how);
-    if (block && goproc_read_deadline(args[4], &deadline) < 0)
+    int is_bad = block ? goproc_read_deadline(args[4], &deadline) : 0;
+    if (is_bad < 0)
         return NULL;
     goproc_item_views views;
     int outcome = FAILED;
@@ -138,6 +139,8 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (goproc_item_begin(&views, args[0], args[1]) == 0)
         outcome = put(self, &views.item, how, block, deadline);
     goproc_item_end(&views);
+    if (outcome == FULL && is_bad)
+        return goproc_raise_bad_timeout();
     if (outcome == FULL)
         PyErr_SetNone(goproc_queue_names.full);
     return outcome <= FULL ? NULL : PyBool_FromLong(outcome == IS_PUT);
@@ -280,9 +283,9 @@ static int take(goproc_queue *self, int block, uint64_t deadline, goproc_payload
     return how;
 }
 
-/* Reads the arguments (block=True, timeout=None). */
-static int read_get_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, int *block,
-                              uint64_t *deadline) {
+/* Reads the arguments (block=True, timeout=None). *bad: the timeout, if it is NaN or infinity; or NULL. */
+static int read_get_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, int *block, uint64_t *deadline,
+                              PyObject **bad) {
     PyObject *given[] = {Py_True, Py_None};
     Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
     if (count + named > 2) {
@@ -306,7 +309,9 @@ static int read_get_arguments(PyObject *const *args, Py_ssize_t count, PyObject 
     *block = given[0] == Py_True ? 1 : PyObject_IsTrue(given[0]);
     if (*block < 0)
         return -1;
-    return *block ? goproc_read_deadline(given[1], deadline) : 0;
+    int is_bad = *block ? goproc_read_deadline(given[1], deadline) : 0;
+    *bad = is_bad > 0 ? given[1] : NULL;
+    return is_bad < 0 ? -1 : 0;
 }
 
 PyDoc_STRVAR(get_doc, "_get(block=True, timeout=None)\n--\n\n"
@@ -319,9 +324,12 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
     goproc_payload_found payload;
     uint64_t deadline;
     int block;
-    if (goproc_queue_check(self) < 0 || read_get_arguments(args, count, names, &block, &deadline) < 0)
+    PyObject *bad;
+    if (goproc_queue_check(self) < 0 || read_get_arguments(args, count, names, &block, &deadline, &bad) < 0)
         return NULL;
     int how = take(self, block, deadline, &payload);
+    if (how == 0 && bad)
+        return goproc_queue_raise_bad_timeout(bad);
     if (how == 0)
         PyErr_SetNone(goproc_queue_names.empty);
     return how > 0 ? goproc_queue_loads(&payload) : NULL;
@@ -351,8 +359,9 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
         return NULL;
     if (!timeout)
         return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
-    if (goproc_read_deadline(timeout, &deadline) < 0)
-        return NULL;
+    int is_bad = goproc_read_deadline(timeout, &deadline);
+    if (is_bad)
+        return is_bad < 0 ? NULL : goproc_queue_raise_bad_timeout(timeout);
     item_wait wait = {0};
     int next = AGAIN;
     while (next == AGAIN && goproc_ring_count(&self->ring) == 0)

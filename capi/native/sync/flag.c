@@ -90,8 +90,9 @@ static PyObject *flag_wait(PyObject *object, PyObject *const *args, Py_ssize_t c
     uint32_t seen = atomic_load(&self->cell->word);
     if (seen & 1)
         Py_RETURN_TRUE;
-    if (goproc_read_deadline(count + named ? args[0] : Py_None, &deadline) < 0)
-        return NULL;
+    int is_bad = goproc_read_deadline(count + named ? args[0] : Py_None, &deadline);
+    if (is_bad)
+        return is_bad < 0 ? NULL : goproc_raise_bad_timeout();
     goproc_wait *note = NULL;
     int how;
     do {

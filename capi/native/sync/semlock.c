@@ -66,7 +66,8 @@ static int acquire(semlock *self, int block, PyObject *timeout) {
         return 1;
     }
     uint64_t deadline = 0;
-    if (block && timeout != Py_None && goproc_read_deadline(timeout, &deadline) < 0)
+    int is_bad = block && timeout != Py_None ? goproc_read_deadline(timeout, &deadline) : 0;
+    if (is_bad < 0)
         return -1;
     int how = goproc_lock_take(&self->lock) ? GOPROC_TAKEN : GOPROC_BUSY;
     if (how == GOPROC_BUSY) {
@@ -93,8 +94,10 @@ static int acquire(semlock *self, int block, PyObject *timeout) {
             return -1;
         }
     }
+    if (how == GOPROC_BUSY && is_bad)
+        (void)goproc_raise_bad_timeout();
     if (how == GOPROC_BUSY)
-        return 0;
+        return -is_bad;
     self->count++;
     self->thread = pthread_self();
     return 1;

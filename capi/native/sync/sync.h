@@ -175,8 +175,11 @@ static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_
 }
 
 /* Reads a timeout in seconds, None for ever. *deadline is a time as of goproc_now_ns(), 0 for ever. Returns -1 with an
- * exception set. */
+ * exception set. Returns 1 for NaN and infinity: the deadline is over, and a caller that would wait raises an error. */
 int goproc_read_deadline(PyObject *timeout, uint64_t *deadline);
+
+/* Raises multiprocessing's error for a wait with such a timeout: EINVAL. Returns NULL. */
+PyObject *goproc_raise_bad_timeout(void);
 
 /* Sleeps until *word has another value than seen, or the deadline or the time for a look has come. Returns 0; ETIMEDOUT
  * at the deadline; EINTR after a signal, and also when it is time for a look. A signal that came shortly before, while

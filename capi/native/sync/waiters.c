@@ -157,8 +157,9 @@ static PyObject *waiters_sleep(PyObject *object, PyObject *const *args, Py_ssize
         return NULL;
     }
     entry *mine = entry_of(self, args[0]);
-    if (!mine || goproc_read_deadline(count > 1 ? args[1] : Py_None, &deadline) < 0)
-        return NULL;
+    int is_bad = mine ? goproc_read_deadline(count > 1 ? args[1] : Py_None, &deadline) : -1;
+    if (is_bad)
+        return is_bad < 0 ? NULL : goproc_raise_bad_timeout();
     goproc_wait *note = NULL;
     int how;
     do {

@@ -12,6 +12,7 @@
 #include "sync.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -196,9 +197,15 @@ int goproc_read_deadline(PyObject *timeout, uint64_t *deadline) {
     double seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1 && PyErr_Occurred())
         return -1;
-    if (!(seconds > 0))
+    int is_bad = isnan(seconds) || seconds == INFINITY;
+    if (is_bad || seconds < 0)
         seconds = 0;
     if (seconds < 1e9)
         *deadline = goproc_now_ns() + (uint64_t)(seconds * 1e9);
-    return 0;
+    return is_bad;
+}
+
+PyObject *goproc_raise_bad_timeout(void) {
+    errno = EINVAL;
+    return PyErr_SetFromErrno(PyExc_OSError);
 }

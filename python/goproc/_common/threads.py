@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-__all__ = ["OwnThread", "persist", "report_error"]
+__all__ = ["OwnThread", "deadline_after", "persist", "report_error"]
 
 #: How long a thread waits for memory that the program may free, in seconds.
 _PAUSE = 0.05
@@ -47,3 +47,14 @@ def report_error(error: BaseException) -> None:
             threading.excepthook(threading.ExceptHookArgs((kind, error, traceback, thread)))
     except BaseException as of_hook:
         sys.__excepthook__(type(of_hook), of_hook, of_hook.__traceback__)
+
+
+def deadline_after(timeout: float) -> float:
+    """Return the time, by time.monotonic(), at which a wait of timeout seconds is over.
+
+    NaN is no time at all, as for threading's waits, by which multiprocessing's results wait. Raises OverflowError above
+    threading.TIMEOUT_MAX, as these do.
+    """
+    if timeout > threading.TIMEOUT_MAX:
+        threading.Lock().acquire(timeout=timeout)  # raises it
+    return time.monotonic() + (timeout if timeout > 0 else 0)

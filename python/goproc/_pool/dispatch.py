@@ -26,7 +26,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from .. import _native
 from .._common import cooperative, stdlib
-from .._common.threads import OwnThread, persist
+from .._common.threads import OwnThread, deadline_after, persist
 from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
 from .failures import raised_by_handler, undecodable, unpacked
@@ -101,7 +101,7 @@ class Dispatch:
 
         Signal handlers run meanwhile; an exception that one raises ends the wait.
         """
-        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
+        deadline = None if timeout is None else deadline_after(timeout)
         try:
             while not waiter.done:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0)

@@ -14,7 +14,7 @@ from collections import deque
 from multiprocessing.context import TimeoutError
 
 from .. import _native
-from .._common.threads import OwnThread
+from .._common.threads import OwnThread, deadline_after
 from .._native import take_result
 from ..errors import CancelledError
 from .codec import once
@@ -197,7 +197,7 @@ class Iteration:
 
     def _wait_for_result(self, timeout):
         """Wait for a result that no other thread takes, and take it."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else deadline_after(timeout)
         if self._report is not None and (report := self._report()) is not None:
             report.wait(timeout)
         while True:
