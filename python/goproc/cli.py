@@ -287,4 +287,7 @@ def _run_code(module, code):
 
 def _run_stdin(module, _):
     _set_first_path("")
+    module.__file__ = "<stdin>"
+    if sys.version_info < (3, 15):
+        module.__dict__["__cached__"] = None
     exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), module.__dict__)

@@ -35,7 +35,8 @@ def both(run_script, *arguments, status=0, **options):
     ],
 )
 def test_the_program_sees_what_it_sees_under_python(run_script, status, arguments):
-    plain, own = both(run_script, *arguments, status=status, input="import sys; print(sys.argv, repr(sys.path[0]))")
+    program = "import sys; print(sys.argv, repr(sys.path[0]), globals().keys(), __file__)"
+    plain, own = both(run_script, *arguments, status=status, input=program)
     assert own == plain
 
 
