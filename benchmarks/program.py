@@ -4,12 +4,11 @@ import sys
 
 from benchmarks import peers
 
-peer = peers.load(sys.argv[1])
-
 
 def main():
     from benchmarks import functions
 
+    peer = peers.load(sys.argv[1])
     peer.open(2, sys.argv[2])
     peer.map(functions.nothing, list(range(10)))
     peer.close()

@@ -107,23 +107,27 @@ NEEDED = "import threading, signal, weakref, _pickle"
 #: The imports of a spawned child. The argument marks the process as a child, so that goproc defers imports.
 IN_A_CHILD = "import sys; sys.argv = ['-c', '--multiprocessing-fork']; import goproc.spawn"
 
-PARTS = {
-    "`os.fork`, `os._exit`, `os.waitpid`, multiprocessing imported": fork_with_multiprocessing,
-    "the same, goproc imported, no engine": fork_with_goproc,
-    "the same, with an engine loaded": fork_with_engine,
-    "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": fork_and_bootstrap,
-    "fork: start and join, multiprocessing": process("multiprocessing", "fork"),
-    "fork: start and join, goproc": process("goproc", "fork"),
-    "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),
-    "forkserver: start and join, goproc": process("goproc", "forkserver"),
-    "forkserver: the same in a program run with `-m`, multiprocessing": as_module("multiprocessing", "forkserver"),
-    "forkserver: the same in a program run with `-m`, goproc": as_module("goproc", "forkserver"),
-    "an interpreter that does nothing": interpreter("pass"),
-    f"an interpreter that runs `{NEEDED}`": interpreter(NEEDED),
-    "an interpreter that imports `goproc.spawn`, as in a child": interpreter(IN_A_CHILD),
-    "spawn: start and join, multiprocessing": process("multiprocessing", "spawn"),
-    "spawn: start and join, goproc": process("goproc", "spawn"),
-}
+
+def parts():
+    """Return the steps. In a function, so that importing this module only defines functions, as a user's program."""
+    return {
+        "`os.fork`, `os._exit`, `os.waitpid`, multiprocessing imported": fork_with_multiprocessing,
+        "the same, goproc imported, no engine": fork_with_goproc,
+        "the same, with an engine loaded": fork_with_engine,
+        "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": fork_and_bootstrap,
+        "fork: start and join, multiprocessing": process("multiprocessing", "fork"),
+        "fork: start and join, goproc": process("goproc", "fork"),
+        "forkserver: start and join, multiprocessing": process("multiprocessing", "forkserver"),
+        "forkserver: start and join, goproc": process("goproc", "forkserver"),
+        "forkserver: the same in a program run with `-m`, multiprocessing": as_module("multiprocessing", "forkserver"),
+        "forkserver: the same in a program run with `-m`, goproc": as_module("goproc", "forkserver"),
+        "an interpreter that does nothing": interpreter("pass"),
+        f"an interpreter that runs `{NEEDED}`": interpreter(NEEDED),
+        "an interpreter that imports `goproc.spawn`, as in a child": interpreter(IN_A_CHILD),
+        "spawn: start and join, multiprocessing": process("multiprocessing", "spawn"),
+        "spawn: start and join, goproc": process("goproc", "spawn"),
+    }
+
 
 TIMES = 20
 
@@ -149,39 +153,40 @@ def workers(library):
     return prepare
 
 
-#: The steps, and how many processes one run of a step starts.
-PROCESSOR_PARTS = {
-    "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": (fork_and_bootstrap, 1),
-    "the same, with an engine loaded": (fork_and_bootstrap_with_engine, 1),
-    "fork: start and join, multiprocessing": (process("multiprocessing", "fork"), 1),
-    "fork: start and join, goproc": (process("goproc", "fork"), 1),
-    "spawn: start and join, multiprocessing": (process("multiprocessing", "spawn"), 1),
-    "spawn: start and join, goproc": (process("goproc", "spawn"), 1),
-    "forkserver: start and join, multiprocessing": (process("multiprocessing", "forkserver"), 1),
-    "forkserver: start and join, goproc": (process("goproc", "forkserver"), 1),
-    "a worker that runs one task, multiprocessing": (workers("multiprocessing"), TIMES),
-    "a worker that runs one task, goproc": (workers("goproc"), TIMES),
-}
+def processor_parts():
+    """Return the steps, and how many processes one run of a step starts."""
+    return {
+        "`os.fork`, CPython's `Process._bootstrap`, `os._exit`, `os.waitpid`": (fork_and_bootstrap, 1),
+        "the same, with an engine loaded": (fork_and_bootstrap_with_engine, 1),
+        "fork: start and join, multiprocessing": (process("multiprocessing", "fork"), 1),
+        "fork: start and join, goproc": (process("goproc", "fork"), 1),
+        "spawn: start and join, multiprocessing": (process("multiprocessing", "spawn"), 1),
+        "spawn: start and join, goproc": (process("goproc", "spawn"), 1),
+        "forkserver: start and join, multiprocessing": (process("multiprocessing", "forkserver"), 1),
+        "forkserver: start and join, goproc": (process("goproc", "forkserver"), 1),
+        "a worker that runs one task, multiprocessing": (workers("multiprocessing"), TIMES),
+        "a worker that runs one task, goproc": (workers("goproc"), TIMES),
+    }
 
 
 def starting(repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of each step: one median for each repetition."""
-    return _measure(PARTS, "time", repetitions)
+    return _measure(parts(), "time", repetitions)
 
 
 def processor(repetitions: int) -> dict[str, list[float]]:
     """Return the seconds of processor time of each step, in all processes together: one mean for each repetition."""
-    return _measure(PROCESSOR_PARTS, "processor", repetitions)
+    return _measure(processor_parts(), "processor", repetitions)
 
 
-def _measure(parts, what, repetitions):
+def _measure(steps, what, repetitions):
     import subprocess
 
     from benchmarks.alternation import with_benchmarks
 
-    measured: dict[str, list[float]] = {part: [] for part in parts}
+    measured: dict[str, list[float]] = {part: [] for part in steps}
     for _ in range(repetitions):
-        for number, (part, prepare) in enumerate(parts.items()):
+        for number, (part, prepare) in enumerate(steps.items()):
             program = ["-m", "benchmarks.starting"] if prepare in AS_MODULES else [__file__]
             command = [sys.executable, *program, what, str(number)]
             # In a new session, because the Meter counts the processes of a session.
@@ -227,9 +232,9 @@ def measure_processor(prepare, times):
 def main():
     what, number = sys.argv[1], int(sys.argv[2])
     if what == "time":
-        print(measure_time(list(PARTS.values())[number]))
+        print(measure_time(list(parts().values())[number]))
     else:
-        print(measure_processor(*list(PROCESSOR_PARTS.values())[number]))
+        print(measure_processor(*list(processor_parts().values())[number]))
 
 
 if __name__ == "__main__":

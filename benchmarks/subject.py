@@ -4,16 +4,13 @@ First it does the row's work once, to warm up. Then, for each line on its standa
 time it prints the measurement as a line of JSON. At the end of its input it ends its pool and exits. alternation.py
 starts it.
 
-It is a script, like a user's program. The library is imported at the top: a spawned child imports the main module
-again, and so pays for that import, as in a user's program. main() imports all other modules, so that a child does not
-pay for the benchmark.
+It is a script, like a user's program: its import only defines functions. main() imports all other modules, so that a
+child does not pay for the benchmark.
 """
 
 import sys
 
 from benchmarks import peers
-
-peer = peers.load(sys.argv[1])
 
 
 def main():
@@ -23,6 +20,7 @@ def main():
 
     from benchmarks import growth, rows
 
+    peer = peers.load(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # so that the output of a library does not mix with the answers
     row = {**rows.ROWS, **growth.ROWS}[sys.argv[2]]

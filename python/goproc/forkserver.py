@@ -21,7 +21,7 @@ import sys
 from io import BytesIO
 
 from . import _native, popen_fork, spawn
-from ._common import calls, start_methods, stdlib
+from ._common import calls, disabled, start_methods, stdlib
 from ._start.prefork import Server
 
 TYPE_CHECKING = False
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
+
+#: What tells the main module in the preparation data.
+_MAIN = ("init_main_from_path", "init_main_from_name")
 
 #: The most descriptors in one message: SCM_MAX_FD of the kernel.
 MAXFDS_TO_SEND = 253
@@ -111,13 +114,9 @@ class ForkServer:
     def _dump_preload_data(self):
         data = {}
         if self._preload_modules:
-            data = spawn.get_preparation_data("ForkServer")
-            # Each child is sent its own values of these.
-            for key in ("name", "authkey", "log_to_stderr", "log_level"):
-                data.pop(key, None)
-            if "__main__" not in self._preload_modules:
-                data.pop("init_main_from_name", None)
-                data.pop("init_main_from_path", None)
+            # Each child is sent everything else, which the server might not be able to unpickle.
+            kept = ("sys_path", "sys_argv", "goproc", *(_MAIN if "__main__" in self._preload_modules else ()))
+            data = {key: value for key, value in spawn.get_preparation_data("ForkServer").items() if key in kept}
         tracing = stdlib.is_tracing()
         contents = (tracing, data, list(self._preload_modules), self._preload_on_error, _parts_in_use())
         return spawn.put("goproc-forkserver", BytesIO(pickle.dumps(contents)))
@@ -152,12 +151,9 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         from ._common.log import teller
 
         tell = teller("fork server")
-    # From 3.13 on, a child runs exit functions. Until 3.13.1 it also runs those of `__main__`, which multiprocessing
-    # failed to preload, so that the child imported it. From 3.13.2 on, it runs none of preloaded modules.
-    if (3, 13) <= sys.version_info < (3, 13, 2):
-        stdlib.forget_exit_functions()
+    _leave_main_to_children(data, modules[1], tell or (lambda *_: None))
     _preload(data, *modules)
-    if sys.version_info >= (3, 13, 2):
+    if sys.version_info >= (3, 13):  # a child runs exit functions, but none of preloaded modules
         stdlib.forget_exit_functions()
     # Each child is sent this pipe. The server must close it: the tracker ends when no process has the pipe open.
     os.close(tracker_fd)
@@ -197,6 +193,32 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         stdlib.run_finalizers()
         stdlib.flush_streams()
         os._exit(0)
+
+
+def _leave_main_to_children(data, on_error, tell):
+    """Take the main module out of the preparation data, unless the server is to import it. on_error: as for _preload.
+
+    The server imports it where multiprocessing's server does, or if no child can notice. Python 3.15's argument
+    on_error, other than "ignore", asks for the import on every version.
+    """
+    main = {key: data.pop(key) for key in _MAIN if key in data}
+    if not main:
+        return
+    path = main.get("init_main_from_path")
+    if path is None or not (stdlib.PRELOADS_MAIN or on_error != "ignore"):
+        reason: str | None = "GOPROC_DISABLE switches preloaded-main off"
+        if "preloaded-main" not in disabled:
+            from ._start import inert
+
+            sys.path[:0] = data["sys_path"]
+            try:
+                reason = inert.reason_to_import_anew(path, main.get("init_main_from_name"))
+            finally:
+                del sys.path[: len(data["sys_path"])]
+        if reason is not None:
+            tell("each child imports the main module, because of %s", reason)
+            return
+    data.update(main)
 
 
 def _preload(data, modules, on_error, parts):

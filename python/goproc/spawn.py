@@ -151,6 +151,8 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     data = _standard.get_preparation_data(name)
     # Until Python 3.13.12 and 3.14.3 this call fixes the default start method; the program may not have chosen it yet.
     standard_default._actual_context = settled
+    if os.path.basename(data.get("init_main_from_path", "")) == "<stdin>":  # a child could not read it again
+        del data["init_main_from_path"]
     data["goproc"] = {
         "installed": stdlib.is_installed(),
         "futures": stdlib.installed_futures,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from multiprocessing import connection
 
@@ -108,3 +109,229 @@ def test_bad_arguments_for_preloading():
         with pytest.raises(TypeError, match="must be a list of strings"):
             set_preload([3], on_error="warn")
     assert forkserver._forkserver._preload_on_error == "ignore"
+
+
+SHARES_NOTHING = """
+import multiprocessing, os, random, sys, threading
+
+multiprocessing.get_context("forkserver").set_forkserver_preload(sys.argv[1].split())
+print("imported as", __name__, flush=True)
+uses, pid, random_number, file = 0, os.getpid(), random.random(), open(__file__, "rb", 0)
+thread = threading.Thread(target=threading.Event().wait, daemon=True)
+thread.start()
+setting = os.environ.get("SETTING"), sys.argv[2:], os.getcwd()
+
+def use(queue):
+    global uses
+    uses += 1
+    queue.put((random_number, file.read(5), uses, pid == os.getpid(), thread.is_alive(), setting))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    queue, numbers = context.SimpleQueue(), set()
+    for number in range(4):
+        os.environ["SETTING"] = str(number)
+        sys.argv[2:] = [str(number)]
+        os.chdir("/" if number % 2 else "/usr")
+        process = context.Process(target=use, args=(queue,))
+        process.start()
+        random_number, *rest = queue.get()
+        process.join()
+        numbers.add(random_number)
+        print(rest)
+    print(len(numbers))
+"""
+
+
+@pytest.mark.parametrize("preloaded", ["__main__", "json", ""])
+@pytest.mark.parametrize("options", [[], ["-m"]], ids=["script", "module"])
+def test_what_the_main_module_does_when_it_is_imported(run_script, tmp_path, preloaded, options):
+    """Children share it, or do it anew, as with multiprocessing: it depends on Python's version."""
+    (tmp_path / "program.py").write_text(SHARES_NOTHING)
+
+    def run(*way):
+        program = "program" if options else str(tmp_path / "program.py")
+        done = run_script(
+            *way,
+            *options,
+            program,
+            preloaded,
+            cwd=tmp_path,
+            PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert run("-m", "goproc") == run()
+
+
+UNKNOWN_TO_THE_SERVER = """
+import goproc, multiprocessing.spawn
+
+def data_of(name, plain=multiprocessing.spawn.get_preparation_data):
+    return {**plain(name), "extra": Extra()}
+
+class Extra:
+    pass
+
+def nothing():
+    pass
+
+if __name__ == "__main__":
+    multiprocessing.spawn.get_preparation_data = data_of
+    Extra.__module__ = "gone"
+    import sys
+    sys.modules["gone"] = sys.modules["__main__"]
+    process = goproc.get_context("forkserver").Process(target=nothing)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+def test_preparation_data_of_the_programs_own(run_script, tmp_path):
+    """A child that cannot unpickle it fails, and not the server."""
+    (tmp_path / "program.py").write_text(UNKNOWN_TO_THE_SERVER)
+    done = run_script(tmp_path / "program.py")
+    assert done.stdout == "1\n"
+    assert "No module named 'gone'" in done.stderr
+
+
+DOES_NOTHING = """
+'''A program that defines things.'''
+from __future__ import annotations
+import collections.abc, os, random
+import logging
+import re as regular
+import multiprocessing as mp
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache, partial
+from typing import Optional, TypeVar
+import sys
+import helper, folder.inner
+from folder import inner
+from folder.inner import CONSTANT as C
+try:
+    from os import path
+except ImportError:
+    path = None
+import goproc
+goproc.install()
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+pattern: regular.Pattern = regular.compile(r"a+")
+SIZE, TEXT = 2**10, f"{__name__} {C}"
+TABLE = {"a": [1, -2.5], **{}}
+if sys.version_info >= (3, 8) and sys.platform != "win32":
+    NEW = True
+else:
+    NEW = False
+key = lambda item, default=SIZE: item
+twice = partial(max, 2)
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    tags: list[str] = field(default_factory=list)
+
+    @property
+    def double(self) -> Optional[int]:
+        return 2 * self.x
+
+    @double.setter
+    def double(self, value): ...
+
+class Colour(Enum):
+    RED = 1
+
+@lru_cache(maxsize=None)
+def work(number, *more, size=SIZE, point: Point = None, **others) -> "int":
+    return number + size
+
+async def later(): pass
+"""
+
+RUNS = """
+if __name__ == "__main__":
+    context = mp.get_context("forkserver")
+    process = context.Process(target=work, args=(1,))
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.part("preloaded-main")
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("", None),
+        ("try: import missing\nexcept ImportError: pass", "module 'missing' is not found as a file"),
+        ("try: from folder import broken\nexcept SyntaxError: pass", "SyntaxError: "),
+        ("import numpy", "module 'numpy' is not the program's own"),
+        ("import acts", "acts.py, line 3"),
+        ("from folder import acts", "acts.py, line 2"),
+        ("import this", "module 'this'"),
+        ("number = random.random()", "program.py"),
+        ("number: int = os.getpid()", "program.py"),
+        ("from sys import argv", "program.py"),
+        ("arguments = sys.argv", "program.py"),
+        ("def f(out=sys.stdout): pass", "program.py"),
+        ("def list(): pass\nx = list()", "program.py"),
+        ("log.warning('hello')", "program.py"),
+        ("for i in range(3): pass", "program.py"),
+        ("with open(__file__): pass", "program.py"),
+        ("TABLE['b'] = 1", "program.py"),
+        ("os.x = 1", "program.py"),
+        ("SIZE += 1", "program.py"),
+        ("import atexit\n@atexit.register\ndef f(): pass", "program.py"),
+        ("class Base:\n    def __init_subclass__(cls): print(cls)", "program.py"),
+        ("class Meta(type): pass\nclass M(metaclass=Meta): pass", "program.py"),
+        ("squares = [i * i for i in range(3)]", "program.py"),
+        ("if (x := os.getpid()): pass", "program.py"),
+    ],
+)
+def test_a_main_module_that_does_nothing_is_imported_once(run_script, tmp_path, line, where):
+    """In the server, for all children. Otherwise the log says why not."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from . import inner\n")
+    (folder / "inner.py").write_text("from ..folder import inner as me\nCONSTANT = 3\n".replace("..folder", "."))
+    (folder / "acts.py").write_text("import os\nos.getpid()\n")
+    (folder / "broken.py").write_text("no Python\n")
+    (tmp_path / "acts.py").write_text("import os\n\nx = os.urandom(3)\n")
+    (tmp_path / "helper.py").write_text("def help(): pass\n")
+    program = tmp_path / "program.py"
+    program.write_text(DOES_NOTHING + line + "\n" + RUNS)
+    for options in [program], ["-m", "program"]:
+        done = run_script(
+            *options,
+            cwd=tmp_path,
+            PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+            GOPROC_LOG="debug",
+            status=None,
+        )
+        said = "each child imports the main module, because of " in done.stderr
+        if where is None or sys.version_info >= (3, 13, 8) and options == [program]:
+            assert not said
+        else:
+            assert said and f"because of {where}" in done.stderr
+        assert done.stdout.endswith("0\n")
+
+
+def test_the_main_module_without_the_part(run_script, tmp_path):
+    (tmp_path / "program.py").write_text("import multiprocessing as mp\ndef work(number): pass\n" + RUNS)
+    done = run_script(
+        "-m",
+        "goproc",
+        "-m",
+        "program",
+        cwd=tmp_path,
+        GOPROC_LOG="debug",
+        GOPROC_DISABLE="preloaded-main",
+        PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+    )
+    assert done.stdout == "0\n"
+    assert "because of GOPROC_DISABLE" in done.stderr

@@ -172,6 +172,26 @@ PROGRAMS = {
         "False",
         "True",
     ),
+    "preloaded-main": (
+        """
+    import importlib.machinery, os, shutil, tempfile
+    def where():
+        pass
+    folder = tempfile.mkdtemp()
+    try:
+        with open(os.path.join(folder, "inert_program.py"), "w") as file:
+            file.write("import gc\\ndef where(): print(any(o is where for o in gc.get_objects()), flush=True)")
+        sys.path.insert(0, folder)
+        __spec__ = importlib.machinery.ModuleSpec("inert_program", None)  # as with -m
+        process = goproc.get_context("forkserver").Process(target=where)
+        process.start()
+        process.join()
+    finally:
+        shutil.rmtree(folder)
+""",
+        "False",  # the server has frozen all objects that it has made
+        "True",
+    ),
     "spawn-server": (
         """
     goproc.get_context("spawn").Pool(2).terminate()

@@ -31,6 +31,9 @@ installed = False
 #: Whether install(futures=True) has been called, likewise.
 installed_futures = False
 
+#: Whether multiprocessing's fork server imports `__main__`. Earlier versions look for its path under a wrong name.
+PRELOADS_MAIN = sys.version_info >= (3, 13, 8)
+
 #: install.install, for a child whose parent has called it. install.py sets it, because it imports this module.
 install_again: "Callable[..., None]"
 

@@ -4,6 +4,7 @@ prefork.py            the main loop of the two servers that fork
 spawn_server.py       the spawn server: the interpreter that spawned children are forked from
 deferred_imports.py   keeps a spawned child from importing what it does not need
 stand_in.py           a module that is imported only when it is used
+inert.py              whether the fork server may import the main module for all children
 main_module.py        runs the program's script in a child that was not forked
 manager_server.py     ends the server of a manager with the process that has started it
 companions.py         imports goproc's module together with multiprocessing's of the same name
