@@ -59,6 +59,13 @@ def _encoded(obj):
     return encoded
 
 
+def _unchanging(buffer):
+    """Return a buffer with the same contents, which the program cannot change: a copy, unless it is of bytes."""
+    if type(buffer) is bytearray or type(memoryview(buffer).obj) is bytes:
+        return buffer
+    return bytearray(buffer.raw())
+
+
 class _Pickled:
     """An item that the program's own pickler has pickled. That pickler also unpickles it."""
 
@@ -165,7 +172,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         until = None if timeout is None or not block else time.monotonic() + timeout
         while not self._put(stream, buffers, _PLACE if self._buffer else _IF_ROOM, block, timeout):
             if type(buffers) is list:  # the program may change what they refer to
-                buffers = [buffer if type(buffer) is bytes else bytes(buffer.raw()) for buffer in buffers]
+                buffers = [_unchanging(buffer) for buffer in buffers]
             try:
                 with _native.held_signals:  # a signal handler must not raise between counting and keeping
                     self._put(stream, None, _COUNT, False, None)

@@ -45,7 +45,7 @@ int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buff
     goproc_new_item *item = &views->item;
     item->kind = buffers == Py_True ? GOPROC_ITEM_BYTES : GOPROC_ITEM_PICKLE;
     if (PyBytes_CheckExact(stream) && (!buffers || buffers == Py_None || buffers == Py_True)) {
-        views->one = (goproc_piece){PyBytes_AS_STRING(stream), (size_t)PyBytes_GET_SIZE(stream)};
+        views->one = (goproc_piece){PyBytes_AS_STRING(stream), (size_t)PyBytes_GET_SIZE(stream), 1};
         item->pieces = &views->one;
         item->count = item->stream = 1;
         return 0;
@@ -72,7 +72,7 @@ int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buff
         if (PyObject_GetBuffer(piece, view, i < pieces ? PyBUF_SIMPLE : PyBUF_ANY_CONTIGUOUS) < 0)
             return -1;
         views->views_count++;
-        item->pieces[i] = (goproc_piece){view->buf, (size_t)view->len};
+        item->pieces[i] = (goproc_piece){view->buf, (size_t)view->len, PyBytes_CheckExact(view->obj)};
     }
     item->count = (size_t)(pieces + extra);
     item->stream = (size_t)pieces;
@@ -96,17 +96,17 @@ static int failed(void) {
     return -1;
 }
 
-static PyObject *copied(goproc_queue *self, const goproc_found *found, uint64_t from, uint64_t size, int is_stream) {
+static PyObject *copied(goproc_queue *self, const goproc_found *found, uint64_t from, uint64_t size, int as_bytes) {
     if (size > found->size) {
         errno = EPROTO;
         failed();
         return NULL;
     }
-    PyObject *copy = is_stream ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
-                               : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
+    PyObject *copy = as_bytes ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
+                              : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (!copy)
         return NULL;
-    void *to = is_stream ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy);
+    void *to = as_bytes ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy);
     if (goproc_ring_copy(&self->ring, found, from, to, (size_t)size) < 0) {
         Py_DECREF(copy);
         failed();
@@ -135,8 +135,10 @@ static int read_parts(goproc_queue *self, const goproc_found *found, goproc_payl
         return -1;
     }
     at += sizes[0];
-    for (uint64_t i = 1; i < number; at += sizes[i++]) {
-        payload->buffers[payload->count] = copied(self, found, at, sizes[i], 0);
+    for (uint64_t i = 1; i < number; i++) {
+        uint64_t size = sizes[i] & ~GOPROC_PART_OF_BYTES;
+        payload->buffers[payload->count] = copied(self, found, at, size, size != sizes[i]);
+        at += size;
         if (!payload->buffers[payload->count])
             return -1;
         payload->count++;

@@ -251,7 +251,7 @@ static int write_item(place *place, const goproc_new_item *item) {
         if (add(place, &number, sizeof number) < 0 || add(place, &stream, sizeof stream) < 0)
             return -1;
         for (size_t i = item->stream; i < item->count; i++) {
-            uint64_t size = item->pieces[i].size;
+            uint64_t size = item->pieces[i].size | (item->pieces[i].is_bytes ? GOPROC_PART_OF_BYTES : 0);
             if (add(place, &size, sizeof size) < 0)
                 return -1;
         }

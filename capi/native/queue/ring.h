@@ -149,10 +149,14 @@ typedef struct goproc_ring {
     struct goproc_ring *next;
 } goproc_ring;
 
+/* In the size of a part: it is the contents of a bytes object, and arrives as one. */
+#define GOPROC_PART_OF_BYTES (UINT64_C(1) << 63)
+
 /* A piece of an item to be put. */
 typedef struct {
     const void *bytes;
     size_t size;
+    int is_bytes; /* the contents of a bytes object */
 } goproc_piece;
 
 /* ---- gate.c */

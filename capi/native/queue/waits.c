@@ -160,7 +160,7 @@ PyDoc_STRVAR(put_plain_doc, "_put_plain(item)\n--\n\n"
 static PyObject *queue_put_plain(PyObject *object, PyObject *item) {
     goproc_queue *self = (goproc_queue *)object;
     uint8_t written[GOPROC_MOST_PLAIN];
-    goproc_piece piece = {written, pickles_all ? 0 : goproc_plain_write(item, written, sizeof written)};
+    goproc_piece piece = {written, pickles_all ? 0 : goproc_plain_write(item, written, sizeof written), 1};
     if (piece.size == 0 || self->closed)
         Py_RETURN_FALSE;
     if (goproc_queue_is_made(self) < 0)

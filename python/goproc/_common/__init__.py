@@ -9,6 +9,7 @@ cooperative.py    waiting under gevent and eventlet
 detached.py       what the interpreter keeps to its very end
 queue_ends.py     the private parts of multiprocessing's queues
 sharing.py        share(): objects in shared memory, and their handles
+buffers.py        which buffers may be pickled out of band
 nameless.py       memory without a name: making, opening and measuring it
 named_locks.py    multiprocessing's own locks, if goproc's cannot be made
 manager_connections.py  the connections between a manager's proxies and its server

@@ -22,6 +22,7 @@ from types import GenericAlias, NoneType
 
 from .. import _native
 from . import start_methods
+from .buffers import may_travel_apart
 from .nameless import ALIGNMENT, create, open_place, write
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class _Memory(mmap):
 
 
 class _Pickler(ForkingPickler):
-    """Pickles with all buffers out of band, so that all of them arrive read-only."""
+    """Pickles with all buffers of arrays out of band, so that all of them arrive read-only."""
 
     def reducer_override(self, obj):
         """Reduce numpy's arrays that have no buffer: those that are not contiguous, and those of objects."""
@@ -245,7 +246,14 @@ def share(obj):
         pieces: list[bytes] = []
         found: list = []
         sink = _Sink(pieces.append)
-        _Pickler(sink, 5, True, found.append).dump(obj)
+
+        def keep(buffer):
+            if not may_travel_apart(buffer):
+                return True  # pickle it in the stream
+            found.append(buffer)
+            return False
+
+        _Pickler(sink, 5, True, keep).dump(obj)
         stream, buffers = b"".join(pieces), [buffer.raw() for buffer in found]
     token = os.urandom(16)
     sizes = b"".join(buffer.nbytes.to_bytes(8, sys.byteorder) for buffer in buffers)

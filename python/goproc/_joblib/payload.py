@@ -20,6 +20,7 @@ except ImportError:  # from joblib 1.6 on, it is a package that joblib requires
     from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
 from .._common import stdlib
+from .._common.buffers import may_travel_apart
 from . import arrays
 
 __all__ = [
@@ -50,7 +51,7 @@ def dumped(obj, reducers):
     buffers = []
 
     def keep(buffer):
-        if memoryview(buffer).nbytes < _OUT_OF_BAND:
+        if memoryview(buffer).nbytes < _OUT_OF_BAND or not may_travel_apart(buffer):
             return True
         buffers.append(buffer)
         return False

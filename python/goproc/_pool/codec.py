@@ -24,6 +24,7 @@ from threading import get_ident
 from types import FunctionType
 
 from .. import _native
+from .._common.buffers import may_travel_apart
 from .._common.stdlib import reducers_of
 from . import failures
 
@@ -79,7 +80,7 @@ class OutOfBand:
         self.dispatch_table = self.undecided
 
     def _keep(self, buffer):
-        if memoryview(buffer).nbytes < OUT_OF_BAND:
+        if memoryview(buffer).nbytes < OUT_OF_BAND or not may_travel_apart(buffer):
             return True  # pickle it in the stream
         self.buffers.append(buffer)
         return False
