@@ -291,6 +291,29 @@ if __name__ == "__main__":
         ("class Meta(type): pass\nclass M(metaclass=Meta): pass", "program.py"),
         ("squares = [i * i for i in range(3)]", "program.py"),
         ("if (x := os.getpid()): pass", "program.py"),
+        ("class Named(Enum):\n    A = 1\n    def __init__(self, x): self.pid = os.getpid()", "program.py"),
+        ("class Mixed(Point, Enum): A = 1", "program.py"),
+        ("class Own(Point):\n    __init_subclass__ = print", "program.py"),
+        ("try: from helper import lru_cache as cached\nexcept ImportError: cached = lru_cache", None),
+        (
+            "try: from helper import help as cached\nexcept ImportError: from functools import cache as cached\n"
+            "@cached\ndef f(): pass",
+            "program.py",
+        ),
+        ("@partial(print, 'made')\ndef f(): pass", "program.py"),
+        ("@lru_cache(print)\ndef f(): pass", "program.py"),
+        ("@helper.setter\ndef f(): pass", "program.py"),
+        ("class Both:\n    @classmethod\n    @property\n    def pid(cls): return os.getpid()", "program.py"),
+        ("double = Point.double", "program.py"),
+        ("def __getattr__(name): return os.getpid()", "program.py"),
+        ("__path__ = []", "program.py"),
+        ("try: pass\nexcept os.getpid(): pass", "program.py"),
+        ("from dataclasses import *", "program.py"),
+        ("more = folder.inner.CONSTANT", "program.py"),
+        ("is_red = Colour.RED == 1", "program.py"),
+        ("item = TABLE['a']", "program.py"),
+        ("x = regular.compile('a', regular.DEBUG)", "program.py"),
+        ("goproc.install(futures=os.getpid() < 0)", "program.py"),
     ],
 )
 def test_a_main_module_that_does_nothing_is_imported_once(run_script, tmp_path, line, where):
@@ -302,7 +325,7 @@ def test_a_main_module_that_does_nothing_is_imported_once(run_script, tmp_path, 
     (folder / "acts.py").write_text("import os\nos.getpid()\n")
     (folder / "broken.py").write_text("no Python\n")
     (tmp_path / "acts.py").write_text("import os\n\nx = os.urandom(3)\n")
-    (tmp_path / "helper.py").write_text("def help(): pass\n")
+    (tmp_path / "helper.py").write_text("def help(f): return f\ndef setter(f): return f\n")
     program = tmp_path / "program.py"
     program.write_text(DOES_NOTHING + line + "\n" + RUNS)
     for options in [program], ["-m", "program"]:

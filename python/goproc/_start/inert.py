@@ -11,6 +11,7 @@ import _ast
 import builtins
 import os
 import sys
+import warnings
 from _frozen_importlib_external import PathFinder
 from io import open_code
 
@@ -19,16 +20,24 @@ __all__ = ["reason_to_import_anew"]
 #: The most files that are read.
 _MOST_FILES = 40
 
-#: What may be called, and used as a decorator: it makes an object, which depends on its arguments only.
+#: What may be called in an expression: it makes an object, which depends on its arguments only.
 _MAKES = frozenset(
-    "abc.abstractmethod collections.namedtuple contextlib.contextmanager dataclasses.dataclass dataclasses.field "
-    "enum.auto functools.cache functools.cached_property functools.lru_cache functools.partial functools.wraps "
-    "functools.total_ordering logging.getLogger re.compile typing.NewType typing.TypeVar typing.final typing.overload "
-    "bytes classmethod dict float frozenset int list property range set staticmethod str tuple".split()
+    "collections.namedtuple dataclasses.field enum.auto functools.partial logging.getLogger re.compile typing.NewType "
+    "typing.TypeVar bytes dict float frozenset int list range set str tuple".split()
 )
+
+#: What may be a decorator, and a decorator with constant arguments.
+_DECORATES = frozenset(
+    "abc.abstractmethod contextlib.contextmanager dataclasses.dataclass functools.cache functools.cached_property "
+    "functools.lru_cache functools.wraps typing.final typing.overload classmethod property staticmethod".split()
+)
+_DECORATES_WITH = frozenset({"dataclasses.dataclass", "functools.lru_cache"})
 
 #: Of the module sys, whose other attributes children may have other values of.
 _OF_SYS = frozenset({"sys.byteorder", "sys.maxsize", "sys.platform", "sys.version_info"})
+
+#: What children may have in another form, besides attributes of sys; and a flag that makes re.compile() print.
+_CHANGING = frozenset({"sys", "os.environ", "os.environb", "re.DEBUG"})
 
 #: What may be imported by name from sys.
 _FROM_SYS = _OF_SYS | {"sys.exit", "sys.getsizeof", "sys.intern"}
@@ -36,8 +45,15 @@ _FROM_SYS = _OF_SYS | {"sys.exit", "sys.getsizeof", "sys.intern"}
 #: Modules of the standard library whose import does something that can be seen.
 _NOISY = frozenset({"antigravity", "idlelib", "readline", "test", "this", "tkinter", "turtle", "turtledemo"})
 
-#: Methods that Python calls when a class is made.
-_CALLED = frozenset({"__class_getitem__", "__init_subclass__", "__prepare__", "__set_name__"})
+#: Methods that Python calls when a class, or a member of an Enum, is made, and functions that it calls at an import.
+_CALLED = frozenset("__class_getitem__ __dir__ __getattr__ __init_subclass__ __mro_entries__ __prepare__".split())
+_CALLED |= {"__set_name__", "_generate_next_value_", "_ignore_", "_missing_"}
+
+#: Names with underscores that may be assigned.
+_ASSIGNED = frozenset("__all__ __author__ __copyright__ __email__ __license__ __slots__ __version__".split())
+
+#: Marks the full names of what is imported from modules of the program's own.
+_OWN = "?"
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = ("site-packages", "dist-packages")
@@ -78,30 +94,32 @@ class _Reader:
         if len(self._read) == _MOST_FILES:
             raise _Noticed(f"it imports more than {_MOST_FILES} of the program's files")
         self._read.add(path)
-        with open_code(path) as file:
+        with open_code(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the import warns
             tree = compile(file.read(), path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
         _Checker(self, path, package).statements(tree.body)
 
     def imports(self, name):
-        """Check the import of a module, and of the packages that it is in."""
+        """Check the import of a module, and of the packages that it is in. Return whether it is the program's own."""
         package, spec = "", None
         for part in name.split("."):
             full = f"{package}.{part}" if package else part
             if spec is not None and not spec.submodule_search_locations:
-                return  # an attribute of a module, such as os.path
+                return True  # an attribute of a module
             spec = PathFinder.find_spec(full, spec.submodule_search_locations if spec is not None else None)
             if not package and (part == "goproc" or part in sys.builtin_module_names):
-                return
+                return False
             if spec is None or not spec.origin:
                 raise _Noticed(f"module {name!r} is not found as a file")
             if spec.origin.startswith(_STANDARD) and not any(folder in spec.origin for folder in _INSTALLED):
                 if full in _NOISY:
                     raise _Noticed(f"module {full!r}")
-                return
+                return False
             if not spec.origin.endswith(".py") or any(folder in spec.origin for folder in _INSTALLED):
                 raise _Noticed(f"module {full!r} is not the program's own")
             self.read(spec.origin, full if spec.submodule_search_locations else package)
             package = full
+        return True
 
     def is_module(self, name):
         """Whether a name in a package of the program's is that of a module."""
@@ -122,6 +140,7 @@ class _Checker:
         self._reader = reader
         self._path = path
         self._package = package
+        self._plain = set()  # names of classes that are no Enum
         self._origins = {}  # by name: the full name of what was imported; None if the file itself defines it
 
     def _refuse(self, node):
@@ -136,7 +155,9 @@ class _Checker:
 
     def _Expr(self, node, in_class):
         is_install = type(node.value) is _ast.Call and self._origin(node.value.func) == "goproc.install"
-        if type(node.value) is not _ast.Constant and not is_install:  # the server has done that already
+        if is_install:  # the server has done that already
+            self._values([*node.value.args, *(keyword.value for keyword in node.value.keywords)])
+        elif type(node.value) is not _ast.Constant:
             self._refuse(node)
 
     def _Pass(self, node, in_class):
@@ -144,9 +165,9 @@ class _Checker:
 
     def _Import(self, node, in_class):
         for alias in node.names:
-            self._reader.imports(alias.name)
+            own = _OWN if self._reader.imports(alias.name) else ""
             first = alias.name.partition(".")[0]
-            self._origins[alias.asname or first] = alias.name if alias.asname else first
+            self._bind(alias.asname or first, own + (alias.name if alias.asname else first))
 
     def _ImportFrom(self, node, in_class):
         module = node.module or ""
@@ -155,34 +176,48 @@ class _Checker:
             if not self._package or node.level > len(parts):
                 self._refuse(node)
             module = ".".join([*parts[: len(parts) - node.level + 1], *([module] if module else [])])
-        self._reader.imports(module)
+        own = _OWN if self._reader.imports(module) else ""
         for alias in node.names:
             full = f"{module}.{alias.name}"
             if alias.name == "*" or module == "sys" and full not in _FROM_SYS:
                 self._refuse(node)
             if self._reader.is_module(full):
                 self._reader.imports(full)
-            self._origins[alias.asname or alias.name] = full
+            self._bind(alias.asname or alias.name, own + full)
+
+    def _bind(self, name, origin):
+        """Note what a name refers to. If it is bound twice, in branches, say, what it refers to is not known."""
+        known = self._origins.get(name, origin)
+        self._origins[name] = origin if known == origin else None
 
     def _FunctionDef(self, node, in_class):
-        if in_class and node.name in _CALLED:
+        if node.name in _CALLED:
             self._refuse(node)
         self._decorators(node)
         arguments = node.args
         self._values([*arguments.defaults, *filter(None, arguments.kw_defaults)])
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         self._values(filter(None, [node.returns, *(argument.annotation for argument in every if argument)]))
-        self._origins[node.name] = None
+        self._bind(node.name, None)
 
     _AsyncFunctionDef = _FunctionDef
 
     def _ClassDef(self, node, in_class):
-        if node.keywords:
+        origins = [self._origin(base) or _OWN for base in node.bases]
+        plain = [getattr(base, "id", None) in self._plain for base in node.bases]
+        unknown = any(origin.startswith(_OWN) and not known for origin, known in zip(origins, plain, strict=True))
+        makes_members = any(origin.startswith("enum.") for origin in origins)
+        has_functions = any(type(statement) in (_ast.FunctionDef, _ast.AsyncFunctionDef) for statement in node.body)
+        # One of several bases may be an Enum, which calls methods of the others when it makes its members.
+        mixed = len(origins) > 1 and (unknown or makes_members and any(plain))
+        if node.keywords or mixed or makes_members and has_functions:
             self._refuse(node)
         self._decorators(node)
         self._values(node.bases)
         self.statements(node.body, in_class=True)
-        self._origins[node.name] = None
+        if not unknown and not makes_members and node.name not in self._origins:
+            self._plain.add(node.name)
+        self._bind(node.name, None)
 
     def _Assign(self, node, in_class):
         for target in node.targets:
@@ -200,6 +235,7 @@ class _Checker:
         self.statements(node.orelse, in_class)
 
     def _Try(self, node, in_class):
+        self._values(filter(None, (handler.type for handler in node.handlers)))
         for part in (node.body, node.orelse, node.finalbody, *(handler.body for handler in node.handlers)):
             self.statements(part, in_class)
 
@@ -207,18 +243,24 @@ class _Checker:
         if type(node) is _ast.Tuple:
             for element in node.elts:
                 self._target(element)
-        elif type(node) is _ast.Name:
-            self._origins[node.id] = None
+        elif type(node) is _ast.Name and (node.id in _ASSIGNED or not node.id.startswith("_") or node.id[1:2] != "_"):
+            if node.id in _CALLED:
+                self._refuse(node)
+            self._bind(node.id, None)
         else:
             self._refuse(node)
 
     def _decorators(self, node):
         for decorator in node.decorator_list:
             if type(decorator) is _ast.Call:
-                self._value(decorator)
+                arguments = [*decorator.args, *(keyword.value for keyword in decorator.keywords)]
+                known = self._origin(decorator.func) in _DECORATES_WITH
+                known = known and all(type(argument) is _ast.Constant for argument in arguments)
             elif type(decorator) is _ast.Attribute and decorator.attr in ("setter", "getter", "deleter"):
-                self._value(decorator.value)
-            elif self._origin(decorator) not in _MAKES:
+                known = type(decorator.value) is _ast.Name and self._origins.get(decorator.value.id, _OWN) is None
+            else:
+                known = self._origin(decorator) in _DECORATES
+            if not known or len(node.decorator_list) > 1 and type(node) is not _ast.ClassDef and _is_read(node):
                 self._refuse(decorator)
 
     def _values(self, nodes):
@@ -230,27 +272,26 @@ class _Checker:
         kind = type(node)
         if kind in (_ast.Name, _ast.Attribute):
             origin = self._origin(node) or ""
-            if origin in ("sys", "os.environ") or origin.startswith("sys.") and origin not in _OF_SYS:
+            # An attribute of the program's own may be computed.
+            if kind is _ast.Attribute and (not origin or origin.startswith(_OWN)):
                 self._refuse(node)
-            if kind is _ast.Attribute:
-                self._plain_root(node)
+            if origin in _CHANGING or origin.startswith("sys.") and origin not in _OF_SYS:
+                self._refuse(node)
         elif kind is _ast.Call:
             if self._origin(node.func) not in _MAKES:
                 self._refuse(node)
             self._values([*node.args, *(keyword.value for keyword in node.keywords)])
         elif kind is _ast.Lambda:
             self._values([*node.args.defaults, *filter(None, node.args.kw_defaults)])
+        elif kind is _ast.Subscript:  # of a type, in an annotation
+            if (self._origin(node.value) or _OWN).startswith(_OWN):
+                self._refuse(node)
+            self._values([node.value, node.slice])
         elif kind in _PARTS:
             for field in _PARTS[kind]:
                 value = getattr(node, field)
                 self._values(filter(None, value) if type(value) is list else [value] if value is not None else [])
         elif kind is not _ast.Constant:
-            self._refuse(node)
-
-    def _plain_root(self, node):
-        while type(node) is _ast.Attribute:
-            node = node.value
-        if type(node) is not _ast.Name:
             self._refuse(node)
 
     def _origin(self, node):
@@ -275,10 +316,15 @@ _PARTS = {
     _ast.Set: ("elts",),
     _ast.Slice: ("lower", "upper", "step"),
     _ast.Starred: ("value",),
-    _ast.Subscript: ("value", "slice"),
     _ast.Tuple: ("elts",),
     _ast.UnaryOp: ("operand",),
 }
+
+
+def _is_read(function):
+    """Whether two of its decorators make an attribute that calls the function when it is read, of a class, too."""
+    names = {getattr(decorator, "id", None) for decorator in function.decorator_list}
+    return {"classmethod", "property"} <= names
 
 
 def _is_main_guard(test):
