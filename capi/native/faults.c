@@ -2,9 +2,9 @@
  *
  * The problem: loaded into a program, the runtime installs handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG. It
  * calls the former handler in some cases only: never for SIGPIPE and SIGURG, and for the other three not if somebody
- * has sent the signal. In the other cases it may end the program in its own way. Also, the kernel may deliver a signal
- * that is sent to the process to one of Go's threads, even if all of the program's threads block the signal because
- * they wait for it by sigwait().
+ * has sent the signal. In the other cases it may end the program in its own way. Also, the kernel delivers a signal
+ * for the process to any thread that does not block it. That may be one of Go's threads, though the program waits for
+ * the signal by sigwait(), and blocks it in all of its own threads.
  *
  * The solution: the thread that loads the engine blocks all signals meanwhile. Go's threads inherit this mask, and
  * ../host/signal_mask.c keeps them from unblocking any but SIGSEGV, SIGBUS and SIGFPE. Afterwards,

@@ -67,8 +67,8 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
         timeout = PyFloat_AsDouble(timeout_arg);
         if (timeout == -1 && PyErr_Occurred())
             return -1;
-        if (isnan(timeout) || timeout == INFINITY) { /* raise what select() raises for it, as multiprocessing does */
-            Py_XDECREF(PyLong_FromDouble(timeout));
+        if (isnan(timeout) || timeout == INFINITY) {
+            goproc_raise_as_select(timeout_arg);
             return -1;
         }
         if (timeout < 0)

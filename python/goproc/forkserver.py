@@ -145,14 +145,13 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     tracker = stdlib.tracker()
     stdlib.inherit_tracker(tracker_fd)
     with open(data_fd, "rb") as file:
-        traces, data, *modules = pickle.load(file)
+        traces, data, modules, on_error, parts = pickle.load(file)
     tell = None
     if traces:
         from ._common.log import teller
 
         tell = teller("fork server")
-    _leave_main_to_children(data, modules[1], tell or (lambda *_: None))
-    _preload(data, *modules)
+    _preload(data, modules, on_error, parts, tell)
     if sys.version_info >= (3, 13):  # a child runs exit functions, but none of preloaded modules
         stdlib.forget_exit_functions()
     # Each child is sent this pipe. The server must close it: the tracker ends when no process has the pipe open.
@@ -195,42 +194,22 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
         os._exit(0)
 
 
-def _leave_main_to_children(data, on_error, tell):
-    """Take the main module out of the preparation data, unless the server is to import it. on_error: as for _preload.
-
-    The server imports it where multiprocessing's server does, or if no child can notice. Python 3.15's argument
-    on_error, other than "ignore", asks for the import on every version.
-    """
-    main = {key: data.pop(key) for key in _MAIN if key in data}
-    if not main:
-        return
-    path = main.get("init_main_from_path")
-    if path is None or not (stdlib.PRELOADS_MAIN or on_error != "ignore"):
-        reason: str | None = "GOPROC_DISABLE switches preloaded-main off"
-        if "preloaded-main" not in disabled:
-            from ._start import inert
-
-            sys.path[:0] = data["sys_path"]
-            try:
-                reason = inert.reason_to_import_anew(path, main.get("init_main_from_name"))
-            finally:
-                del sys.path[: len(data["sys_path"])]
-        if reason is not None:
-            tell("each child imports the main module, because of %s", reason)
-            return
-    data.update(main)
-
-
-def _preload(data, modules, on_error, parts):
+def _preload(data, modules, on_error, parts, tell=None):
     """Import the modules that the children need, `__main__` first. parts: modules whose errors are always ignored.
 
     on_error: "ignore": a module that fails is imported again by the children, which raise the error. "warn": also warn.
-    "fail": raise the error here.
+    "fail": raise the error here. tell: a function that logs; it takes a text and its % arguments.
     """
+    main = {key: data.pop(key) for key in _MAIN if key in data}
     stdlib.is_inheriting(True)
     try:
         try:
             spawn.prepare(data)
+            reason = _reason_to_leave_main(main, on_error) if main else None
+            if reason is None:
+                spawn.prepare(main)
+            elif tell is not None:
+                tell("each child imports the main module, because of %s", reason)
         except BaseException as error:
             if "__main__" in modules:
                 _failed("__main__", error, on_error)
@@ -243,6 +222,22 @@ def _preload(data, modules, on_error, parts):
                         _failed(f"module {module!r}", error, on_error)
     finally:
         stdlib.is_inheriting(False)
+
+
+def _reason_to_leave_main(main, on_error):
+    """Return why each child is to import the main module; None if the server is. on_error: as for _preload.
+
+    The server imports it where multiprocessing's server does, or if no child can notice. Python 3.15's argument
+    on_error, other than "ignore", asks for the import on every version.
+    """
+    path = main.get("init_main_from_path")
+    if path is not None and (stdlib.PRELOADS_MAIN or on_error != "ignore"):
+        return None
+    if "preloaded-main" in disabled:
+        return "GOPROC_DISABLE"
+    from ._start import inert
+
+    return inert.reason_to_import_anew(path, main.get("init_main_from_name"))
 
 
 def _handle_preload(preload, main_path=None, sys_path=None, sys_argv=None, on_error="ignore"):

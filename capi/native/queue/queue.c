@@ -32,12 +32,6 @@ int goproc_queue_end_is_closed(goproc_queue *self) {
     return 1;
 }
 
-PyObject *goproc_queue_raise_bad_timeout(PyObject *timeout) {
-    PyObject *whole = PyLong_FromDouble(PyFloat_AsDouble(timeout));
-    Py_XDECREF(whole); /* there is none */
-    return NULL;
-}
-
 /* ---- items ------------------------------------------------------------------------------------------------------- */
 
 int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buffers) {

@@ -316,9 +316,6 @@ int goproc_queue_check(goproc_queue *self);
  * then. Sets OSError in that case. */
 int goproc_queue_end_is_closed(goproc_queue *self);
 
-/* Raises select()'s error for a timeout that is NaN or infinity, as multiprocessing's pipe does. Returns NULL. */
-PyObject *goproc_queue_raise_bad_timeout(PyObject *timeout);
-
 /* What an item consists of. */
 typedef struct {
     PyObject *content;  /* bytes; NULL for a plain object */

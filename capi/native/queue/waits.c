@@ -329,7 +329,7 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
         return NULL;
     int how = take(self, block, deadline, &payload);
     if (how == 0 && bad)
-        return goproc_queue_raise_bad_timeout(bad);
+        return goproc_raise_as_select(bad);
     if (how == 0)
         PyErr_SetNone(goproc_queue_names.empty);
     return how > 0 ? goproc_queue_loads(&payload) : NULL;
@@ -361,7 +361,7 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
         return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
     int is_bad = goproc_read_deadline(timeout, &deadline);
     if (is_bad)
-        return is_bad < 0 ? NULL : goproc_queue_raise_bad_timeout(timeout);
+        return is_bad < 0 ? NULL : goproc_raise_as_select(timeout);
     item_wait wait = {0};
     int next = AGAIN;
     while (next == AGAIN && goproc_ring_count(&self->ring) == 0)

@@ -178,8 +178,10 @@ static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_
  * exception set. Returns 1 for NaN and infinity: the deadline is over, and a caller that would wait raises an error. */
 int goproc_read_deadline(PyObject *timeout, uint64_t *deadline);
 
-/* Raises multiprocessing's error for a wait with such a timeout: EINVAL. Returns NULL. */
+/* Raise multiprocessing's error for a wait with such a timeout: that of a semaphore, EINVAL; that of select(), for a
+ * pipe. Both return NULL. */
 PyObject *goproc_raise_bad_timeout(void);
+PyObject *goproc_raise_as_select(PyObject *timeout);
 
 /* Sleeps until *word has another value than seen, or the deadline or the time for a look has come. Returns 0; ETIMEDOUT
  * at the deadline; EINTR after a signal, and also when it is time for a look. A signal that came shortly before, while

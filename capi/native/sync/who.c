@@ -209,3 +209,9 @@ PyObject *goproc_raise_bad_timeout(void) {
     errno = EINVAL;
     return PyErr_SetFromErrno(PyExc_OSError);
 }
+
+PyObject *goproc_raise_as_select(PyObject *timeout) {
+    PyObject *whole = PyLong_FromDouble(PyFloat_AsDouble(timeout));
+    Py_XDECREF(whole); /* there is none */
+    return NULL;
+}

@@ -260,7 +260,7 @@ class _Checker:
                 known = type(decorator.value) is _ast.Name and self._origins.get(decorator.value.id, _OWN) is None
             else:
                 known = self._origin(decorator) in _DECORATES
-            if not known or len(node.decorator_list) > 1 and type(node) is not _ast.ClassDef and _is_read(node):
+            if not known or _is_class_property(node):
                 self._refuse(decorator)
 
     def _values(self, nodes):
@@ -321,8 +321,8 @@ _PARTS = {
 }
 
 
-def _is_read(function):
-    """Whether two of its decorators make an attribute that calls the function when it is read, of a class, too."""
+def _is_class_property(function):
+    """Whether reading the attribute of the class calls the function."""
     names = {getattr(decorator, "id", None) for decorator in function.decorator_list}
     return {"classmethod", "property"} <= names
 
