@@ -112,7 +112,8 @@ test-quick: install-test ## pytest without the slow tests, each with one of its 
 
 # The tests of the parts that depend most on the version of Python.
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context exit_order fork forkserver futures_end imports install \
-	installation locks nursery pool pool_arrays pool_messages process queue_pool queues sibling spawn_server tracebacks tracker native))
+	installation locks main_death native nursery odd_timeouts own_buffers pool pool_arrays pool_callbacks pool_messages process \
+	queue_pool queues sibling spawn_server tracebacks tracker))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each

@@ -52,9 +52,10 @@ def report_error(error: BaseException) -> None:
 def deadline_after(timeout: float) -> float:
     """Return the time, by time.monotonic(), at which a wait of timeout seconds is over.
 
-    NaN is no time at all, as for threading's waits, by which multiprocessing's results wait. Raises OverflowError above
-    threading.TIMEOUT_MAX, as these do.
+    multiprocessing's results wait by threading, so threading decides about NaN, infinity and very long times: it raises
+    ValueError or OverflowError, or does not wait. That depends on Python's version.
     """
-    if timeout > threading.TIMEOUT_MAX:
-        threading.Lock().acquire(timeout=timeout)  # raises it
-    return time.monotonic() + (timeout if timeout > 0 else 0)
+    if not timeout <= threading.TIMEOUT_MAX:
+        threading.Event().wait(timeout)
+        timeout = 0
+    return time.monotonic() + max(timeout, 0)
