@@ -115,11 +115,36 @@ def test_private_names_that_programs_read(executor, tmp_path):
     assert executor._max_workers == 2 and executor._broken is False
     assert executor._mp_context.get_start_method() in ("fork", "spawn", "forkserver")
     assert len(executor._pending_work_items) == 5 and executor._work_ids.qsize() == 3
+    assert executor._queue_count == 5 and executor._call_queue.empty() and executor._result_queue.empty()
+    assert {item.fn for item in executor._pending_work_items.values()} == {targets.signal_and_wait}
     with executor._shutdown_lock:
         assert all(process.is_alive() for process in executor._processes.values())
     (tmp_path / "release").touch()
     concurrent.futures.wait(futures)
     assert not executor._pending_work_items and executor._work_ids.empty()
+    assert list(executor.map(targets.double, range(40))) and executor._queue_count == 45
+
+
+def test_cancelling_the_futures_of_all_work_items(executor, tmp_path):
+    """Programs do this to give up; calls that run are ended as well."""
+    running = executor.submit(targets.signal_and_wait, tmp_path / "began", tmp_path / "release")
+    names = [tmp_path / str(number) for number in range(9)]
+    results = executor.map(targets.signal_and_wait, names, [tmp_path / "release"] * 9)
+    wait_until((tmp_path / "began").exists)
+    wait_until(names[0].exists)
+    for item in executor._pending_work_items.values():
+        item.future.cancel()
+    assert running.cancelled()
+    (tmp_path / "release").touch()
+    with pytest.raises(concurrent.futures.CancelledError):
+        list(results)
+    assert not executor._pending_work_items and executor.submit(abs, -1).result() == 1
+
+
+@pytest.mark.parametrize("number", [2.0, 1.5, "2"])
+def test_a_number_of_workers_that_is_no_int(context, number):
+    with pytest.raises(TypeError):
+        ProcessPoolExecutor(number, context)
 
 
 def test_shutdown(context):

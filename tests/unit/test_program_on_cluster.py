@@ -390,9 +390,10 @@ if __name__ == "__main__":
         print(type(executor.submit(fail).exception()).__name__)
         print(type(executor.submit(vanish).exception()).__name__)
         future = executor.submit(wait_for, sys.argv[1] + "/never")
-        print(future.cancel(), future.cancelled())
+        items = executor._pending_work_items.values()
+        print(*(item.fn.__name__ for item in items), *(item.future.cancel() for item in items), future.cancelled())
         done, _ = concurrent.futures.wait([executor.submit(abs, -n) for n in range(5)])
-        print(sorted(future.result() for future in done))
+        print(sorted(future.result() for future in done), executor._queue_count, len(executor._pending_work_items))
         limited = executor.with_options(timeout=0.2)
         print(type(limited.submit(wait_for, sys.argv[1] + "/never").exception()).__name__)
     try:
@@ -415,8 +416,8 @@ def test_an_executor(machines, run_script, tmp_path):
         "32 [1, 4, 9]",
         "KeyError",
         "WorkerLostError",
-        "True True",
-        "[0, 1, 2, 3, 4]",
+        "wait_for True True",
+        "[0, 1, 2, 3, 4] 11 0",
         "TaskTimeoutError",
         "cannot schedule new futures after shutdown",
         "goproc.futures ProcessPoolExecutor True",

@@ -11,6 +11,7 @@ from concurrent.futures import Future as _Future
 from .._common import stdlib
 from .._futures.executor import METHODS, ProcessPoolExecutor
 from .._futures.faults import BrokenProcessPool, of_executor
+from .._futures.inside import Count, WorkItem
 from . import connection
 from .deriving import on_cluster
 from .pool import ProgramPool
@@ -26,6 +27,7 @@ class _ClusterFuture(_Future):
     """A future of a call on the cluster. Its task can be cancelled also while it runs."""
 
     _call = None  # the pool's AsyncResult
+    _func = None  # the function that is called; None when the call is done
     _pool = None  # held, so that the calls of an executor that nobody holds still run
 
     def cancel(self):
@@ -39,18 +41,21 @@ class _ClusterFuture(_Future):
         return self.cancelled()
 
     def _notify(self):
+        self._func = None
         with self._condition:
             waits = self._state == "CANCELLED"
         if waits:
             self.set_running_or_notify_cancel()
 
     def _done(self, value):
+        self._func = None
         try:
             self.set_result(value)
         except _InvalidState:
             pass  # it was cancelled meanwhile
 
     def _failed(self, error):
+        self._func = None
         error = of_executor(error)
         if isinstance(error, CancelledError):
             if super().cancel():
@@ -96,6 +101,7 @@ class ProgramExecutor(ProcessPoolExecutor):
 
     def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), **options):
         max_workers = connection.cores() if max_workers is None else max_workers
+        self._count = Count()
         super().__init__(max_workers, mp_context, initializer, initargs, **options)
 
     def submit(self, fn, /, *args, **kwargs):
@@ -118,6 +124,7 @@ class ProgramExecutor(ProcessPoolExecutor):
         end = self._running()
         future = _ClusterFuture()
         future._pool = end.pool
+        future._func = fn
         try:
             future._call = end.pool.apply_async(fn, args, kwargs, future._done, future._failed, **limits)
         except ValueError:
@@ -125,6 +132,7 @@ class ProgramExecutor(ProcessPoolExecutor):
                 raise RuntimeError(_AFTER_SHUTDOWN) from None
             raise
         end.futures.add(future)
+        self._count.add()
         return future
 
     def _running(self):
@@ -190,10 +198,18 @@ class ProgramExecutor(ProcessPoolExecutor):
     @property
     def _pending_work_items(self):
         futures = [] if self._end is None else self._end.futures
-        return dict.fromkeys(range(sum(1 for future in list(futures) if not future.done())))
+        return dict(enumerate(WorkItem(future, future._func) for future in list(futures) if not future.done()))
 
     @_pending_work_items.setter
     def _pending_work_items(self, items):
+        pass
+
+    @property
+    def _queue_count(self):
+        return self._count.value()
+
+    @_queue_count.setter
+    def _queue_count(self, count):
         pass
 
 

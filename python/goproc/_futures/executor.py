@@ -9,8 +9,8 @@ pool does not call.
 """
 
 import itertools
+import operator
 import os
-import weakref
 from concurrent.futures import Executor
 from concurrent.futures.process import ProcessPoolExecutor as _Standard
 from multiprocessing import util
@@ -26,6 +26,7 @@ from .._pool.options import checked_retries, positive, retry_policy
 from . import mapping
 from .faults import BrokenProcessPool
 from .future import Future, WatchedFuture
+from .inside import WorkQueue, pending_items
 from .works import AFTER_EXIT, AFTER_SHUTDOWN, Works
 
 __all__ = ["METHODS", "LimitedExecutor", "ProcessPoolExecutor"]
@@ -61,6 +62,7 @@ class ProcessPoolExecutor(_Standard):
     _executor_manager_thread: Any
     _processes: Any
     _call_queue: Any
+    _result_queue: Any
     _work_ids: Any
 
     _works = None  # the Works of this executor, from the first call on
@@ -90,6 +92,8 @@ class ProcessPoolExecutor(_Standard):
             max_workers = usable_cpu_count()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        else:
+            max_workers = operator.index(max_workers)
         if mp_context is None:
             mp_context = start_methods.default.get_context(None if max_tasks_per_child is None else "spawn")
         if initializer is not None and not callable(initializer):
@@ -121,8 +125,9 @@ class ProcessPoolExecutor(_Standard):
         self._shutdown_thread = False
         self._shutdown_lock = Lock()
         self._force_shutting_down = False
-        self._call_queue = _Queue(self, lambda works: 0)
-        self._work_ids = _Queue(self, lambda works: max(0, works.pending - max_workers))
+        self._call_queue = WorkQueue(self, lambda works: 0)
+        self._result_queue = WorkQueue(self, lambda works: 0)
+        self._work_ids = WorkQueue(self, lambda works: max(0, works.pending - max_workers))
         if overridden := _overridden(type(self)):
             if self._pickler == "cloudpickle":
                 raise TypeError(f"pickler is not for executors with parts of their own: {', '.join(overridden)}")
@@ -339,15 +344,27 @@ class ProcessPoolExecutor(_Standard):
 
     @property
     def _pending_work_items(self):
-        """A dict with an entry for each call that is not done. Programs read its length."""
+        """A new dict of the work items of the calls that are not done. Programs read its length, and cancel futures."""
         own = self.__dict__.get("_said_pending")
         if own is not None:
             return own
-        return {} if self._works is None else dict.fromkeys(range(self._works.pending))
+        return {} if self._works is None else pending_items(self._works)
 
     @_pending_work_items.setter
     def _pending_work_items(self, items):
         self.__dict__["_said_pending"] = items
+
+    @property
+    def _queue_count(self):
+        """How many calls have been submitted."""
+        own = self.__dict__.get("_said_count")
+        if own is not None:
+            return own
+        return 0 if self._works is None else self._works.submitted.value()
+
+    @_queue_count.setter
+    def _queue_count(self, count):
+        self.__dict__["_said_count"] = count
 
     def _start_executor_manager_thread(self):
         if self._is_standard:
@@ -402,33 +419,6 @@ class LimitedExecutor(Executor):
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Shut the other executor down, too."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
-
-
-class _Queue:
-    """A stand-in for a queue of concurrent.futures' executor: the engine's pool has none.
-
-    count: returns how many things would be in it, for a Works.
-    """
-
-    def __init__(self, executor, count):
-        self._executor = weakref.ref(executor)
-        self._count = count
-
-    def qsize(self):
-        works = getattr(self._executor(), "_works", None)
-        return 0 if works is None else self._count(works)
-
-    def empty(self):
-        return not self.qsize()
-
-    def full(self):
-        return False
-
-    def close(self):
-        pass
-
-    def join_thread(self):
-        pass
 
 
 def _overridden(cls):

@@ -156,6 +156,11 @@ class _Map:
         self._repeats = None
 
     @property
+    def func(self):
+        """The function of all calls; None when the map is complete."""
+        return self._func
+
+    @property
     def length(self):
         """How many tasks there are."""
         return len(self._outcomes)
@@ -194,6 +199,7 @@ class _Map:
     def all_submitted(self):
         """Note that no more tasks will be submitted."""
         self._open = False
+        self._works.submitted.add(self.length)
         self._leave_if_complete()
 
     @property

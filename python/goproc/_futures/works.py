@@ -20,6 +20,7 @@ from .._pool.describe import in_one_line
 from .._pool.machinery import Machinery, form_of, quietly, run_again, terminate
 from .._pool.worker import Plan
 from .faults import BrokenProcessPool
+from .inside import Count
 
 __all__ = ["AFTER_EXIT", "AFTER_SHUTDOWN", "Works"]
 
@@ -40,6 +41,7 @@ class Works:
         self.results: dict = {}  # by job: the futures and maps that are not complete
         self.broken: str | bool = False  # the text that says why the executor cannot be used any more
         self.refusing = False  # whether further calls are refused
+        self.submitted = Count()  # how many calls have been submitted
         self._owner = os.getpid()
         self._max_workers = max_workers
         self._workers: list = []
@@ -128,6 +130,7 @@ class Works:
             self.forget(future, retries)
             self.refuse(error)
             raise
+        self.submitted.add()
         if self.growing:
             self._unsent += future._exception is not None
             self.grow()
