@@ -59,11 +59,17 @@ def _encoded(obj):
     return encoded
 
 
-def _unchanging(buffer):
-    """Return a buffer with the same contents, which the program cannot change: a copy, unless it is of bytes."""
-    if type(buffer) is bytearray or type(memoryview(buffer).obj) is bytes:
-        return buffer
-    return bytearray(buffer.raw())
+def _unchanging(buffers):
+    """Return an item's buffers with the same contents, which the program cannot change: copies of all but bytes.
+
+    buffers: as _native.Queue._put() takes them; only a list is changed.
+    """
+    if type(buffers) is not list:
+        return buffers
+    return [
+        buffer if type(buffer) is bytearray or type(memoryview(buffer).obj) is bytes else bytearray(buffer.raw())
+        for buffer in buffers
+    ]
 
 
 class _Pickled:
@@ -107,6 +113,42 @@ class _Lazy:
         return made
 
 
+class _Buffer(collections.deque):
+    """The items for which there was no room, and which the thread will move.
+
+    Programs append objects that are not pickled, as multiprocessing's put() does, and then notify the thread.
+    """
+
+    def __init__(self, queue):
+        super().__init__()
+        self._queue = weakref.ref(queue)
+
+    def append(self, obj):
+        queue = self._queue()
+        try:
+            stream, buffers = _encoded(obj)
+        except Exception as error:
+            if interrupts(error):
+                raise
+            queue._on_queue_feeder_error(error, obj)
+            return
+        buffers = _unchanging(buffers)
+        with _native.held_signals:
+            try:
+                queue._put(stream, None, _COUNT, False, None)
+            except Full:
+                pass  # another process has taken the place that _sem had; there is one item too many for a moment
+            self.keep(queue, stream, buffers)
+
+    def keep(self, queue, stream, buffers):
+        """Append an item that has been counted. It holds the queue, so the queue lives until all have been moved."""
+        super().append((queue, stream, buffers))
+
+    def end(self):
+        """Have the thread end when it has moved all items."""
+        super().append(_END)
+
+
 class Queue(_native.Queue, _Lazy, _standard.Queue):
     """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
 
@@ -144,7 +186,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         else:
             # Reentrant: the garbage collector may call a __del__ that puts, while this thread holds the lock.
             self._notempty: Any = threading.Condition(threading.RLock())
-        self._buffer: collections.deque = collections.deque()
+        self._buffer = _Buffer(self)
         self._thread = None
         self._jointhread = None
         self._joincancelled = False
@@ -171,8 +213,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
             return
         until = None if timeout is None or not block else time.monotonic() + timeout
         while not self._put(stream, buffers, _PLACE if self._buffer else _IF_ROOM, block, timeout):
-            if type(buffers) is list:  # the program may change what they refer to
-                buffers = [_unchanging(buffer) for buffer in buffers]
+            buffers = _unchanging(buffers)
             try:
                 with _native.held_signals:  # a signal handler must not raise between counting and keeping
                     self._put(stream, None, _COUNT, False, None)
@@ -187,8 +228,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
     def _put_aside(self, stream, buffers):
         """Put an item that has been counted into the buffer, for the thread."""
         with self._notempty:
-            # The item holds the queue, so the queue lives until all items have been moved.
-            self._buffer.append((self, stream, buffers))
+            self._buffer.keep(self, stream, buffers)
             if self._thread is None:
                 self._start_thread()
             self._notempty.notify()
@@ -258,7 +298,7 @@ def _move(reference, buffer, notempty):
 def _end(buffer, notempty):
     _util.debug("telling queue thread to quit")
     with notempty:
-        buffer.append(_END)
+        buffer.end()
         notempty.notify()
 
 

@@ -128,17 +128,6 @@ class RLock(SemLock, _standard.RLock):
         SemLock.__init__(self, RECURSIVE_MUTEX, 1, 1, ctx=ctx, abandoned=abandoned)
 
 
-class _Count:
-    """Stands for one of the semaphores with which multiprocessing's Condition counts. Programs read its value."""
-
-    def __init__(self, get_value):
-        self.get_value = self._get_value = get_value
-
-    @property
-    def _semlock(self):
-        return self
-
-
 class Condition(_standard.Condition):
     """A condition variable. Source: multiprocessing.Condition.
 
@@ -167,11 +156,11 @@ class Condition(_standard.Condition):
 
     @property
     def _sleeping_count(self):
-        return _Count(self._waiters.count)
+        return _stand_ins().Counter(self._waiters.count)
 
     @property
     def _woken_count(self):
-        return _Count(int)
+        return _stand_ins().Counter(int)
 
     _wait_semaphore = _woken_count
 
@@ -227,6 +216,18 @@ class Event(_native.Flag, _standard.Event):
 
     def __setstate__(self, state: "Any") -> None:
         self._settle(state)
+
+    def __getattr__(self, name: str) -> "Any":
+        if name not in ("_cond", "_flag"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.__dict__.update(_stand_ins().parts_of_event(self))
+        return self.__dict__[name]
+
+
+def _stand_ins():
+    from ._common import stand_ins
+
+    return stand_ins
 
 
 class Barrier(_standard.Barrier):

@@ -8,6 +8,7 @@ threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
 detached.py       what the interpreter keeps to its very end
 queue_ends.py     the private parts of multiprocessing's queues
+stand_ins.py      the locks, conditions and semaphores inside its queues and events
 sharing.py        share(): objects in shared memory, and their handles
 buffers.py        which buffers may be pickled out of band
 nameless.py       memory without a name: making, opening and measuring it

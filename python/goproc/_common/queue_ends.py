@@ -1,23 +1,24 @@
-"""The parts of multiprocessing's queues that programs use besides the methods: ends of a pipe, locks and counts.
+"""The parts of multiprocessing's queues that programs use besides the methods: ends of a pipe, locks and semaphores.
 
 goproc's queues (queues.py) have none of these. A part is made at its first access: `queue._reader` makes a Reader,
-which the queue keeps.
+which the queue keeps. The locks and semaphores are in stand_ins.py.
 """
 
 import collections
 import contextlib
 import os
-import threading
 import time
 from multiprocessing import connection, reduction
-from queue import Empty
+from queue import Empty, Full
 
 from .. import _native
+from .cooperative import Pauses
+from .stand_ins import Condition, Lock, Semaphore
 
 __all__ = ["MAKERS"]
 
-#: How _native.Queue._put() puts: it waits for room (as in queues.py).
-_WAIT = 2
+#: How _native.Queue._put() puts: it waits for room, or only for a place (as in queues.py).
+_WAIT, _PLACE = 2, 3
 
 
 class Reader(connection.Connection):
@@ -79,7 +80,7 @@ class ReadLock:
 
     def __init__(self, queue):
         self._queue = queue
-        self._lock = threading.Lock()
+        self._lock = Lock(queue, "_rlock")
         self._owner = os.getpid()
         self.seen: collections.deque = collections.deque()
         self.acquire = self._lock.acquire
@@ -121,20 +122,6 @@ class ReadLock:
         self.release()
 
 
-class _Count:
-    """Stands for a semaphore with which multiprocessing's queues count. Programs read its value."""
-
-    def __init__(self, get_value):
-        self.get_value = self._get_value = get_value
-
-    @property
-    def _semlock(self):
-        return self
-
-    def _is_zero(self):
-        return self.get_value() == 0
-
-
 def _end_of(kind):
     def make(queue):
         end = kind(queue)
@@ -145,14 +132,53 @@ def _end_of(kind):
     return make
 
 
+def _places(queue):
+    """Return the semaphore of a maxsize. acquire() waits for a place, and leaves it to the put() that follows."""
+
+    def take(block, timeout):
+        try:
+            queue._put(b"", None, _PLACE, block, timeout)
+        except Full:
+            return False
+        return True
+
+    return Semaphore(lambda: queue._maxsize - queue.qsize(), take, lambda: None)
+
+
+def _tasks(queue):
+    """Return the semaphore of the items that are not done. acquire() reports one done; put() counts by itself."""
+
+    def take(block, timeout):
+        pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+        while True:
+            try:
+                queue._task_done()
+                return True
+            except ValueError:
+                if not block or not pauses.pause():
+                    return False
+
+    return Semaphore(queue._unfinished, take, lambda: None)
+
+
+def _wait_for_tasks(queue, timeout):
+    """Wait until all items are done, for at most timeout seconds; return whether they are."""
+    pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+    while queue._unfinished():
+        if not pauses.pause():
+            return False
+    return True
+
+
 #: What makes each attribute.
 MAKERS = {
     "_reader": _end_of(Reader),
     "_writer": _end_of(Writer),
     "_recv_bytes": lambda queue: queue._reader.recv_bytes,
     "_send_bytes": lambda queue: queue._writer.send_bytes,
-    "_sem": lambda queue: _Count(lambda: queue._maxsize - queue.qsize()),
-    "_unfinished_tasks": lambda queue: _Count(queue._unfinished),
+    "_sem": _places,
+    "_unfinished_tasks": _tasks,
+    "_cond": lambda queue: Condition(queue, "_cond", lambda timeout: _wait_for_tasks(queue, timeout)),
     "_rlock": ReadLock,
-    "_wlock": lambda queue: threading.Lock(),
+    "_wlock": lambda queue: Lock(queue, "_wlock"),
 }
