@@ -5,6 +5,7 @@
                                                  └─ child ───▶ process_obj._bootstrap()
 
     When no seat is left:  ForkPrepare (Go) ──▶ _native.fork() (C) ──▶ ForkCommit (Go)
+    When the program has replaced os.fork:  os.fork() ──▶ _native.take_on(), in the parent
 
 Called by context.py. The spawn and forkserver variants derive from this class, as in the standard library.
 """
@@ -17,7 +18,7 @@ from multiprocessing import util
 from types import ModuleType
 
 from . import _native
-from ._common import calls, cooperative, engine, start_methods, stdlib
+from ._common import calls, cooperative, engine, start_methods, starters, stdlib
 from ._native import collect_again
 from .errors import EngineError
 
@@ -276,6 +277,8 @@ class Popen:
     def _launch(self, process_obj):
         child, name = _Child(), process_obj._name
         nursery = start_methods.take_nursery(process_obj)
+        if (fork := starters.fork()) is not None:
+            return self._launch_by_program(process_obj, fork)
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
             if not taken:
@@ -292,6 +295,25 @@ class Popen:
                     os._exit(1)  # Ctrl-C in the child, which must not go on with its parent's code
                 _end_unknown(child)
             raise
+
+    def _launch_by_program(self, process_obj, fork):
+        lifeline = _native.duplicate_lifeline()
+        pid = None
+        try:
+            with keeping_tracker:
+                pid = fork()
+            if pid == 0:
+                _native.put_off_collecting()
+                run_child(process_obj, None, lifeline, process_obj._name)
+            self._watch(*_native.take_on(pid))
+        except BaseException:
+            if pid == 0:
+                os._exit(1)
+            if pid and not self._id:
+                _kill(pid)
+            raise
+        finally:
+            os.close(lifeline)
 
     def _launch_by_engine(self, process_obj):
         util.info("a process is forked with an entry of the engine's: there is no seat for it")
@@ -369,15 +391,20 @@ def _end_unknown(child):
 
 def _end_unwatched(process_id, pid):
     """End a child that the engine could not take: there is no descriptor for its pidfd, or Ctrl-C came in between."""
-    try:
-        # If the engine cannot take a child, it ends the child itself. Then the pid must not be signalled here.
-        if pid and os.waitpid(pid, os.WNOHANG)[0] == 0:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
+    if pid:
+        _kill(pid)
     for function in calls.fork_abort, calls.forget:
         try:
             function(process_id)
         except (EngineError, ValueError, OSError):
             pass  # the caller raises the error that made the start fail
+
+
+def _kill(pid):
+    """Kill a child and wait for its end, unless it has ended: whoever could not take it may have done this."""
+    try:
+        if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass

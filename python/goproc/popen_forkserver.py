@@ -8,7 +8,7 @@ Called by context.py.
 import os
 
 from . import _native, forkserver, popen_fork, spawn
-from ._common import engine
+from ._common import engine, starters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Popen(popen_fork.Popen):
     DupFd = _DupFd
 
     def __new__(cls, process_obj: "BaseProcess") -> "popen_fork.Popen":  # type: ignore[misc]
-        """Return a Popen. If there can be no engine, and so no server, it executes an interpreter instead."""
-        if engine.refusal() is not None:
+        """Return a Popen. Without a server it executes an interpreter: no engine, or the program starts processes."""
+        if starters.executor(cls.method) is not None or engine.refusal() is not None:
             from .popen_spawn_posix import Popen as Executing
 
             return Executing(process_obj, cls.method)

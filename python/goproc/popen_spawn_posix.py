@@ -3,7 +3,8 @@
 Popen._launch:  spawn.dump() ─▶ memfd ─▶ SpawnRequest (Go) ─▶ the spawn server (spawn_server.py) forks the child ──┐
                                  └─ if it cannot ─▶ Spawn (Go) executes an interpreter ─▶ spawn.spawn_main() there ◀──┘
 
-If there can be no engine, multiprocessing's util.spawnv_passfds() executes the interpreter. Called by context.py.
+multiprocessing's util.spawnv_passfds() executes the interpreter if there can be no engine, or if the program has
+replaced this function or the like (_common/starters.py). Called by context.py.
 """
 
 import errno
@@ -12,7 +13,7 @@ import sys
 from multiprocessing import util
 
 from . import _native, popen_fork, spawn
-from ._common import calls, disabled, engine, stdlib
+from ._common import calls, disabled, engine, starters, stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: "BaseProcess", method: str = "spawn") -> None:
         self._fds: list[int] = []
-        self.method = method  # "forkserver" when this is used because there can be no fork server
+        self.method = method  # "forkserver" when this is used because there is no fork server
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -49,12 +50,13 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj):
         tracker_fd = stdlib.tracker_pipe()
-        own = [spawn.dump(process_obj, self)]
+        own = [_native.duplicate_lifeline()]
         try:
-            own.append(_native.duplicate_lifeline())
-            fds = [own[0], tracker_fd, own[1], *self._fds]
-            if engine.refusal() is not None:
-                self._watch(*_execute(fds))
+            own.append(spawn.dump(process_obj, self, own[0]))
+            fds = [own[1], tracker_fd, own[0], *self._fds]
+            if starters.executor(self.method) is not None or engine.refusal() is not None:
+                self._watch(*_execute(fds, self.method))
+                calls.count_executed(self.method)
                 return
             process_id = _ask_server(fds)
             if process_id is None:
@@ -109,8 +111,12 @@ def _ask_server(fds):
     return None
 
 
-def _execute(fds):
+def _execute(fds, method):
     """Execute an interpreter without the engine; return the id of the child's seat, its pid and its pidfd."""
-    command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
-    pid = util.spawnv_passfds(os.fsencode(command[0]), command, fds)
+    make_command = starters.command_line() if method == "spawn" else None
+    if make_command is not None:
+        command = make_command(tracker_fd=fds[1], pipe_handle=fds[0])
+    else:
+        command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
+    pid = util.spawnv_passfds(os.fsencode(spawn.get_executable()), command, fds)
     return _native.take_on(pid)

@@ -17,7 +17,7 @@ from _pickle import load  # pickle's load, without importing the parts in Python
 from io import BytesIO
 
 from . import _native
-from ._common import picklers, start_methods, stdlib
+from ._common import picklers, start_methods, starters, stdlib
 from ._start import companions
 from ._start.main_module import announce_to_linecache, import_main_path
 
@@ -182,11 +182,7 @@ def prepare(data: "dict[str, Any]") -> None:
     """
     own = data.get("goproc")
     if own is not None:
-        if own["installed"]:
-            stdlib.install_again(futures=own["futures"])  # before `__main__` is imported: it may import multiprocessing
-        companions.want(own["companions"])
-        start_methods.children_are_bound = own["bound"]
-        start_methods.default.set_start_method(own["start_method"], force=True)
+        _prepare_goproc(own)
     main_path = data.pop("init_main_from_path", None)
     _standard.prepare(data)
     if main_path is not None:
@@ -203,14 +199,23 @@ def prepare(data: "dict[str, Any]") -> None:
             raise
 
 
-def dump(process_obj: "BaseProcess", popen: object) -> int:
+def _prepare_goproc(own):
+    if own["installed"]:
+        stdlib.install_again(futures=own["futures"])  # before `__main__` is imported: it may import multiprocessing
+    companions.want(own["companions"])
+    start_methods.children_are_bound = own["bound"]
+    start_methods.default.set_start_method(own["start_method"], force=True)
+
+
+def dump(process_obj: "BaseProcess", popen: object, lifeline_fd: "int | None" = None) -> int:
     """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return its descriptor.
 
     If the data is larger than a file may be (RLIMIT_FSIZE), return the read end of a pipe instead. popen: the Popen
-    whose duplicate_for_child() is called for each descriptor in the pickled objects.
+    whose duplicate_for_child() is called for each descriptor in the pickled objects. lifeline_fd: the descriptor of the
+    lifeline, if the child inherits it under this number.
     """
     data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
-    data["goproc"].update(start_methods.sent_to_spawned(process_obj))
+    data["goproc"].update(start_methods.sent_to_spawned(process_obj), lifeline=lifeline_fd)
     if getattr(process_obj, "_without_main", False):  # _joblib/processes.py
         data = {key: value for key, value in data.items() if not key.startswith("init_main")}
     if _native.file_size_limit() < 1 << 62:
@@ -231,10 +236,51 @@ def dump(process_obj: "BaseProcess", popen: object) -> int:
 def _dump_to(file, data, process_obj, popen):
     _standard_context.set_spawning_popen(popen)
     try:
-        _standard_context.reduction.dump(data, file)
+        _standard_context.reduction.dump(_Sent(data), file)
         picklers.dump_process(process_obj, _standard_context.reduction, file)
     finally:
         _standard_context.set_spawning_popen(None)
+
+
+class _Sent:
+    """The preparation data on its way to a child.
+
+    Usually main() reads it there. If the program has replaced a function (_common/starters.py), multiprocessing's main
+    function may read it, which knows nothing of goproc. Then unpickling takes the steps that main() takes.
+    """
+
+    def __init__(self, data):
+        self._data = data
+
+    def __reduce__(self):
+        return _arrived, (self._data,)
+
+
+_reading = False  # whether goproc's own function reads the data
+_handed_on: "tuple[int, Any] | None" = None  # main()'s arguments, if it calls a main function of the program's
+
+
+def _arrived(data):
+    if not _reading:
+        own = data["goproc"]
+        lifeline_fd, interrupt_handler = _handed_on or (own["lifeline"], None)
+        _handle_interrupts(interrupt_handler, own["worker"])
+        parent_sentinel = _native.open_lifeline(lifeline_fd, own["daemon"])
+        if (relay := own["relay"]) is not None:
+            relay.begin_early(data)
+        _prepare_goproc(own)
+        starters.take_next_bootstrap(lambda process_obj: _run(process_obj, parent_sentinel))
+    return data
+
+
+def _read(file):
+    """Read the preparation data, and return it."""
+    global _reading
+    _reading = True
+    try:
+        return load(file)
+    finally:
+        _reading = False
 
 
 def put(name: str, buffer: BytesIO) -> int:
@@ -316,7 +362,7 @@ class Rehearsal:
     def __call__(self) -> None:
         try:
             with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
-                data = load(file)
+                data = _read(file)
                 del data["dir"]  # the folder may be gone by now
                 del data["log_to_stderr"]  # a further log handler would be a trace
                 prepare(data)
@@ -350,12 +396,15 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
     interrupt_handler: the handler to set for SIGINT; None to leave it as it is. A pool's worker gets ignore_interrupt
     instead of the default handler.
     """
+    global _handed_on
+    if (own_main := starters.main()) is not None:
+        _handed_on = lifeline_fd, interrupt_handler
+        return own_main(data_fd, lifeline_fd)
     with os.fdopen(data_fd, "rb") as file:
         stdlib.is_inheriting(True)
         try:
-            data = load(file)
-            if interrupt_handler is not None:
-                _handle_interrupts(interrupt_handler, data["goproc"].get("worker"))
+            data = _read(file)
+            _handle_interrupts(interrupt_handler, data["goproc"]["worker"])
             # Before any step that may take long: from here on the kernel kills a daemon when its parent ends.
             parent_sentinel = _native.open_lifeline(lifeline_fd, data["goproc"]["daemon"])
             try:
@@ -367,7 +416,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 process_obj = load(file)
             except BaseException as error:
                 picklers.explain(error)
-                if (end := data["goproc"].get("worker")) is not None:
+                if (end := data["goproc"]["worker"]) is not None:
                     from ._pool import worker
 
                     worker.could_not_begin(end.open(), error, not lacks_guard(error))
@@ -375,11 +424,17 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 raise
         finally:
             stdlib.is_inheriting(False)
+    return _run(process_obj, parent_sentinel)
+
+
+def _run(process_obj, parent_sentinel):
     method = process_obj._start_method or start_methods.default.get_start_method(allow_none=True)
     return start_methods.run_spawned(process_obj, parent_sentinel, process_obj._name, method)
 
 
 def _handle_interrupts(handler, worker_end):
+    if handler is None:
+        return
     if worker_end is not None and handler is signal.default_int_handler:
         from ._pool.worker import ignore_interrupt
 

@@ -121,6 +121,14 @@ PROGRAMS = (
     Program("gevent, goproc's executor", ("gevent",), script("gevent_executor"), installs=False),
     Program("gevent, subprocess", ("gevent",), script("gevent_subprocess"), ("fork",)),
     Program("coverage", ("coverage",), script("coverage_children")),
+    Program(
+        "VizTracer", ("viztracer",),
+        ("-m", "viztracer", "--quiet", "-o", "trace.json", "--", *script("traced_children")),
+    ),
+    Program(
+        "debugpy", ("debugpy",),
+        ("-m", "debugpy", "--listen", "127.0.0.1:0", *script("traced_children")),
+    ),
     # Its workers are interpreters of its own, in which only what the tests' conftest.py installs runs on goproc.
     Program(
         "pytest-xdist", ("pytest", "pytest-xdist"), ("-m", "pytest", "-n", "2", "xdist/checks_on_goproc.py"),
@@ -258,6 +266,7 @@ def execute(command: list[str], work: Path, time_limit: float, **variables: str)
     """Run a command to its end, or to the time limit, and end what it leaves running."""
     mark = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GOPROC_"))}
+    environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # debugpy's advice for the interpreter's command line
     environment.update(variables, **{MARK: mark})
     begin = time.monotonic()
     # Into files: a pipe that an escaped child holds open would never be at its end.

@@ -254,9 +254,27 @@ def stats() -> "dict[str, object]":
     if is_loaded():
         import json
 
-        return json.loads(call("Stats"))
-    forked, running = _native.counts()
-    return {"started": {"fork": forked, "spawn": 0, "forkserver": 0}, "tasks": 0, "lost": 0, "running": running}
+        counters = json.loads(call("Stats"))
+    else:
+        forked, running = _native.counts()
+        started = {"fork": forked, "spawn": 0, "forkserver": 0}
+        counters = {"started": started, "tasks": 0, "lost": 0, "running": running}
+    for (pid, method), count in _executed.items():
+        if pid == os.getpid():  # else a forked child has inherited it
+            counters["started"]["fork"] -= count
+            counters["started"][method] += count
+    return counters
+
+
+#: How many processes each process has executed without the engine, by its pid and the start method. These have seats,
+#: as forked ones have.
+_executed: "dict[tuple[int, str], int]" = {}
+
+
+def count_executed(method: str) -> None:
+    """Count a process that was executed without the engine. method: the start method."""
+    key = os.getpid(), method
+    _executed[key] = _executed.get(key, 0) + 1
 
 
 def _texts(texts) -> str:

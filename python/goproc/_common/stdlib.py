@@ -122,7 +122,7 @@ NAMES = {
         "_resource_tracker._send",
         "_resource_tracker._stop",
     ),
-    "multiprocessing.spawn": ("_fixup_main_from_path",),
+    "multiprocessing.spawn": ("_fixup_main_from_path", "_main"),
     "multiprocessing.util": (
         "_args_from_interpreter_flags",
         "_close_stdin",
@@ -251,6 +251,10 @@ def is_inheriting(yes):
         process.current_process()._inheriting = True
     else:
         del process.current_process()._inheriting
+
+
+#: The name of the main function of spawned children in multiprocessing.spawn.
+MAIN_OF_SPAWN = "_main"
 
 
 def fix_main(main_path):

@@ -12,7 +12,7 @@ from collections import deque
 from multiprocessing import util
 
 from .. import _native
-from .._common import calls, disabled, start_methods, stdlib
+from .._common import calls, disabled, start_methods, starters, stdlib
 from ..popen_fork import keeping_tracker, run_child
 
 __all__ = ["Nurseries"]
@@ -186,7 +186,7 @@ class Nurseries:
         make: returns the Process object of a worker for a slot, not started yet. processes: how many workers the pool
         has when all have been started.
         """
-        if "clones" in disabled:
+        if "clones" in disabled or starters.fork() is not None:
             return None
         return self._replacing(make, slots, processes) or self._starting_together(make, slots)
 
