@@ -13,7 +13,8 @@ The package `multiprocessing` is changed in place, in five ways, so that the ord
 install(futures=True) also changes concurrent.futures in place: the name ProcessPoolExecutor becomes goproc's, and the
 class that had the name makes objects of goproc's class.
 
-Classes that were imported before keep their identity. Pickle finds them by other names (_common/replaced.py).
+Classes that were imported before keep their identity. Pickle finds them by other names (_common/replaced.py). goproc's
+classes say that they are multiprocessing's, because programs look for that word in a type's name.
 docs/design/install.md says why.
 """
 
@@ -41,6 +42,9 @@ if "locks" not in disabled:
 
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 
+
+#: The modules whose classes say that they are of another module, besides those in _REPLACED_MODULES.
+_NAMED = {"goproc.queues": "multiprocessing.queues", "goproc._pool.queue_pool": "multiprocessing.pool"}
 
 _EXECUTORS = "concurrent.futures.process"
 
@@ -89,6 +93,9 @@ def _replace_modules() -> None:
 
             _put_in_place(theirs, import_module(ours))
             replaced.name_anew(theirs.rpartition(".")[2])
+    for name, theirs in _NAMED.items():
+        if name in sys.modules:
+            _name_classes(sys.modules[name], theirs)
     from ._common.detached import Finder  # here: `import goproc` imports this module
 
     sys.meta_path.insert(0, Finder(__name__, "_find_replaced"))  # type: ignore[arg-type]
@@ -120,6 +127,14 @@ def _put_in_place(theirs, module) -> None:
         stdlib.replaced[theirs] = replaced
     sys.modules[theirs] = module
     setattr(multiprocessing, theirs.rpartition(".")[2], module)
+    _name_classes(module, theirs)
+
+
+def _name_classes(module, theirs) -> None:
+    """Let the classes of one of goproc's modules say that they are of one of multiprocessing's."""
+    for found in vars(module).values():
+        if isinstance(found, type) and found.__module__ == "goproc." + theirs.rpartition(".")[2]:
+            found.__module__ = theirs
 
 
 def _find_replaced(name, path=None, target=None):
@@ -140,11 +155,12 @@ def _find_replaced(name, path=None, target=None):
         if module is not None and getattr(module.__spec__, "_initializing", False):
             return None
         return ModuleSpec(name, _AliasLoader)  # type: ignore[arg-type]
-    theirs = _REPLACEMENTS.get(name)
+    theirs = _REPLACEMENTS.get(name) or _NAMED.get(name)
     if theirs is not None:
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None:
-            spec.loader = _ReplacingLoader(spec.loader, theirs)  # type: ignore[assignment]
+            loader = _ReplacingLoader if name in _REPLACEMENTS else _NamingLoader
+            spec.loader = loader(spec.loader, theirs)  # type: ignore[assignment]
         return spec
     return None
 
@@ -180,6 +196,13 @@ class _ReplacingLoader:
 
     def _replace(self, module):
         _put_in_place(self._theirs, module)
+
+
+class _NamingLoader(_ReplacingLoader):
+    """Loads one of goproc's modules, whose classes say then that they are of multiprocessing's."""
+
+    def _replace(self, module):
+        _name_classes(module, self._theirs)
 
 
 class _ExecutorLoader(_ReplacingLoader):

@@ -9,6 +9,7 @@ names. _native has the mechanism (capi/native/queue), and docs/design/queues.md 
 """
 
 import collections
+import copyreg
 import os
 import threading
 import time
@@ -147,6 +148,16 @@ class _Buffer(collections.deque):
     def end(self):
         """Have the thread end when it has moved all items."""
         super().append(_END)
+
+
+def _reduce(queue):
+    """Return what pickle needs to make a queue. The class does not do, for install() gives it another module's name."""
+    return _make, (type(queue).__name__,), queue.__getstate__()
+
+
+def _make(name):
+    cls = globals()[name]
+    return cls.__new__(cls)
 
 
 class Queue(_native.Queue, _Lazy, _standard.Queue):
@@ -367,6 +378,10 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
         stream, buffers = _encoded(obj)
         self._check()
         self._put(stream, buffers, _WAIT, True, None)
+
+
+for _class in Queue, JoinableQueue, SimpleQueue:
+    copyreg.pickle(_class, _reduce)  # type: ignore[arg-type]
 
 
 def _let_others_run():

@@ -215,7 +215,7 @@ def child(depth, queue):
         process = multiprocessing.Process(target=child, args=(depth - 1, queue))
         process.start()
         process.join()
-        queue.put(type(process._popen).__module__)
+        queue.put(type(process._popen)._launch.__module__)
 
 if __name__ == "__main__":
     import multiprocessing
@@ -292,3 +292,46 @@ def test_what_a_program_holds_is_finalized(run_script, tmp_path):
         assert run_script(program, module, "main").stdout == deleted
         assert run_script(program, module, "child", file).stdout == 2 * deleted
         assert written is None or gzip.decompress(file.read_bytes()) == written
+
+
+NAMES = """
+import multiprocessing, multiprocessing.pool, pickle, sys
+
+def pass_on(objects, queue):
+    queue.put([str(type(each)) for each in objects])
+
+class Own(type(multiprocessing.Queue())):
+    pass
+
+if __name__ == "__main__":
+    method = sys.argv[1]
+    context = multiprocessing.get_context(method)
+    names = "Queue SimpleQueue JoinableQueue Lock RLock Semaphore BoundedSemaphore Event Condition"
+    objects = [getattr(context, name)() for name in names.split()]
+    objects += [context.Barrier(1), Own(ctx=context)]
+    queue = context.Queue()
+    process = context.Process(target=pass_on, args=(objects, queue))
+    process.start()
+    received = queue.get()
+    process.join()
+    with context.Pool(1) as pool, multiprocessing.pool.ThreadPool(1) as threads:
+        results = [pool.apply_async(abs, (1,)), pool.map_async(abs, [1]), pool.imap(abs, [1])]
+        others = [pool, threads, *results]
+        print(*(type(each).__module__ + "." + type(each).__name__ for each in objects + others), sep="\\n")
+        print(received == [str(type(each)) for each in objects])
+        print(pickle.loads(pickle.dumps(type(pool))) is type(pool), repr(pool).startswith("<multiprocessing.pool.Pool"))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_types_have_the_names_that_multiprocessing_gives_them(run_script, tmp_path, method):
+    """CaImAn asks whether 'multiprocessing' is in str(type(pool)); Sanic asks the same about queues and locks."""
+    (tmp_path / "program.py").write_text(NAMES)
+    ours = run_script("-m", "goproc", "program.py", method, cwd=tmp_path)
+    theirs = run_script("program.py", method, cwd=tmp_path)
+    assert ours.stdout == theirs.stdout
+    late = "import goproc, multiprocessing as m; q, p = goproc.Queue(), goproc.Pool(1); goproc.install(); "
+    late += "print(type(q).__module__, type(p).__module__, type(m.Queue()).__module__); p.terminate()"
+    assert run_script("-c", late).stdout == "multiprocessing.queues multiprocessing.pool multiprocessing.queues\n"
+    without = "import goproc; print(type(goproc.Queue()).__module__, goproc.Lock().__module__)"
+    assert run_script("-c", without).stdout == "goproc.queues goproc.synchronize\n"
