@@ -5,6 +5,7 @@ calls.py          the engine's functions, one Python function for each
 stdlib.py         the standard library's modules, and its private names that goproc uses
 start_methods.py  the contexts, by the names of their start methods
 starters.py       the functions by which the program itself starts processes, if it has replaced multiprocessing's
+monkeypatches.py  whether the program has replaced functions of the standard library
 threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
 detached.py       what the interpreter keeps to its very end

@@ -15,6 +15,7 @@ from multiprocessing.reduction import ForkingPickler
 
 from .. import _native
 from . import cooperative
+from .monkeypatches import has_replaced_methods
 from .stdlib import detach, pickler_of, reducers_of
 
 __all__ = ["Client", "Connection", "Listener"]
@@ -100,9 +101,11 @@ def _faster(connection):
     """Return a Connection in place of one of multiprocessing's.
 
     Return multiprocessing's own under gevent and eventlet, which switch greenlets in its methods, and if the program
-    has replaced multiprocessing's pickler.
+    has replaced multiprocessing's pickler or a method of its connections.
     """
     if type(connection) is not _standard.Connection or pickler_of(_standard) is not ForkingPickler:
+        return connection
+    if has_replaced_methods(_standard.Connection):
         return connection
     if cooperative.is_patched():
         return connection

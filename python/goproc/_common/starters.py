@@ -19,6 +19,7 @@ from multiprocessing import process, spawn, util
 from types import BuiltinFunctionType
 
 from . import stdlib
+from .monkeypatches import is_replaced
 
 __all__ = ["command_line", "executor", "fork", "main", "take_next_bootstrap"]
 
@@ -40,7 +41,7 @@ def executor(method):
     method: the start method. multiprocessing's fork server has a command line of its own.
     """
     posix = sys.modules.get("_posixsubprocess")
-    if _is_replaced(util, "spawnv_passfds"):
+    if is_replaced(util, "spawnv_passfds"):
         name = "multiprocessing.util.spawnv_passfds"
     elif posix is not None and type(posix.fork_exec) is not BuiltinFunctionType:
         name = "_posixsubprocess.fork_exec"
@@ -54,13 +55,13 @@ def executor(method):
 
 def command_line():
     """Return the program's multiprocessing.spawn.get_command_line, None if it has not replaced it."""
-    return spawn.get_command_line if _is_replaced(spawn, "get_command_line") else None
+    return spawn.get_command_line if is_replaced(spawn, "get_command_line") else None
 
 
 def main():
     """Return the program's main function of spawned children, None if it has not replaced multiprocessing's."""
     name = stdlib.MAIN_OF_SPAWN
-    return getattr(spawn, name) if _is_replaced(spawn, name) else None
+    return getattr(spawn, name) if is_replaced(spawn, name) else None
 
 
 def take_next_bootstrap(run):
@@ -72,10 +73,6 @@ def take_next_bootstrap(run):
         return run(process_obj)
 
     process.BaseProcess._bootstrap = bootstrap
-
-
-def _is_replaced(module, name):
-    return getattr(getattr(module, name), "__globals__", None) is not vars(module)
 
 
 def _tell(name):

@@ -99,6 +99,7 @@ NAMES = {
         "_RemoteTraceback",
         "_global_shutdown",
         "_process_chunk",
+        "_process_worker",
         "_threads_wakeups",
     ),
     "multiprocessing.context": (
@@ -394,6 +395,10 @@ def executors_manager() -> "Any":
     from concurrent.futures.process import _ExecutorManagerThread
 
     return _ExecutorManagerThread
+
+
+#: The name of the main function of a worker in concurrent.futures.process.
+WORKER_OF_FUTURES = "_process_worker"
 
 
 def futures_base() -> "Any":

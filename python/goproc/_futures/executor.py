@@ -12,6 +12,7 @@ import itertools
 import operator
 import os
 from concurrent.futures import Executor
+from concurrent.futures import process as _futures_process
 from concurrent.futures.process import ProcessPoolExecutor as _Standard
 from multiprocessing import util
 from threading import Lock
@@ -19,6 +20,7 @@ from typing import Any
 
 from .._common import clusters, picklers, start_methods, stdlib
 from .._common.cpus import usable_cpu_count
+from .._common.monkeypatches import is_replaced
 from .._pool.blas_threads import checked_threads
 from .._pool.inputs import checked_limit, flag
 from .._pool.machinery import NoEngine
@@ -131,7 +133,7 @@ class ProcessPoolExecutor(_Standard):
         if overridden := _overridden(type(self)):
             if self._pickler == "cloudpickle":
                 raise TypeError(f"pickler is not for executors with parts of their own: {', '.join(overridden)}")
-            util.info("an executor is concurrent.futures' own: its class overrides %s", ", ".join(overridden))
+            util.info("an executor is concurrent.futures' own: the program overrides %s", ", ".join(overridden))
             self._become_standard()
 
     # ---- calls
@@ -422,9 +424,12 @@ class LimitedExecutor(Executor):
 
 
 def _overridden(cls):
-    """Return which of METHODS a class derived from the executor overrides."""
+    """Return which of METHODS a class derived from the executor overrides; or the workers' function, if replaced."""
     derived = itertools.takewhile(lambda base: base is not ProcessPoolExecutor, cls.__mro__)
-    return sorted({name for base in derived for name in METHODS if name in vars(base)})
+    names = sorted({name for base in derived for name in METHODS if name in vars(base)})
+    if is_replaced(_futures_process, stdlib.WORKER_OF_FUTURES):
+        names.append(stdlib.WORKER_OF_FUTURES)
+    return names
 
 
 for _class in ProcessPoolExecutor, LimitedExecutor:

@@ -1,0 +1,24 @@
+"""Whether the program, or a tool, has replaced functions of the standard library.
+
+A comparison with the original does not tell: it may have been replaced before goproc was imported. So these functions
+look at the globals, which for an original function in Python are those of its module. Used by starters.py and others.
+"""
+
+import sys
+
+__all__ = ["has_replaced_methods", "is_replaced"]
+
+
+def is_replaced(module, name: str) -> bool:
+    """Return whether a function in Python of a module, which is given, is not the module's own any more."""
+    return getattr(getattr(module, name), "__globals__", None) is not vars(module)
+
+
+def has_replaced_methods(cls: type) -> bool:
+    """Return whether a method of a class, or of one of its base classes, is not from the module of that class."""
+    for base in cls.__mro__[:-1]:
+        own = vars(sys.modules[base.__module__])
+        for method in vars(base).values():
+            if getattr(method, "__globals__", own) is not own:
+                return True
+    return False

@@ -1,0 +1,52 @@
+"""Programs that replace other functions of multiprocessing and concurrent.futures than those that start processes."""
+
+import concurrent.futures.process
+from multiprocessing import connection
+
+import futures_targets
+import pytest
+from helpers import THREADS_ARE_MEANT
+
+import goproc
+from goproc.futures import ProcessPoolExecutor
+
+pytestmark = THREADS_ARE_MEANT
+
+
+@pytest.mark.part("manager-connections")
+@pytest.mark.parametrize("name", ["send", "recv", "_send", "_recv_bytes"])
+def test_methods_of_connections_to_a_manager(context, monkeypatch, name):
+    """Programs replace them to count, to log, or to send larger messages."""
+    original = getattr(connection.Connection, name)
+    calls = []
+
+    def counted(self, *arguments):
+        calls.append(name)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(connection.Connection, name, counted)
+    with context.Manager() as manager:
+        shared = manager.dict()
+        calls.clear()
+        for number in range(5):
+            shared[number] = number
+        assert len(calls) >= 5
+        assert shared.copy() == {number: number for number in range(5)}
+    monkeypatch.undo()
+    with context.Manager() as manager:
+        assert manager.list([1]).pop() == 1
+    assert goproc.active_children() == []
+
+
+def test_the_main_function_of_an_executors_workers(monkeypatch, tmp_path):
+    """The executor is concurrent.futures' own then, because the engine's workers do not call that function."""
+    original = concurrent.futures.process._process_worker
+
+    def noted(*arguments, **keywords):
+        (tmp_path / "noted").touch()
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(concurrent.futures.process, "_process_worker", noted)
+    with ProcessPoolExecutor(1, goproc.get_context("fork")) as executor:
+        assert executor.submit(futures_targets.double, 4).result() == 8
+    assert (tmp_path / "noted").exists()
