@@ -15,7 +15,7 @@ docs/design/starters.md. Used by popen_fork.py, popen_spawn_posix.py, popen_fork
 
 import os
 import sys
-from multiprocessing import process, spawn, util
+from multiprocessing import process, util
 from types import BuiltinFunctionType
 
 from . import stdlib
@@ -55,13 +55,17 @@ def executor(method):
 
 def command_line():
     """Return the program's multiprocessing.spawn.get_command_line, None if it has not replaced it."""
-    return spawn.get_command_line if is_replaced(spawn, "get_command_line") else None
+    return _replacement("get_command_line")
 
 
 def main():
     """Return the program's main function of spawned children, None if it has not replaced multiprocessing's."""
-    name = stdlib.MAIN_OF_SPAWN
-    return getattr(spawn, name) if is_replaced(spawn, name) else None
+    return _replacement(stdlib.MAIN_OF_SPAWN)
+
+
+def _replacement(name):
+    spawn = sys.modules.get("multiprocessing.spawn")  # it is not imported for forked processes
+    return getattr(spawn, name) if spawn is not None and is_replaced(spawn, name) else None
 
 
 def take_next_bootstrap(run):
