@@ -1,4 +1,4 @@
-/* wait.c - waiting for a descriptor, and for a child in a seat.
+/* wait.c - waiting for a descriptor, and for a child in a seat; the clock of all waits.
  *
  * The GIL is released meanwhile. After each signal Python's handlers run, and then the wait goes on for the rest of the
  * time.
@@ -17,10 +17,11 @@
 /* For how long the main thread sleeps at most before it looks whether signal handlers are to run. */
 #define LOOK_SECONDS 0.4
 
+/* The same number as time.monotonic() would return: Python, too, divides the nanoseconds. */
 static double monotonic_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    return (double)(now.tv_sec * 1000000000LL + now.tv_nsec) / 1e9;
 }
 
 /* Waits until a child has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns the same
@@ -200,11 +201,22 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
     return PyLong_FromLong(status);
 }
 
+/* Why goproc's modules do not call time.monotonic(): programs replace it by a clock that stands still, as freezegun and
+ * tests that fake the time do, and then no timeout would ever be over. */
+PyDoc_STRVAR(monotonic_doc,
+             "monotonic()\n--\n\n"
+             "Return what time.monotonic() returns, in seconds, also while the program has replaced that.");
+
+static PyObject *monotonic(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyFloat_FromDouble(monotonic_seconds());
+}
+
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
     {"wait_readable", wait_readable, METH_VARARGS, wait_readable_doc},
     {"join", wait_join, METH_VARARGS, join_doc},
+    {"monotonic", monotonic, METH_NOARGS, monotonic_doc},
     {NULL, NULL, 0, NULL},
 };
 

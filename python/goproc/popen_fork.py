@@ -150,7 +150,7 @@ class Popen:
         """
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else _native.monotonic() + timeout
         patched = cooperative.is_patched()
         if self._id < 0 and not patched:
             code = _native.join(self._id, timeout)
@@ -162,7 +162,7 @@ class Popen:
             if self.returncode is not None:
                 return self.returncode
             if deadline is not None:
-                timeout = max(0, deadline - time.monotonic())
+                timeout = max(0, deadline - _native.monotonic())
         if self._has_sentinel():
             if not (
                 cooperative.wait_readable(self.sentinel, timeout)
@@ -173,7 +173,7 @@ class Popen:
         # The sentinel of a fork server's child may be readable before the server, which reaps it, has sent its status.
         pause = 0.00005
         while Popen.poll(self) is None:
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline is not None and _native.monotonic() >= deadline:
                 return None
             time.sleep(pause)
             pause = min(pause * 1.5, 0.01)

@@ -12,7 +12,6 @@ import collections
 import copyreg
 import os
 import threading
-import time
 import weakref
 from multiprocessing import context as _context
 from multiprocessing import queues as _standard
@@ -222,7 +221,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
                 raise
             self._on_queue_feeder_error(error, obj)
             return
-        until = None if timeout is None or not block else time.monotonic() + timeout
+        until = None if timeout is None or not block else _native.monotonic() + timeout
         while not self._put(stream, buffers, _PLACE if self._buffer else _IF_ROOM, block, timeout):
             buffers = _unchanging(buffers)
             try:
@@ -234,7 +233,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
                 if not block:
                     raise
             if until is not None:
-                timeout = max(0.0, until - time.monotonic())
+                timeout = max(0.0, until - _native.monotonic())
 
     def _put_aside(self, stream, buffers):
         """Put an item that has been counted into the buffer, for the thread."""
@@ -398,7 +397,7 @@ def _let_others_run():
 
 
 def _get(self, block=True, timeout=None):
-    pauses = cooperative.Pauses(None if timeout is None else time.monotonic() + timeout)
+    pauses = cooperative.Pauses(None if timeout is None else _native.monotonic() + timeout)
     while True:
         try:
             return _native.Queue._get(self, False)
@@ -408,7 +407,7 @@ def _get(self, block=True, timeout=None):
 
 
 def _poll(self, timeout=0.0):
-    pauses = cooperative.Pauses(None if timeout is None else time.monotonic() + timeout)
+    pauses = cooperative.Pauses(None if timeout is None else _native.monotonic() + timeout)
     while not _native.Queue._poll(self, 0.0):
         if not pauses.pause():
             return False

@@ -12,7 +12,6 @@ docs/design/locks.md the reasons. Called by context.py.
 """
 
 import threading
-import time
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing import synchronize as _standard
@@ -313,9 +312,9 @@ class Barrier(_standard.Barrier):
     def _wait(self, timeout):
         if timeout is not None and not timeout < threading.TIMEOUT_MAX:
             self._cond.wait(timeout)  # NaN or infinity: it raises
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else _native.monotonic() + timeout
         while self._state == 0:
-            left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
+            left = _LOOK if deadline is None else min(_LOOK, deadline - _native.monotonic())
             if left <= 0:
                 self._break()
                 break

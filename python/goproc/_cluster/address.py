@@ -15,6 +15,7 @@ import socket
 import time
 from typing import Any
 
+from .. import _native
 from .local import LocalMachines, is_local
 
 __all__ = ["Connection", "connect"]
@@ -101,13 +102,13 @@ def _client(distributed, address, timeout, **options):
 def _wait_for_port(address, timeout):
     """Wait until something listens at an address. This distinguishes a wrong port from a slow scheduler."""
     host, _, number = address.partition("://")[2].rpartition(":")
-    deadline = time.monotonic() + timeout
+    deadline = _native.monotonic() + timeout
     while True:
         try:
-            with socket.create_connection((host.strip("[]"), int(number)), max(deadline - time.monotonic(), 0.1)):
+            with socket.create_connection((host.strip("[]"), int(number)), max(deadline - _native.monotonic(), 0.1)):
                 return
         except (OSError, ValueError) as error:
-            if time.monotonic() > deadline - 0.1:
+            if _native.monotonic() > deadline - 0.1:
                 raise ConnectionError(
                     f"the scheduler {address} of the cluster cannot be reached within {timeout:g} s ({error}): does it "
                     "run, and may this machine connect to it?"

@@ -11,6 +11,7 @@ import time
 from multiprocessing import util
 from typing import Any
 
+from .. import _native
 from .._common.log import warn
 from .._relay.child import get_levels
 from ..errors import WorkerLostError
@@ -68,7 +69,7 @@ class Crew:
         self._stand_ins: dict[Driver, list[Worker]] = {}
         self._later: dict[str, float] = {}  # by address: when a machine that was lost is tried again
         self._quiet_since: float | None = None  # since when the scheduler does not answer
-        self._empty_since = time.monotonic()  # since when there has been no machine
+        self._empty_since = _native.monotonic()  # since when there has been no machine
         self._first_error: BaseException | None = None
         self._asked = False  # whether the loop is about to distribute
         self._watching: Any = None
@@ -83,14 +84,14 @@ class Crew:
     def start(self):
         """Start on the machines that there are; return when the first is ready. Raises why there is none."""
         self._connection.run(self._begin())
-        deadline = time.monotonic() + max(self._reconnect_timeout, _FIRST)
+        deadline = _native.monotonic() + max(self._reconnect_timeout, _FIRST)
         while not self._up.wait(0.1):
             if self._first_error is not None and not any(not driver.ended for driver in self.drivers.values()):
                 raise self._first_error
-            if time.monotonic() > deadline:
+            if _native.monotonic() > deadline:
                 raise WorkerLostError(0, 0, machine=self._connection.address, why=self._no_machine())
-        deadline = time.monotonic() + _OTHERS
-        while time.monotonic() < deadline and not all(driver.started or driver.ended for driver in self._all()):
+        deadline = _native.monotonic() + _OTHERS
+        while _native.monotonic() < deadline and not all(driver.started or driver.ended for driver in self._all()):
             time.sleep(0.01)
         self._connection.run(self._ask())
 
@@ -109,7 +110,7 @@ class Crew:
             await asyncio.sleep(_LOOK if self._up.is_set() else 0.1)
 
     async def _look(self):
-        now = time.monotonic()
+        now = _native.monotonic()
         patience = min(_ANSWER, self._reconnect_timeout)
         try:
             workers = await asyncio.wait_for(self._connection.workers(), patience)
@@ -197,7 +198,7 @@ class Crew:
     def _driver_changed(self, driver, why):
         """A machine is lost, has ended, or its workers cannot begin."""
         if driver.ended:
-            self._later[driver.address] = time.monotonic() + (0 if driver.error is None else 5)
+            self._later[driver.address] = _native.monotonic() + (0 if driver.error is None else 5)
             if driver.error is not None and self._first_error is None:
                 self._first_error = driver.error
             self._list_workers()
@@ -205,7 +206,7 @@ class Crew:
         started = [other for other in live if other.started]
         if started and all(other.seat.broken is not None for other in started):
             self.broken = started[0].seat.broken
-            self._broken_until = time.monotonic() + _BROKEN
+            self._broken_until = _native.monotonic() + _BROKEN
             self._fail_all(self.broken)
         if self.closing:
             self._look_at_end()
@@ -242,8 +243,6 @@ class Crew:
         self._fail_all(self.broken)
 
     def _fail_all(self, error):
-        from .. import _native
-
         keys = self._ledger.take_all()
         if keys:
             self._port.complete([(job, index, _native.FAILURE, error) for job, index in keys])
@@ -298,11 +297,11 @@ class Crew:
         """
         if self._sink.state.is_handling():
             return  # the wait would be for this thread itself
-        count, deadline = self._sink.count, time.monotonic() + _LOGGING
-        while any(driver.answers for driver in self._live()) and time.monotonic() < deadline:
+        count, deadline = self._sink.count, _native.monotonic() + _LOGGING
+        while any(driver.answers for driver in self._live()) and _native.monotonic() < deadline:
             time.sleep(0.002)
             if count != self._sink.count:
-                count, deadline = self._sink.count, time.monotonic() + _LOGGING
+                count, deadline = self._sink.count, _native.monotonic() + _LOGGING
 
     async def _stop(self):
         if self._watching is not None:
@@ -324,7 +323,7 @@ class Crew:
 
     def try_again(self):
         """Return the exception that a new task must fail with; None to let the machines try to start workers again."""
-        if self._broken_until is not None and time.monotonic() > self._broken_until:
+        if self._broken_until is not None and _native.monotonic() > self._broken_until:
             with self._ledger.lock:
                 self.broken = self._broken_until = None
                 for seat in self._ledger.seats:

@@ -11,9 +11,9 @@ loop of the Dask client. Used by crew.py.
 import asyncio
 import itertools
 import pickle
-import time
 from typing import Any
 
+from .. import _native
 from .._common.log import warn
 from .._pool.failures import unpacked
 from .log_source import ROOM
@@ -65,11 +65,11 @@ class Driver:
         self._polls = 0
         self._polling = False  # whether the machine considers a poll
         self._pushing = asyncio.Event()
-        self._heard = time.monotonic()
+        self._heard = _native.monotonic()
         self._direct = True
         self._task: Any = None
         self._contents: set[bytes] = set()  # the contents that the machine has
-        self._since, self._count = time.monotonic(), 0
+        self._since, self._count = _native.monotonic(), 0
 
     def start(self):
         """Begin; returns at once."""
@@ -79,7 +79,7 @@ class Driver:
     @property
     def answers(self):
         """Whether the machine has answered recently: it answers at least once a second."""
-        return self.started and time.monotonic() - self._heard < _ATTEMPT
+        return self.started and _native.monotonic() - self._heard < _ATTEMPT
 
     def close(self):
         """Have the machine's pool end when its tasks are done."""
@@ -120,7 +120,7 @@ class Driver:
         why = None
         try:
             await self._make()
-            self._heard = time.monotonic()
+            self._heard = _native.monotonic()
             self._polls = 1
             if self._sink is not None:
                 self._inflow = self._sink.add(self._ask_mark, self._passed_on, self._loop.is_running)
@@ -250,14 +250,14 @@ class Driver:
             try:
                 if await self._is_answered(call, seconds + min(_ATTEMPT, self.lost_after / 2)):
                     reply = call.result().load()
-                    self._heard = time.monotonic()
+                    self._heard = _native.monotonic()
                     return reply
             except (OSError, asyncio.TimeoutError):  # the connection broke
                 if await self._is_gone():
                     raise ConnectionError("its process has ended") from None
             finally:
                 call.cancel()
-            silent = time.monotonic() - self._heard
+            silent = _native.monotonic() - self._heard
             if silent > self.lost_after:
                 raise TimeoutError(f"it has not answered for {silent:.0f} s")
             await asyncio.sleep(_PAUSE)
@@ -267,14 +267,14 @@ class Driver:
 
         A large message takes long. So the machine is asked something small meanwhile, which also renews its lease.
         """
-        deadline = time.monotonic() + _LONGEST
-        while time.monotonic() < deadline:
+        deadline = _native.monotonic() + _LONGEST
+        while _native.monotonic() < deadline:
             await asyncio.wait({call}, timeout=seconds)
             if call.done():
                 return True
             try:
                 await asyncio.wait_for(self._send(Order(0, 0)), min(_ATTEMPT, self.lost_after / 2))
-                self._heard = time.monotonic()
+                self._heard = _native.monotonic()
             except (OSError, asyncio.TimeoutError):
                 if await self._is_gone():
                     raise ConnectionError("its process has ended") from None
@@ -369,7 +369,7 @@ class Driver:
 
     def _measure(self, count):
         self._count += count
-        now = time.monotonic()
+        now = _native.monotonic()
         if now - self._since >= 0.02:
             rate = self._count / (now - self._since)
             with self._ledger.lock:

@@ -10,7 +10,6 @@ client use the ledger; each method takes the lock. docs/design/cluster.md says m
 """
 
 import threading
-import time
 from collections import deque
 from typing import Any
 
@@ -78,7 +77,7 @@ class Ledger:
 
     def _give(self, seat, task):
         if not seat.load:
-            seat.answered = time.monotonic()  # its silence counts from now
+            seat.answered = _native.monotonic()  # its silence counts from now
         task.seat, task.position, task.granted = seat, seat.next, False
         seat.next += 1
         seat.tasks[task.position] = task
@@ -221,7 +220,7 @@ class Ledger:
                 self._answer(seat, task, first, count)
                 handed.append(frame)
         if handed:
-            seat.answered = time.monotonic()
+            seat.answered = _native.monotonic()
             self._complete(handed)
         return ended
 

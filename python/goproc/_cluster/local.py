@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
+from .. import _native
 from .._common.cpus import usable_cpu_count
 
 __all__ = ["LocalMachines", "is_local"]
@@ -87,10 +87,10 @@ class LocalMachines:
         for process in reversed(self.processes):
             assert process.stdin is not None and process.stdout is not None
             process.stdin.close()
-        deadline = time.monotonic() + _END
+        deadline = _native.monotonic() + _END
         for process in self.processes:
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - _native.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -8,9 +8,9 @@ Dask makes the actor a second time by itself, the new one knows no message, and 
 import asyncio
 import os
 import sys
-import time
 from typing import Any
 
+from .. import _native
 from .messages import Order, Packed, Reply, pack
 from .relay import Relay
 
@@ -69,7 +69,7 @@ class Machine:
             self._changed, self._polling = asyncio.Condition(), asyncio.Lock()
             self._loop = asyncio.get_running_loop()  # from now on, news is noted
         order: Order = packed.load()
-        relay.seen = time.monotonic()
+        relay.seen = _native.monotonic()
         if relay.log is not None:
             relay.log.passed_on(order.passed_on)
         if order.order:
@@ -85,7 +85,7 @@ class Machine:
             self._reply = None
             if order.poll > 1:  # the first poll asks whether there is a machine
                 await self._wait_for_news()
-            relay.seen = time.monotonic()
+            relay.seen = _native.monotonic()
             pids = tuple(process.pid for process in relay.workers)
             ended = relay.ended  # before the frames are taken: none comes after it
             frames = relay.take()

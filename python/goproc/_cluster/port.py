@@ -95,7 +95,7 @@ class Port:
 
     def collect(self, timeout=None, take=None, waiter=None):
         """Wait until something has completed; see _native.Port.collect."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else _native.monotonic() + timeout
         ready = self._ready
         since = None
         while True:
@@ -124,10 +124,10 @@ class Port:
                 return []
             pause = _SLEEP
             if deadline is not None:
-                pause = min(pause, deadline - time.monotonic())
+                pause = min(pause, deadline - _native.monotonic())
                 if pause <= 0:
                     return []
-            since = time.monotonic() if since is None else since
+            since = _native.monotonic() if since is None else since
             number = getattr(waiter, "_job", -1)
             _native.wait_noted(self._bell.acquire, (True, pause), _native.WAIT_RESULT, number=number, since=since)
 
@@ -147,13 +147,13 @@ class Port:
 
     def watch(self, timeout=None):
         """Wait until there is a completion that no thread has collected within 10 ms; see _native.Port.watch."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else _native.monotonic() + timeout
         while not self._closed:
             calls = self._calls
             if self._roused:
                 self._roused = False
                 return False
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - _native.monotonic()
             if left is not None and left <= 0:
                 return False
             if self._ready:

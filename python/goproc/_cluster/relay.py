@@ -98,12 +98,12 @@ class Relay:
         self._frames: list = []
         self._bytes = 0  # of the frames
         self._rate = 0.0  # tasks that end in a second
-        self._ended_tasks, self._since = 0, time.monotonic()
+        self._ended_tasks, self._since = 0, _native.monotonic()
         self.done = self.lost = 0  # tasks that have ended, and those whose worker was lost or ended
         self._program = settings["program"]
         self.recalled: list = []
         self.broken: bytes | None = None
-        self.seen = time.monotonic()  # when the main program was last heard of
+        self.seen = _native.monotonic()  # when the main program was last heard of
         self._closing = self._terminating = False
         self.ended = False
         self._thread = OwnThread("goproc-machine", self._run)
@@ -254,7 +254,7 @@ class Relay:
             self._do_forget(list(self._contents))
 
     def _turn(self):
-        now = time.monotonic()
+        now = _native.monotonic()
         if self._terminating or now - self.seen > self.lost_after:
             self.ended = True
             return
@@ -316,7 +316,7 @@ class Relay:
     def _measure(self, count):
         """Measure how many tasks end in a second."""
         self._ended_tasks += count
-        now = time.monotonic()
+        now = _native.monotonic()
         if now - self._since >= 0.02:
             rate = self._ended_tasks / (now - self._since)
             self._rate = rate if not self._rate else (self._rate + rate) / 2
@@ -370,7 +370,7 @@ class Relay:
         if self.log is None:
             return
         self.log.close(wait=False)
-        while not self.log.is_done and time.monotonic() - self.seen <= self.lost_after:
+        while not self.log.is_done and _native.monotonic() - self.seen <= self.lost_after:
             time.sleep(_LOOK)
         self.log.give_up()
 

@@ -1,8 +1,8 @@
 """The tasks of a cluster's pool, and the account of each machine. Used by ledger.py."""
 
-import time
 from typing import Any
 
+from .. import _native
 from .._pool.codec import decode, encode
 from .._pool.inputs import call
 
@@ -68,12 +68,12 @@ class Seat:
         self.broken: Any = None  # the exception for which its workers cannot begin
         self.kick: Any = None  # called, on the loop, when there is something to send
         self.recalling = False  # whether it has been asked to give tasks back
-        self.answered = time.monotonic()  # when it last answered a task
+        self.answered = _native.monotonic()  # when it last answered a task
 
     @property
     def pace(self):
         """An estimate of how many tasks the machine ends in a second. It may have begun a long task."""
-        silence = time.monotonic() - self.answered
+        silence = _native.monotonic() - self.answered
         return self.rate if silence < SLOW or not self.load else min(self.rate, self.processes / silence)
 
     @property
@@ -89,7 +89,7 @@ class Seat:
     @property
     def is_stuck(self):
         """Whether it has answered nothing for a moment, though it has tasks."""
-        return self.load > 0 and time.monotonic() - self.answered > SLOW
+        return self.load > 0 and _native.monotonic() - self.answered > SLOW
 
     def has_room(self):
         """Whether it may be given another task."""

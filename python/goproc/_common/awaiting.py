@@ -12,9 +12,9 @@ Used by _pool and context.py, which import it when a program first awaits. docs/
 import asyncio
 import os
 import select
-import time
 from collections import deque
 
+from .. import _native
 from .threads import OwnThread
 
 __all__ = ["InThread", "notify", "process_ended", "until"]
@@ -172,7 +172,7 @@ async def process_ended(popen, timeout):
     popen: the process's Popen. Where there is no descriptor to wait for, the exit code is polled.
     """
     loop = asyncio.get_running_loop()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else _native.monotonic() + timeout
     sentinels = popen.__dict__.setdefault("_watched", {})
     if popen.poll() is not None:
         return
@@ -190,6 +190,6 @@ async def process_ended(popen, timeout):
                 sentinels.pop(loop, None)
     # The sentinel of a fork server's child may be readable before the server has sent the exit code.
     pause = 0.00005
-    while popen.poll() is None and (deadline is None or time.monotonic() < deadline):
+    while popen.poll() is None and (deadline is None or _native.monotonic() < deadline):
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST)

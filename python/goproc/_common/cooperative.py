@@ -48,7 +48,7 @@ def is_patched():
 class Pauses:
     """Pauses between polls, in which other greenlets run. The first pause is 0 seconds; later ones are longer.
 
-    deadline: the time.monotonic() from which on pause() returns False; None for never.
+    deadline: the _native.monotonic() from which on pause() returns False; None for never.
     """
 
     def __init__(self, deadline=None):
@@ -59,7 +59,7 @@ class Pauses:
         """Pause, and return True. Return False, without a pause, when the deadline is over."""
         pause = self._next
         if self._deadline is not None:
-            left = self._deadline - time.monotonic()
+            left = self._deadline - _native.monotonic()
             if left <= 0:
                 return False
             pause = min(pause, left)
@@ -75,7 +75,7 @@ def wait_readable(fd, timeout):
         from multiprocessing.connection import wait
 
         return bool(wait([fd], timeout))
-    pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+    pauses = Pauses(None if timeout is None else _native.monotonic() + timeout)
     while not _native.wait_readable(fd, 0):
         if not pauses.pause():
             return False

@@ -7,7 +7,6 @@ which the queue keeps. The locks and semaphores are in stand_ins.py.
 import collections
 import contextlib
 import os
-import time
 from multiprocessing import connection, reduction
 from queue import Empty, Full
 
@@ -96,14 +95,14 @@ class ReadLock:
 
     def see(self, timeout):
         """Return whether there is an item. timeout: how many seconds to wait for one, None for no bound."""
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else _native.monotonic() + timeout
         while not self.has_seen():
             if not _has_item(self._queue, timeout):
                 return False
             with contextlib.suppress(Empty), _native.held_signals:
                 self.seen.append(self._queue._get(False))
             if until is not None:
-                timeout = max(0.0, until - time.monotonic())
+                timeout = max(0.0, until - _native.monotonic())
         return True
 
     def release(self):
@@ -149,7 +148,7 @@ def _tasks(queue):
     """Return the semaphore of the items that are not done. acquire() reports one done; put() counts by itself."""
 
     def take(block, timeout):
-        pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+        pauses = Pauses(None if timeout is None else _native.monotonic() + timeout)
         while True:
             try:
                 queue._task_done()
@@ -163,7 +162,7 @@ def _tasks(queue):
 
 def _wait_for_tasks(queue, timeout):
     """Wait until all items are done, for at most timeout seconds; return whether they are."""
-    pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+    pauses = Pauses(None if timeout is None else _native.monotonic() + timeout)
     while queue._unfinished():
         if not pauses.pause():
             return False

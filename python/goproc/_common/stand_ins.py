@@ -14,7 +14,6 @@ Locks and conditions are not shared: each process has its own. A call of the que
 
 import os
 import threading
-import time
 from typing import Any
 
 from .. import _native
@@ -166,7 +165,7 @@ class Condition(Lock):
     def wait_for(self, predicate, timeout=None):
         """Wait until predicate() is true, for at most timeout seconds; return its last value."""
         self._check("wait_for()")
-        pauses = Pauses(None if timeout is None else time.monotonic() + timeout)
+        pauses = Pauses(None if timeout is None else _native.monotonic() + timeout)
         count = self._count
         while not (value := predicate()):
             for _ in range(count):

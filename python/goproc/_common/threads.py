@@ -4,6 +4,8 @@ import sys
 import threading
 import time
 
+from .. import _native
+
 __all__ = ["OwnThread", "deadline_after", "persist", "report_error"]
 
 #: How long a thread waits for memory that the program may free, in seconds.
@@ -50,7 +52,7 @@ def report_error(error: BaseException) -> None:
 
 
 def deadline_after(timeout: float) -> float:
-    """Return the time, by time.monotonic(), at which a wait of timeout seconds is over.
+    """Return the time, by _native.monotonic(), at which a wait of timeout seconds is over.
 
     multiprocessing's results wait by threading, so threading decides about NaN, infinity and very long times: it raises
     ValueError or OverflowError, or does not wait. That depends on Python's version.
@@ -58,4 +60,4 @@ def deadline_after(timeout: float) -> float:
     if not timeout <= threading.TIMEOUT_MAX:
         threading.Event().wait(timeout)
         timeout = 0
-    return time.monotonic() + max(timeout, 0)
+    return _native.monotonic() + max(timeout, 0)

@@ -2,9 +2,9 @@
 
 import os
 import threading
-import time
 from types import SimpleNamespace
 
+from .. import _native
 from . import kernel
 from .record import NotGoproc, OtherVersion, Process, Unreadable
 from .stacks import read_threads
@@ -282,10 +282,10 @@ def _look_at_all(pids, views, seconds):
             pass  # it has ended meanwhile
 
     threads = [threading.Thread(target=look, args=(pid,), daemon=True) for pid in pids]
-    deadline = time.monotonic() + seconds
+    deadline = _native.monotonic() + seconds
     for pid, thread in zip(pids, threads, strict=True):
         thread.start()
-        thread.join(max(deadline - time.monotonic(), 0.05))
+        thread.join(max(deadline - _native.monotonic(), 0.05))
         if pid in results:
             views[pid] = results[pid]
         elif thread.is_alive():

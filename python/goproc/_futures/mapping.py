@@ -6,11 +6,11 @@ overridden it, and with a buffersize.
 """
 
 import itertools
-import time
 import weakref
 from collections import deque
 from functools import partial
 
+from .. import _native
 from .._common import disabled, stdlib
 from .._pool.codec import ITEM, MAP, STARMAP, once
 from .._pool.inputs import COLLECTIONS
@@ -71,7 +71,7 @@ def start(works, func, iterables, timeout, chunksize, limit, retries, policy, re
     timeout: after that many seconds from now on, the iterator raises TimeoutError; None for never. limit, retries,
     policy: of each task, as for Works.submit. report: counts the items; None for no count.
     """
-    deadline = None if timeout is None else timeout + time.monotonic()
+    deadline = None if timeout is None else timeout + _native.monotonic()
     job = _Map(works, func, chunksize)
     if policy is not None:
         works.run_again()
@@ -107,7 +107,7 @@ def _results(job, deadline, in_chunks):
 
 def _shown(job, deadline, chunksize, report):
     """Do what _results() does, and count the items in the Report."""
-    done, outcomes, monotonic = 0, job.outcomes, time.monotonic
+    done, outcomes, monotonic = 0, job.outcomes, _native.monotonic
     try:
         for index in range(job.length):
             if monotonic() >= report.due:
@@ -221,7 +221,7 @@ class _Map:
         outcomes = self._outcomes
         if outcomes[index] is None:
             self._at = index
-            self._works.dispatch.wait(self, None if deadline is None else deadline - time.monotonic())
+            self._works.dispatch.wait(self, None if deadline is None else deadline - _native.monotonic())
             if outcomes[index] is None:
                 raise _base.TimeoutError()
         success, value = outcomes[index]
@@ -275,7 +275,7 @@ def _units(iterables, how, chunksize):
 
 def by_submit(executor, submit, func, iterables, timeout, chunksize, buffersize):
     """Do a map by calling submit() for each chunk. buffersize: how many chunks are submitted ahead; None for all."""
-    deadline = None if timeout is None else timeout + time.monotonic()
+    deadline = None if timeout is None else timeout + _native.monotonic()
     process = partial(stdlib.process_chunk(), func)
     chunks = _units(iterables, STARMAP, chunksize)
     futures = deque(submit(process, chunk) for chunk in itertools.islice(chunks, buffersize))
@@ -301,7 +301,7 @@ def _results_of(futures, chunks, process, executor_ref, deadline):
 
 def _result_of(future, deadline):
     try:
-        return future.result(None if deadline is None else deadline - time.monotonic())
+        return future.result(None if deadline is None else deadline - _native.monotonic())
     finally:
         _cancel_pending(future)
         del future

@@ -8,8 +8,8 @@ At most one idle executor is kept. Executors end at the exit of the program as a
 
 import os
 import threading
-import time
 
+from .. import _native
 from .._common.detached import Function
 from .._common.threads import OwnThread
 from ..futures import ProcessPoolExecutor
@@ -77,7 +77,7 @@ def give_back(kept):
         kept.users -= 1
         if kept.users or kept not in state.kept:
             return
-        kept.until = time.monotonic() + kept.idle_time
+        kept.until = _native.monotonic() + kept.idle_time
         ended = [one for one in state.kept if not one.users and (one is not kept or not kept.usable)]
         for one in ended:
             state.kept.remove(one)
@@ -115,7 +115,7 @@ def _watch(state):
             if not idle:
                 state.thread = None
                 return
-            now = time.monotonic()
+            now = _native.monotonic()
             ended = [kept for kept in idle if kept.until <= now]
             if not ended:
                 state.changed.wait(min(kept.until for kept in idle) - now)

@@ -8,7 +8,6 @@ import itertools
 import os
 import sys
 import threading
-import time
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
 from functools import partial
@@ -67,7 +66,7 @@ class Crew:
         self.replacing = True  # whether workers that end are replaced
         self.terminated = False
         self.broken = None  # the exception that all pending tasks have failed with, as no worker can begin
-        # The attempts to start a worker when workers cannot begin. All times are by time.monotonic().
+        # The attempts to start a worker when workers cannot begin. All times are by _native.monotonic().
         self.retry_at = None  # the time of the next attempt; None when no attempt is scheduled
         self._pause = 0.0  # the seconds before the last attempt; 0 when workers begin
         self._failing_since = 0.0  # the time since which no worker could begin
@@ -162,7 +161,7 @@ class Crew:
         if process is None or self.terminated:
             return None
         process.join()
-        self._nurseries.note_life(time.monotonic() - worker_end(process).started)
+        self._nurseries.note_life(_native.monotonic() - worker_end(process).started)
         if pid in self._could_not_begin:
             self.give_up(self._could_not_begin[pid])
         if process in self._pool:
@@ -213,7 +212,7 @@ class Crew:
 
         error: what the tasks fail with. lasting: whether the cause does not pass with time; then they fail now.
         """
-        now = time.monotonic()
+        now = _native.monotonic()
         self.replace_by_forks()
         if not self._pause:
             self._failing_since = now
@@ -243,13 +242,13 @@ class Crew:
     def retry_if_due(self):
         """Try a worker if the time has come. Returns None, or the exception that all pending tasks must fail with."""
         with self._populating, _native.held_signals:
-            if self.terminated or self.retry_at is None or time.monotonic() < self.retry_at:
+            if self.terminated or self.retry_at is None or _native.monotonic() < self.retry_at:
                 return None
             if self.closing and not self._cache:
                 self.retry_at = None
                 return None
             if self._attempting and self._workers_up() < len(self._pool):
-                self.retry_at = time.monotonic() + self._pause  # the worker is still starting
+                self.retry_at = _native.monotonic() + self._pause  # the worker is still starting
                 return None
             recovered = self._attempting
             if recovered:
@@ -258,7 +257,7 @@ class Crew:
                 self._attempting = not recovered
                 self.repopulate(most=None if recovered else 1)
                 if not recovered:
-                    self.retry_at = time.monotonic() + self._pause
+                    self.retry_at = _native.monotonic() + self._pause
             except Exception as error:
                 self._retry_later(error, not isinstance(error, OSError))
             return self.broken
@@ -271,9 +270,9 @@ class Crew:
                 return error
             if self._workers_up():  # a worker that started slowly
                 self._attempting = True
-            elif time.monotonic() < self._next_attempt:
+            elif _native.monotonic() < self._next_attempt:
                 return error
-            self.broken, self.retry_at = None, time.monotonic()
+            self.broken, self.retry_at = None, _native.monotonic()
             return self.retry_if_due()
 
     def withdraw(self):
@@ -345,7 +344,7 @@ class Crew:
         (end.memory_fd,) = fds
         end.slot = slot
         end.interruptible = interruptible
-        end.started = time.monotonic()
+        end.started = _native.monotonic()
         _start(process, end)
         self._pool.append(process)
         return slot, process
@@ -357,9 +356,9 @@ def _wait_for(processes, seconds):
     A process without a sentinel is left out. A user's own context may make such processes, because multiprocessing's
     pool needs no sentinel.
     """
-    deadline = time.monotonic() + seconds
+    deadline = _native.monotonic() + seconds
     while running := [p for p in processes if p.exitcode is None and hasattr(p, "sentinel")]:
-        if (left := deadline - time.monotonic()) <= 0:
+        if (left := deadline - _native.monotonic()) <= 0:
             break
         try:
             connection.wait([process.sentinel for process in running], left)

@@ -104,7 +104,7 @@ class Dispatch:
         deadline = None if timeout is None else deadline_after(timeout)
         try:
             while not waiter.done:
-                left = None if deadline is None else max(deadline - time.monotonic(), 0)
+                left = None if deadline is None else max(deadline - _native.monotonic(), 0)
                 pause = left if self._crew.retry_at is None else self._retry_if_due(left)
                 if self.retrying is not None and self._thread is threading.current_thread():
                     pause = self.retrying.run_due(pause)
@@ -160,7 +160,7 @@ class Dispatch:
             self.run(lambda: self._give_up(reason))
         if (retry_at := self._crew.retry_at) is None:
             return left
-        pause = max(retry_at - time.monotonic(), 0.001)
+        pause = max(retry_at - _native.monotonic(), 0.001)
         return pause if left is None else min(pause, left)
 
     def _give_up(self, reason):

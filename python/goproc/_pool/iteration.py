@@ -9,7 +9,6 @@ and the results are dropped. docs/design/imap.md says why. Used by results.py.
 
 import itertools
 import threading
-import time
 from collections import deque
 from multiprocessing.context import TimeoutError
 
@@ -214,7 +213,7 @@ class Iteration:
                     raise StopIteration from None
             elif (result := take_result(self, index)) is not None:
                 return result
-            if deadline is not None and (timeout := deadline - time.monotonic()) <= 0:
+            if deadline is not None and (timeout := deadline - _native.monotonic()) <= 0:
                 raise TimeoutError from None
 
     def cancel(self):

@@ -5,9 +5,9 @@ end. Used by engine_pool.py, results.py and _futures, which import it for `progr
 """
 
 import sys
-import time
 import weakref
 
+from .. import _native
 from ..errors import CancelledError
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ class Report:
 
     def tell(self, done, failed=0):
         """Tell how many items are done. failed: how many more have failed."""
-        self.due = time.monotonic() + _LEAST
+        self.due = _native.monotonic() + _LEAST
         self.done = done if self._total is None else min(done, self._total)
         self.failed += failed
         state = self.done, self.failed
@@ -108,7 +108,7 @@ class Report:
     def before_wait(self, done, waiter, dispatch, timeout):
         """Tell the count before a thread waits for the next result, unless the result comes very soon."""
         if done != self.done:
-            left = self.due - time.monotonic()
+            left = self.due - _native.monotonic()
             if left > 0 and (timeout is None or timeout > left):
                 dispatch.wait(waiter, left)
                 if waiter.done:
@@ -140,7 +140,7 @@ class OfIterator(Report):
     def take_chunk(self, chunks, timeout):
         """Return chunks.next(timeout), and count its items."""
         before = self._iteration._taken
-        if time.monotonic() >= self.due:
+        if _native.monotonic() >= self.due:
             self.tell(self._items)
         try:
             chunk = chunks.next(timeout)
@@ -213,7 +213,7 @@ class _Step:
     @property
     def done(self):
         result = self._result
-        return result.done or result._left != self.left and time.monotonic() >= self.due
+        return result.done or result._left != self.left and _native.monotonic() >= self.due
 
 
 class _Function:
@@ -267,7 +267,7 @@ class _Rich:
     def show(self, done, failed):
         text = f"{self._description} ({failed} failed)".lstrip() if failed else self._description
         self._bar.update(self._task, completed=done, description=text)
-        if (now := time.monotonic()) >= self._next:
+        if (now := _native.monotonic()) >= self._next:
             self._next = now + 0.1
             self._bar.refresh()
 

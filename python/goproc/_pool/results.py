@@ -6,9 +6,9 @@ A thread that waits for a result collects the pool's results itself (dispatch.py
 import itertools
 from collections import deque
 from collections.abc import Generator
-from time import monotonic
 
 from .._common.threads import report_error
+from .._native import monotonic
 from ..errors import CancelledError
 from . import parts
 from .codec import ITEM

@@ -11,11 +11,11 @@ says what programs see.
 import heapq
 import itertools
 import threading
-import time
 from multiprocessing import util
 from multiprocessing.pool import RemoteTraceback
 from pickle import PickleBuffer
 
+from .. import _native
 from ..errors import CancelledError, WorkerLostError
 from .failures import add_note, raised_by_handler
 
@@ -111,7 +111,7 @@ class Retrying:
         self._submitter = submitter
         self._on_busy, self._on_idle = on_busy, on_idle
         self._kept: dict = {}  # by job and index
-        self._paused: list = []  # a heap: (when it is due by time.monotonic(), a number, its _Kept)
+        self._paused: list = []  # a heap: (when it is due by _native.monotonic(), a number, its _Kept)
         self._numbers = itertools.count()
         self._ending = False  # whether tasks that fail from now on are not run again
         self._lock = threading.RLock()  # a signal handler may cancel a result while its thread submits another task
@@ -162,7 +162,7 @@ class Retrying:
             util.info("pool: a task is tried again after %g s (attempt %d): %r", pause, task.attempts, error)
             if pause:
                 task.paused = True
-                heapq.heappush(self._paused, (time.monotonic() + pause, next(self._numbers), task))
+                heapq.heappush(self._paused, (_native.monotonic() + pause, next(self._numbers), task))
             else:
                 self._submit(task)
             return True
@@ -175,7 +175,7 @@ class Retrying:
         with self._lock:
             while self._paused:
                 due, _, task = self._paused[0]
-                left = due - time.monotonic()
+                left = due - _native.monotonic()
                 if left > 0 and task.paused:
                     return left if longest is None else min(left, longest)
                 heapq.heappop(self._paused)

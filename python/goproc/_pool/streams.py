@@ -7,7 +7,6 @@ those of imap they may never end. docs/design/streams.md says how workers are ke
 Used by engine_pool.py.
 """
 
-import time
 from multiprocessing.context import TimeoutError
 
 from .. import _native
@@ -90,11 +89,11 @@ class StreamIteration(Iteration):
         """Wait until done is true. Return the deadline of next(). Raises TimeoutError when it is over."""
         left = None
         if timeout is not None:
-            now = time.monotonic()
+            now = _native.monotonic()
             deadline = now + timeout if deadline is None else deadline
             left = deadline - now
         self._dispatch.wait(self, left)
-        if deadline is not None and not self.done and time.monotonic() >= deadline:
+        if deadline is not None and not self.done and _native.monotonic() >= deadline:
             raise TimeoutError
         return deadline
 

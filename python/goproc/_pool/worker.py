@@ -19,7 +19,6 @@ from multiprocessing.reduction import DupFd
 from operator import length_hint
 from os import getpid, sysconf
 from pickle import PickleBuffer
-from time import perf_counter
 from types import GeneratorType
 
 from .. import _native
@@ -58,7 +57,7 @@ class ChannelEnd:
         self.memory_fd, self.slot, self.serial, self.threads = memory_fd, slot, serial, threads
         self.interruptible = True  # whether the worker unblocks SIGINT once it can handle it
         self.sent = False
-        self.started = 0.0  # when the worker was started, by time.monotonic()
+        self.started = 0.0  # when the worker was started, by _native.monotonic()
         self.clones = None  # in a clone: the _native.Nursery that it belongs to (nursery.py)
 
     def open(self):
@@ -386,7 +385,7 @@ def _run_together(more, func, items, number, apply):
     more: Channel.more, which claims further tasks of the batch, and returns how many.
     """
     results: list[object] = []
-    until = perf_counter() + 1e-3
+    until = _native.monotonic() + 1e-3
     count = 1
     while count:
         try:
@@ -395,7 +394,7 @@ def _run_together(more, func, items, number, apply):
             at.offset += len(results)
             raise
         number += count
-        count = more(4 * len(results)) if perf_counter() < until else 0
+        count = more(4 * len(results)) if _native.monotonic() < until else 0
     return results
 
 

@@ -63,13 +63,13 @@ class WriteEnd:
         try:
             attachments = [] if file is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _INT.pack(file))]
             flags = _socket.MSG_NOSIGNAL | (0 if timeout is None else _socket.MSG_DONTWAIT)
-            deadline = None if timeout is None else time.monotonic() + timeout
+            deadline = None if timeout is None else _native.monotonic() + timeout
             while True:
                 try:
                     self._socket.sendmsg([message], attachments, flags)
                     return True
                 except BlockingIOError:
-                    left = None if deadline is None else deadline - time.monotonic()
+                    left = None if deadline is None else deadline - _native.monotonic()
                     if left is not None and left <= 0:
                         return False
                     waiting = select.poll()

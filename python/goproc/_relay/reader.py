@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from .. import _native
 from .._common.detached import Function
 from .._common.threads import OwnThread
 from . import channel, records
@@ -154,18 +155,18 @@ class Limit:
 
     def __init__(self, reader: "Any", timeout: "float | None", patience: "float | None") -> None:
         self._reader = reader
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if timeout is None else _native.monotonic() + timeout
         self._patience = patience
 
     def next(self) -> float:
         """Return for how many seconds to wait at most before the next call of is_over()."""
         self._before = self._reader.count
-        left = 1.0 if self._deadline is None else min(1.0, max(0.0, self._deadline - time.monotonic()))
+        left = 1.0 if self._deadline is None else min(1.0, max(0.0, self._deadline - _native.monotonic()))
         return left if self._patience is None else min(left, self._patience)
 
     def is_over(self) -> bool:
         """Whether to give up: the time is over, or no message has come since next() was called."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and _native.monotonic() >= self._deadline:
             return True
         return self._patience is not None and self._reader.count == self._before
 

@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 import threading
-import time
 from multiprocessing import process, reduction
 from multiprocessing.util import Finalize
 
+from .. import _native
 from .._common import start_methods
 from .._common.detached import Function
 from . import channel, child
@@ -61,11 +61,11 @@ class State:
         assert self.reader is not None
         if self.is_handling():
             return False
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else _native.monotonic() + timeout
         for sink in list(self.sinks):
-            if not sink.flush(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            if not sink.flush(None if deadline is None else max(0.0, deadline - _native.monotonic())):
                 return False
-        return self.reader.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self.reader.flush(None if deadline is None else max(0.0, deadline - _native.monotonic()))
 
     # ---- called by the modules that start processes
 
