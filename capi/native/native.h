@@ -22,6 +22,7 @@
  *   rights.c   a fingerprint of rights, for workers that were forked ahead
  *   title.c    what ps and top show of a helper process
  *   stream.c   messages over a socket, for the connections of managers
+ *   pickling.c which pickler the program uses: multiprocessing's, or its own
  *   layout.h   the memory that a pool shares with its workers
  *   wake.h     futexes, and spinning before sleeping
  *
@@ -135,5 +136,6 @@ int goproc_init_rights(PyObject *module);
 int goproc_init_title(PyObject *module);
 int goproc_init_waits(PyObject *module);
 int goproc_init_stream(PyObject *module);
+int goproc_init_pickling(PyObject *module);
 
 #endif

@@ -4,13 +4,12 @@
  * multiprocessing's own. Two things are faster here. A message is sent by one system call, with the GIL held, unless it
  * is large. A thread that waits for a message spins before it sleeps.
  */
+#include "pickling.h"
+#include "stream_calls.h"
 #include "stream_spin.h"
 
 #include <arpa/inet.h>
 #include <endian.h>
-#include <errno.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 enum {
@@ -33,7 +32,7 @@ typedef struct {
     spinner spinner;
     PyObject *make_pickler; /* () -> (pickler, the list to which it writes) */
     PyObject *idle;         /* such a tuple, for the next object; NULL while a thread uses it */
-    PyObject *loads;
+    PyObject *watch;        /* a PicklerWatch: the program may have its own pickler */
 } stream;
 
 static PyObject *dump_name, *clear_memo_name;
@@ -46,22 +45,7 @@ static int check(const stream *self) {
     return -1;
 }
 
-/* Whether a sandbox has refused the call that failed. Then read() and writev() take its place. */
-static int is_refusal(int error) {
-    return error == ENOSYS || error == EPERM;
-}
-
 /* ---- receiving --------------------------------------------------------------------------------------------------- */
-
-/* Returns the same as recv(). flags: MSG_DONTWAIT or 0. */
-static ssize_t take(const stream *self, void *buffer, size_t size, int flags) {
-    struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
-    ssize_t got = recv(self->fd, buffer, size, flags);
-    if (got >= 0 || !is_refusal(errno))
-        return got;
-    errno = EAGAIN;
-    return flags && poll(&wanted, 1, 0) == 0 ? -1 : read(self->fd, buffer, size);
-}
 
 /* Spins until there are bytes, and receives up to size of them. Returns the same as recv(), with EINTR if there were
  * none: then Python's signal handlers run before the thread sleeps.
@@ -74,7 +58,7 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
     if (atomic_fetch_add(&spinners, 1) < MOST_SPINNERS) {
         uint64_t now = goproc_now_ns(), end_ns = now + goproc_sync_spin_ns();
         while (!over && !lost) {
-            got = take(self, buffer, size, MSG_DONTWAIT);
+            got = take(self->fd, buffer, size, MSG_DONTWAIT);
             over = got >= 0 || errno != EAGAIN;
             for (int i = 0; i < PAUSES_BETWEEN_LOOKS && !over; i++)
                 goproc_pause();
@@ -96,10 +80,10 @@ static ssize_t spin(stream *self, void *buffer, size_t size) {
  * this one sent before. Here this happens with each message. */
 static ssize_t sleep_for_bytes(const stream *self, void *buffer, size_t size) {
     struct pollfd wanted = {.fd = self->fd, .events = POLLIN};
-    ssize_t got = take(self, buffer, size, MSG_DONTWAIT);
+    ssize_t got = take(self->fd, buffer, size, MSG_DONTWAIT);
     if (got >= 0 || errno != EAGAIN)
         return got;
-    return poll(&wanted, 1, -1) < 0 ? -1 : take(self, buffer, size, 0);
+    return poll(&wanted, 1, -1) < 0 ? -1 : take(self->fd, buffer, size, 0);
 }
 
 /* Receives exactly size bytes, unless a signal interrupts. Runs without the GIL. *have counts the bytes. *sleeps:
@@ -229,7 +213,7 @@ static PyObject *stream_recv(PyObject *object, PyObject *Py_UNUSED(unused)) {
     PyObject *message = receive(self, UINT64_MAX);
     if (!message)
         return NULL;
-    PyObject *result = PyObject_CallOneArg(self->loads, message);
+    PyObject *result = goproc_loads(self->watch, message);
     Py_DECREF(message);
     return result;
 }
@@ -333,6 +317,13 @@ PyDoc_STRVAR(send_doc, "send(obj)\n--\n\nSend an object, pickled. Blocks while t
 
 static PyObject *stream_send(PyObject *object, PyObject *sent) {
     stream *self = (stream *)object;
+    PyObject *own = goproc_own_dumps(self->watch, sent);
+    if (own != Py_None) {
+        PyObject *done = own ? stream_send_bytes(object, own) : NULL;
+        Py_XDECREF(own);
+        return done;
+    }
+    Py_DECREF(own);
     /* Another thread, or the __reduce__ of what is pickled here, may send at the same time, with its own pickler. */
     PyObject *pair = self->idle;
     self->idle = NULL;
@@ -369,16 +360,17 @@ static PyObject *stream_send(PyObject *object, PyObject *sent) {
 /* ---- the type ---------------------------------------------------------------------------------------------------- */
 
 static PyObject *stream_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"fd", "make_pickler", "loads", NULL};
+    static char *names[] = {"fd", "make_pickler", "watch", NULL};
     int fd;
-    PyObject *make_pickler, *loads;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iOO:Stream", names, &fd, &make_pickler, &loads))
+    PyObject *make_pickler, *watch;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iOO!:Stream", names, &fd, &make_pickler, &goproc_pickler_watch,
+                                     &watch))
         return NULL;
     stream *self = (stream *)type->tp_alloc(type, 0);
     if (self) {
         self->fd = fd;
         self->make_pickler = Py_NewRef(make_pickler);
-        self->loads = Py_NewRef(loads);
+        self->watch = Py_NewRef(watch);
         self->spinner.pause = LEAST_PAUSE;
     }
     return (PyObject *)self;
@@ -395,7 +387,7 @@ static int stream_traverse(PyObject *object, visitproc visit, void *arg) {
     stream *self = (stream *)object;
     Py_VISIT(self->make_pickler);
     Py_VISIT(self->idle);
-    Py_VISIT(self->loads);
+    Py_VISIT(self->watch);
     return 0;
 }
 
@@ -410,7 +402,7 @@ static void stream_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     Py_XDECREF(self->make_pickler);
     Py_XDECREF(self->idle);
-    Py_XDECREF(self->loads);
+    Py_XDECREF(self->watch);
     Py_TYPE(self)->tp_free(object);
 }
 
@@ -430,8 +422,9 @@ static PyMethodDef stream_methods[] = {
 
 static PyTypeObject stream_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Stream",
-    .tp_doc = PyDoc_STR("Stream(fd, make_pickler, loads)\n--\n\nMessages over a connected stream socket. It does not "
-                        "own the descriptor.\nmake_pickler: returns a pickler, and the list to which it writes."),
+    .tp_doc = PyDoc_STR("Stream(fd, make_pickler, watch)\n--\n\nMessages over a connected stream socket. It does not "
+                        "own the descriptor.\nmake_pickler: returns a pickler, and the list to which it writes. "
+                        "watch: a PicklerWatch."),
     .tp_basicsize = sizeof(stream),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = stream_new,

@@ -11,6 +11,7 @@ names. _native has the mechanism (capi/native/queue), and docs/design/queues.md 
 import collections
 import copyreg
 import os
+import sys
 import threading
 import weakref
 from multiprocessing import context as _context
@@ -18,9 +19,11 @@ from multiprocessing import queues as _standard
 from multiprocessing import reduction as _reduction
 from multiprocessing import util as _util
 from queue import Empty, Full
+from types import ModuleType
 
 from . import _native
 from ._common import cooperative
+from ._common.own_pickler import QUEUES
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
 from .errors import ConsumerLostError
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
-_native.set_queue_names(_reduction.ForkingPickler.loads, Empty, Full, ConsumerLostError)
+_native.set_queue_names(QUEUES, Empty, Full, ConsumerLostError)
 
 #: How _native.Queue._put() puts: if there is room; only count it as one in the buffer; wait for room; only wait for a
 #: place, as there are items in the buffer already.
@@ -46,10 +49,7 @@ _END = None
 
 def _encoded(obj):
     """Pickle an item: return the first two arguments of _native.Queue._put()."""
-    if _context.reduction is not _reduction:  # the program has set its own, by `context.reducer = ...`
-        own = _context.reduction.ForkingPickler
-        return bytes(_reduction.ForkingPickler.dumps(_Pickled(bytes(own.dumps(obj))))), None
-    if type(obj) is bytes and len(obj) >= OUT_OF_BAND:
+    if type(obj) is bytes and len(obj) >= OUT_OF_BAND and QUEUES.own() is None:
         return obj, True
     encoded = encode(obj)
     if sent:  # handles of shared objects: nobody else may hold them until they have arrived
@@ -70,20 +70,6 @@ def _unchanging(buffers):
         buffer if type(buffer) is bytearray or type(memoryview(buffer).obj) is bytes else bytearray(buffer.raw())
         for buffer in buffers
     ]
-
-
-class _Pickled:
-    """An item that the program's own pickler has pickled. That pickler also unpickles it."""
-
-    def __init__(self, pickled):
-        self._pickled = pickled
-
-    def __reduce__(self):
-        return _unpickled, (self._pickled,)
-
-
-def _unpickled(pickled):
-    return _context.reduction.ForkingPickler.loads(pickled)
 
 
 def _files(queue):
@@ -210,7 +196,7 @@ class Queue(_native.Queue, _Lazy, _standard.Queue):
         Raises queue.Full, and ValueError if the queue is closed. For an object that cannot be pickled,
         _on_queue_feeder_error() is called instead.
         """
-        if _context.reduction is _reduction and self._put_plain(obj):
+        if self._put_plain(obj):
             return
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
@@ -372,7 +358,7 @@ class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
 
     def put(self, obj: "Any") -> None:
         """Put an item; wait for room. Raises OSError if the queue is closed, and what pickling raises."""
-        if _context.reduction is _reduction and self._put_plain(obj):
+        if self._put_plain(obj):
             return
         stream, buffers = _encoded(obj)
         self._check()
@@ -416,3 +402,17 @@ def _poll(self, timeout=0.0):
 
 def __getattr__(name: str) -> "Any":
     return getattr(_standard, name)
+
+
+class _Module(ModuleType):
+    """The class of this module. A name of multiprocessing.queues that this module has not is also set there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        ours = name in vars(self) or not hasattr(_standard, name)
+        if ours:
+            super().__setattr__(name, value)
+        else:
+            setattr(_standard, name, value)
+
+
+sys.modules[__name__].__class__ = _Module

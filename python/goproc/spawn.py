@@ -413,6 +413,8 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
                 if (relay := data["goproc"]["relay"]) is not None:
                     relay.begin_early(data)
                 prepare(data)
+                if "multiprocessing.connection" in sys.modules:
+                    _follow_pickler()
                 process_obj = load(file)
             except BaseException as error:
                 picklers.explain(error)
@@ -430,6 +432,12 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
 def _run(process_obj, parent_sentinel):
     method = process_obj._start_method or start_methods.default.get_start_method(allow_none=True)
     return start_methods.run_spawned(process_obj, parent_sentinel, process_obj._name, method)
+
+
+def _follow_pickler():
+    from ._common import own_pickler
+
+    own_pickler.follow()
 
 
 def _handle_interrupts(handler, worker_end):

@@ -11,6 +11,7 @@ docs/design/locks.md the reasons. Called by context.py.
     Barrier                          a process that is killed while it waits breaks it
 """
 
+import copyreg
 import threading
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
@@ -43,7 +44,7 @@ def _reduce_block(block):
     return _attach, (_reduction.DupFd(block.fileno()),)
 
 
-_reduction.register(_native.Block, _reduce_block)
+copyreg.pickle(_native.Block, _reduce_block)  # type: ignore[arg-type]  # for a pickler of the program's, too
 
 
 def _is_anonymous(ctx):

@@ -19,6 +19,7 @@ import goproc
 import goproc.managers
 from goproc import _native
 from goproc._common import manager_connections
+from goproc._common.own_pickler import CONNECTIONS
 
 pytestmark = THREADS_ARE_MEANT
 OURS = pytest.mark.part("manager-connections")
@@ -455,7 +456,7 @@ def test_an_idle_server_and_its_clients_use_no_processor_time(manager):
 
 
 def stream_of(connected):
-    return _native.Stream(connected.fileno(), manager_connections._make_pickler, pickle.loads)
+    return _native.Stream(connected.fileno(), manager_connections._make_pickler, CONNECTIONS)
 
 
 @pytest.fixture
@@ -550,9 +551,11 @@ def test_wrong_arguments_of_a_stream(pair):
     with pytest.raises(TypeError):
         stream.recv_bytes(1, 2)
     with pytest.raises(TypeError):
-        _native.Stream("x", print, print)
+        _native.Stream("x", print, CONNECTIONS)
     with pytest.raises(OSError):
-        _native.Stream(-1, print, print).recv_bytes()
+        _native.Stream(-1, print, CONNECTIONS).recv_bytes()
+    with pytest.raises(TypeError):
+        _native.Stream(-1, print, print)
 
 
 def test_wrong_arguments_of_end_after_parent():

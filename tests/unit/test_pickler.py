@@ -291,8 +291,8 @@ def test_large_buffers_are_out_of_band(monkeypatch):
     sizes = []
     encode = submitter.encode
 
-    def noting(obj, form):
-        stream, buffers = encode(obj, form)
+    def noting(*arguments):
+        stream, buffers = encode(*arguments)
         sizes.append((len(stream if type(stream) is bytes else b"".join(stream)), len(buffers or ())))
         return stream, buffers
 

@@ -2,6 +2,7 @@
  *
  * goproc/queues.py has the public classes.
  */
+#include "../pickling.h"
 #include "ring.h"
 
 #include <structmember.h>
@@ -171,15 +172,13 @@ int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payl
 }
 
 static PyObject *loads_parts(goproc_payload_found *payload) {
-    PyObject *object = NULL, *buffers = PyList_New(payload->count), *names = Py_BuildValue("(s)", "buffers");
-    for (Py_ssize_t i = 0; buffers && i < payload->count; i++)
+    PyObject *buffers = PyList_New(payload->count);
+    if (!buffers)
+        return NULL;
+    for (Py_ssize_t i = 0; i < payload->count; i++)
         PyList_SET_ITEM(buffers, i, Py_NewRef(payload->buffers[i]));
-    if (buffers && names) {
-        PyObject *args[] = {payload->content, buffers};
-        object = PyObject_Vectorcall(goproc_queue_names.loads, args, 1, names);
-    }
-    Py_XDECREF(buffers);
-    Py_XDECREF(names);
+    PyObject *object = goproc_loads_parts(goproc_queue_names.pickler, payload->content, buffers);
+    Py_DECREF(buffers);
     return object;
 }
 
@@ -189,7 +188,7 @@ PyObject *goproc_queue_loads(goproc_payload_found *payload) {
     if (payload->kind == GOPROC_ITEM_BYTES)
         return payload->content;
     PyObject *object =
-        payload->buffers ? loads_parts(payload) : PyObject_CallOneArg(goproc_queue_names.loads, payload->content);
+        payload->buffers ? loads_parts(payload) : goproc_loads(goproc_queue_names.pickler, payload->content);
     drop_payload(payload);
     return object;
 }
@@ -330,15 +329,16 @@ static PyTypeObject queue_type = {
 
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(set_queue_names_doc, "set_queue_names(loads, empty, full, lost) -> None\n\n"
-                                  "What queues call and raise: pickle.loads, queue.Empty, queue.Full,\n"
+PyDoc_STRVAR(set_queue_names_doc, "set_queue_names(pickler, empty, full, lost) -> None\n\n"
+                                  "What queues ask and raise: a PicklerWatch, queue.Empty, queue.Full,\n"
                                   "goproc.ConsumerLostError(pid, tasks).");
 
 static PyObject *set_queue_names(PyObject *Py_UNUSED(module), PyObject *args) {
     struct goproc_queue_names names;
-    if (!PyArg_ParseTuple(args, "OOOO:set_queue_names", &names.loads, &names.empty, &names.full, &names.lost))
+    if (!PyArg_ParseTuple(args, "O!OOO:set_queue_names", &goproc_pickler_watch, &names.pickler, &names.empty,
+                          &names.full, &names.lost))
         return NULL;
-    Py_XSETREF(goproc_queue_names.loads, Py_NewRef(names.loads));
+    Py_XSETREF(goproc_queue_names.pickler, Py_NewRef(names.pickler));
     Py_XSETREF(goproc_queue_names.empty, Py_NewRef(names.empty));
     Py_XSETREF(goproc_queue_names.full, Py_NewRef(names.full));
     Py_XSETREF(goproc_queue_names.lost, Py_NewRef(names.lost));
@@ -355,10 +355,17 @@ static PyObject *mend_queues(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(un
     Py_RETURN_NONE;
 }
 
+int goproc_pickles_all;
+
+static PyObject *pickle_all_items(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
+    goproc_pickles_all = 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"set_queue_names", set_queue_names, METH_VARARGS, set_queue_names_doc},
     {"mend_queues", mend_queues, METH_NOARGS, mend_queues_doc},
-    {"pickle_all_items", goproc_pickle_all_items, METH_NOARGS,
+    {"pickle_all_items", pickle_all_items, METH_NOARGS,
      PyDoc_STR("pickle_all_items() -> None\n\nPickle plain objects, too, when they are put into a queue.")},
     {NULL, NULL, 0, NULL},
 };

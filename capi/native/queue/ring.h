@@ -302,9 +302,9 @@ typedef struct {
     char used;   /* this process has put something */
 } goproc_queue;
 
-/* What Python gives: pickle.loads, queue.Empty, queue.Full, goproc.ConsumerLostError. */
+/* What Python gives: a PicklerWatch, queue.Empty, queue.Full, goproc.ConsumerLostError. */
 extern struct goproc_queue_names {
-    PyObject *loads, *empty, *full, *lost;
+    PyObject *pickler, *empty, *full, *lost;
 } goproc_queue_names;
 
 /* To be called first: raises RuntimeError if the queue has not been made; the second one also ValueError if it has been
@@ -346,7 +346,7 @@ void goproc_item_end(goproc_item_views *views);
 
 extern PyMethodDef goproc_queue_waits[];
 
-PyObject *goproc_pickle_all_items(PyObject *module, PyObject *unused);
+extern int goproc_pickles_all; /* GOPROC_DISABLE=plain-items */
 
 int goproc_init_queue(PyObject *module);
 

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "../dump/waits.h"
+#include "../pickling.h"
 #include "ring.h"
 
 /* What to do after a wait: try AGAIN, or return. */
@@ -146,22 +147,20 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     return outcome <= FULL ? NULL : PyBool_FromLong(outcome == IS_PUT);
 }
 
-static int pickles_all; /* GOPROC_DISABLE=plain-items */
-
-PyObject *goproc_pickle_all_items(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
-    pickles_all = 1;
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(put_plain_doc, "_put_plain(item)\n--\n\n"
-                            "Put a plain object, without pickling it. Returns whether it has been put: not if it is "
-                            "not plain, if there\nis no room, or if the queue is closed.");
+PyDoc_STRVAR(put_plain_doc,
+             "_put_plain(item)\n--\n\n"
+             "Put a plain object, without pickling it. Returns whether it has been put: not if it is "
+             "not plain, if there\nis no room, if the queue is closed, or if the program has its own pickler.");
 
 static PyObject *queue_put_plain(PyObject *object, PyObject *item) {
     goproc_queue *self = (goproc_queue *)object;
+    PyObject *own = goproc_own_pickler(goproc_queue_names.pickler);
+    if (!own)
+        return NULL;
+    Py_DECREF(own); /* only compared */
     uint8_t written[GOPROC_MOST_PLAIN];
-    goproc_piece piece = {written, pickles_all ? 0 : goproc_plain_write(item, written, sizeof written), 1};
-    if (piece.size == 0 || self->closed)
+    goproc_piece piece = {written, goproc_pickles_all ? 0 : goproc_plain_write(item, written, sizeof written), 1};
+    if (piece.size == 0 || self->closed || own != Py_None)
         Py_RETURN_FALSE;
     if (goproc_queue_is_made(self) < 0)
         return NULL;

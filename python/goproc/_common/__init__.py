@@ -17,6 +17,7 @@ nameless.py       memory without a name: making, opening and measuring it
 named_locks.py    multiprocessing's own locks, if goproc's cannot be made
 manager_connections.py  the connections between a manager's proxies and its server
 picklers.py       which pickler a pool, an executor or a process uses
+own_pickler.py    the pickler that the program has put in the place of multiprocessing's
 by_value.py       pickles functions and classes by value, with cloudpickle
 replaced.py       the modules that install() has replaced, for pickles of their objects
 awaiting.py       awaiting in coroutines of asyncio

@@ -18,7 +18,6 @@ import tokenize
 import weakref
 from io import BytesIO
 from multiprocessing import process
-from multiprocessing.reduction import ForkingPickler
 from pickle import DEFAULT_PROTOCOL
 from pickle import Pickler as _Standard
 from types import FunctionType
@@ -26,6 +25,7 @@ from types import FunctionType
 import cloudpickle
 from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
+from .own_pickler import ORIGINAL
 from .stdlib import reducers_of
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ _CLOUDPICKLES = dict(cloudpickle.Pickler.dispatch_table.maps[0])
 
 def reducers():
     """Return a new dict of reducers by class: cloudpickle's, and those that are registered for a ForkingPickler."""
-    return _CLOUDPICKLES | reducers_of(ForkingPickler)
+    return _CLOUDPICKLES | reducers_of(ORIGINAL)
 
 
 def dump(obj, file):

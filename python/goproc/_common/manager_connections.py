@@ -11,12 +11,12 @@ another machine. Called by multiprocessing.managers, which managers.py gives the
 from io import BytesIO
 from multiprocessing import connection as _standard
 from multiprocessing import reduction as _reduction
-from multiprocessing.reduction import ForkingPickler
 
 from .. import _native
 from . import cooperative
 from .monkeypatches import has_replaced_methods
-from .stdlib import detach, pickler_of, reducers_of
+from .own_pickler import CONNECTIONS, ORIGINAL
+from .stdlib import detach, reducers_of
 
 __all__ = ["Client", "Connection", "Listener"]
 
@@ -35,13 +35,13 @@ class _Reducers(dict):
     """
 
     def __missing__(self, kind):
-        return reducers_of(ForkingPickler)[kind]
+        return reducers_of(ORIGINAL)[kind]
 
 
 def _make_pickler():
     """Return a pickler that can be used again, and the list to which it writes."""
     written: list[bytes] = []
-    pickler = ForkingPickler(_Sink(written.append))
+    pickler = ORIGINAL(_Sink(written.append))
     pickler.dispatch_table = _Reducers()
     return pickler, written
 
@@ -54,7 +54,7 @@ class Connection(_standard.Connection):
 
     def __init__(self, handle):
         super().__init__(handle)
-        self._stream = stream = _native.Stream(handle, _make_pickler, ForkingPickler.loads)
+        self._stream = stream = _native.Stream(handle, _make_pickler, CONNECTIONS)
         # The methods of C themselves: a method in Python around them would take a tenth of a message's time.
         self.send = stream.send  # type: ignore[method-assign, assignment]
         self.recv = stream.recv  # type: ignore[method-assign]
@@ -101,11 +101,9 @@ def _faster(connection):
     """Return a Connection in place of one of multiprocessing's.
 
     Return multiprocessing's own under gevent and eventlet, which switch greenlets in its methods, and if the program
-    has replaced multiprocessing's pickler or a method of its connections.
+    has replaced a method of its connections.
     """
-    if type(connection) is not _standard.Connection or pickler_of(_standard) is not ForkingPickler:
-        return connection
-    if has_replaced_methods(_standard.Connection):
+    if type(connection) is not _standard.Connection or has_replaced_methods(_standard.Connection):
         return connection
     if cooperative.is_patched():
         return connection

@@ -7,11 +7,12 @@ which the queue keeps. The locks and semaphores are in stand_ins.py.
 import collections
 import contextlib
 import os
-from multiprocessing import connection, reduction
+from multiprocessing import connection
 from queue import Empty, Full
 
 from .. import _native
 from .cooperative import Pauses
+from .own_pickler import ORIGINAL, QUEUES
 from .stand_ins import Condition, Lock, Semaphore
 
 __all__ = ["MAKERS"]
@@ -34,7 +35,8 @@ class Reader(connection.Connection):
     def _recv_bytes(self, maxsize=None):
         import io
 
-        pickled = reduction.ForkingPickler.dumps(self.recv())
+        own = QUEUES.own()
+        pickled = (ORIGINAL if own is None else own).dumps(self.recv())
         if maxsize is not None and len(pickled) > maxsize:
             return None
         received = io.BytesIO()

@@ -15,7 +15,6 @@ import weakref
 from functools import partial
 from mmap import MAP_SHARED, PROT_READ, mmap
 from multiprocessing import context as _context
-from multiprocessing.reduction import ForkingPickler
 from pickle import loads
 from struct import Struct
 from types import GenericAlias, NoneType
@@ -24,6 +23,7 @@ from .. import _native
 from . import start_methods
 from .buffers import may_travel_apart
 from .nameless import ALIGNMENT, create, open_place, write
+from .own_pickler import ORIGINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class _Memory(mmap):
         return loads(stream, buffers=buffers) if length else bytes(buffers[0])
 
 
-class _Pickler(ForkingPickler):
+class _Pickler(ORIGINAL):
     """Pickles with all buffers of arrays out of band, so that all of them arrive read-only."""
 
     def reducer_override(self, obj):

@@ -114,6 +114,7 @@ NAMES = {
     "multiprocessing.pool": ("_helper_reraises_exception",),
     "multiprocessing.popen_fork": ("Popen._launch", "Popen._send_signal"),
     "multiprocessing.process": ("BaseProcess._bootstrap", "BaseProcess._Popen", "BaseProcess._after_fork"),
+    "multiprocessing.queues": ("_ForkingPickler",),
     "multiprocessing.reduction": ("ForkingPickler._copyreg_dispatch_table", "ForkingPickler._extra_reducers"),
     "multiprocessing.resource_tracker": (
         "_resource_tracker",
@@ -282,9 +283,12 @@ def detach(connection):
     return fd
 
 
-def pickler_of(connection_module):
-    """Return the pickler by which multiprocessing.connection, which is given, sends objects."""
-    return connection_module._ForkingPickler
+def place_of_pickler(module):
+    """Return where a module keeps the pickler that it uses: its dict, the name, and the pickler.
+
+    module: multiprocessing.queues or connection. The pickler is None if the module is still being imported.
+    """
+    return vars(module), "_ForkingPickler", vars(module).get("_ForkingPickler")
 
 
 def context_of(manager):

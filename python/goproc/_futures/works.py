@@ -13,6 +13,7 @@ import weakref
 from multiprocessing import util
 
 from .._common import calls, picklers, stdlib
+from .._common.own_pickler import QUEUES
 from .._common.start_methods import engines_context
 from .._pool.blas_threads import for_workers
 from .._pool.codec import CALL, by_name, outlined
@@ -70,6 +71,7 @@ class Works:
         self._port, self.crew = machinery.port, machinery.crew
         self.one_by_one = task_memory is not None  # whether each task is sent by itself
         self.dispatch, self.submitter = machinery.dispatch, machinery.submitter
+        self.submitter.watch = QUEUES  # concurrent.futures sends calls by a queue
         self.crew.give_up = self._break
         self._finalizer = util.Finalize(self, terminate, args=(self.crew, self.dispatch), exitpriority=15)
         try:

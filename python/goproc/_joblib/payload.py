@@ -8,7 +8,6 @@ of a notebook's cell. So such a function always travels by value, also where pic
 
 import io
 import sys
-from multiprocessing.reduction import ForkingPickler
 from pickle import PickleBuffer, loads
 from types import BuiltinFunctionType, FunctionType
 
@@ -21,6 +20,7 @@ except ImportError:  # from joblib 1.6 on, it is a package that joblib requires
 
 from .._common import stdlib
 from .._common.buffers import may_travel_apart
+from .._common.own_pickler import ORIGINAL
 from . import arrays
 
 __all__ = [
@@ -42,7 +42,7 @@ _OUT_OF_BAND = 32 << 10
 def table(reducers):
     """Return the table of reducers for dumped(), by class: all that are registered, and the given ones."""
     # cloudpickle's reducers of functions precede multiprocessing's, which finds methods by their names.
-    return {**stdlib.reducers_of(ForkingPickler), **CloudPickler.dispatch_table, **reducers}
+    return {**stdlib.reducers_of(ORIGINAL), **CloudPickler.dispatch_table, **reducers}
 
 
 def dumped(obj, reducers):

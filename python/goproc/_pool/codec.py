@@ -16,15 +16,14 @@ Used by both sides. A spawned worker imports this module, so it imports little.
 """
 
 import sys
-from multiprocessing import context as _context
-from multiprocessing import reduction as _reduction
-from multiprocessing.reduction import ForkingPickler
+from _pickle import loads as _loads
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from threading import get_ident
 from types import FunctionType
 
 from .. import _native
 from .._common.buffers import may_travel_apart
+from .._common.own_pickler import ANY, ORIGINAL, QUEUES, dumped
 from .._common.stdlib import reducers_of
 from . import failures
 
@@ -56,7 +55,6 @@ OUT_OF_BAND = 32 << 10
 
 #: A pickler that wrote more bytes than this is not used again: its memo may have grown, and clearing it takes long.
 _KEPT = 4096
-_loads = ForkingPickler.loads
 
 #: How many functions function_pickled() keeps.
 _MOST_FUNCTIONS = 16
@@ -106,7 +104,7 @@ def sent_by_me():
     return sent.pop(get_ident(), [])
 
 
-class _Pickler(OutOfBand, ForkingPickler):
+class _Pickler(OutOfBand, ORIGINAL):
     """A pickler of functions and classes by their names."""
 
     def __init__(self):
@@ -208,14 +206,16 @@ class _ByName:
 BY_NAME: "Any" = _ByName()
 
 
-def encode(obj, form=BY_NAME):
+def encode(obj, form=BY_NAME, watch=QUEUES):
     """Pickle a call or a result, with large buffers out of band (PEP 574).
 
-    form: how functions and classes are pickled. Returns (stream, buffers). stream: bytes, or a list of bytes to be
-    joined. buffers: None, or a list. encode() is faster than ForkingPickler.dumps because it reuses its pickler.
+    form: how functions and classes are pickled. watch: whether the program's own pickler is used (own_pickler.py).
+    Returns (stream, buffers). stream: bytes, or a list of bytes to be joined. buffers: None, or a list. encode() is
+    faster than ForkingPickler.dumps because it reuses its pickler.
     """
-    if _context.reduction is not _reduction:  # the program has set its own, by `context.reducer = ...`
-        return bytes(_context.reduction.ForkingPickler.dumps(obj)), None
+    own = watch.own()
+    if own is not None:
+        return dumped(own, obj), None
     idle = form.idle
     try:
         pickler = idle.pop()
@@ -237,14 +237,12 @@ def encode(obj, form=BY_NAME):
     return written, buffers
 
 
-def decode(payload):
-    """Unpickle a payload, which is bytes, or the tuple (stream, buffers)."""
-    if _context.reduction is not _reduction:
-        stream = payload[0] if type(payload) is tuple else payload
-        return _context.reduction.ForkingPickler.loads(stream)
-    if type(payload) is tuple:
-        return _loads(payload[0], buffers=payload[1])
-    return _loads(payload)
+def decode(payload, watch=QUEUES):
+    """Unpickle a payload, which is bytes, or the tuple (stream, buffers). watch: as for encode()."""
+    if type(payload) is not tuple:
+        return watch.loads(payload)
+    stream, buffers = payload
+    return _loads(stream, buffers=buffers) if buffers else watch.loads(stream)
 
 
 def outlined(values):
@@ -256,7 +254,7 @@ def outlined(values):
     kind = type(values)
     if kind is tuple and len(values) == 1 and type(values[0]) is not bytes:
         return values  # the most common case
-    if _context.reduction is not _reduction:
+    if ANY.own() is not None:
         return values
     if (kind is tuple or kind is list) and len(values) <= 64 and bytes in map(type, values):
         return [PickleBuffer(v) if type(v) is bytes and len(v) >= OUT_OF_BAND else v for v in values]
@@ -280,7 +278,7 @@ def by_name(func, form=BY_NAME):
     form: in which the call is pickled. Pickling the text takes a tenth of the time of pickling the function. A function
     that the pickler would refuse is returned as it is, so that the pickler raises its error.
     """
-    if type(func) is FunctionType and _context.reduction is _reduction:
+    if type(func) is FunctionType and ANY.own() is None:
         module, name = func.__module__, func.__qualname__
         if getattr(sys.modules.get(module), name, None) is func and (form is BY_NAME or form.finds(func)):
             return f"{module}\0{name}"
@@ -290,7 +288,7 @@ def by_name(func, form=BY_NAME):
 def once(func, form):
     """Return what stands for the function of a map in all its tasks: by_name's text, its pickle, or the function."""
     name = by_name(func, form)
-    return name if name is not func or form is BY_NAME else form.pickled_once(func)
+    return name if name is not func or form is BY_NAME or ANY.own() is not None else form.pickled_once(func)
 
 
 def returning(func, form):

@@ -21,11 +21,11 @@ docs/design/results.md says why. Used by engine_pool.py.
 import threading
 import time
 from collections import deque
-from multiprocessing import context, reduction, util
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing import util
 
 from .. import _native
 from .._common import cooperative, stdlib
+from .._common.own_pickler import CONNECTIONS
 from .._common.threads import OwnThread, deadline_after, persist
 from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
@@ -373,8 +373,7 @@ class Dispatch:
         A signal handler may raise anywhere in here. So an item stays in pending until it has been delivered, and
         delivering an item twice has the same effect as once.
         """
-        cache, loads = self._cache, ForkingPickler.loads
-        plain = context.reduction is reduction  # the program has set no reducer of its own
+        cache, loads = self._cache, CONNECTIONS.loads
         while len(pending) > at:
             item = pending[at]
             job, index, kind, payload = item
@@ -389,7 +388,7 @@ class Dispatch:
                     continue
                 success = kind != _FAILURE
                 try:
-                    value = loads(payload) if type(payload) is bytes and plain else decode(payload)
+                    value = loads(payload) if type(payload) is bytes else decode(payload, CONNECTIONS)
                     if not success:
                         from .describe import note_item
 

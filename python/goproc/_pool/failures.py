@@ -9,9 +9,8 @@ such as Ctrl-C, is raised in the thread that waits. interrupts() distinguishes t
 A spawned worker imports this module, so it imports little.
 """
 
-from multiprocessing.reduction import ForkingPickler
-
 from .._common import picklers
+from .._common.own_pickler import CONNECTIONS, ORIGINAL, QUEUES, dumped
 
 __all__ = ["add_note", "cannot_be_sent", "interrupts", "packed", "raised_by_handler", "undecodable", "unpacked"]
 
@@ -68,7 +67,8 @@ def packed(error, wrap, offset=None, unread=False):
         if not by_value:
             picklers.explain(error)
     try:
-        pickled = bytes(ForkingPickler.dumps(error, 5))
+        own = QUEUES.own()
+        pickled = bytes(ORIGINAL.dumps(error, 5)) if own is None else dumped(own, error)
     except BaseException as why:
         reason = _shown(why)
         if by_value:
@@ -82,7 +82,7 @@ def unpacked(failure):
 
     _, _, shown, text, pickled, reason = failure
     try:
-        error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else ForkingPickler.loads(pickled)
+        error = MaybeEncodingError(Text(reason), Text(shown)) if pickled is None else CONNECTIONS.loads(pickled)
         if not issubclass(type(error), BaseException):
             error = TypeError(f"a task failed with {_shown_here(error)}, which is not an exception")
     except BaseException as why:

@@ -295,7 +295,9 @@ class _Feeder:
         if error is None:
             form = owner._submitter.form
             try:
-                stream, buffers = encode((CALL, by_name(func, form), outlined(args), kwds), form)
+                stream, buffers = encode(
+                    (CALL, by_name(func, form), outlined(args), kwds), form, owner._submitter.watch
+                )
             except BaseException as reason:
                 if interrupts(reason):
                     raise

@@ -11,6 +11,7 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import calls, engine
+from .._common.own_pickler import ANY
 from ..errors import EngineError
 from .codec import BY_NAME
 from .control import Control
@@ -41,6 +42,7 @@ class Machinery:
     """
 
     def __init__(self, context, make_process, processes, workers, results, plan, form, *, retries=0, what="Pools"):
+        ANY.own()  # if the pickler is replaced, import the modules that keep it: workers use it even if it is restored
         refusal = engine.refusal()
         if refusal is not None:
             raise NoEngine(refusal)

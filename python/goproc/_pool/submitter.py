@@ -1,6 +1,7 @@
 """Submits a pool's tasks to the engine: pickles them, and sends small tasks in batches. One object for each pool."""
 
 from .._common import calls, disabled
+from .._common.own_pickler import CONNECTIONS
 from ..errors import CancelledError, EngineError
 from .codec import BY_NAME, encode, sent, sent_by_me
 from .failures import interrupts
@@ -37,6 +38,7 @@ class Submitter:
 
     def __init__(self, port, control, crew, dispatch, results, form):
         self.form = form
+        self.watch = CONNECTIONS  # whether the program's own pickler is used
         self._port = port
         self._control = control
         self._crew = crew
@@ -53,7 +55,7 @@ class Submitter:
             error = self.try_again()
         if error is None:
             try:
-                stream, buffers = encode(call, self.form)
+                stream, buffers = encode(call, self.form, self.watch)
                 if result._repeats is not None and buffers is not None:
                     stream, buffers = result._repeats.replace(index, stream, buffers)
             except BaseException as reason:
@@ -120,7 +122,7 @@ class Submitter:
         if len(items) > 1 and type(func) is str and self._crew.broken is None:
             size = 0 if together else None if "batches" in disabled else plain_size(items, _BATCH_ITEMS)
         if size is not None:
-            stream = encode((how, func, items, together), self.form)[0] if size <= most else None
+            stream = encode((how, func, items, together), self.form, self.watch)[0] if size <= most else None
             if type(stream) is bytes and len(stream) <= most:
                 urgent = self._port.submit(result._job, index, stream, None, len(items))
                 self._unlooked += _LOOK_EVERY if urgent else len(items)

@@ -12,9 +12,7 @@ writes to memory.
 
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
 from itertools import starmap
-from multiprocessing import context as _context
 from multiprocessing import process, util
-from multiprocessing import reduction as _reduction
 from multiprocessing.reduction import DupFd
 from operator import length_hint
 from os import getpid, sysconf
@@ -22,7 +20,7 @@ from pickle import PickleBuffer
 from types import GeneratorType
 
 from .. import _native
-from .._common import picklers, start_methods
+from .._common import own_pickler, picklers, start_methods
 from . import blas_threads, failures  # noqa: F401  (blas_threads: so that a server has imported it before it forks)
 from .codec import CALL, ITEM, MAP, OUT_OF_BAND, STREAM, decode, encode, function_named, outlined, sent, sent_by_me
 from .failures import cannot_be_sent, packed
@@ -266,7 +264,7 @@ def worker(
                 value = _send_parts(channel.send_part, pickled, func, args)
             else:
                 value = outlined(_each(map if how == MAP else starmap, func, args))
-            if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
+            if type(value) is bytes and len(value) >= OUT_OF_BAND and own_pickler.ANY.own() is None:
                 value = PickleBuffer(value)
             if interrupts is not None:
                 interrupts.running = False
@@ -349,7 +347,7 @@ def _send_parts(send_part, pickled, func, item):
     made = item = None
     try:
         for value in values:
-            if type(value) is bytes and len(value) >= OUT_OF_BAND and _context.reduction is _reduction:
+            if type(value) is bytes and len(value) >= OUT_OF_BAND and own_pickler.ANY.own() is None:
                 value = PickleBuffer(value)
             try:
                 stream, buffers = pickled(value)

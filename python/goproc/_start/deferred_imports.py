@@ -39,6 +39,15 @@ class _DeferredModule(ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):  # the import system reads dunder names that a module may lack
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self._execute()
+        return ModuleType.__getattribute__(self, name)
+
+    def __setattr__(self, name, value):
+        if not name.startswith("_"):  # a program replaces one of the module's names
+            self._execute()
+        super().__setattr__(name, value)
+
+    def _execute(self):
         with _lock:
             # No loader is left if another thread has executed the module meanwhile, or if this thread is executing it.
             loader = self.__dict__.pop("_deferred_loader", None)
@@ -46,7 +55,6 @@ class _DeferredModule(ModuleType):
                 loader.exec_module(self)
                 _MODULES[self.__name__](self)
                 self.__class__ = ModuleType  # type: ignore[assignment]
-        return ModuleType.__getattribute__(self, name)
 
 
 class _DeferringFinder:
