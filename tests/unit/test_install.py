@@ -176,6 +176,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.part("locks")  # multiprocessing's own locks leave semaphores in this program, also without goproc
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_was_made_before_can_be_sent(run_script, tmp_path, method):
     """Pickle finds the classes that goproc has replaced: in a child, in its child, and in a manager's table."""
@@ -323,6 +324,8 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.part("locks")
+@pytest.mark.part("queues")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_types_have_the_names_that_multiprocessing_gives_them(run_script, tmp_path, method):
     """CaImAn asks whether 'multiprocessing' is in str(type(pool)); Sanic asks the same about queues and locks."""
