@@ -83,20 +83,31 @@ def _files(queue):
     return tuple(map(_reduction.DupFd, queue._files()))
 
 
-class _Lazy:
-    """Makes the private attributes of multiprocessing's queues when a program asks for them."""
+class _Part:
+    """A private attribute of multiprocessing's queues, which is made when it is first read.
+
+    The classes have no __getattr__ for it: with that, each call of put() and get() would take longer.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: "Any", owner: "type | None" = None) -> "Any":
+        if queue is None:
+            raise AttributeError(self._name)
+        from ._common import queue_ends
+
+        made = queue.__dict__[self._name] = queue_ends.MAKERS[self._name](queue)
+        return made
+
+
+class _Parts:
+    """The private attributes that all queues have."""
 
     #: Whether the queue was made in a fork context. multiprocessing's cannot be sent to a spawned process then.
     _for_forks = False
 
-    def __getattr__(self, name: str) -> "Any":
-        from ._common import queue_ends
-
-        make = queue_ends.MAKERS.get(name)
-        if make is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        made = self.__dict__[name] = make(self)
-        return made
+    _reader, _writer, _rlock, _wlock = _Part(), _Part(), _Part(), _Part()
 
 
 class _Buffer(collections.deque):
@@ -145,13 +156,15 @@ def _make(name):
     return cls.__new__(cls)
 
 
-class Queue(_native.Queue, _Lazy, _standard.Queue):
+class Queue(_native.Queue, _Parts, _standard.Queue):
     """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
 
     maxsize: how many items it may have; 0 for no bound. Then put() never waits: items for which there is no room in the
     shared memory wait in the process. An item that a killed process had put is not lost, and an item that it had put in
     part is never seen.
     """
+
+    _sem, _recv_bytes, _send_bytes = _Part(), _Part(), _Part()
 
     def __init__(self, maxsize: int = 0, *, ctx: "Any") -> None:
         most = _standard_maxsize()
@@ -312,6 +325,8 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     join() raises ConsumerLostError, once, and these items count as done from then on.
     """
 
+    _cond, _unfinished_tasks = _Part(), _Part()
+
     task_done = _native.Queue._task_done
     join = _native.Queue._join
     put = Queue.put
@@ -320,7 +335,7 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     __setstate__ = Queue.__setstate__
 
 
-class SimpleQueue(_native.Queue, _Lazy, _standard.SimpleQueue):
+class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue):
     """A queue without a bound, a timeout and a thread: put() waits for room. Source: multiprocessing.SimpleQueue."""
 
     def __init__(self, *, ctx: "Any") -> None:

@@ -200,6 +200,20 @@ def _take_again(lock, count):
         raise told
 
 
+class _PartOfEvent:
+    """An attribute that is made when it is first read. With __getattr__ in the class, each call would take longer."""
+
+    def __set_name__(self, owner, name):
+        self._name = name
+
+    def __get__(self, event, owner=None):
+        if event is None:
+            raise AttributeError(self._name)
+        # The parts use the flag itself: a derived class may have methods of its own.
+        event.__dict__.update(_stand_ins().parts_of_event(event))
+        return event.__dict__[self._name]
+
+
 class Event(_native.Flag, _standard.Event):
     """A flag that processes wait for. Source: multiprocessing.Event.
 
@@ -217,11 +231,8 @@ class Event(_native.Flag, _standard.Event):
     def __setstate__(self, state: "Any") -> None:
         self._settle(state)
 
-    def __getattr__(self, name: str) -> "Any":
-        if name not in ("_cond", "_flag"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self.__dict__.update(_stand_ins().parts_of_event(self))
-        return self.__dict__[name]
+    _cond = _PartOfEvent()
+    _flag = _PartOfEvent()
 
 
 def _stand_ins():
