@@ -562,3 +562,61 @@ def test_a_task_that_writes_beyond_its_own_memory(context):
                 lost.get(SOON)
             assert right.get(SOON) == ("bytearray", 1 << 20, True, 1, 1)
     pool.join()
+
+
+SHUT_OFF = """
+import multiprocessing, resource, sys
+
+class Own(Exception):
+    pass
+
+def shut_off():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # or a new root, Landlock, another user
+
+def fail(text):
+    raise Own(text)
+
+def shut_off_and_fail(text):
+    shut_off()
+    raise Own(text)
+
+def double(number):
+    return 2 * number
+
+def unpicklable(_):
+    return lambda: None
+
+def leave(status):
+    sys.exit(status)
+
+def say(pool, function, argument):
+    try:
+        print(pool.apply_async(function, (argument,)).get(30))
+    except BaseException as error:
+        print(type(error).__name__, error if type(error) is Own else "", error.__cause__ is not None)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    with context.Pool(1, shut_off) as pool:
+        say(pool, fail, "one")
+        say(pool, unpicklable, 1)
+        say(pool, double, 4)
+    with context.Pool(1) as pool:
+        say(pool, shut_off_and_fail, "two")
+        say(pool, double, 5)
+    with context.Pool(1, shut_off) as pool:
+        try:
+            pool.apply_async(leave, (3,)).get(30)
+        except SystemExit as error:
+            print("left", error.code)
+"""
+
+
+def test_exceptions_of_workers_that_can_open_no_files(run_script, tmp_path, method):
+    """What exceptions need is imported before the initializer; after a task that shuts its worker off, done without."""
+    (tmp_path / "program.py").write_text(SHUT_OFF)
+    done = run_script("-m", "goproc", "program.py", method, cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["Own one True", "MaybeEncodingError  False", "8"]
+    assert lines[3].startswith("Own two") and lines[4:] == ["10", "left 3"]
+    assert done.stderr == ""

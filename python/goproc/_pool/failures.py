@@ -12,7 +12,16 @@ A spawned worker imports this module, so it imports little.
 from .._common import picklers
 from .._common.own_pickler import CONNECTIONS, ORIGINAL, QUEUES, dumped
 
-__all__ = ["add_note", "cannot_be_sent", "interrupts", "packed", "raised_by_handler", "undecodable", "unpacked"]
+__all__ = [
+    "add_note",
+    "cannot_be_sent",
+    "import_ahead",
+    "interrupts",
+    "packed",
+    "raised_by_handler",
+    "undecodable",
+    "unpacked",
+]
 
 #: The note that is added to an error when a worker does not find a function.
 NOT_FOUND = (
@@ -43,6 +52,12 @@ def add_note(error: BaseException, text: str) -> None:
             pass  # its class refuses the note
 
 
+def import_ahead():
+    """Import what exceptions need later: the program's initializer may shut a worker off from files, or change root."""
+    for name in ("multiprocessing.pool", "functools", "pickle", "signal", "threading", "traceback"):
+        __import__(name)
+
+
 def packed(error, wrap, offset=None, unread=False):
     """Return the tuple to send for an exception, which unpacked() turns into an exception again:
 
@@ -55,12 +70,12 @@ def packed(error, wrap, offset=None, unread=False):
     """
     text = pickled = reason = None
     if wrap:
-        from multiprocessing.pool import ExceptionWithTraceback
-
         try:
+            from multiprocessing.pool import ExceptionWithTraceback
+
             text = ExceptionWithTraceback(error, error.__traceback__).tb
         except BaseException:
-            pass  # its traceback cannot be formatted, as its __str__ raises
+            pass  # it cannot be formatted, as its __str__ raises; or the task has shut this process off from files
     error.__traceback__ = None
     if unread and isinstance(error, AttributeError):
         add_note(error, NOT_FOUND)

@@ -196,6 +196,7 @@ def worker(
     if end.clones is not None:
         end.clones.pass_on()
     if initializer is not None:
+        failures.import_ahead()
         try:
             initializer(*initargs)
         except BaseException as error:
