@@ -92,9 +92,10 @@ void goproc_hand_over_seats(void);
  * set. */
 int goproc_has_seats(void);
 
-/* Gives a running child a seat, and puts its id, pid and pidfd into the record, a list of three. Returns 1. If there
- * is no seat, it returns 0; after another error -1 with an exception set. In both cases it has ended the child. */
-int goproc_take_on(pid_t pid, PyObject *record);
+/* Gives a running child a seat, and puts its id, pid and sentinel into the record, a list of three. tether_end is the
+ * read end of its tether, which the seat owns from now on, or -1: then it has a pidfd. Returns 1. If there is no seat, it
+ * returns 0; after another error -1 with an exception set. In both cases it has ended the child. */
+int goproc_take_on(pid_t pid, int tether_end, PyObject *record);
 
 /* Returns the seat of the id, locked. Returns NULL if the engine must be asked instead: it has adopted the child, or
  * the seat has been given back. */

@@ -242,26 +242,30 @@ static int take_seat(goproc_seat *seat, pid_t pid, int tether_end, int reserve, 
     return 0;
 }
 
-int goproc_take_on(pid_t pid, PyObject *record) {
+int goproc_take_on(pid_t pid, int tether_end, PyObject *record) {
     goproc_seat *seat = reserve_seat();
     if (!seat) {
+        if (tether_end >= 0)
+            close(tether_end);
         goproc_end_child(pid);
         return PyErr_Occurred() ? -1 : 0;
     }
-    return take_seat(seat, pid, -1, -1, record) < 0 ? -1 : 1;
+    return take_seat(seat, pid, tether_end, -1, record) < 0 ? -1 : 1;
 }
 
 PyDoc_STRVAR(take_on_doc,
-             "take_on(pid) -> [id, pid, pidfd]\n\n"
-             "Give a child of this process a seat. Nobody else may wait for it. The seat owns the descriptor.\n\n"
+             "take_on($module, pid, tether_end=-1, /)\n--\n\n"
+             "Give a child of this process a seat; return a list of its id, its pid and its sentinel. Nobody else may\n"
+             "wait for the child. The seat owns the sentinel: a pidfd, or tether_end, the read end of its tether.\n\n"
              "Raises OSError when there is no seat or no descriptor left; then the child has been ended.");
 
-static PyObject *seats_take_on(PyObject *Py_UNUSED(module), PyObject *argument) {
-    long pid = PyLong_AsLong(argument);
-    if (pid == -1 && PyErr_Occurred())
+static PyObject *seats_take_on(PyObject *Py_UNUSED(module), PyObject *args) {
+    long pid;
+    int tether_end = -1;
+    if (!PyArg_ParseTuple(args, "l|i:take_on", &pid, &tether_end))
         return NULL;
     PyObject *record = Py_BuildValue("[OOO]", Py_None, Py_None, Py_None);
-    int taken = record ? goproc_take_on((pid_t)pid, record) : -1;
+    int taken = record ? goproc_take_on((pid_t)pid, tether_end, record) : -1;
     if (taken == 0) {
         errno = EAGAIN;
         PyErr_SetFromErrno(PyExc_OSError);
@@ -413,7 +417,7 @@ static PyObject *seats_counts(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(a
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
-    {"take_on", seats_take_on, METH_O, take_on_doc},
+    {"take_on", seats_take_on, METH_VARARGS, take_on_doc},
     {"start", seats_start, METH_VARARGS, start_doc},
     {"exit_code", seats_exit_code, METH_O, exit_code_doc},
     {"forget", seats_forget, METH_O, forget_doc},

@@ -123,6 +123,20 @@ static PyObject *sentinel_have_pidfds(PyObject *Py_UNUSED(module), PyObject *Py_
     return PyBool_FromLong(goproc_have_pidfds());
 }
 
+PyDoc_STRVAR(make_tether_doc, "make_tether($module, /)\n--\n\n"
+                              "Return (read end, write end) of a new tether for a child; None if pidfds can be used.");
+
+static PyObject *sentinel_make_tether(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    int ends[2];
+    if (goproc_have_pidfds())
+        Py_RETURN_NONE;
+    if (goproc_make_tether(ends) < 0) {
+        goproc_raise_errno("pipe2", "to watch a child process");
+        return NULL;
+    }
+    return Py_BuildValue("(ii)", ends[0], ends[1]);
+}
+
 PyDoc_STRVAR(keep_tether_doc, "keep_tether(fd) -> None\n\n"
                               "Note the write end of this process's tether: children that it forks close it.");
 
@@ -138,6 +152,7 @@ static PyObject *sentinel_keep_tether(PyObject *Py_UNUSED(module), PyObject *arg
 
 static PyMethodDef methods[] = {
     {"have_pidfds", sentinel_have_pidfds, METH_NOARGS, have_pidfds_doc},
+    {"make_tether", sentinel_make_tether, METH_NOARGS, make_tether_doc},
     {"keep_tether", sentinel_keep_tether, METH_O, keep_tether_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -297,15 +297,21 @@ class Popen:
             raise
 
     def _launch_by_program(self, process_obj, fork):
-        lifeline = _native.duplicate_lifeline()
+        fds = list(_native.make_tether() or ())
+        tether_end = fds[:1]
         pid = None
         try:
+            fds.append(_native.duplicate_lifeline())
             with keeping_tracker:
                 pid = fork()
             if pid == 0:
+                if tether_end:
+                    os.close(fds[0])
+                    _native.keep_tether(fds[1])
                 _native.put_off_collecting()
-                run_child(process_obj, None, lifeline, process_obj._name)
-            self._watch(*_native.take_on(pid))
+                run_child(process_obj, None, fds[-1], process_obj._name)
+            del fds[: len(tether_end)]  # the seat owns it now
+            self._watch(*_native.take_on(pid, *tether_end))
         except BaseException:
             if pid == 0:
                 os._exit(1)
@@ -313,7 +319,8 @@ class Popen:
                 _kill(pid)
             raise
         finally:
-            os.close(lifeline)
+            for fd in fds:
+                os.close(fd)
 
     def _launch_by_engine(self, process_obj):
         util.info("a process is forked with an entry of the engine's: there is no seat for it")

@@ -50,14 +50,13 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj):
         tracker_fd = stdlib.tracker_pipe()
+        if starters.executor(self.method) is not None or engine.refusal() is not None:
+            self._launch_without_engine(process_obj, tracker_fd)
+            return
         own = [_native.duplicate_lifeline()]
         try:
             own.append(spawn.dump(process_obj, self, own[0]))
             fds = [own[1], tracker_fd, own[0], *self._fds]
-            if starters.executor(self.method) is not None or engine.refusal() is not None:
-                self._watch(*_execute(fds, self.method))
-                calls.count_executed(self.method)
-                return
             process_id = _ask_server(fds)
             if process_id is None:
                 command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
@@ -66,6 +65,26 @@ class Popen(popen_fork.Popen):
             for fd in own:
                 os.close(fd)
         self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
+
+    def _launch_without_engine(self, process_obj, tracker_fd):
+        read_end, write_end = _native.make_tether() or (None, None)
+        own = [] if write_end is None else [write_end]
+        try:
+            lifeline_fd = _native.duplicate_lifeline()
+            own.append(lifeline_fd)
+            data_fd = spawn.dump(process_obj, self, lifeline_fd, write_end)
+            own.append(data_fd)
+            fds = [data_fd, tracker_fd, lifeline_fd, *self._fds]
+            pid = _execute(fds if write_end is None else [*fds, write_end], self.method)
+        except BaseException:
+            if read_end is not None:
+                os.close(read_end)
+            raise
+        finally:
+            for fd in own:
+                os.close(fd)
+        self._watch(*_native.take_on(pid, *([] if read_end is None else [read_end])))
+        calls.count_executed(self.method)
 
 
 _spawned_before = False  # whether a process has been spawned: starting the server pays off from the second process on
@@ -112,11 +131,10 @@ def _ask_server(fds):
 
 
 def _execute(fds, method):
-    """Execute an interpreter without the engine; return the id of the child's seat, its pid and its pidfd."""
+    """Execute an interpreter without the engine; return its pid. fds: those of the child, first its data's."""
     make_command = starters.command_line() if method == "spawn" else None
     if make_command is not None:
         command = make_command(tracker_fd=fds[1], pipe_handle=fds[0])
     else:
         command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
-    pid = util.spawnv_passfds(os.fsencode(spawn.get_executable()), command, fds)
-    return _native.take_on(pid)
+    return util.spawnv_passfds(os.fsencode(spawn.get_executable()), command, fds)

@@ -207,15 +207,17 @@ def _prepare_goproc(own):
     start_methods.default.set_start_method(own["start_method"], force=True)
 
 
-def dump(process_obj: "BaseProcess", popen: object, lifeline_fd: "int | None" = None) -> int:
+def dump(
+    process_obj: "BaseProcess", popen: object, lifeline_fd: "int | None" = None, tether_fd: "int | None" = None
+) -> int:
     """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return its descriptor.
 
     If the data is larger than a file may be (RLIMIT_FSIZE), return the read end of a pipe instead. popen: the Popen
-    whose duplicate_for_child() is called for each descriptor in the pickled objects. lifeline_fd: the descriptor of the
-    lifeline, if the child inherits it under this number.
+    whose duplicate_for_child() is called for each descriptor in the pickled objects. lifeline_fd, tether_fd: the
+    descriptors of the lifeline and of the child's tether, if the child inherits them under these numbers.
     """
     data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
-    data["goproc"].update(start_methods.sent_to_spawned(process_obj), lifeline=lifeline_fd)
+    data["goproc"].update(start_methods.sent_to_spawned(process_obj), lifeline=lifeline_fd, tether=tether_fd)
     if getattr(process_obj, "_without_main", False):  # _joblib/processes.py
         data = {key: value for key, value in data.items() if not key.startswith("init_main")}
     if _native.file_size_limit() < 1 << 62:
@@ -265,7 +267,7 @@ def _arrived(data):
         own = data["goproc"]
         lifeline_fd, interrupt_handler = _handed_on or (own["lifeline"], None)
         _handle_interrupts(interrupt_handler, own["worker"])
-        parent_sentinel = _native.open_lifeline(lifeline_fd, own["daemon"])
+        parent_sentinel = _open_lifeline(lifeline_fd, own)
         if (relay := own["relay"]) is not None:
             relay.begin_early(data)
         _prepare_goproc(own)
@@ -406,7 +408,7 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
             data = _read(file)
             _handle_interrupts(interrupt_handler, data["goproc"]["worker"])
             # Before any step that may take long: from here on the kernel kills a daemon when its parent ends.
-            parent_sentinel = _native.open_lifeline(lifeline_fd, data["goproc"]["daemon"])
+            parent_sentinel = _open_lifeline(lifeline_fd, data["goproc"])
             try:
                 if deferred_imports is not None:
                     deferred_imports.collect_garbage_again()
@@ -427,6 +429,12 @@ def main(data_fd: int, lifeline_fd: int, interrupt_handler: "Any" = None) -> int
         finally:
             stdlib.is_inheriting(False)
     return _run(process_obj, parent_sentinel)
+
+
+def _open_lifeline(lifeline_fd, own):
+    if own["tether"] is not None:
+        _native.keep_tether(own["tether"])
+    return _native.open_lifeline(lifeline_fd, own["daemon"])
 
 
 def _run(process_obj, parent_sentinel):

@@ -1,6 +1,7 @@
 """The kernel refuses system calls that goproc makes and multiprocessing does not: tests/scripts/refused.py."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -94,14 +95,14 @@ def test_locks_that_must_survive_a_kill_are_not_replaced(run_script, kind):
     assert "ftruncate" in run_script("-c", code).stdout
 
 
-def _without_proc(*command):
-    """Run a command where there is no /proc."""
+def _without_proc(*command, also=""):
+    """Run a command where there is no /proc. also: further commands of the shell, which change the mounts."""
     unshare = ["unshare", "--mount"]
     if subprocess.run([*unshare, "true"], capture_output=True, timeout=60).returncode:
         # The root of a chroot is no mount, which could be made private. So all mounts must be private already.
         assert " shared:" not in Path("/proc/self/mountinfo").read_text()
         unshare += ["--propagation", "unchanged"]
-    script = 'umount -l /proc && exec "$@"'
+    script = f'umount -l /proc && {also} exec "$@"'
     return subprocess.run([*unshare, "sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=60)
 
 
@@ -109,6 +110,33 @@ def _without_proc(*command):
 def test_without_proc(method):
     done = _without_proc(sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method)
     assert done.stdout == "done\n", done.stderr
+
+
+NESTED = """
+import multiprocessing, sys
+
+def nested():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map(abs, [-1, -2]), flush=True)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.apply(abs, (-1,))
+        process = multiprocessing.get_context("fork").Process(target=nested)
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes a mount namespace")
+@pytest.mark.parametrize("others", [[], ["/dev/shm", "/var/tmp"]], ids=["one", "all"])
+def test_copies_of_the_engine_in_folders_that_are_mounted_with_noexec(tmp_path, others):
+    """A nested pool needs a copy: it is in another folder; or the pool is multiprocessing's own, with a warning."""
+    mounts = "".join(f"mount -t tmpfs -o noexec tmpfs '{folder}' && " for folder in [tmp_path, *others])
+    program = ["env", f"TMPDIR={tmp_path}", sys.executable, "-m", "goproc", "-c", NESTED]
+    done = _without_proc(*program, also=mounts)
+    assert done.stdout == "[1, 2]\n", done.stderr
+    assert ("a forked process needs a copy of it" in done.stderr) == bool(others)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="takes a mount namespace")
@@ -125,3 +153,52 @@ def test_daemons_end_with_their_parent_without_proc(method):
 @pytest.mark.skipif(os.getuid() != 0, reason="takes root to become somebody else")
 def test_changed_user(run_script, method):
     assert run_script("changed_user.py", method).stdout == "done\n"
+
+
+NO_PIDFDS = """
+import multiprocessing, os, resource, signal, sys, time
+import refused
+
+def fork_and_leave():
+    if os.fork() == 0:
+        os.close(1), os.close(2)
+        time.sleep(30)  # it must not keep the sentinel of its parent from being ready
+    sys.exit(3)
+
+if __name__ == "__main__":
+    refused.refuse("pidfd_open", "EPERM")
+    if sys.argv[2] == "no engine":
+        resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))
+    else:
+        def by_the_program(*arguments, original=getattr(os, "fork") if sys.argv[1] == "fork" else None):
+            return original(*arguments)
+        if sys.argv[1] == "fork":
+            os.fork = by_the_program
+        else:
+            import multiprocessing.util
+            original = multiprocessing.util.spawnv_passfds
+            multiprocessing.util.spawnv_passfds = lambda *arguments: original(*arguments)
+    context = multiprocessing.get_context(sys.argv[1])
+    process = context.Process(target=fork_and_leave)
+    process.start()
+    process.join(20)
+    print(process.exitcode)
+    process = context.Process(target=time.sleep, args=(1000,), daemon=True)
+    process.start()
+    process.join(0.1)
+    print(process.exitcode)
+    process.terminate()
+    process.join(20)
+    print(process.exitcode)
+    with context.Pool(2) as pool:
+        print(pool.map(abs, [-1, -2]))
+"""
+
+
+@pytest.mark.parametrize("how", ["no engine", "by the program"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_no_pidfds_for_processes_that_the_engine_does_not_start(run_script, tmp_path, method, how):
+    (tmp_path / "program.py").write_text(NO_PIDFDS)
+    options = ["-W", "ignore", "-m", "goproc"]
+    done = run_script("program.py", method, how, options=options, cwd=tmp_path, PYTHONPATH=str(SCRIPTS))
+    assert done.stdout == f"3\nNone\n{-signal.SIGTERM}\n[1, 2]\n"

@@ -335,7 +335,7 @@ static PyObject *nursery_take(PyObject *object, PyObject *args) {
         goproc_end_child(pid);
         Py_RETURN_FALSE;
     }
-    int taken = goproc_take_on(pid, record);
+    int taken = goproc_take_on(pid, -1, record);
     if (taken > 0 && value != Py_None)
         tell(&clone->work, TOLD_TO_WAIT_ON, (uint32_t)told + TOLD_LEAST);
     return taken < 0 ? NULL : PyBool_FromLong(taken);

@@ -13,6 +13,7 @@ library from a memfd: the dynamic loader identifies a file by its inode, and wou
 file. docs/design/engine.md says more.
 """
 
+import errno
 import os
 import sys
 import threading
@@ -161,34 +162,59 @@ def _find_extension() -> str:
 
 
 def _load_copy(path: str):
+    """Load a copy of the engine's library: a forked process cannot start the Go runtime of its ancestor's.
+
+    The copy is in memory, or else in the first folder from which the kernel executes files. Raises OSError if there is
+    no such place, and what _load_path() raises.
+    """
     global _copies
     _copies += 1
-    name = None
-    try:
-        if not os.path.exists("/proc/self/fd"):
-            raise OSError("/proc is not there")
-        fd = os.memfd_create("goproc-engine")
-    except OSError:
-        import tempfile
+    reason: OSError | ImportError | None = None
+    for folder in ("", None, "/dev/shm", "/var/tmp"):
+        name = None
+        try:
+            if folder == "":
+                if not os.path.exists("/proc/self/fd"):
+                    continue
+                fd = os.memfd_create("goproc-engine")
+            else:
+                import tempfile
 
-        fd, name = tempfile.mkstemp(".so", "goproc-engine-")
+                fd, name = tempfile.mkstemp(".so", "goproc-engine-", folder)
+        except OSError as error:
+            reason = reason or error
+            continue
+        try:
+            _copy(path, fd)
+            # The dynamic loader compares names before inodes, and an ancestor may have loaded its copy from a memfd
+            # with the same number. So the name must differ from all names that ancestors have used.
+            return _load_path(name or "/proc/self/fd/" + "./" * _copies + str(fd))
+        except _CannotCopy as error:
+            reason = reason or error.reason
+        except ImportError as error:  # for instance, the folder is mounted with noexec
+            reason = reason or error
+        finally:
+            os.close(fd)
+            if name is not None:
+                os.unlink(name)
+    number = getattr(reason, "errno", None) or errno.ENOEXEC
+    raise OSError(number, f"goproc's engine cannot be loaded here: a forked process needs a copy of it ({reason})")
+
+
+class _CannotCopy(Exception):
+    def __init__(self, reason):
+        super().__init__()
+        self.reason = reason
+
+
+def _copy(path, fd):
     try:
         with open(path, "rb", buffering=0) as library:
-            left = os.fstat(library.fileno()).st_size
-            while left > 0:
-                sent = os.sendfile(fd, library.fileno(), None, left)
-                if not sent:
-                    raise ImportError(f"{path} became shorter while it was read", name="goproc._engine")
-                left -= sent
-        if name is not None:
-            return _load_path(name)
-        # The dynamic loader compares names before inodes, and an ancestor may have loaded its copy from a memfd with
-        # the same number. So the name must differ from all names that ancestors have used.
-        return _load_path("/proc/self/fd/" + "./" * _copies + str(fd))
-    finally:
-        os.close(fd)
-        if name is not None:
-            os.unlink(name)
+            while piece := library.read(1 << 20):
+                while piece:
+                    piece = piece[os.write(fd, piece) :]
+    except OSError as error:
+        raise _CannotCopy(error) from None
 
 
 def _load_path(path: str):
