@@ -224,10 +224,9 @@ def _without_folder():
 
 
 def _absolute(path):
-    try:
-        return os.path.abspath(path)
-    except OSError:  # the current folder has been deleted
-        return path
+    """Return the path as python has it in `__file__`: behind the current folder, otherwise unchanged."""
+    folder = _current_folder()
+    return path if folder is None else os.path.join(folder, path)
 
 
 def _folder_of(path):

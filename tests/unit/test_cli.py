@@ -113,3 +113,18 @@ def test_wrong_use(run_script, arguments, message):
 def test_help_and_version(run_script):
     assert "--start-method METHOD" in run_script("-m", "goproc", "--help").stdout
     assert run_script("-m", "goproc", "--version").stdout == f"goproc {goproc.__version__}\n"
+
+
+PATHS = ["./program.py", ".//program.py", "folder/../program.py", "link/../program.py", "link"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_the_path_of_a_program_is_as_it_was_given(run_script, tmp_path, name):
+    """link/.. is not the folder of the link."""
+    text = "import sys; print(__file__, sys.argv[0], sys.path[0])"
+    for folder in (tmp_path, tmp_path / "other"):
+        (folder / "folder").mkdir(parents=True)
+        (folder / "program.py").write_text(text)
+    (tmp_path / "other" / "folder" / "__main__.py").write_text(text)
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "folder")
+    assert run_script("-m", "goproc", name, cwd=tmp_path).stdout == run_script(name, cwd=tmp_path).stdout
