@@ -143,7 +143,7 @@ static PyMethodDef watch_methods[] = {
     {"own", watch_own, METH_NOARGS,
      PyDoc_STR("own($self, /)\n--\n\nReturn the program's own pickler, None if there is none.")},
     {"loads", goproc_loads, METH_O,
-     PyDoc_STR("loads($self, pickled, /)\n--\n\nUnpickle an object, by the program's own pickler.")},
+     PyDoc_STR("loads($self, pickled)\n--\n\nUnpickle an object, by the program's own pickler.")},
     {NULL, NULL, 0, NULL},
 };
 

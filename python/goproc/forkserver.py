@@ -119,7 +119,9 @@ class ForkServer:
             data = {key: value for key, value in spawn.get_preparation_data("ForkServer").items() if key in kept}
         tracing = stdlib.is_tracing()
         contents = (tracing, data, list(self._preload_modules), self._preload_on_error, _parts_in_use())
-        return spawn.put("goproc-forkserver", BytesIO(pickle.dumps(contents)))
+        from ._start import data_files
+
+        return data_files.put("goproc-forkserver", BytesIO(pickle.dumps(contents)))
 
 
 def _parts_in_use():

@@ -8,7 +8,6 @@ multiprocessing sends the data through a pipe. goproc uses a memfd, which cannot
 cannot block its parent.
 """
 
-import errno
 import gc
 import os
 import signal
@@ -226,11 +225,13 @@ def dump(
     data["goproc"].update(start_methods.sent_to_spawned(process_obj), lifeline=lifeline_fd, tether=tether_fd)
     if getattr(process_obj, "_without_main", False):  # _joblib/processes.py
         data = {key: value for key, value in data.items() if not key.startswith("init_main")}
+    from ._start import data_files
+
     if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
-        return put("goproc-process", buffer)
-    fd = open_unnamed("goproc-process")
+        return data_files.put("goproc-process", buffer)
+    fd = data_files.open_unnamed("goproc-process")
     try:
         with open(fd, "wb", closefd=False) as file:
             _dump_to(file, data, process_obj, popen)
@@ -291,69 +292,6 @@ def _read(file):
         _reading = False
 
 
-def put(name: str, buffer: BytesIO) -> int:
-    """Return a descriptor from which the contents of buffer can be read: a memfd with that name, or a pipe's."""
-    if len(buffer.getbuffer()) > _native.file_size_limit():
-        return _fed_pipe(buffer)
-    fd = open_unnamed(name)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(buffer.getbuffer())
-        os.lseek(fd, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def open_unnamed(name: str) -> int:
-    """Return the descriptor of a new, empty, unnamed file: a memfd, or if the kernel refuses that, a temporary file.
-
-    name: shown in /proc/<pid>/fd. Raises OSError if neither can be made.
-    """
-    try:
-        return os.memfd_create(name)
-    except OSError as reason:
-        if reason.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
-            raise
-        refusal = reason
-    import tempfile
-
-    for folder in ("/dev/shm", None):
-        try:
-            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-                return os.dup(file.fileno())
-        except OSError:
-            pass
-    raise OSError(
-        refusal.errno,
-        f"memfd_create: {refusal.strerror}, and no temporary file can be made in any folder either: goproc needs one "
-        "of the two to send a new process its data",
-    )
-
-
-def _fed_pipe(buffer):
-    """Return the read end of a pipe into which a thread writes buffer, which is too large for a file (RLIMIT_FSIZE)."""
-    from ._common.threads import OwnThread
-
-    def feed():
-        try:
-            with open(write_fd, "wb", buffering=0) as pipe, buffer.getbuffer() as left:
-                while left:
-                    left = left[pipe.write(left) :]
-        except BrokenPipeError:
-            pass  # the child has ended
-
-    read_fd, write_fd = os.pipe()
-    try:
-        OwnThread("goproc-feed", feed).start()
-    except BaseException:
-        os.close(read_fd)
-        os.close(write_fd)
-        raise
-    return read_fd
-
-
 class Rehearsal:
     """The rehearsal of a process that stands by: it runs a process object that does nothing, and leaves no trace.
 
@@ -365,7 +303,9 @@ class Rehearsal:
         try:
             self._data_fd = dump(process_type(target=_nothing), self)
         except Exception:  # for instance, the working folder is gone: then the rehearsal reads an empty file, and fails
-            self._data_fd = open_unnamed("goproc-rehearsal")
+            from ._start import data_files
+
+            self._data_fd = data_files.open_unnamed("goproc-rehearsal")
 
     def __call__(self) -> None:
         try:

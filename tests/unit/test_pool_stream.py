@@ -524,6 +524,8 @@ def test_several_threads_take_from_one_stream():
     pool.join()
 
 
+# Python drops what a signal handler raises in the callback of a weak reference, and reports it.
+@pytest.mark.filterwarnings("ignore:Exception ignored.*WeakSet:pytest.PytestUnraisableExceptionWarning")
 def test_signal_handlers_that_raise_lose_no_value():
     class Alarm(Exception):
         pass

@@ -175,7 +175,7 @@ def test_a_pool_of_a_task_is_local(program):
         "    with multiprocessing.Pool(1, nested=True) as pool:\n"
         "        print(pool.apply(outer))\n"
     )
-    assert program(code).stdout == "('goproc.pool', False)\n"
+    assert program(code).stdout == "('multiprocessing.pool', False)\n"
 
 
 @pytest.mark.slow

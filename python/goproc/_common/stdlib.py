@@ -255,8 +255,8 @@ def is_inheriting(yes):
         del process.current_process()._inheriting
 
 
-#: The name of the main function of spawned children in multiprocessing.spawn.
-MAIN_OF_SPAWN = "_main"
+#: The names of main functions: of spawned children in multiprocessing.spawn, of workers in concurrent.futures.process.
+MAIN_OF_SPAWN, WORKER_OF_FUTURES = "_main", "_process_worker"
 
 
 def fix_main(main_path):
@@ -399,10 +399,6 @@ def executors_manager() -> "Any":
     from concurrent.futures.process import _ExecutorManagerThread
 
     return _ExecutorManagerThread
-
-
-#: The name of the main function of a worker in concurrent.futures.process.
-WORKER_OF_FUTURES = "_process_worker"
 
 
 def futures_base() -> "Any":

@@ -12,7 +12,7 @@ import sys
 import weakref
 from threading import RLock
 
-from .. import spawn
+from .._start import data_files
 
 __all__ = ["Shares", "backed_by_file", "is_shared", "mapped"]
 
@@ -129,7 +129,7 @@ def _written(array, order, folder):
     import numpy
 
     if folder is None:
-        fd = spawn.open_unnamed("goproc-array")
+        fd = data_files.open_unnamed("goproc-array")
     else:
         import tempfile
 

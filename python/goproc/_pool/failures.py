@@ -56,6 +56,10 @@ def import_ahead():
     """Import what exceptions need later: the program's initializer may shut a worker off from files, or change root."""
     for name in ("multiprocessing.pool", "functools", "pickle", "signal", "threading", "traceback"):
         __import__(name)
+    try:
+        raise RuntimeError
+    except RuntimeError as error:
+        packed(error, True)  # printing a traceback imports more, from Python 3.13 on
 
 
 def packed(error, wrap, offset=None, unread=False):

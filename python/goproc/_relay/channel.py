@@ -148,7 +148,7 @@ def attached(fd: int) -> WriteEnd:
 
 def _file_of(content):
     """Return the descriptor of a file with that content; None if this system refuses it."""
-    from ..spawn import open_unnamed
+    from .._start.data_files import open_unnamed
 
     try:
         fd = open_unnamed("goproc-record")

@@ -3,6 +3,7 @@
 prefork.py            the main loop of the two servers that fork
 spawn_server.py       the spawn server: the interpreter that spawned children are forked from
 deferred_imports.py   keeps a spawned child from importing what it does not need
+data_files.py         files without a name, and pipes, for what new processes are sent
 stand_in.py           a module that is imported only when it is used
 inert.py              whether the fork server may import the main module for all children
 main_module.py        runs the program's script in a child that was not forked
