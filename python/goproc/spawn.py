@@ -171,12 +171,7 @@ _MAIN_GUARD = (
 
 def lacks_guard(error: BaseException) -> bool:
     """Whether the error is multiprocessing's RuntimeError for a main module that starts processes when imported."""
-    return isinstance(error, RuntimeError) and ("bootstrapping phase" in str(error) or is_second_start_method(error))
-
-
-def is_second_start_method(error: BaseException) -> bool:
-    """Whether the error is that of set_start_method() in a main module which does that when it is imported."""
-    return isinstance(error, RuntimeError) and str(error) == "context has already been set"
+    return isinstance(error, RuntimeError) and "bootstrapping phase" in str(error)
 
 
 def prepare(data: "dict[str, Any]") -> None:
@@ -196,8 +191,7 @@ def prepare(data: "dict[str, Any]") -> None:
             import_main_path(main_path)
         except RuntimeError as error:
             # Only for a pool's worker: the error of any other process is printed as with multiprocessing.
-            explained = lacks_guard(error) and not is_second_start_method(error)
-            if own is not None and own.get("worker") is not None and not explained:
+            if own is not None and own.get("worker") is not None and not lacks_guard(error):
                 from ._pool.failures import add_note
 
                 add_note(error, _MAIN_GUARD)
