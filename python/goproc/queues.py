@@ -122,14 +122,10 @@ class _Buffer(collections.deque):
 
     def append(self, obj):
         queue = self._queue()
-        try:
-            stream, buffers = _encoded(obj)
-        except Exception as error:
-            if interrupts(error):
-                raise
-            queue._on_queue_feeder_error(error, obj)
+        encoded = queue._encode(obj)
+        if encoded is None:
             return
-        buffers = _unchanging(buffers)
+        stream, buffers = encoded[0], _unchanging(encoded[1])
         with _native.held_signals:
             try:
                 queue._put(stream, None, _COUNT, False, None)
@@ -213,13 +209,10 @@ class Queue(_native.Queue, _Parts, _standard.Queue):
             return
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        try:
-            stream, buffers = _encoded(obj)
-        except Exception as error:
-            if interrupts(error):
-                raise
-            self._on_queue_feeder_error(error, obj)
+        encoded = self._encode(obj)
+        if encoded is None:
             return
+        stream, buffers = encoded
         until = None if timeout is None or not block else _native.monotonic() + timeout
         while not self._put(stream, buffers, _PLACE if self._buffer else _IF_ROOM, block, timeout):
             buffers = _unchanging(buffers)
@@ -233,6 +226,16 @@ class Queue(_native.Queue, _Parts, _standard.Queue):
                     raise
             if until is not None:
                 timeout = max(0.0, until - _native.monotonic())
+
+    def _encode(self, obj):
+        """Do what _encoded() does; None if the object cannot be pickled: _on_queue_feeder_error() has been called."""
+        try:
+            return _encoded(obj)
+        except Exception as error:
+            if interrupts(error):
+                raise
+            self._on_queue_feeder_error(error, obj)
+            return None
 
     def _put_aside(self, stream, buffers):
         """Put an item that has been counted into the buffer, for the thread."""

@@ -12,6 +12,7 @@ for a JoinableQueue's `_cond`, because its join() has no timeout, or they hold a
 Locks and conditions are not shared: each process has its own. A call of the queue or the event is atomic without them.
 """
 
+import contextlib
 import os
 import threading
 from typing import Any
@@ -153,31 +154,30 @@ class Condition(Lock):
     def wait(self, timeout=None):
         """Release the lock, wait for the thing (True) or for timeout seconds (False), and take the lock again."""
         self._check("wait()")
-        count = self._count
-        for _ in range(count):
-            self.release()
-        try:
+        with self._released():
             return self._sleep(timeout)
-        finally:
-            for _ in range(count):
-                self.acquire()
 
     def wait_for(self, predicate, timeout=None):
         """Wait until predicate() is true, for at most timeout seconds; return its last value."""
         self._check("wait_for()")
         pauses = Pauses(None if timeout is None else _native.monotonic() + timeout)
-        count = self._count
         while not (value := predicate()):
-            for _ in range(count):
-                self.release()
-            try:
+            with self._released():
                 goes_on = pauses.pause()
-            finally:
-                for _ in range(count):
-                    self.acquire()
             if not goes_on:
                 break
         return value
+
+    @contextlib.contextmanager
+    def _released(self):
+        count = self._count
+        for _ in range(count):
+            self.release()
+        try:
+            yield
+        finally:
+            for _ in range(count):
+                self.acquire()
 
     def notify(self, n=1):
         self._check("notify()")
