@@ -3,7 +3,7 @@
 Programs may replace names of this module, and parts of Pool, by their own; _pool/parts.py handles that.
 """
 
-from ._pool import parts
+from ._pool import inside, iteration, parts, queue_pool, unordered  # noqa: F401  (see below)
 from ._pool.engine_pool import Pool
 from ._pool.parts import standard_pool as _standard
 from ._pool.results import (  # noqa: F401  (names of multiprocessing.pool)
@@ -27,26 +27,16 @@ worker = _standard.worker  # for workers of a program's own, with queues; the en
 AsyncResult = ApplyResult
 
 
-def _queue_pool():
-    from ._pool import queue_pool
-
-    return queue_pool
-
-
-def _inside():
-    from ._pool import inside
-
-    return inside
-
-
-parts.queue_pool, parts.inside = _queue_pool, _inside
+# What a pool may need later is imported with this module, as by multiprocessing's: a program may have lost its files by
+# then, by a chroot, or because it has no free descriptors.
+parts.queue_pool, parts.inside = queue_pool, inside
 parts.record_originals(globals(), Pool, _standard.Pool)
 
 
 def __getattr__(name):
     """Return any other name of multiprocessing.pool: programs that derive from Pool also use what it imports."""
     if name == "ThreadPool":
-        return _queue_pool().ThreadPool
+        return queue_pool.ThreadPool
     if name == "StreamIterator":
         from ._pool.streams import StreamIterator
 

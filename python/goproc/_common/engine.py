@@ -22,7 +22,7 @@ from _frozen_importlib_external import ExtensionFileLoader
 
 from .. import _native
 from ..errors import EngineError
-from . import disabled, extension_path, is_whole, stdlib
+from . import disabled, extension_path, folder, is_whole, stdlib
 from .detached import Function
 
 __all__ = [
@@ -155,6 +155,11 @@ def _load_module():
 def _find_extension() -> str:
     path = extension_path("_engine")
     if path is None:
+        if not os.path.isdir(folder):
+            raise OSError(
+                errno.ENOENT,
+                f"goproc's engine cannot be loaded: its folder {folder} is out of reach, for instance after a chroot",
+            )
         from . import installation
 
         raise installation.missing("_engine")
@@ -170,17 +175,17 @@ def _load_copy(path: str):
     global _copies
     _copies += 1
     reason: OSError | ImportError | None = None
-    for folder in ("", None, "/dev/shm", "/var/tmp"):
+    for place in ("", None, "/dev/shm", "/var/tmp"):
         name = None
         try:
-            if folder == "":
+            if place == "":
                 if not os.path.exists("/proc/self/fd"):
                     continue
                 fd = os.memfd_create("goproc-engine")
             else:
                 import tempfile
 
-                fd, name = tempfile.mkstemp(".so", "goproc-engine-", folder)
+                fd, name = tempfile.mkstemp(".so", "goproc-engine-", place)
         except OSError as error:
             reason = reason or error
             continue

@@ -7,10 +7,9 @@ which the queue keeps. The locks and semaphores are in stand_ins.py.
 import collections
 import contextlib
 import os
-from multiprocessing import connection
 from queue import Empty, Full
 
-from .. import _native
+from .. import _native, connection
 from .cooperative import Pauses
 from .own_pickler import ORIGINAL, QUEUES
 from .stand_ins import Condition, Lock, Semaphore

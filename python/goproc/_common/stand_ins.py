@@ -15,10 +15,13 @@ Locks and conditions are not shared: each process has its own. A call of the que
 import contextlib
 import os
 import threading
-from typing import Any
 
 from .. import _native
 from .cooperative import Pauses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # importing it takes longer than the rest of this module
 
 __all__ = ["Condition", "Counter", "Lock", "Semaphore", "parts_of_event"]
 
@@ -64,7 +67,7 @@ class Lock:
     owner, name: the object whose attribute this is, and the attribute: another process makes its own.
     """
 
-    _make: Any = staticmethod(threading.Lock)
+    _make: "Any" = staticmethod(threading.Lock)
 
     def __init__(self, owner, name):
         self._place = owner, name

@@ -121,7 +121,7 @@ def drive_by_queues(self, processes, initializer, initargs, maxtasksperchild, co
     """Initialize a Pool as a queue-driven pool. own: the arguments that are goproc's own."""
     self._pool, self._state = [], _standard.INIT  # for __del__, if this fails
     refuse_own(self, own)
-    queue_pool = parts.queue_pool()
+    queue_pool = parts.queue_pool
     queue_pool.take_over(self)
     queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 

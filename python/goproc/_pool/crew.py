@@ -15,8 +15,10 @@ from multiprocessing import util
 
 from .. import _native, connection
 from .._common import calls, stdlib
+from .._common.log import warn
 from .._common.start_methods import be_worker, worker_end
 from ..errors import EngineError, WorkerLostError
+from .describe import in_one_line
 from .nursery import Nurseries
 from .worker import ChannelEnd, worker
 
@@ -171,16 +173,12 @@ class Crew:
                 self._pool.remove(process)
             util.debug("cleaning up worker %d" % pid)
             if exitcode:
-                from .._common.log import warn
-
                 how = f"exited with status {exitcode}" if exitcode > 0 else f"was killed by signal {-exitcode}"
                 warn(f"pool: worker {pid} {how}{'' if self.closing else '; another one takes its place'}")
         stillborn = 0 if served else self._stillborn + 1
         if served:
             self._recovered()
         if stillborn > 2 + self._processes:
-            from .describe import in_one_line
-
             reason = self._reason
             shown = None if reason is None else in_one_line(reason)
             error = WorkerLostError(pid, exitcode, births=stillborn, reason=shown)
@@ -285,13 +283,9 @@ class Crew:
             self._could_not_begin[pid] = error  # the worker may still have log records to send
             return
         if self._reason is None:
-            from .describe import in_one_line
-
             # The traceback comes later, with the exception of the tasks. This line tells the user now.
             print(f"goproc: a worker of a pool could not begin: {in_one_line(error)}", file=sys.stderr, flush=True)
         self._reason = error
-        from .._common.log import warn
-
         warn(f"pool: a worker could not begin: {error!r}")
 
     def replace_by_forks(self):

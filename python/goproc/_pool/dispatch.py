@@ -29,6 +29,7 @@ from .._common.own_pickler import CONNECTIONS
 from .._common.threads import OwnThread, deadline_after, persist
 from ..errors import CancelledError, EngineError
 from .codec import NO_JOB, decode
+from .describe import ended, note_item
 from .failures import raised_by_handler, undecodable, unpacked
 
 TYPE_CHECKING = False
@@ -390,8 +391,6 @@ class Dispatch:
                 try:
                     value = loads(payload) if type(payload) is bytes else decode(payload, CONNECTIONS)
                     if not success:
-                        from .describe import note_item
-
                         offset, value = value[0], unpacked(value)
                         note_item(value, result, index, offset)
                 except BaseException as error:
@@ -412,8 +411,6 @@ class Dispatch:
                 del pending[at]
                 continue
             elif kind == _native.LOST or kind == _native.TIMEOUT or kind == _native.MEMORY or kind == _native.RETRIED:
-                from .describe import ended
-
                 success, value = False, ended(kind, payload, result, index, self._crew.task_memory)
                 if kind == _native.RETRIED:
                     del pending[at]

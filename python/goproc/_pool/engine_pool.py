@@ -142,7 +142,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
         if refusal is not None:
             if options.given():
                 raise refusal  # a queue-driven pool does not have these arguments
-            queue_pool = parts.queue_pool()
+            queue_pool = parts.queue_pool
             queue_pool.take_over(self)
             queue_pool.QueuePool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
@@ -183,7 +183,7 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         if cls._engine_driven and replaced(cls):
-            QueuePool = parts.queue_pool().QueuePool
+            QueuePool = parts.queue_pool.QueuePool
             bases = [QueuePool if base is Pool else base for base in cls.__bases__]
             cls.__bases__ = tuple(bases if QueuePool in bases else [*bases, QueuePool])
 

@@ -93,7 +93,7 @@ class Mapped:
         policy: the RetryPolicy, None for the pool's own. again: retries, retry_on, retry_delay of a subclass's call.
         """
         if mapper is not mapstar and mapper is not starmapstar:
-            return parts.inside().map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
+            return parts.inside.map_by(self, func, iterable, mapper, chunksize, callback, error_callback)
         self._check_running()
         if again:
             policy = self._policy("_map_async", again, "task_timeout", "return_exceptions")

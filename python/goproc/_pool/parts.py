@@ -8,8 +8,6 @@ replaced in the module goproc.pool.
 """
 
 import itertools
-from collections.abc import Callable
-from types import ModuleType
 
 from .. import connection  # noqa: F401  (first: it imports multiprocessing.connection without tempfile)
 from .._common.stdlib import standard_module
@@ -23,14 +21,9 @@ __all__ = ["METHODS", "NAMES", "Parts", "own_classes", "record_originals", "repl
 #: multiprocessing's own module pool. goproc takes from it everything that the engine does not replace.
 standard_pool: "Any" = standard_module("pool")
 
-
-def _missing() -> ModuleType:
-    raise RuntimeError("goproc.pool has not been imported")
-
-
-#: Functions that return the modules queue_pool and inside. goproc.pool sets them: these modules import this one.
-queue_pool: Callable[[], ModuleType] = _missing
-inside: Callable[[], ModuleType] = _missing
+#: The modules queue_pool and inside. goproc.pool sets them: these modules import this one.
+queue_pool: "Any" = None
+inside: "Any" = None
 
 
 #: The methods of multiprocessing's Pool that the engine replaces.
@@ -110,7 +103,7 @@ class _StandIn:
     def __get__(self, instance, owner=None):
         if instance is None:
             raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
-        return inside().stand_in(instance, self._name)
+        return inside.stand_in(instance, self._name)
 
 
 class Parts:
@@ -157,13 +150,13 @@ class Parts:
 
     def _setup_queues(self):
         if self._engine_driven:  # called by a class whose __init__ does not call Pool's
-            queue_pool().take_over(self)
+            queue_pool.take_over(self)
         return _original("_setup_queues")(self)
 
 
 def _original(name):
-    return queue_pool().original(name)
+    return queue_pool.original(name)
 
 
 def _owner_of(part):
-    return inside().of_engine(part)
+    return inside.of_engine(part)

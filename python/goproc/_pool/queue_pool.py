@@ -18,6 +18,7 @@ docs/design/queue-pool.md says why.
 from multiprocessing import util
 from types import FunctionType
 
+from .._common import queue_ends  # noqa: F401  (of the pool's queues; imported with this module, as pool.py says)
 from .._common.cpus import usable_cpu_count
 from .._common.start_methods import engines_context
 from ..errors import CancelledError

@@ -441,7 +441,7 @@ def _notify(watched):
 
 
 def _make_by_hand(result, kind, pool, *arguments):
-    parts.inside().make_result(result, getattr(parts.queue_pool(), kind), pool, *arguments)
+    parts.inside.make_result(result, getattr(parts.queue_pool, kind), pool, *arguments)
 
 
 for _class in ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator:

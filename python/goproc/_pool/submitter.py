@@ -4,6 +4,7 @@ from .._common import calls, disabled
 from .._common.own_pickler import CONNECTIONS
 from ..errors import CancelledError, EngineError
 from .codec import BY_NAME, encode, sent, sent_by_me
+from .describe import explain_pickling
 from .failures import interrupts
 from .inputs import COLLECTIONS, call
 
@@ -61,8 +62,6 @@ class Submitter:
             except BaseException as reason:
                 if interrupts(reason):
                     raise
-                from .describe import explain_pickling
-
                 error = reason
                 explain_pickling(error, self.form is BY_NAME)
         if error is not None:
