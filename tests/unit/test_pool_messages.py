@@ -276,7 +276,6 @@ def test_missing_main_guard_is_told_once(method, tmp_path):
     assert len(done.stderr.splitlines()) < 40
 
 
-@pytest.mark.slow
 def test_main_module_that_cannot_be_imported_anew_is_explained(tmp_path):
     program = "import goproc\ngoproc.set_start_method('spawn')\nwith goproc.Pool(2) as pool:\n    pool.map(abs, [1])\n"
     done = run(program, tmp_path)

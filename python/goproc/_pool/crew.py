@@ -368,6 +368,8 @@ def _is_lasting(reason):
     """
     from ..spawn import lacks_guard
 
+    if isinstance(reason, RuntimeError) and str(reason) == "context has already been set":
+        return True  # set_start_method() in a main module, which a worker imports anew
     return isinstance(reason, EngineError) or lacks_guard(reason)
 
 
