@@ -15,11 +15,11 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 THREADS_ARE_MEANT = pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
 
 
-def wait_until(condition, seconds=60):
-    """Wait until the function returns something true; fail when the time is over."""
+def wait_until(condition, seconds=60, instead=lambda: None):
+    """Wait until the function returns something true. When the time is over, fail, and show what `instead` returns."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, f"it did not come to pass: {instead()}"
         time.sleep(0.005)
 
 
@@ -41,7 +41,11 @@ class SharedMemoryFiles:
     def check(self, but=()):
         """Wait until none is left but those that other programs have mapped, or that have one of these prefixes."""
         new = {name for name in os.listdir("/dev/shm") if not name.startswith(but)} - self._before
-        wait_until(lambda: not new.intersection(os.listdir("/dev/shm")) - _shared_memory_in_use())
+
+        def left():
+            return new.intersection(os.listdir("/dev/shm")) - _shared_memory_in_use()
+
+        wait_until(lambda: not left(), instead=left)
 
 
 def _shared_memory_in_use():
