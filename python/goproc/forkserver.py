@@ -16,6 +16,7 @@ pipe, then the descriptors in the pickled objects.
 import gc
 import os
 import pickle
+import posix
 import signal
 import sys
 from io import BytesIO
@@ -86,7 +87,7 @@ class ForkServer:
             calls.start_forkserver(command, numbers)
         finally:
             for fd in own:
-                os.close(fd)
+                posix.close(fd)
 
     def connect_to_new_process(self, fds: "Sequence[int]", data_fd: int) -> "tuple[int, int, int]":
         """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.
@@ -157,7 +158,7 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     if sys.version_info >= (3, 13):  # a child runs exit functions, but none of preloaded modules
         stdlib.forget_exit_functions()
     # Each child is sent this pipe. The server must close it: the tracker ends when no process has the pipe open.
-    os.close(tracker_fd)
+    posix.close(tracker_fd)
     tracker._fd = None
     stdlib.close_stdin()
     stdlib.flush_streams()

@@ -7,7 +7,7 @@ stays. Here the kernel makes memory that never had a name. If the kernel refuses
 
 import mmap
 import multiprocessing.heap as _standard
-import os
+import posix
 import sys
 from multiprocessing import reduction, util
 
@@ -28,12 +28,12 @@ class Arena(_standard.Arena):
     def __init__(self, size: int, fd: int = -1) -> None:
         if fd == -1:
             try:
-                fd = os.memfd_create("goproc-heap")
+                fd = posix.memfd_create("goproc-heap")
             except OSError:
                 pass
             else:
-                util.Finalize(self, os.close, (fd,))
-                os.ftruncate(fd, size)
+                util.Finalize(self, posix.close, (fd,))
+                posix.ftruncate(fd, size)
         if fd == -1:
             super().__init__(size)
             return

@@ -11,6 +11,7 @@ Called by context.py. The spawn and forkserver variants derive from this class, 
 """
 
 import os
+import posix
 import signal
 import sys
 import time
@@ -306,7 +307,7 @@ class Popen:
                 pid = fork()
             if pid == 0:
                 if tether_end:
-                    os.close(fds[0])
+                    posix.close(fds[0])
                     _native.keep_tether(fds[1])
                 _native.put_off_collecting()
                 run_child(process_obj, None, fds[-1], process_obj._name)
@@ -320,7 +321,7 @@ class Popen:
             raise
         finally:
             for fd in fds:
-                os.close(fd)
+                posix.close(fd)
 
     def _launch_by_engine(self, process_obj):
         util.info("a process is forked with an entry of the engine's: there is no seat for it")
@@ -340,7 +341,7 @@ class Popen:
             raise
         finally:
             if lifeline is not None:
-                os.close(lifeline)
+                posix.close(lifeline)
 
 
 def _is_executors(process_obj):

@@ -6,6 +6,7 @@ Called by context.py.
 """
 
 import os
+import posix
 
 from . import _native, forkserver, popen_fork, spawn
 from ._common import engine, starters
@@ -73,4 +74,4 @@ class Popen(popen_fork.Popen):
         try:
             self._watch(*forkserver.connect_to_new_process(self._fds, data_fd))
         finally:
-            os.close(data_fd)
+            posix.close(data_fd)

@@ -9,6 +9,7 @@ replaced this function or the like (_common/starters.py). Called by context.py.
 
 import errno
 import os
+import posix
 import sys
 from multiprocessing import util
 
@@ -63,7 +64,7 @@ class Popen(popen_fork.Popen):
                 process_id = calls.spawn(command, fds)
         finally:
             for fd in own:
-                os.close(fd)
+                posix.close(fd)
         self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
 
     def _launch_without_engine(self, process_obj, tracker_fd):
@@ -78,11 +79,11 @@ class Popen(popen_fork.Popen):
             pid = _execute(fds if write_end is None else [*fds, write_end], self.method)
         except BaseException:
             if read_end is not None:
-                os.close(read_end)
+                posix.close(read_end)
             raise
         finally:
             for fd in own:
-                os.close(fd)
+                posix.close(fd)
         self._watch(*_native.take_on(pid, *([] if read_end is None else [read_end])))
         calls.count_executed(self.method)
 

@@ -9,6 +9,7 @@ docs/design/named-memory.md has the reasons.
 import fcntl
 import multiprocessing.resource_tracker as _standard
 import os
+import posix
 import select
 import signal
 import sys
@@ -88,8 +89,8 @@ class _ResourceTracker(_Standard):
 
     def _make_pipe(self):
         with _native.held_signals:  # a handler may start a process, too
-            reader, writer = os.pipe()
-            os.close(reader)
+            reader, writer = posix.pipe()
+            posix.close(reader)
             self._is_late, self._fd = True, writer
 
     def ensure_running(self) -> None:
@@ -120,7 +121,7 @@ class _ResourceTracker(_Standard):
         self._start_late()
         super()._send(cmd, name, rtype)
 
-    def _stop(self, *args, close=os.close, **options):
+    def _stop(self, *args, close=posix.close, **options):
         if self._fd is not None and self._pid is None and self._is_late:
             close(self._fd)
             self._fd = None
@@ -137,7 +138,7 @@ class _ResourceTracker(_Standard):
         if self._is_late:
             with self._lock:
                 if not self._start_late_locked():
-                    os.close(self._fd)
+                    posix.close(self._fd)
                     self._fd = None
 
     def _start_late_locked(self):
@@ -148,7 +149,7 @@ class _ResourceTracker(_Standard):
         if self._is_read():
             return True
         try:
-            reader = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+            reader = posix.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             # There is no /proc, or the pipe belongs to another user.
             util.info("this process has a resource tracker of its own: its parent's pipe cannot be read: %s", error)
@@ -160,7 +161,7 @@ class _ResourceTracker(_Standard):
         except BlockingIOError:
             pass  # another process starts the tracker
         finally:
-            os.close(reader)
+            posix.close(reader)
         return True
 
 

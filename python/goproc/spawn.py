@@ -10,6 +10,7 @@ cannot block its parent.
 
 import gc
 import os
+import posix
 import signal
 import sys
 from _pickle import load  # pickle's load, without importing the parts in Python that a child does not need
@@ -227,11 +228,11 @@ def dump(
         return data_files.put("goproc-process", buffer)
     fd = data_files.open_unnamed("goproc-process")
     try:
-        with open(fd, "wb", closefd=False) as file:
+        with data_files.writer(fd) as file:
             _dump_to(file, data, process_obj, popen)
-        os.lseek(fd, 0, os.SEEK_SET)
+        posix.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
@@ -314,7 +315,7 @@ class Rehearsal:
         stdlib.flush_streams()
 
     def close(self) -> None:
-        os.close(self._data_fd)
+        posix.close(self._data_fd)
 
 
 def _nothing():

@@ -156,8 +156,9 @@ PROGRAMS = {
     ),
     "repeats": (
         """
-    made, make = [], os.memfd_create
-    os.memfd_create = lambda *args: (made.append(args), make(*args))[1]
+    import posix
+    made, make = [], posix.memfd_create
+    posix.memfd_create = lambda *args: (made.append(args), make(*args))[1]
     with goproc.get_context("fork").Pool(1) as pool:
         pool.map(len, [bytes(2 << 20)] * 4, chunksize=1)
     print(len(made))

@@ -218,7 +218,7 @@ def test_threads_that_start_the_first_processes_at_once(run_script, tmp_path, me
 
 
 IN_A_HANDLER = """
-import os, signal, sys
+import posix, signal, sys
 import goproc
 from multiprocessing import resource_tracker
 
@@ -229,20 +229,20 @@ def start(*_):
     processes.append(context.Process(target=abs, args=(1,)))
     processes[-1].start()
 
-def interrupted_close(fd, close=os.close):
+def interrupted_close(fd, close=posix.close):
     close(fd)
-    os.close = close
+    posix.close = close
     signal.raise_signal(signal.SIGUSR1)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, start)
-    pipe = os.pipe
+    pipe = posix.pipe
 
     def interrupted_pipe():
-        os.close, os.pipe = interrupted_close, pipe
+        posix.close, posix.pipe = interrupted_close, pipe
         return pipe()
 
-    os.pipe = interrupted_pipe
+    posix.pipe = interrupted_pipe
     start()
     assert len(processes) == 2, processes
     for process in processes:

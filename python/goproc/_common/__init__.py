@@ -32,6 +32,14 @@ installation.py   says why goproc cannot be used here
 import os
 import sys
 from _imp import extension_suffixes
+from io import FileIO
+
+# The functions of module posix, which os shows, too: tests replace those of os while the program that they test uses a
+# pool (unittest.mock, pyfakefs). For the same reason this package does not read its files with open().
+try:
+    import posix
+except ImportError:
+    pass  # an operating system that is_supported() refuses
 
 #: This program's first argument. In spawned children and servers it is --multiprocessing-fork or
 #: --multiprocessing-forkserver.
@@ -45,11 +53,20 @@ disabled: "set[str]" = set()
 folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+def exists(path: str) -> bool:
+    """Return whether there is a file or a folder of this name that this process can reach."""
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def extension_path(name: str) -> "str | None":
     """Return the path of the extension of this name for this interpreter, None if there is none."""
     for suffix in extension_suffixes():
-        path = os.path.join(folder, name + suffix)
-        if os.path.exists(path):
+        path = f"{folder}/{name}{suffix}"
+        if exists(path):
             return path
     return None
 
@@ -71,9 +88,9 @@ def is_whole(path: str) -> bool:
     SIGBUS.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with FileIO(path) as file:
             header = file.read(64)
-            size = os.fstat(file.fileno()).st_size
+            size = posix.fstat(file.fileno()).st_size
     except OSError:
         return True  # the loader will say why
     if len(header) < 64:

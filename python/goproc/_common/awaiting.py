@@ -10,7 +10,7 @@ Used by _pool and context.py, which import it when a program first awaits. docs/
 """
 
 import asyncio
-import os
+import posix
 import select
 from collections import deque
 
@@ -123,11 +123,11 @@ class _Sentinel:
     def __init__(self, loop, sentinel):
         self._loop = loop
         self._futures = set()
-        self._duplicate = os.dup(sentinel)
+        self._duplicate = posix.dup(sentinel)
         try:
             self._epoll = select.epoll(1)
         except BaseException:
-            os.close(self._duplicate)
+            posix.close(self._duplicate)
             raise
         try:
             self._epoll.register(self._duplicate, select.EPOLLIN)
@@ -143,7 +143,7 @@ class _Sentinel:
 
     def _release(self):
         self._epoll.close()
-        os.close(self._duplicate)
+        posix.close(self._duplicate)
 
     async def wait(self, timeout):
         """Wait for the end, for at most timeout seconds; None for no limit."""

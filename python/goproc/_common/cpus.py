@@ -7,6 +7,7 @@ the files are found. Imported when a pool without a number is made.
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from multiprocessing import util
 
 from . import disabled, stdlib
@@ -163,7 +164,7 @@ def _unescaped(text):
 def _read(path):
     """Return the text of a small file; "" if it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with FileIO(path) as file:
             return os.fsdecode(file.read() or b"").rstrip("\n")
     except OSError:
         return ""

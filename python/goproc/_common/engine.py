@@ -15,14 +15,16 @@ file. docs/design/engine.md says more.
 
 import errno
 import os
+import posix
 import sys
 import threading
 from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _frozen_importlib_external import ExtensionFileLoader
+from io import FileIO
 
 from .. import _native
 from ..errors import EngineError
-from . import disabled, extension_path, folder, is_whole, stdlib
+from . import disabled, exists, extension_path, folder, is_whole, stdlib
 from .detached import Function
 
 __all__ = [
@@ -155,7 +157,7 @@ def _load_module():
 def _find_extension() -> str:
     path = extension_path("_engine")
     if path is None:
-        if not os.path.isdir(folder):
+        if not exists(folder):
             raise OSError(
                 errno.ENOENT,
                 f"goproc's engine cannot be loaded: its folder {folder} is out of reach, for instance after a chroot",
@@ -179,9 +181,9 @@ def _load_copy(path: str):
         name = None
         try:
             if place == "":
-                if not os.path.exists("/proc/self/fd"):
+                if not exists("/proc/self/fd"):
                     continue
-                fd = os.memfd_create("goproc-engine")
+                fd = posix.memfd_create("goproc-engine")
             else:
                 import tempfile
 
@@ -199,9 +201,9 @@ def _load_copy(path: str):
         except ImportError as error:  # for instance, the folder is mounted with noexec
             reason = reason or error
         finally:
-            os.close(fd)
+            posix.close(fd)
             if name is not None:
-                os.unlink(name)
+                posix.unlink(name)
     number = getattr(reason, "errno", None) or errno.ENOEXEC
     raise OSError(number, f"goproc's engine cannot be loaded here: a forked process needs a copy of it ({reason})")
 
@@ -214,17 +216,17 @@ class _CannotCopy(Exception):
 
 def _copy(path, fd):
     try:
-        with open(path, "rb", buffering=0) as library:
+        with FileIO(path) as library:
             while piece := library.read(1 << 20):
                 while piece:
-                    piece = piece[os.write(fd, piece) :]
+                    piece = piece[posix.write(fd, piece) :]
     except OSError as error:
         raise _CannotCopy(error) from None
 
 
 def _load_path(path: str):
     try:
-        with open("/proc/self/status", "rb") as file:
+        with FileIO("/proc/self/status") as file:
             status = file.read().decode("latin-1")
     except OSError:
         status = ""

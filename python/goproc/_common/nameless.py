@@ -4,6 +4,7 @@ Used by sharing.py, and by _pool/repeats.py. The kernel frees it when nobody has
 """
 
 import os
+import posix
 import sys
 from fcntl import LOCK_EX, flock
 
@@ -27,23 +28,23 @@ def create(pieces, part):
         return None
     fd = -1
     try:
-        if os.stat("/proc/self").st_uid != os.geteuid():
+        if posix.stat("/proc/self").st_uid != posix.geteuid():
             raise PermissionError("other processes may not open the descriptors of this one (PR_SET_DUMPABLE)")
-        fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        fd = posix.memfd_create(_NAME, os.MFD_CLOEXEC)
         at = 0
         for piece in pieces:
             at += -at % ALIGNMENT
             view = memoryview(piece)
             done = 0
             while done < len(view):
-                done += os.pwrite(fd, view[done : done + (1 << 30)], at + done)
+                done += posix.pwrite(fd, view[done : done + (1 << 30)], at + done)
             at += done
-        os.ftruncate(fd, at)
-        os.close(os.open(f"/proc/{os.getpid()}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+        posix.ftruncate(fd, at)
+        posix.close(posix.open(f"/proc/{posix.getpid()}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
         return fd, at
     except OSError as error:
         if fd >= 0:
-            os.close(fd)
+            posix.close(fd)
         if not _warned:
             _warned = True
             log.warn(f"objects cannot be shared here ({error}): they are pickled for each use")
@@ -57,9 +58,9 @@ def open_place(token, pid, fd):
     """
     path = f"/proc/{pid}/fd/{fd}"
     try:
-        if not os.readlink(path).startswith(f"/memfd:{_NAME}"):
+        if not posix.readlink(path).startswith(f"/memfd:{_NAME}"):
             raise FileNotFoundError
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = posix.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError as error:
         raise PermissionError(
             f"process {os.getpid()} may not open the shared object of process {pid}: both must have the same user, and "
@@ -68,10 +69,10 @@ def open_place(token, pid, fd):
     except OSError:
         raise _gone(pid) from None
     try:
-        if token is not None and os.pread(opened, 16, TOKEN_AT) != token:
+        if token is not None and posix.pread(opened, 16, TOKEN_AT) != token:
             raise _gone(pid)
     except BaseException:
-        os.close(opened)
+        posix.close(opened)
         raise
     return opened
 
@@ -86,13 +87,13 @@ def _gone(pid):
 def write(fd, at, value=None):
     """Put a number into the header of a memfd; None: add one to the number there."""
     try:
-        writable = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        writable = posix.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
     try:
         if value is None:
             flock(writable, LOCK_EX)  # several processes may receive at the same time
-            value = int.from_bytes(os.pread(writable, 8, at), sys.byteorder) + 1
-        os.pwrite(writable, value.to_bytes(8, sys.byteorder), at)
+            value = int.from_bytes(posix.pread(writable, 8, at), sys.byteorder) + 1
+        posix.pwrite(writable, value.to_bytes(8, sys.byteorder), at)
     finally:
-        os.close(writable)
+        posix.close(writable)

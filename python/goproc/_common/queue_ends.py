@@ -7,6 +7,7 @@ which the queue keeps. The locks and semaphores are in stand_ins.py.
 import collections
 import contextlib
 import os
+import posix
 from queue import Empty, Full
 
 from .. import _native, connection
@@ -25,7 +26,7 @@ class Reader(connection.Connection):
     items, so that programs can wait for it."""
 
     def __init__(self, queue):
-        super().__init__(os.dup(queue._watch()), writable=False)
+        super().__init__(posix.dup(queue._watch()), writable=False)
         self._queue = queue
 
     def __reduce__(self):
@@ -60,7 +61,7 @@ class Writer(connection.Connection):
     """Stands for the pipe's end into which multiprocessing's queues write."""
 
     def __init__(self, queue):
-        super().__init__(os.dup(queue._files()[1]), readable=False)
+        super().__init__(posix.dup(queue._files()[1]), readable=False)
         self._queue = queue
 
     def __reduce__(self):

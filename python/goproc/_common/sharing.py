@@ -9,6 +9,7 @@ reasons. Imported when a program first calls share(), or receives a handle.
 """
 
 import os
+import posix
 import sys
 import threading
 import weakref
@@ -57,7 +58,7 @@ class _Memory(mmap):
     token = b""
     object_ref: "weakref.ref | None" = None
 
-    def __del__(self, close=os.close):
+    def __del__(self, close=posix.close):
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             close(fd)
@@ -171,7 +172,7 @@ class Shared:
         if fd >= 0:
             if self._memory is None and self._creator == os.getpid():
                 write(fd, _CLOSED_AT, 1)  # the workers of pools no longer keep the object
-            os.close(fd)
+            posix.close(fd)
         self._token = self._memory = self._plain = None
 
     __class_getitem__: "Any" = classmethod(GenericAlias)  # Shared[numpy.ndarray], in annotations
@@ -211,7 +212,7 @@ class Shared:
         """In a pool's worker: close the descriptor that was inherited; the owner still has it."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            posix.close(fd)
 
 
 Shared.__module__ = "goproc"  # where programs find it
@@ -236,10 +237,10 @@ def share(obj):
         _land()
         for memory in list(_memories.values()):
             if obj is not None and memory.object_ref is not None and memory.object_ref() is obj:
-                return Shared(memory.token, os.dup(memory.fd), len(memory), memory)
+                return Shared(memory.token, posix.dup(memory.fd), len(memory), memory)
         for token, (memory, value) in _kept.items():
             if value is obj:
-                return Shared(token, os.dup(memory.fd), len(memory), memory)
+                return Shared(token, posix.dup(memory.fd), len(memory), memory)
     if type(obj) is bytes:
         stream, buffers = b"", [memoryview(obj)]
     else:
@@ -276,9 +277,9 @@ class _Sink:
 def _mapped(token, fd):
     """Return the _Memory over a descriptor, which it owns from now on."""
     try:
-        memory = _Memory(fd, os.fstat(fd).st_size, MAP_SHARED, PROT_READ)
+        memory = _Memory(fd, posix.fstat(fd).st_size, MAP_SHARED, PROT_READ)
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     memory.fd, memory.token = fd, token
     _memories[token] = memory
@@ -290,7 +291,7 @@ def _open(token, pid, fd):
 
 
 def _map_own(handle):
-    return _mapped(handle._token, os.open(f"/proc/self/fd/{handle._fd}", os.O_RDONLY | os.O_CLOEXEC))
+    return _mapped(handle._token, posix.open(f"/proc/self/fd/{handle._fd}", os.O_RDONLY | os.O_CLOEXEC))
 
 
 def arrived(token, pid, fd):

@@ -13,6 +13,7 @@ A spawned worker imports this module, so it imports nothing else.
 
 import os
 import sys
+from io import FileIO
 
 from .._common import disabled, stdlib
 from .._common.cpus import usable_cpu_count
@@ -141,7 +142,7 @@ def _unset():
 
 def _is_mapped():
     try:
-        with open("/proc/self/maps", "rb", buffering=0) as file:
+        with FileIO("/proc/self/maps") as file:
             maps = file.read() or b""
     except OSError:
         return False

@@ -5,7 +5,7 @@ pool. The engine decides which worker runs which task; see core/pool.
 """
 
 import itertools
-import os
+import posix
 import sys
 import threading
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
@@ -109,7 +109,7 @@ class Crew:
             try:
                 if len(self._pool) < self._processes:
                     # A duplicate, because the engine's own descriptor is closed in a forked child.
-                    fds.append(os.dup(calls.pool_memory_fd(self.number)))
+                    fds.append(posix.dup(calls.pool_memory_fd(self.number)))
                     # All slots at once. A call of the engine between two forks would wake threads of the engine, which
                     # would write to copy-on-write pages.
                     missing = self._processes - len(self._pool)
@@ -136,7 +136,7 @@ class Crew:
                 if blocked is not None:
                     pthread_sigmask(SIG_SETMASK, blocked)
                 for fd in fds:
-                    os.close(fd)
+                    posix.close(fd)
                 for slot in slots:
                     _ignoring_poison(calls.pool_drop, self.number, slot)
                 if self.terminated:

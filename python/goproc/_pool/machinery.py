@@ -5,7 +5,7 @@ and the submitter of tasks.
 """
 
 import errno
-import os
+import posix
 import threading
 from multiprocessing import util
 
@@ -58,13 +58,13 @@ class Machinery:
             engine.warn_once(f"{why}. {what}")
             raise NoEngine(reason) from None
         try:
-            memory_fd = os.dup(calls.pool_memory_fd(number))
+            memory_fd = posix.dup(calls.pool_memory_fd(number))
             try:
                 self.port = _native.Port(number, memory_fd)
                 if plan.task_memory is not None:
                     calls.pool_limit_memory(number, min(plan.task_memory, 1 << 62))
             except BaseException:
-                os.close(memory_fd)
+                posix.close(memory_fd)
                 raise
             control = Control(number)
             self.crew = Crew(context, make_process, number, processes, workers, results, plan, control)

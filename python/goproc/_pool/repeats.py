@@ -10,6 +10,7 @@ See also docs/design/shared-objects.md. Used by maps.py and _futures/mapping.py.
 """
 
 import os
+import posix
 from functools import partial
 from pickle import PickleBuffer
 
@@ -127,8 +128,8 @@ class Repeats:
 def _is_alike(pid):
     try:
         return (
-            os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-            and os.stat(f"/proc/{pid}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino
+            posix.stat(f"/proc/{pid}").st_uid == posix.geteuid()
+            and posix.stat(f"/proc/{pid}/ns/user").st_ino == posix.stat("/proc/self/ns/user").st_ino
         )
     except OSError:
         return True  # the worker has ended: another one takes its place
@@ -142,9 +143,9 @@ class _Place:
         self._owner = os.getpid()
 
     def __reduce__(self):
-        return _mapped, (self._owner, self.fd, os.fstat(self.fd).st_ino, self.size, self.is_bytes)
+        return _mapped, (self._owner, self.fd, posix.fstat(self.fd).st_ino, self.size, self.is_bytes)
 
-    def __del__(self, close=os.close):
+    def __del__(self, close=posix.close):
         close(self.fd)
 
 
@@ -173,9 +174,9 @@ def _mapped(pid, fd, inode, size, is_bytes):
     except OSError as error:
         raise Refused(str(error)) from None
     try:
-        if os.fstat(opened).st_ino != inode:
+        if posix.fstat(opened).st_ino != inode:
             raise Refused(f"process {pid} has closed the memory of a map's argument")
         mapping = mmap(opened, size, MAP_PRIVATE, PROT_READ | PROT_WRITE)
         return bytes(mapping) if is_bytes else mapping
     finally:
-        os.close(opened)
+        posix.close(opened)

@@ -11,6 +11,7 @@ writes to memory.
 """
 
 from _signal import SIG_UNBLOCK, SIGINT, default_int_handler, getsignal, pthread_sigmask, signal
+from io import FileIO
 from itertools import starmap
 from multiprocessing import process, util
 from multiprocessing.reduction import DupFd
@@ -402,6 +403,6 @@ def own_memory():
 
     Source: proc_pid_statm(5).
     """
-    with open("/proc/self/statm", "rb", buffering=0) as file:
+    with FileIO("/proc/self/statm") as file:
         _, resident, shared, *_ = file.read(128).split()
     return (int(resident) - int(shared)) * _PAGE_SIZE

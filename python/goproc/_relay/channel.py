@@ -9,7 +9,7 @@ _socket's class is used, not socket's: gevent replaces the latter by one that ch
 
 import _socket
 import errno
-import os
+import posix
 import select
 import struct
 import time
@@ -81,7 +81,7 @@ class WriteEnd:
                     time.sleep(_PAUSE)
         finally:
             if file is not None:
-                os.close(file)
+                posix.close(file)
 
     def __del__(self) -> None:
         self._socket.detach()  # without the warning of a socket that is not closed: a child has it until its end
@@ -159,5 +159,5 @@ def _file_of(content):
             file.write(content)
         return fd
     except OSError:  # a limit for the size of files
-        os.close(fd)
+        posix.close(fd)
         return None

@@ -2,11 +2,12 @@
 
 import errno
 import os
-from io import BytesIO
+import posix
+from io import BufferedWriter, BytesIO, FileIO
 
 from .. import _native
 
-__all__ = ["open_unnamed", "put"]
+__all__ = ["open_unnamed", "put", "writer"]
 
 
 def put(name: str, buffer: BytesIO) -> int:
@@ -15,13 +16,18 @@ def put(name: str, buffer: BytesIO) -> int:
         return _fed_pipe(buffer)
     fd = open_unnamed(name)
     try:
-        with open(fd, "wb", closefd=False) as file:
+        with writer(fd) as file:
             file.write(buffer.getbuffer())
-        os.lseek(fd, 0, os.SEEK_SET)
+        posix.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
+
+
+def writer(fd: int) -> BufferedWriter:
+    """Return a file object that writes to a descriptor, and leaves it open."""
+    return BufferedWriter(FileIO(fd, "wb", closefd=False))
 
 
 def open_unnamed(name: str) -> int:
@@ -30,7 +36,7 @@ def open_unnamed(name: str) -> int:
     name: shown in /proc/<pid>/fd. Raises OSError if neither can be made.
     """
     try:
-        return os.memfd_create(name)
+        return posix.memfd_create(name)
     except OSError as reason:
         if reason.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
             raise
@@ -40,7 +46,7 @@ def open_unnamed(name: str) -> int:
     for folder in ("/dev/shm", None):
         try:
             with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-                return os.dup(file.fileno())
+                return posix.dup(file.fileno())
         except OSError:
             pass
     raise OSError(
@@ -56,17 +62,17 @@ def _fed_pipe(buffer):
 
     def feed():
         try:
-            with open(write_fd, "wb", buffering=0) as pipe, buffer.getbuffer() as left:
+            with FileIO(write_fd, "wb") as pipe, buffer.getbuffer() as left:
                 while left:
                     left = left[pipe.write(left) :]
         except BrokenPipeError:
             pass  # the child has ended
 
-    read_fd, write_fd = os.pipe()
+    read_fd, write_fd = posix.pipe()
     try:
         OwnThread("goproc-feed", feed).start()
     except BaseException:
-        os.close(read_fd)
-        os.close(write_fd)
+        posix.close(read_fd)
+        posix.close(write_fd)
         raise
     return read_fd

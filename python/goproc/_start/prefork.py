@@ -13,6 +13,7 @@ This module imports little: a child of the spawn server must find only the modul
 import array
 import errno
 import os
+import posix
 import signal
 import struct
 from _socket import (
@@ -140,7 +141,7 @@ class Server:
     def _receive_request(self):
         self._forking_ahead = True
         self._requests += 1
-        message = os.read(self._socket.fileno(), _REQUEST.size + 1)  # as sandboxes may refuse recvfrom
+        message = posix.read(self._socket.fileno(), _REQUEST.size + 1)  # as sandboxes may refuse recvfrom
         return _REQUEST.unpack(message)[:2] if len(message) == _REQUEST.size else (_STOP, 0)
 
     def _fork(self, ahead):
@@ -154,7 +155,7 @@ class Server:
         try:
             pair = ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
             if not _native.have_pidfds():
-                tether = os.pipe()
+                tether = posix.pipe()
             if self._siblings:
                 pid = _native.fork_sibling()
             else:
@@ -167,7 +168,7 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
                 waitpid(pid, 0)
             for fd in tether or ((pidfd,) if pidfd is not None else ()):
-                os.close(fd)
+                posix.close(fd)
             for end in pair:
                 end.close()
             if ahead:
@@ -184,16 +185,16 @@ class Server:
                 self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
             else:
                 if tether:
-                    os.close(tether[0])
+                    posix.close(tether[0])
                 cooperative.after_fork()
             ours.close()
             self._leave()
             return self._stand_by(theirs, ahead)
         theirs.close()
         if tether:
-            os.close(tether[1])
+            posix.close(tether[1])
             if self._siblings:
-                os.close(tether[0])
+                posix.close(tether[0])
         self._ahead += ahead
         self._tell("process %d was forked%s", pid, ", to stand by" if ahead else "")
         if not self._siblings:
@@ -208,7 +209,7 @@ class Server:
         finally:
             connection.close()
             if self._siblings:
-                os.close(pidfd)
+                posix.close(pidfd)
 
     def _send(self, kind, pid, value, *fds):
         rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -232,7 +233,7 @@ class Server:
             self._untold.remove(pidfd)
         else:
             self._epoll.unregister(pidfd)
-        os.close(pidfd)
+        posix.close(pidfd)
         self._send(_EXITED, pid, status)
 
     def _leave(self):
@@ -240,7 +241,7 @@ class Server:
         self._socket.close()
         self._epoll.close()
         while self._children:
-            os.close(self._children.popitem()[0])
+            posix.close(self._children.popitem()[0])
 
     def _stand_by(self, own, ahead):
         """Rehearse if forked ahead, and wait for the order on the socket own; return it. Exit if the client is gone."""
