@@ -153,6 +153,8 @@ class BaseContext(_standard.BaseContext):
         if "queues" not in disabled:
             from . import queues
 
+            if queues.is_replaced(name):
+                return getattr(_standard.BaseContext, name)(context, *args)
             try:
                 return getattr(queues, name)(*args, ctx=context)
             except OSError as error:

@@ -23,6 +23,7 @@ from types import ModuleType
 
 from . import _native
 from ._common import cooperative
+from ._common.monkeypatches import has_replaced_methods
 from ._common.own_pickler import QUEUES
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
@@ -385,6 +386,12 @@ class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue):
 
 for _class in Queue, JoinableQueue, SimpleQueue:
     copyreg.pickle(_class, _reduce)  # type: ignore[arg-type]
+
+
+def is_replaced(name: str) -> bool:
+    """Return whether the program has replaced a class of multiprocessing.queues, or one of its methods."""
+    cls = getattr(_standard, name)
+    return cls not in globals()[name].__mro__ or has_replaced_methods(cls)
 
 
 def _let_others_run():

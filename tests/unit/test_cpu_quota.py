@@ -202,11 +202,14 @@ def test_a_pool_driven_by_queues(monkeypatch):
     pool.join()
 
 
+# os.cpu_count becomes a function in C, as it is: a function in Python would be the program's, and decide.
 WITH_QUOTA = """
-import os, sys
+import io, os, sys
 from goproc._common import cpus
 cpus.quota_of = lambda: 1
-os.cpu_count = lambda: 8
+eight = io.BytesIO()
+eight.seek(8)
+os.cpu_count = eight.tell
 """
 
 
@@ -234,7 +237,7 @@ def test_what_python_is_told_wins(run_script):
     """-X cpu_count and PYTHON_CPU_COUNT are of Python 3.13 and newer; before, they change nothing."""
     code = WITH_QUOTA + "import goproc\nprint(goproc.usable_cpu_count())"
     expected = "6\n" if sys.version_info >= (3, 13) else "1\n"
-    code = code.replace("os.cpu_count = lambda: 8", "")
+    code = code.replace("os.cpu_count = eight.tell", "")
     assert run_script("-c", code, PYTHON_CPU_COUNT="6", GOPROC_DISABLE="").stdout == expected
     assert run_script("-c", code, options=("-X", "cpu_count=6"), GOPROC_DISABLE="").stdout == expected
 

@@ -68,3 +68,49 @@ def test_a_first_pool_while_a_function_is_a_mock(run_script, tmp_path, method, m
     done = run_script("-m", "goproc", "program.py", method, mocked, MOCKS[mocked], cwd=tmp_path)
     assert done.stdout == "[[0, 2, 4], 100000, 0, 'done', 6, 2]\n"
     assert done.stderr == ""
+
+
+REPLACED = """
+import multiprocessing, os
+import multiprocessing.pool
+import multiprocessing.queues
+from unittest import mock
+
+def count(*names):
+    return len(names)
+
+def put_twice(queue, item):
+    put(queue, item)
+    put(queue, item)
+
+class Own(multiprocessing.queues.Queue):
+    pass
+
+if __name__ == "__main__":
+    with mock.patch("multiprocessing.queues.Queue.put") as put:
+        multiprocessing.Queue().put(1)
+        multiprocessing.JoinableQueue().put(2)
+    print(put.mock_calls)
+    with mock.patch("multiprocessing.queues.SimpleQueue.get", return_value="mocked"):
+        print(multiprocessing.SimpleQueue().get())
+    put, multiprocessing.queues.Queue.put = multiprocessing.queues.Queue.put, put_twice
+    queue = multiprocessing.Queue()
+    queue.put("twice")
+    print(queue.get(timeout=60), queue.get(timeout=60))
+    multiprocessing.queues.Queue.put = put
+    with mock.patch("multiprocessing.queues.Queue", Own):
+        print(type(multiprocessing.Queue()).__name__)
+    name = "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count"
+    for cpus in 1, 7:
+        with mock.patch(f"os.{name}", return_value=cpus), multiprocessing.Pool() as pool:
+            print(pool._processes)
+        with mock.patch.object(os, name, lambda: cpus), multiprocessing.Pool() as pool:
+            print(pool._processes)
+"""
+
+
+def test_classes_and_functions_of_multiprocessing_that_a_program_replaces(run_script, tmp_path):
+    (tmp_path / "program.py").write_text(REPLACED)
+    plain, own = (run_script(*options, "program.py", cwd=tmp_path) for options in [(), ("-m", "goproc")])
+    assert own.stdout == plain.stdout and plain.stdout.endswith("Own\n1\n1\n7\n7\n")
+    assert own.stderr == ""

@@ -25,11 +25,14 @@ def usable_cpu_count() -> int:
 
     That is the number of CPUs in the affinity mask of the calling thread (os.sched_getaffinity), or the CPU quota of
     the control groups of this process if that is lower, rounded up: 1.5 CPUs are 2. If -X cpu_count or PYTHON_CPU_COUNT
-    sets a number, which Python 3.13 and newer obey, it is that number. multiprocessing.cpu_count() is another number:
-    the CPUs of the machine.
+    sets a number, which Python 3.13 and newer obey, it is that number. If the program has replaced the function that
+    multiprocessing's Pool calls (os.process_cpu_count, before Python 3.13 os.cpu_count), it is what that returns.
+    multiprocessing.cpu_count() is another number: the CPUs of the machine.
     """
-    standard = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-    if "cpu-quota" in disabled or stdlib.configured_cpu_count() is not None:
+    count = getattr(os, "process_cpu_count", os.cpu_count)
+    standard = count() or 1
+    is_own = type(count) is type(len) or getattr(count, "__globals__", None) is vars(os)
+    if "cpu-quota" in disabled or stdlib.configured_cpu_count() is not None or not is_own:
         return standard
     try:
         usable = min(standard, len(os.sched_getaffinity(0)))

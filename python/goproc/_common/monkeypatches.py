@@ -15,10 +15,15 @@ def is_replaced(module, name: str) -> bool:
 
 
 def has_replaced_methods(cls: type) -> bool:
-    """Return whether a method of a class, or of one of its base classes, is not from the module of that class."""
+    """Return whether a method of a class, or of one of its base classes, is not from the module of that class.
+
+    An object of a class in Python that can be called, such as a mock, is none of its methods either.
+    """
     for base in cls.__mro__[:-1]:
         own = vars(sys.modules[base.__module__])
         for method in vars(base).values():
             if getattr(method, "__globals__", own) is not own:
+                return True
+            if callable(method) and type(method).__module__ != "builtins":
                 return True
     return False
