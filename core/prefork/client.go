@@ -16,7 +16,7 @@
 //
 // There are two kinds of server. The processes of the fork server are its children, and it says how they have ended
 // (EXITED). The processes of the spawn server are siblings of it: children of this process, as if this process had
-// executed an interpreter for each. They send STANDBY themselves.
+// executed an interpreter for each. They send STANDBY themselves, and the server sends FORKED: see expect.go.
 //
 // For each server, one goroutine reads the socket. When the server is gone, requests without a process fail. The fork
 // server's processes whose status it has not sent get process.Unknown when they end.

@@ -419,14 +419,8 @@ func TestServerThatDiesBetweenForkAndReply(t *testing.T) {
 }
 
 func TestRequestAlike(t *testing.T) {
-	table := process.NewTable()
-	c := New(table, process.Spawn)
-	f := &fixture{Client: c, t: t, table: table}
-	t.Cleanup(func() {
-		require.NoError(t, c.Stop())
-		require.NoError(t, table.Close())
-		assert.Empty(t, sys.Open())
-	})
+	f := siblings(t)
+	c, table := f.Client, f.table
 	start := func(variable string) (server int) {
 		script, err := os.Create(t.TempDir() + "/script")
 		require.NoError(t, err)
@@ -454,6 +448,33 @@ func TestRequestAlike(t *testing.T) {
 	unix.Umask(umask)
 	assert.NotEqual(t, second, third, "another mask of file modes")
 	assert.EqualValues(t, 4, table.Started(process.Spawn))
+}
+
+// siblings is a client of a spawn server.
+func siblings(t *testing.T) *fixture {
+	t.Helper()
+	table := process.NewTable()
+	f := &fixture{Client: New(table, process.Spawn), t: t, table: table}
+	t.Cleanup(func() {
+		require.NoError(t, f.Stop())
+		require.NoError(t, table.Close())
+		assert.Empty(t, sys.Open())
+	})
+	return f
+}
+
+func TestProcessThatIsKilledBeforeItStandsBy(t *testing.T) {
+	f := siblings(t)
+	f.ensure("spawner,killed")
+	id := f.start("exec sleep 1000") // gets another process
+	require.NoError(t, f.table.Signal(id, 9))
+	f.exitOf(id)
+	require.Eventually(t, func() bool {
+		s := f.current()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.expected) == 0 && len(s.early) == 0
+	}, patience, time.Millisecond)
 }
 
 func TestNoRoomForThePidfd(t *testing.T) {

@@ -62,6 +62,16 @@ func serve(socket *sys.FD, manners string) {
 		_ = sys.Send(socket, []byte("garbage"), nil, time.Second)
 	}
 	fork := func() {
+		if has("killed") { // the first process does not live to announce itself
+			manners = strings.ReplaceAll(manners, "killed", "")
+			pid, err := sys.Execute("/bin/false", []string{"false"}, os.Environ(), nil)
+			if err != nil {
+				panic(err)
+			}
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			send(Forked, pid, 0)
+			return
+		}
 		ours, theirs, err := sys.Seqpacket("standby")
 		if err != nil {
 			panic(err)
@@ -79,6 +89,9 @@ func serve(socket *sys.FD, manners string) {
 			send(Standby, pid, 0)
 		} else {
 			send(Standby, pid, 0, pidfd.Int(), ours.Int())
+		}
+		if has("spawner") {
+			send(Forked, pid, 0)
 		}
 		if has("repeated") {
 			send(Standby, pid, 0, pidfd.Int(), ours.Int())

@@ -27,15 +27,17 @@ const (
 	Failed  Kind = 2 // no process could be forked, because of Errno
 	Exited  Kind = 3 // PID has ended with Status; the fork server sends this for each of its processes
 	Pong    Kind = 4 // answers the ping ID
+	Forked  Kind = 5 // PID was forked, and will send Standby itself: a process of the spawn server
 )
 
 // Message is what a server says.
 type Message struct {
 	Kind   Kind
-	PID    int // of Standby and Exited
-	Status int // of Exited: an exit code, or the negative number of a signal
-	Errno  int // of Failed
-	ID     int // of Pong
+	PID    int  // of Standby, Exited and Forked
+	Status int  // of Exited: an exit code, or the negative number of a signal
+	Errno  int  // of Failed
+	ID     int  // of Pong
+	Ahead  bool // of Forked: whether no request waits for the process
 }
 
 // errProtocol is wrapped by every error about a message.
@@ -56,7 +58,7 @@ func Decode(packet []byte) (Message, error) {
 	m := Message{Kind: Kind(word(0))}
 	pid, value := word(1), word(2)
 	switch m.Kind {
-	case Standby, Exited:
+	case Standby, Exited, Forked:
 		if pid <= 0 {
 			return Message{}, fmt.Errorf("%w: a process with number %d", errProtocol, pid)
 		}
@@ -76,6 +78,11 @@ func Decode(packet []byte) (Message, error) {
 		m.Status = value
 	case Pong:
 		m.ID = value
+	case Forked:
+		if value != 0 && value != 1 {
+			return Message{}, fmt.Errorf("%w: a process forked in the way %d", errProtocol, value)
+		}
+		m.Ahead = value == 1
 	default:
 		return Message{}, fmt.Errorf("%w: a message of kind %d", errProtocol, m.Kind)
 	}

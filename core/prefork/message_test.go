@@ -27,6 +27,8 @@ func TestDecode(t *testing.T) {
 		{packet(3, 123, 255), Message{Kind: Exited, PID: 123, Status: 255}},
 		{packet(3, 123, -9), Message{Kind: Exited, PID: 123, Status: -9}},
 		{packet(4, 0, 7), Message{Kind: Pong, ID: 7}},
+		{packet(5, 123, 0), Message{Kind: Forked, PID: 123}},
+		{packet(5, 123, 1), Message{Kind: Forked, PID: 123, Ahead: true}},
 	} {
 		got, err := Decode(c.packet)
 		require.NoError(t, err)
@@ -40,7 +42,7 @@ func TestDecodeRefuses(t *testing.T) {
 		packet(1, 123, 0)[:11],
 		append(packet(1, 123, 0), 0),
 		packet(0, 123, 0),
-		packet(5, 123, 0),
+		packet(6, 123, 0),
 		packet(1, 0, 0),
 		packet(1, -1, 0),
 		packet(2, 0, 0),
@@ -49,6 +51,8 @@ func TestDecodeRefuses(t *testing.T) {
 		packet(3, 0, 1),
 		packet(3, 123, 256),
 		packet(3, 123, -65),
+		packet(5, 0, 0),
+		packet(5, 123, 2),
 	} {
 		_, err := Decode(p)
 		require.ErrorIs(t, err, errProtocol, "%v", p)
@@ -66,6 +70,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(packet(2, -1, 11))
 	f.Add(packet(3, 123, -9))
 	f.Add(packet(4, 0, 7))
+	f.Add(packet(5, 123, 1))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := Decode(p)
 		if err != nil {
@@ -74,8 +79,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if len(p) != messageSize || m.Kind < Standby || m.Kind > Pong ||
-			(m.PID > 0) != (m.Kind == Standby || m.Kind == Exited) || (m.Errno > 0) != (m.Kind == Failed) ||
+		if len(p) != messageSize || m.Kind < Standby || m.Kind > Forked ||
+			(m.PID > 0) != (m.Kind == Standby || m.Kind == Exited || m.Kind == Forked) || (m.Errno > 0) != (m.Kind == Failed) ||
 			m.Status < -maxSignal || m.Status > 255 {
 			t.Fatal(m)
 		}
@@ -85,5 +90,5 @@ func FuzzDecode(f *testing.F) {
 func ExampleDecode() {
 	m, err := Decode([]byte{3, 0, 0, 0, 123, 0, 0, 0, 0xf7, 0xff, 0xff, 0xff})
 	fmt.Printf("%+v %v\n", m, err)
-	// Output: {Kind:3 PID:123 Status:-9 Errno:0 ID:0} <nil>
+	// Output: {Kind:3 PID:123 Status:-9 Errno:0 ID:0 Ahead:false} <nil>
 }

@@ -58,6 +58,7 @@ func (s *server) cleanUp() {
 		b.dismiss(s.client.table)
 	}
 	s.children, s.standbys = nil, nil
+	s.reapExpected()
 	if !s.stopping {
 		// Whatever was wrong with the server, it must not go on forking.
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
@@ -85,6 +86,7 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	}
 	switch m.Kind {
 	case Standby:
+		s.announced(m.PID)
 		if truncated {
 			s.refuse(m.PID, passed)
 		} else {
@@ -101,6 +103,8 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	case Pong:
 		close(s.pings[m.ID])
 		delete(s.pings, m.ID)
+	case Forked:
+		s.expect(m.PID, m.Ahead)
 	}
 	return nil
 }
@@ -117,6 +121,9 @@ func (s *server) open(m Message) (ok bool) {
 		_, ok = s.pings[m.ID]
 	case Failed:
 		ok = true // the request may have been abandoned
+	case Forked:
+		_, known := s.expected[m.PID]
+		ok = !known && !s.foreign()
 	}
 	return ok
 }

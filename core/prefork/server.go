@@ -37,6 +37,8 @@ type server struct {
 	ended    int                   // how many ended while they stood by; the server is told this with the next request
 	children map[int]int           // the fork server's processes whose status has not come yet: from pid to entry
 	pings    map[int]chan struct{} // pings that are not yet answered
+	expected map[int]bool          // the spawn server's processes that have not sent STANDBY, see expect.go
+	early    map[int]bool          // those that have sent STANDBY before the server sent FORKED
 }
 
 func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
@@ -44,6 +46,7 @@ func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
 		client: c, id: id, pid: pid, socket: socket, traits: traits,
 		exited: make(chan struct{}), done: make(chan struct{}),
 		children: map[int]int{}, pings: map[int]chan struct{}{},
+		expected: map[int]bool{}, early: map[int]bool{},
 	}
 }
 

@@ -123,6 +123,12 @@ func HavePidfds() bool {
 	return err == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
+// ReapIfEnded reaps a child that has ended. It reports whether there is no such child any more.
+func ReapIfEnded(pid int) bool {
+	reaped, err := retry(func() (int, error) { return unix.Wait4(pid, nil, unix.WNOHANG, nil) })
+	return reaped == pid || errors.Is(err, unix.ECHILD)
+}
+
 // KillAndReap ends a child, and waits until it is gone. It does nothing if pid is not a child of this process, or has
 // been reaped: then the number may be another process's.
 func KillAndReap(pid int) {

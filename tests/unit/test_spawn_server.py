@@ -102,6 +102,21 @@ def test_children_that_stand_by(context):
     gone(pids)
 
 
+@pytest.mark.part("standby", "spawn-server")
+def test_children_that_are_killed_before_they_stand_by(context):
+    """Whether or not the engine has heard of them: they are reaped, and others are started."""
+    before = children()
+    for _ in range(20):
+        assert exit_code(context) == 3
+        for _ in range(500):  # after such a loss the server may fork no process ahead until the next start
+            if pids := children() - before - {server()}:
+                break
+            time.sleep(0.0002)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        gone(pids)
+
+
 @pytest.mark.parametrize("pause", [0, 0.001, 0.003, 0.01, 0.03])
 def test_the_server_is_killed(context, pause):
     before = children()

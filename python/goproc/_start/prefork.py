@@ -56,7 +56,7 @@ _BETWEEN_LOOKS = 0.05
 _REQUEST = struct.Struct("<Iii")
 _FORK, _TAKEN, _PING, _STOP = 1, 2, 3, 4
 _REPLY = struct.Struct("<Iii")
-_STANDBY, _FAILED, _EXITED, _PONG = 1, 2, 3, 4
+_STANDBY, _FAILED, _EXITED, _PONG, _FORKED = 1, 2, 3, 4, 5
 
 _INT = array.array("i").itemsize
 _MAX_PASSED = 253  # SCM_MAX_FD
@@ -181,7 +181,7 @@ class Server:
                 _native.keep_tether(tether[1])
             if self._siblings:
                 # The process announces itself. If the server is killed now, the parent still learns of this child, and
-                # can wait for it.
+                # can wait for it. The server sends FORKED, in case this process is killed now.
                 self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
             else:
                 if tether:
@@ -197,7 +197,9 @@ class Server:
                 posix.close(tether[0])
         self._ahead += ahead
         self._tell("process %d was forked%s", pid, ", to stand by" if ahead else "")
-        if not self._siblings:
+        if self._siblings:
+            self._send(_FORKED, pid, ahead)
+        else:
             self._children[pidfd] = pid
             self._announce(pid, pidfd, ours)
         ours.close()
