@@ -46,6 +46,7 @@ engine, and so does the first process that is started by spawn or forkserver.
 """
 
 import os
+import sys
 
 from . import _common
 
@@ -66,6 +67,7 @@ if _common.role == "--multiprocessing-fork" and "deferred-imports" not in _commo
 from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
 
 from . import context
+from ._common.detached import Kept
 from ._common.stdlib import import_module, submodule_finder
 from .errors import (
     AbandonedLockError,
@@ -79,6 +81,8 @@ from .errors import (
 from .install import install
 
 _submodule = submodule_finder("goproc")
+
+sys.meta_path.insert(0, Kept(sys.modules["goproc"], sys.modules["multiprocessing"]))
 
 
 def share(obj):

@@ -20,6 +20,7 @@ from types import ModuleType
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, starters, stdlib
+from ._common.detached import loaded
 from ._native import collect_again
 from .errors import EngineError
 
@@ -52,7 +53,7 @@ class _KeepingTracker:
     @staticmethod
     def _set(keep: bool) -> None:
         # If the module has not been imported, or is deferred (deferred_imports.py), no fork handler closes the pipe.
-        module = sys.modules.get("multiprocessing.resource_tracker")
+        module = loaded("multiprocessing.resource_tracker")
         if keep and type(module) is ModuleType:
             try:
                 stdlib.tracker_pipe()
@@ -120,7 +121,7 @@ class Popen:
         stdlib.flush_streams()
         self.returncode = None
         self._owner = os.getpid()
-        counters = sys.modules.get("goproc._common.counters")
+        counters = loaded("goproc._common.counters")
         if counters is not None and counters.is_counting() and _is_executors(process_obj):
             counters.count_executors()
         self._launch(process_obj)

@@ -147,7 +147,7 @@ def test_importing_costs_little_more_than_multiprocessing(run_script):
     theirs = set(run_script("-c", count.format("multiprocessing")).stdout.split())
     ours = set(run_script("-c", count.format("goproc"), GOPROC_DISABLE="").stdout.split())
     added = {name for name in ours - theirs if not name.startswith("importlib")} - {"warnings"}
-    rooms = {"_common", "_common.stdlib", "_common.start_methods"}
+    rooms = {"_common", "_common.detached", "_common.stdlib", "_common.start_methods"}
     assert added == {"goproc"} | {f"goproc.{name}" for name in {"context", "errors", "install"} | rooms}
 
 

@@ -114,3 +114,70 @@ def test_classes_and_functions_of_multiprocessing_that_a_program_replaces(run_sc
     plain, own = (run_script(*options, "program.py", cwd=tmp_path) for options in [(), ("-m", "goproc")])
     assert own.stdout == plain.stdout and plain.stdout.endswith("Own\n1\n1\n7\n7\n")
     assert own.stderr == ""
+
+
+REMOVED = """
+import sys
+from concurrent.futures import process as process_module  # imported anew, pickle would not find its functions
+from unittest import mock
+
+def double(number):
+    return 2 * number
+
+def add(lock, value):
+    with lock:
+        value[0] += 1
+
+def use(method):
+    import multiprocessing
+
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=double, args=(1,))
+    process.start()
+    process.join()
+    said = [process.exitcode]
+    pool = context.Pool(2)
+    said += pool.map(double, [1, 2]), list(pool.imap(double, [3]))
+    queue, lock, value = context.Queue(), context.Lock(), context.Array("i", 1, lock=False)
+    process = context.Process(target=queue.put, args=("put",))
+    process.start()
+    said.append(queue.get(timeout=60))
+    process.join()
+    event = context.Event()
+    event.set()
+    with context.Manager() as manager:
+        said.append(list(manager.list([event.is_set()])))
+    with process_module.ProcessPoolExecutor(1, mp_context=context) as executor:
+        said.append(executor.submit(double, 4).result(60))
+    return said, process.exitcode, pool, queue, lock, value, event, context
+
+if __name__ == "__main__":
+    for _ in range(2):
+        before = set(sys.modules)
+        with mock.patch.dict(sys.modules, {"absent": mock.Mock()}):
+            *said, pool, queue, lock, value, event, context = use(sys.argv[1])
+            assert "goproc.pool" in sys.modules
+        assert not {"goproc.pool", "goproc._common.engine"} & (set(sys.modules) - before)
+        queue.put(pool.apply(double, (5,)))
+        pool.terminate()
+        print(*said, queue.get(timeout=60), event.is_set())
+        if context.get_start_method() == "fork":  # ctypes' classes cannot be pickled after they have been imported anew
+            process = context.Process(target=add, args=(lock, value))
+            process.start()
+            process.join()
+            assert (process.exitcode, value[0]) == (0, 1)
+    print(*use(sys.argv[1])[:2])
+"""
+
+
+@pytest.mark.parametrize("library", ["goproc", "multiprocessing"])
+def test_modules_that_a_test_removes_when_they_have_been_used(run_script, tmp_path, method, library):
+    """They are imported for the first time while mock.patch.dict(sys.modules) is in force."""
+    (tmp_path / "program.py").write_text(
+        REMOVED.replace("import multiprocessing", f"import {library} as multiprocessing")
+    )
+    options = ("-m", "goproc") if library == "multiprocessing" else ()
+    done = run_script(*options, "program.py", method, cwd=tmp_path)
+    said = "[0, [2, 4], [6], 'put', [True], 8] 0"
+    assert done.stdout == f"{said} 10 True\n" * 2 + f"{said}\n"
+    assert done.stderr == ""

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "python" / "goproc"
 THE_FILE = PACKAGE / "_common" / "stdlib.py"
 
 #: Modules of C that hold the functions of a public module, without what that imports. Their names are public there.
-OF_C = {"_frozen_importlib", "_frozen_importlib_external", "_imp", "_json", "_pickle", "_signal", "_socket"}
+OF_C = {"_frozen_importlib", "_frozen_importlib_external", "_imp", "_json", "_pickle", "_signal", "_socket", "_weakref"}
 
 #: goproc's own contexts, results and pools have attributes of multiprocessing's names.
 OWN = {"_actual_context", "_bootstrap", "_concrete_contexts", "_default_context", "_Popen", "_after_fork"}

@@ -4,7 +4,7 @@ A comparison with the original does not tell: it may have been replaced before g
 look at the globals, which for an original function in Python are those of its module. Used by starters.py and others.
 """
 
-import sys
+from .detached import loaded
 
 __all__ = ["has_replaced_methods", "is_replaced"]
 
@@ -20,7 +20,7 @@ def has_replaced_methods(cls: type) -> bool:
     An object of a class in Python that can be called, such as a mock, is none of its methods either.
     """
     for base in cls.__mro__[:-1]:
-        own = vars(sys.modules[base.__module__])
+        own = vars(loaded(base.__module__))
         for method in vars(base).values():
             if getattr(method, "__globals__", own) is not own:
                 return True

@@ -3,8 +3,9 @@
 context.py fills in the contexts when it is imported, before it imports any module that starts processes.
 """
 
-import sys
 from multiprocessing.context import BaseContext
+
+from .detached import loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def begin_child(process_obj) -> None:
     if method is not None:
         default._actual_context = concrete.get(method) or default.get_context(method)
     # A forked child may have inherited handles of shared objects, or a module that another thread was importing.
-    begin_child = getattr(sys.modules.get("goproc._common.sharing"), "begin_child", None)
+    begin_child = getattr(loaded("goproc._common.sharing"), "begin_child", None)
     if begin_child is not None:
         begin_child(process_obj)
     if relay is not None:

@@ -19,6 +19,7 @@ from multiprocessing import process, util
 from types import BuiltinFunctionType
 
 from . import stdlib
+from .detached import loaded
 from .monkeypatches import is_replaced
 
 __all__ = ["command_line", "executor", "fork", "main", "take_next_bootstrap"]
@@ -64,7 +65,7 @@ def main():
 
 
 def _replacement(name):
-    spawn = sys.modules.get("multiprocessing.spawn")  # it is not imported for forked processes
+    spawn = loaded("multiprocessing.spawn")  # it is not imported for forked processes
     return getattr(spawn, name) if spawn is not None and is_replaced(spawn, name) else None
 
 
