@@ -110,6 +110,10 @@ void goproc_hold_signals(void);
 void goproc_release_signals(void);
 void goproc_restore_signals(void *of_the_engine);
 
+/* See wait.c. Lets another Python thread have the GIL, if one waits for it. A call that would not wait, and has found
+ * nothing, calls it: programs make such calls in a loop. */
+void goproc_offer_gil(void);
+
 /* See title.c.
  *
  * goproc_take_title: have ps and top show a title for this process, a helper.

@@ -350,8 +350,10 @@ static PyObject *seats_exit_code(PyObject *Py_UNUSED(module), PyObject *arg) {
         Py_RETURN_NOTIMPLEMENTED;
     int ended = goproc_look_at_seat(seat), status = seat->status;
     goproc_unlock_seat(seat);
-    if (!ended)
+    if (!ended) {
+        goproc_offer_gil();
         Py_RETURN_NONE;
+    }
     return PyLong_FromLong(status);
 }
 

@@ -24,6 +24,14 @@ static double monotonic_seconds(void) {
     return (double)(now.tv_sec * 1000000000LL + now.tv_nsec) / 1e9;
 }
 
+/* A GIL that is released and taken at once would be had by the same thread again: the other one needs a moment to wake
+ * up. A system call takes about as long as those of multiprocessing do here. */
+void goproc_offer_gil(void) {
+    Py_BEGIN_ALLOW_THREADS;
+    poll(NULL, 0, 0);
+    Py_END_ALLOW_THREADS;
+}
+
 /* Waits until a child has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns the same
  * as wait_until_readable. */
 static int wait_for_child(pid_t pid, PyObject *timeout_arg) {

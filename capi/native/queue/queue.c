@@ -259,7 +259,10 @@ static PyObject *queue_empty(PyObject *object, PyObject *Py_UNUSED(unused)) {
         return NULL;
     if (goproc_queue_end_is_closed(self))
         return NULL;
-    return PyBool_FromLong(goproc_ring_count(&self->ring) == 0);
+    int empty = goproc_ring_count(&self->ring) == 0;
+    if (empty)
+        goproc_offer_gil();
+    return PyBool_FromLong(empty);
 }
 
 static uint64_t size_of(goproc_queue *self) {

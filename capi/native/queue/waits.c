@@ -240,7 +240,7 @@ static int take_noted(goproc_queue *self, int block, uint64_t deadline, goproc_p
     for (;;) {
         int next = AGAIN;
         if (goproc_ring_count(ring) == 0) {
-            if (!block || (deadline && goproc_now_ns() >= deadline))
+            if (goproc_gives_up(block, deadline))
                 return 0;
             next = wait_for_item(ring, deadline, wait);
             if (next == TIME_IS_OVER && goproc_ring_count(ring))
@@ -352,19 +352,17 @@ PyDoc_STRVAR(poll_doc, "_poll(timeout=0.0)\n--\n\n"
 static PyObject *queue_poll(PyObject *object, PyObject *args) {
     goproc_queue *self = (goproc_queue *)object;
     PyObject *timeout = NULL;
-    uint64_t deadline;
+    uint64_t deadline = 0;
     if (!PyArg_ParseTuple(args, "|O:_poll", &timeout) || goproc_queue_is_made(self) < 0 ||
         goproc_queue_end_is_closed(self))
         return NULL;
-    if (!timeout)
-        return PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
-    int is_bad = goproc_read_deadline(timeout, &deadline);
+    int is_bad = timeout ? goproc_read_deadline(timeout, &deadline) : 0;
     if (is_bad)
         return is_bad < 0 ? NULL : goproc_raise_as_select(timeout);
     item_wait wait = {0};
     int next = AGAIN;
     while (next == AGAIN && goproc_ring_count(&self->ring) == 0)
-        next = deadline && goproc_now_ns() >= deadline ? TIME_IS_OVER : wait_for_item(&self->ring, deadline, &wait);
+        next = goproc_gives_up(timeout != NULL, deadline) ? TIME_IS_OVER : wait_for_item(&self->ring, deadline, &wait);
     goproc_waits_no_longer(wait.note);
     pass_on(&self->ring);
     return next == RAISED ? NULL : PyBool_FromLong(goproc_ring_count(&self->ring) != 0);

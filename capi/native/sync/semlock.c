@@ -72,7 +72,7 @@ static int acquire(semlock *self, int block, PyObject *timeout) {
     int how = goproc_lock_take(&self->lock) ? GOPROC_TAKEN : GOPROC_BUSY;
     if (how == GOPROC_BUSY) {
         goproc_lost lost;
-        if (!block || (deadline && goproc_now_ns() >= deadline)) {
+        if (!block || goproc_gives_up(block, deadline)) {
             how = goproc_lock_look(&self->lock, &lost);
         } else {
             goproc_lock_waiting waiting = {.deadline = deadline, .look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS};

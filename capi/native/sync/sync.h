@@ -178,6 +178,10 @@ static inline int goproc_sync_spin(goproc_sync_spinner *spinner, _Atomic uint32_
  * exception set. Returns 1 for NaN and infinity: the deadline is over, and a caller that would wait raises an error. */
 int goproc_read_deadline(PyObject *timeout, uint64_t *deadline);
 
+/* Whether a call that has found nothing is to return at once instead of waiting, because it must not wait, or the
+ * deadline is over. If so, it offers the GIL. */
+int goproc_gives_up(int block, uint64_t deadline);
+
 /* Raise multiprocessing's error for a wait with such a timeout: that of a semaphore, EINVAL; that of select(), for a
  * pipe. Both return NULL. */
 PyObject *goproc_raise_bad_timeout(void);

@@ -205,6 +205,13 @@ int goproc_read_deadline(PyObject *timeout, uint64_t *deadline) {
     return is_bad;
 }
 
+int goproc_gives_up(int block, uint64_t deadline) {
+    if (block && (!deadline || goproc_now_ns() < deadline))
+        return 0;
+    goproc_offer_gil();
+    return 1;
+}
+
 PyObject *goproc_raise_bad_timeout(void) {
     errno = EINVAL;
     return PyErr_SetFromErrno(PyExc_OSError);
