@@ -126,13 +126,16 @@ class BaseContext(_standard.BaseContext):
         if "locks" not in disabled:
             from . import synchronize
 
+            kind = getattr(synchronize, name)
             is_choice = options.get("abandoned", "raise") != "raise"  # which multiprocessing's locks cannot obey
-            if name in _OF_QUEUES and sys._getframe(2).f_globals.get("__name__") == "multiprocessing.queues":
+            if not is_choice and "abandoned" not in (getattr(kind.__init__, "__kwdefaults__", None) or ()):
+                options.clear()  # a program has put a class with multiprocessing's arguments into the module
+            elif name in _OF_QUEUES and sys._getframe(2).f_globals.get("__name__") == "multiprocessing.queues":
                 # A queue takes its permits in one process and releases them in another. It expects no
                 # AbandonedLockError.
                 options["abandoned"] = _OF_QUEUES[name]
             try:
-                return getattr(synchronize, name)(*args, ctx=context, **options)
+                return kind(*args, ctx=context, **options)
             except OSError as error:
                 if error.errno not in _NO_SHARED_MEMORY or is_choice:
                     raise

@@ -1,6 +1,7 @@
 """Programs that replace other functions of multiprocessing and concurrent.futures than those that start processes."""
 
 import concurrent.futures.process
+import multiprocessing.queues
 from multiprocessing import connection
 
 import futures_targets
@@ -8,6 +9,7 @@ import pytest
 from helpers import THREADS_ARE_MEANT
 
 import goproc
+import goproc.synchronize
 from goproc.futures import ProcessPoolExecutor
 
 pytestmark = THREADS_ARE_MEANT
@@ -50,3 +52,24 @@ def test_the_main_function_of_an_executors_workers(monkeypatch, tmp_path):
     with ProcessPoolExecutor(1, goproc.get_context("fork")) as executor:
         assert executor.submit(futures_targets.double, 4).result() == 8
     assert (tmp_path / "noted").exists()
+
+
+class LockOfMultiprocessing(goproc.synchronize.Lock):
+    """A lock with the arguments of multiprocessing's: a profiler's, which counts the time that is spent waiting."""
+
+    def __init__(self, ctx=None):
+        super().__init__(ctx=ctx or goproc.get_context())
+
+
+@pytest.mark.part("locks")
+def test_the_class_of_locks(context, monkeypatch):
+    monkeypatch.setattr(goproc.synchronize, "Lock", LockOfMultiprocessing)
+    lock = context.Lock()
+    assert type(lock) is LockOfMultiprocessing
+    with lock:
+        assert not lock.acquire(False)
+    with pytest.raises(TypeError):
+        context.Lock(abandoned="take")
+    queue = type("OwnQueue", (multiprocessing.queues.Queue,), {})(ctx=context)
+    queue.put(4)
+    assert queue.get() == 4
