@@ -191,10 +191,10 @@ def main(data_fd: int, tracker_fd: int, lifeline_fd: int, socket_fd: int) -> Non
     finally:
         if os.getpid() != server_pid:
             popen_fork.leave(code)
-        # os._exit(), because the server must not run the program's exit functions, nor wait for its threads.
+        # At once, because the server must not run the program's exit functions, nor wait for its threads.
         stdlib.run_finalizers()
         stdlib.flush_streams()
-        os._exit(0)
+        posix._exit(0)
 
 
 def _preload(data, modules, on_error, parts, tell=None):

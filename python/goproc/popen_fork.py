@@ -294,7 +294,7 @@ class Popen:
         except BaseException:
             if child.pid is not None:
                 if child.pid == 0:
-                    os._exit(1)  # Ctrl-C in the child, which must not go on with its parent's code
+                    posix._exit(1)  # Ctrl-C in the child, which must not go on with its parent's code
                 _end_unknown(child)
             raise
 
@@ -316,7 +316,7 @@ class Popen:
             self._watch(*_native.take_on(pid, *tether_end))
         except BaseException:
             if pid == 0:
-                os._exit(1)
+                posix._exit(1)
             if pid and not self._id:
                 _kill(pid)
             raise
@@ -378,17 +378,27 @@ def run_child(
 
 
 def leave(code: int) -> "NoReturn":
-    """End this process, a forked child, with the exit status code. If code is too large, print the error and use 1."""
+    """End this process, a forked child, with the exit status code. If code is too large, print the error and use 1.
+
+    If os._exit is a function of the program's, it is called, but the process ends even if it raises or returns. With
+    multiprocessing such a child would go on with its parent's code.
+    """
     if _RUNS_EXIT_FUNCTIONS:
         stdlib.run_exit_functions()
     engine.close()  # the child's own engine, if it has loaded one
     _native.leave_locks()
     try:
         os._exit(code)
-    except OverflowError:
+    except SystemExit:
+        pass
+    except BaseException:
+        code = 1
         sys.excepthook(*sys.exc_info())
-        stdlib.flush_streams()
-        os._exit(1)
+    finally:
+        try:
+            stdlib.flush_streams()
+        finally:
+            posix._exit(code & 0xFF)
 
 
 def _end_unknown(child):

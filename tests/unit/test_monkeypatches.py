@@ -2,9 +2,12 @@
 
 import concurrent.futures.process
 import multiprocessing.queues
+import os
+import sys
 from multiprocessing import connection
 
 import futures_targets
+import process_targets
 import pytest
 from helpers import THREADS_ARE_MEANT
 
@@ -73,3 +76,35 @@ def test_the_class_of_locks(context, monkeypatch):
     queue = type("OwnQueue", (multiprocessing.queues.Queue,), {})(ctx=context)
     queue.put(4)
     assert queue.get() == 4
+
+
+@pytest.mark.parametrize("function", [sys.exit, int], ids=["raises", "returns"])
+@pytest.mark.parametrize("with_fork", [False, True], ids=["", "with fork"])
+def test_the_function_that_ends_a_child(context, monkeypatch, function, with_fork):
+    """Profilers replace os._exit by sys.exit, to be asked for their figures at the end."""
+    monkeypatch.setattr(os, "_exit", function)
+    if with_fork:
+        fork = os.fork
+        monkeypatch.setattr(os, "fork", lambda: fork())
+    for status in 0, 3:
+        process = context.Process(target=process_targets.exit_with, args=(status,))
+        process.start()
+        process.join()
+        assert process.exitcode == status
+    with context.Pool(3) as pool:
+        assert pool.map(futures_targets.double, range(9)) == list(range(0, 18, 2))
+        pool.close()
+        pool.join()
+        assert [worker.exitcode for worker in pool._pool] == [0, 0, 0]
+
+
+def test_what_the_function_that_ends_a_child_raises(monkeypatch, capfd):
+    def fail(status):
+        raise RuntimeError(f"the status is {status}")
+
+    monkeypatch.setattr(os, "_exit", fail)
+    process = goproc.get_context("fork").Process(target=process_targets.nothing)
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert "RuntimeError: the status is 0" in capfd.readouterr().err

@@ -7,6 +7,7 @@ capi/native/clone/nursery.c says how. docs/design/clones.md says when, and what 
 """
 
 import os
+import posix
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from collections import deque
 from multiprocessing import util
@@ -147,7 +148,7 @@ class Nursery:
             return number is not None
         finally:
             if number is not None and number >= 0:
-                os._exit(1)  # a clone must not go on as its parent
+                posix._exit(1)  # a clone must not go on as its parent
             pthread_sigmask(SIG_SETMASK, blocked)
 
     def _run_clone(self, process):
