@@ -108,6 +108,11 @@ PROGRAMS = (
         )
         for what in ("concurrent_process", "asynchronous_process", "process_pool")
     ),
+    Program(
+        "s3transfer's own tests", ("s3transfer", "pytest"), pytest("s3transfer/tests/functional/test_processpool.py"),
+        contains=" passed", source="s3transfer",
+    ),
+    Program("loguru", ("loguru",), script("loguru_queue")),
     Program("ray's Pool tests", (), script("ray_pool_api")),
     Program("Django, test --parallel", ("django", "tblib"), script("django_parallel"), ("fork", "spawn")),
     Program("uvicorn, workers", ("uvicorn",), script("uvicorn_workers"), ("spawn",)),
@@ -139,6 +144,12 @@ PROGRAMS = (
     Program(
         "cutadapt", ("cutadapt",),
         ("-m", "cutadapt", "--quiet", "-j", "2", "--buffer-size", "50000", "-a", "ACGTACGTAC", "reads.fastq"),
+    ),
+    # Its functions can only be sent to forked processes. Another task of the two processes sums what they return.
+    Program(
+        "doit", ("doit",),
+        ("-m", "doit", "-f", "dodo.py", "--backend", "json", "--db-file", "doit.json", "-n", "2", "-P", "process"),
+        ("fork",), contains="the sum is 28\n",
     ),
     Program("flake8", ("flake8",), ("-m", "flake8", "--isolated", "-j", "2", "lint"), status=1),
     Program("pylint", ("pylint",), ("-m", "pylint", "--rcfile=", "-s", "n", "-j", "2", "lint"), status=4),
@@ -203,6 +214,25 @@ def unpack_source(package: str, work: Path) -> None:
         test.write_text(re.sub(r"time\.sleep\([12]\)", "time.sleep(10)", text))
 
 
+DODO = """
+def number(n):
+    return {"n": n}
+
+
+def add(numbers):
+    print("the sum is", sum(numbers.values()))
+
+
+def task_number():
+    for n in range(8):
+        yield {"name": str(n), "actions": [(number, [n])]}
+
+
+def task_add():
+    return {"actions": [add], "getargs": {"numbers": ("number", "n")}, "uptodate": [False], "verbosity": 2}
+"""
+
+
 def prepare_tools(work: Path) -> None:
     """Make what linters, test runners and the like work on."""
     shutil.copytree(FOLDER / "xdist", work / "xdist", ignore=shutil.ignore_patterns("__pycache__"))
@@ -213,6 +243,7 @@ def prepare_tools(work: Path) -> None:
     letters = "ACGTTGCAAC"
     reads = ("".join(letters[(n * k + k) % 10] for k in range(60)) + "ACGTACGTAC" * (n % 2) for n in range(3000))
     (work / "reads.fastq").write_text("".join(f"@{n}\n{r}\n+\n{'I' * len(r)}\n" for n, r in enumerate(reads)))
+    (work / "dodo.py").write_text(DODO)
     (work / "pages" / "conf.py").write_text('project = "pages"\n')
     names = [f"page_{number}" for number in range(8)]
     for name in names:
