@@ -19,7 +19,7 @@ from io import BytesIO
 from . import _native
 from ._common import picklers, start_methods, starters, stdlib
 from ._start import companions
-from ._start.main_module import announce_to_linecache, import_main_path
+from ._start.main_module import announce_to_linecache, import_main_path, name_main
 
 deferred_imports: "ModuleType | None" = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
@@ -149,6 +149,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     standard_default = stdlib.default_context()
     settled = standard_default._actual_context
     data = _standard.get_preparation_data(name)
+    name_main()
     # Until Python 3.13.12 and 3.14.3 this call fixes the default start method; the program may not have chosen it yet.
     standard_default._actual_context = settled
     if os.path.basename(data.get("init_main_from_path", "")) == "<stdin>":  # a child could not read it again

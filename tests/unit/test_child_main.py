@@ -122,3 +122,52 @@ def test_functions_that_a_child_cannot_find(run_script, method, name):
     assert len(lines) == 2
     for line in lines:
         assert line.startswith(f"Can't get attribute {name!r} on <module '__main__'")
+
+
+PROGRAM = """
+import multiprocessing
+class Point:
+    def __init__(self, x): self.x = x
+def point(x): return Point(x)
+if __name__ == "__main__":
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        print([type(result) is Point and result.x for result in pool.map(point, range(3))])
+"""
+
+LAUNCHER = """
+import runpy
+class Line: pass
+def line(): return Line()
+if __name__ == "__main__":
+    {first}
+    runpy.run_path("program.py", run_name="__main__")
+    import multiprocessing
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        print(type(pool.apply(line)) is Line)
+        {then}
+"""
+
+
+def test_objects_of_a_program_that_a_launcher_runs(run_script, tmp_path, method):
+    """A profiler, or runpy, makes another program the main one. Results are of the classes of that program."""
+    (tmp_path / "program.py").write_text(PROGRAM.format(method=method))
+    (tmp_path / "launcher.py").write_text(LAUNCHER.format(method=method, first="", then=""))
+    lines = run_script("-m", "goproc", tmp_path / "launcher.py", cwd=tmp_path).stdout.splitlines()
+    assert lines == ["[0, 1, 2]", "True"]
+
+
+def test_a_launcher_that_has_started_processes_keeps_its_name(run_script, tmp_path, method):
+    """As with multiprocessing: `__mp_main__` is the module that has imported it."""
+    (tmp_path / "program.py").write_text(PROGRAM.format(method=method).replace("result.x", "True"))
+    first = f"import multiprocessing; pool = multiprocessing.get_context({method!r}).Pool(1)"
+    text = LAUNCHER.format(method=method, first=first, then="print(type(pool.apply(line)) is Line)")
+    (tmp_path / "launcher.py").write_text(text.replace('runpy.run_path("program.py", run_name="__main__")', TRY))
+    lines = run_script("-m", "goproc", tmp_path / "launcher.py", cwd=tmp_path).stdout.splitlines()
+    assert lines == ["MaybeEncodingError", "True", "True"]
+
+
+TRY = """try:
+        runpy.run_path("program.py", run_name="__main__")
+    except Exception as error:
+        print(type(error).__name__)
+"""

@@ -6,7 +6,7 @@ deferred_imports.py   keeps a spawned child from importing what it does not need
 data_files.py         files without a name, and pipes, for what new processes are sent
 stand_in.py           a module that is imported only when it is used
 inert.py              whether the fork server may import the main module for all children
-main_module.py        runs the program's script in a child that was not forked
+main_module.py        the program's main module in a child that was not forked, and its name there
 manager_server.py     ends the server of a manager with the process that has started it
 companions.py         imports goproc's module together with multiprocessing's of the same name
 """

@@ -1,4 +1,4 @@
-"""Runs the program's script in a child that was not forked. Used by goproc.spawn."""
+"""The program's main module in children that are not forked, and its name there. Used by goproc.spawn."""
 
 import os
 import sys
@@ -6,7 +6,27 @@ from io import open_code
 
 from .._common import stdlib
 
-__all__ = ["announce_to_linecache", "import_main_path"]
+__all__ = ["announce_to_linecache", "import_main_path", "name_main"]
+
+#: `__mp_main__` as multiprocessing has set it, and whether it stays for good.
+_first_named = None
+_is_settled = False
+
+
+def name_main():
+    """Let `__mp_main__` be the module that children import: objects of its classes come back under that name.
+
+    multiprocessing sets the name once, when the program imports it. `python -m goproc` has imported it before the
+    program. So if a launcher runs another program as `__main__`, such as a profiler or runpy.run_path(), the name is
+    still the launcher's. It is changed until the module that had it first starts a process: this one keeps it.
+    """
+    global _first_named, _is_settled
+    main, named = sys.modules["__main__"], sys.modules.get("__mp_main__")
+    if _first_named is None:
+        _first_named = named
+    if main is not named and not _is_settled:
+        sys.modules["__mp_main__"] = main
+    _is_settled = _is_settled or main is _first_named
 
 
 def announce_to_linecache(main_path):
