@@ -39,13 +39,14 @@ func (t *Table) Adopt(pid int, pidfd *sys.FD, foreign bool) (id int, err error) 
 	return 0, errors.Join(err, pidfd.Close())
 }
 
-// Employ says that an adopted process is one of the program's from now on, started by the start method m.
+// Employ says that an adopted process is one of the program's from now on, started by the start method m. Who has been
+// told of its end until now is told no more.
 func (t *Table) Employ(id int, m Method) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		if e.method != Server {
 			return struct{}{}, fmt.Errorf("%w: entry %d is one of the program's already", ErrInvalid, id)
 		}
-		e.method = m
+		e.method, e.onExit = m, nil
 		t.started[m].Add(1)
 		return struct{}{}, nil
 	})

@@ -37,6 +37,7 @@ type entry struct {
 	watched   bool        // the pidfd is in the reaper's poller
 	lost      atomic.Bool // the poller has been replaced, and the pidfd may not be in the new one
 	settled   bool        // the reaper has seen the end
+	left      bool        // the reaper has seen the end, and has left the status to who asks
 	dropped   bool        // settled and forgotten: the table has the entry only until the subscribers have been told
 	onExit    []func(status int)
 	seat      *seat // nil for an entry that is not a seat's
@@ -52,6 +53,12 @@ func (e *entry) mustHaveStarted() error {
 	default:
 		return nil
 	}
+}
+
+// isLeft reports whether the reaper leaves the status to who asks for it: a call of the program's, such as join(), or
+// os.wait(). multiprocessing, too, reaps the processes of a program only in such calls. The entry is locked.
+func (e *entry) isLeft() bool {
+	return e.method != Server && !e.foreign && !e.forgotten && len(e.onExit) == 0
 }
 
 // check finds out whether a running process has ended, and keeps its status. The entry is locked.

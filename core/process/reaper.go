@@ -11,8 +11,9 @@ import (
 	"github.com/goproc/goproc/core/trace"
 )
 
-// reaper is the one goroutine that waits until processes of a table end, and reaps them. ExitCode, Settle and Forget
-// reap a child, too, and C reaps children in seats.
+// reaper is the one goroutine that waits until processes of a table end. It reaps those whose end somebody has asked to
+// be told, such as a pool's workers, and those that have been forgotten. ExitCode, Settle and Forget reap a child, too,
+// and C reaps children in seats.
 //
 // As a rule, epoll tells it that a process has ended. In three cases epoll cannot, and the reaper looks at all
 // processes from time to time: there is no epoll; the program has closed the engine's descriptors (os.closerange); a
@@ -203,7 +204,7 @@ func (r *reaper) look(e *entry) {
 func (r *reaper) lookLocked(e *entry) (status int, subscribers []func(int), drop bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state == running && (e.lost.Swap(false) || !e.watched) {
+	if e.state == running && (e.lost.Swap(false) || !e.watched) && !e.left {
 		e.watched = false
 		_ = r.watch(e)
 	}
@@ -212,7 +213,14 @@ func (r *reaper) lookLocked(e *entry) (status int, subscribers []func(int), drop
 	if e.state == running && e.watched {
 		fired, _ = sys.Readable(e.pidfd)
 	}
-	e.check()
+	if e.state == running && e.isLeft() {
+		if e.left = e.left || sys.Ended(e.pid); e.left {
+			r.unwatch(e)
+			return 0, nil, false
+		}
+	} else {
+		e.check()
+	}
 	switch e.state {
 	case running:
 		// The pidfd is readable, but there is no status: the fork server has still to send it, or the child has closed

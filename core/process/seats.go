@@ -154,8 +154,8 @@ func (t *Table) lookAtSeats() (some bool) {
 	return some
 }
 
-// settleSeat reaps the process in a seat that has no entry, if it has ended. If nobody will ask about it, the seat is
-// free from then on. t is locked.
+// settleSeat reaps the process in a seat that has no entry, if it has ended and nobody will ask about it. The seat is
+// free from then on. Else the status is left to who asks: see entry.isLeft. t is locked.
 func (t *Table) settleSeat(id int) {
 	s := t.seats.acquire(id)
 	if s == nil {
@@ -163,22 +163,20 @@ func (t *Table) settleSeat(id int) {
 	}
 	defer s.release()
 	ours := sys.Mark(int(s.sentinel)) == s.mark
-	if !s.look() {
-		if ours && sys.ReadableNumber(int(s.sentinel)) { // a tether that the child has closed would be reported for ever
+	if s.forgotten == 0 || !s.look() {
+		if ours && sys.ReadableNumber(int(s.sentinel)) { // it would be reported for ever
 			_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
-			t.reaper.lookSoon()
+			if s.forgotten != 0 || !sys.Ended(int(s.pid)) { // a tether that the child has closed
+				t.reaper.lookSoon()
+			}
 		}
 		return
 	}
 	if ours {
 		_ = t.reaper.poller.Load().RemoveNumber(int(s.sentinel))
+		_ = unix.Close(int(s.sentinel))
 	}
-	if s.forgotten != 0 {
-		if ours {
-			_ = unix.Close(int(s.sentinel))
-		}
-		s.state.Store(seatFree)
-	}
+	s.state.Store(seatFree)
 }
 
 // adopt makes an entry of a seat. It returns nil if the seat has been given back. t is locked.
@@ -197,7 +195,7 @@ func (t *Table) adopt(id int) (*entry, error) {
 	e := &entry{id: id, method: Fork, state: running, pid: int(s.pid), pidfd: sys.NewMarkedFD(int(s.sentinel), s.mark, "sentinel"), seat: s, watched: true}
 	s.adopted.Store(1)
 	t.entries[id] = e
-	if s.state.Load() == seatEnded {
+	if s.state.Load() == seatEnded || sys.Ended(int(s.pid)) {
 		t.reaper.settle(id)
 	}
 	return e, nil

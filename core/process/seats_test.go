@@ -40,13 +40,14 @@ func sit(t *testing.T, s *Seats, index int, script string) (id int) {
 	return id
 }
 
-// vacate gives the seat back once its process has ended, as C does, and returns the status.
+// vacate reaps the process once it has ended, and gives the seat back, as C does. It returns the status.
 func vacate(t *testing.T, s *Seats, index int) (status int) {
 	t.Helper()
 	seat := &s.seats[index]
-	reaches(t, seat, seatEnded)
+	poll(t, int(seat.sentinel))
 	seat.acquire()
 	defer seat.release()
+	require.True(t, seat.look())
 	require.NoError(t, unix.Close(int(seat.sentinel)))
 	seat.state.Store(seatFree)
 	return int(seat.status)
@@ -127,4 +128,50 @@ func TestClosedTableLeavesSeatsToC(t *testing.T) {
 	late := newSeats()
 	table.Share(late)
 	assert.EqualValues(t, 1, late.refused.Load())
+}
+
+func TestStatusIsLeftToWhoAsks(t *testing.T) {
+	table, seats := newTable(t), newSeats()
+	table.Share(seats)
+	sit(t, seats, 0, "exit 3")
+	id, err := table.Spawn(Spawn, shell("exit 4"))
+	require.NoError(t, err)
+	e, err := table.entry(id)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.left
+	}, 20*time.Second, time.Millisecond)
+	poll(t, int(seats.seats[0].sentinel))
+
+	for pid, status := range map[int]int{int(seats.seats[0].pid): 3, e.pid: 4} {
+		var how unix.WaitStatus
+		reaped, err := unix.Wait4(pid, &how, 0, nil)
+		require.NoError(t, err)
+		assert.Equal(t, pid, reaped)
+		assert.Equal(t, status, how.ExitStatus())
+	}
+	assert.Equal(t, Unknown, exitOf(t, table, id), "somebody else has asked")
+	assert.Equal(t, Unknown, vacate(t, seats, 0))
+	table.Forget(id)
+	dropped(t, table)
+}
+
+func TestSubscribingToWhatHasBeenLeft(t *testing.T) {
+	table := newTable(t)
+	id, err := table.Spawn(Spawn, shell("exit 4"))
+	require.NoError(t, err)
+	e, err := table.entry(id)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.left
+	}, 20*time.Second, time.Millisecond)
+	told := make(chan int, 1)
+	require.NoError(t, table.OnExit(id, func(status int) { told <- status }))
+	assert.Equal(t, 4, receive(t, told))
+	table.Forget(id)
+	dropped(t, table)
 }

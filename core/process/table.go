@@ -207,7 +207,7 @@ func (t *Table) Signal(id, signal int) error {
 func (t *Table) OnExit(id int, f func(status int)) error {
 	_, err := with(t, id, func(e *entry) (struct{}, error) {
 		e.onExit = append(e.onExit, f)
-		if e.settled {
+		if e.settled || e.left {
 			t.reaper.settle(id)
 		}
 		return struct{}{}, nil
@@ -273,7 +273,7 @@ func (t *Table) Running() int {
 	t.mu.Unlock()
 	for _, e := range t.all() {
 		e.mu.Lock()
-		if e.state == running && e.method != Server {
+		if e.state == running && e.method != Server && !e.left {
 			n++
 		}
 		e.mu.Unlock()

@@ -55,6 +55,13 @@ func look(pid int) (ended bool, err error) {
 	return info.pid != 0, err
 }
 
+// Ended reports whether the child has ended, and leaves its status to others. It is true as well if somebody has reaped
+// the child.
+func Ended(pid int) bool {
+	ended, err := look(pid)
+	return ended || err != nil
+}
+
 // Signal sends a signal to a child. The caller makes sure that the engine does not reap it meanwhile. If the child has
 // ended, Signal does nothing.
 func Signal(pid int, pidfd *FD, sig unix.Signal) error {

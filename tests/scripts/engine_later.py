@@ -44,9 +44,8 @@ def watched_from_then_on(load):
     assert not engine.is_loaded()
     load()
     assert engine.is_loaded()
-    wait_until(lambda: is_gone(ended.pid))  # though nobody asks for its status
     os.kill(killed.pid, signal.SIGTERM)
-    wait_until(lambda: is_gone(killed.pid))
+    wait([killed.sentinel])
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: is_gone(pid))
     assert running.is_alive() and running in goproc.active_children()
@@ -55,7 +54,7 @@ def watched_from_then_on(load):
     codes = [process.exitcode for process in (running, ended, joined, killed)]
     assert codes == [-signal.SIGTERM, 3, 4, -signal.SIGTERM]
     after = start(sys.exit, 5)
-    wait_until(lambda: is_gone(after.pid))
+    wait([after.sentinel])
     assert after.exitcode == 5
     stats = calls.stats()
     assert stats["running"] == 0 and stats["started"]["fork"] >= 6

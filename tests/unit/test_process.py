@@ -406,6 +406,7 @@ def is_gone(pid):
 
 @pytest.mark.parametrize("given_up", ["at once", "by nobody", "after a join that timed out"])
 def test_a_process_that_nobody_joins_is_reaped(context, given_up):
+    """By whoever looks at all children, such as the next start(), or at once if the program has dropped it."""
     process = start(context, targets.sleep)
     pid = process.pid
     if given_up == "after a join that timed out":
@@ -414,10 +415,60 @@ def test_a_process_that_nobody_joins_is_reaped(context, given_up):
     if given_up == "at once":
         goproc.process._children.discard(process)
         del process
-    wait_until(lambda: is_gone(pid))
+
+    def is_reaped():
+        if given_up != "at once":
+            goproc.active_children()
+        return is_gone(pid)
+
+    wait_until(is_reaped)
     if given_up != "at once":
         process.join()
         assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_program_that_waits_for_its_children_itself(run_script, tmp_path, method):
+    """os.wait() and os.waitpid() get the status of each child, as with multiprocessing, also with an engine."""
+    (tmp_path / "program.py").write_text(WAITING.format(method=method))
+    lines = run_script("-m", "goproc", tmp_path / "program.py").stdout.splitlines()
+    assert lines == ["[3, 4, 5]", "6", "7", "True"]
+
+
+WAITING = """
+import multiprocessing, os, sys
+from multiprocessing.connection import wait
+context = multiprocessing.get_context({method!r})
+def leave(event, status):
+    event.wait()
+    sys.exit(status)
+if __name__ == "__main__":
+    with context.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        pool.close()
+        pool.join()
+    event = context.Event()
+    children = [context.Process(target=leave, args=(event, status)) for status in (3, 4, 5)]
+    for child in children:
+        child.start()
+    event.set()
+    for child in children:
+        wait([child.sentinel])
+    statuses = {{}}
+    while len(statuses) < 3:
+        pid, status = os.wait()
+        if pid in [child.pid for child in children]:
+            statuses[pid] = os.waitstatus_to_exitcode(status)
+    print([statuses[child.pid] for child in children])
+    for status in (6, 7):
+        child = context.Process(target=sys.exit, args=(status,))
+        child.start()
+        if status == 6:
+            wait([child.sentinel])
+        print(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]))
+    child.join()
+    print(child.exitcode is not None)
+"""
 
 
 def test_the_status_is_kept_once_whoever_waits(context):
