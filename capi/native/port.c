@@ -224,6 +224,12 @@ static PyObject *port_close(PyObject *object, PyObject *unused) {
 
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
+/* Results and iterators refer to their pool's port. A program that pickles one gets multiprocessing's error. */
+static PyObject *port_reduce(PyObject *Py_UNUSED(object), PyObject *Py_UNUSED(unused)) {
+    PyErr_SetString(PyExc_NotImplementedError, "pool objects cannot be passed between processes or pickled");
+    return NULL;
+}
+
 static PyMethodDef port_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))port_submit, METH_FASTCALL, submit_doc},
     {"collect", (PyCFunction)(void (*)(void))goproc_port_collect, METH_FASTCALL, goproc_port_collect_doc},
@@ -234,6 +240,7 @@ static PyMethodDef port_methods[] = {
     {"wake", goproc_port_wake, METH_NOARGS, goproc_port_wake_doc},
     {"forget", port_forget, METH_O, forget_doc},
     {"close", port_close, METH_NOARGS, close_doc},
+    {"__reduce__", port_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -385,6 +385,19 @@ def test_repr_and_type():
         pickle.dumps(pool)
 
 
+def test_results_cannot_be_pickled(context, tmp_path):
+    """While their tasks run: the error is that of pools, as with multiprocessing."""
+    with context.Pool(1) as pool:
+        pending = [pool.apply_async(targets.wait_for_file, (str(tmp_path / "go"),))]
+        pending += [pool.map_async(abs, [1]), pool.imap(abs, [1]), pool.imap_unordered(abs, iter([1]))]
+        for result in pending:
+            with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+                pickle.dumps(result)
+            with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+                pool.apply_async(abs, (result,)).get()
+        (tmp_path / "go").touch()
+
+
 def test_dropped_without_close(context):
     pool = context.Pool(2)
     assert pool.apply(targets.double, (1,)) == 2
