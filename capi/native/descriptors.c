@@ -46,6 +46,7 @@ enum { HIGH = 1024 };
 int goproc_move_up(int fd) {
     if (fd < 0 || fd >= HIGH)
         return fd;
+    goproc_mend_runtime(); /* else fd could get a number of the Go runtime's, which writes to its eventfd */
     int moved = fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
     struct rlimit limit, raised;
     if (moved < 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= HIGH && limit.rlim_max > 2 * HIGH) {

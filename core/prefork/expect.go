@@ -3,6 +3,7 @@ package prefork
 import (
 	"time"
 
+	"github.com/goproc/goproc/core/guard"
 	"github.com/goproc/goproc/core/sys"
 	"github.com/goproc/goproc/core/trace"
 )
@@ -36,30 +37,38 @@ func (s *server) expect(pid int, ahead bool) {
 		return
 	}
 	s.expected[pid] = ahead
-	time.AfterFunc(firstLook, func() { s.lookFor(pid, firstLook) })
+	if !s.looking {
+		s.looking = true
+		go s.lookForExpected()
+	}
 }
 
-// lookFor looks whether a process that has not sent STANDBY has ended. If it runs, lookFor looks again later. pause: how
-// long it has waited.
-func (s *server) lookFor(pid int, pause time.Duration) {
+// lookForExpected looks from time to time, until all expected processes have sent STANDBY, or have ended.
+func (s *server) lookForExpected() {
+	defer guard.Goroutine("looking for a server's processes")
+	for pause := firstLook; !sys.WaitClosed(s.done, pause) && s.look(); {
+		pause = min(2*pause, longestLook)
+	}
+}
+
+// look reaps the expected processes that have ended. It reports whether some are left.
+func (s *server) look() (some bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ahead, ok := s.expected[pid]
-	if !ok {
-		return
+	for pid, ahead := range s.expected {
+		if !sys.ReapIfEnded(pid) {
+			continue
+		}
+		trace.Printf("process %d of the %s %d has ended before it stood by", pid, s.client.name, s.pid)
+		delete(s.expected, pid)
+		if ahead {
+			s.ended++
+		} else if len(s.waiting) > 0 {
+			go func() { _ = s.send(requestFork, 0) }() // if the server is gone, the reader answers the request
+		}
 	}
-	if !sys.ReapIfEnded(pid) {
-		pause = min(2*pause, longestLook)
-		time.AfterFunc(pause, func() { s.lookFor(pid, pause) })
-		return
-	}
-	trace.Printf("process %d of the %s %d has ended before it stood by", pid, s.client.name, s.pid)
-	delete(s.expected, pid)
-	if ahead {
-		s.ended++
-	} else if len(s.waiting) > 0 {
-		go func() { _ = s.send(requestFork, 0) }() // if the server is gone, the reader answers the request
-	}
+	s.looking = len(s.expected) > 0
+	return s.looking
 }
 
 // reapExpected ends the processes that will not be able to send STANDBY any more. s is locked.

@@ -39,6 +39,7 @@ type server struct {
 	pings    map[int]chan struct{} // pings that are not yet answered
 	expected map[int]bool          // the spawn server's processes that have not sent STANDBY, see expect.go
 	early    map[int]bool          // those that have sent STANDBY before the server sent FORKED
+	looking  bool                  // a goroutine looks for the expected ones
 }
 
 func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {

@@ -181,7 +181,7 @@ def _launch(reader):
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-os.register_at_fork(after_in_child=_ResourceTracker._making._at_fork_reinit)  # type: ignore[attr-defined]
+posix.register_at_fork(after_in_child=_ResourceTracker._making._at_fork_reinit)  # type: ignore[attr-defined]
 _ResourceTracker.__module__ = _standard.__name__
 stdlib.tracker().__class__ = _ResourceTracker
 _standard.ensure_running = stdlib.tracker().ensure_running

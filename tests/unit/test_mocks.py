@@ -55,6 +55,7 @@ MOCKS = {
     "os.listdir": "{'return_value': ['name']}",
     "os.readlink": "{'side_effect': FileNotFoundError}",
     "os.geteuid": "{'return_value': 4242}",
+    "os.register_at_fork": "{}",
     "os.kill": "{}",
     "time.sleep": "{}",
     "builtins.open": "{'new': mock.mock_open(read_data='text')}",

@@ -6,6 +6,7 @@ pools share these. At the end of the program it ends the pools first: without a 
 
 import atexit
 import os
+import posix
 import threading
 import weakref
 from typing import Any
@@ -36,7 +37,7 @@ def _forget():
     _state = _State()
 
 
-os.register_at_fork(after_in_child=Function(__name__, "_forget"))
+posix.register_at_fork(after_in_child=Function(__name__, "_forget"))
 
 
 def client():

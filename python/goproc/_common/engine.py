@@ -67,7 +67,7 @@ def load():
                 _module = _load_module()
                 if not _forgotten_in_children:
                     _forgotten_in_children = True
-                    os.register_at_fork(after_in_child=Function(__name__, "_forget_inherited"))
+                    posix.register_at_fork(after_in_child=Function(__name__, "_forget_inherited"))
     return _module
 
 
@@ -270,4 +270,4 @@ def _forget_inherited() -> None:
 
 # No fork may happen while another thread loads the engine: the child would inherit a half-loaded engine. The lock's own
 # methods are registered, because a Python function would write to more copy-on-write pages.
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+posix.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -6,7 +6,7 @@
 At most one idle executor is kept. Executors end at the exit of the program as all executors do.
 """
 
-import os
+import posix
 import threading
 
 from .. import _native
@@ -48,7 +48,7 @@ def _forget():
     _state = _State()  # a forked child: the workers are its parent's
 
 
-os.register_at_fork(after_in_child=Function(__name__, "_forget"))
+posix.register_at_fork(after_in_child=Function(__name__, "_forget"))
 
 
 def take(key, idle_time, workers, context, initializer, initargs):

@@ -6,6 +6,7 @@ the handlers' locks free.
 
 import logging
 import os
+import posix
 import struct
 import sys
 import threading
@@ -222,7 +223,7 @@ def _after_fork_in_child():
         _readers.pop()._leave_to_parent()
 
 
-os.register_at_fork(
+posix.register_at_fork(
     before=Function(__name__, "_before_fork"),
     after_in_parent=Function(__name__, "_after_fork_in_parent"),
     after_in_child=Function(__name__, "_after_fork_in_child"),

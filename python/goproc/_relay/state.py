@@ -7,6 +7,7 @@ child is sent, and tell it that a child begins.
 import atexit
 import logging
 import os
+import posix
 import sys
 import threading
 from multiprocessing import process, reduction
@@ -267,4 +268,4 @@ def _after_fork_in_child():
         atexit.register(logging.shutdown)
 
 
-os.register_at_fork(after_in_child=Function(__name__, "_after_fork_in_child"))
+posix.register_at_fork(after_in_child=Function(__name__, "_after_fork_in_child"))
