@@ -41,9 +41,12 @@ PROGRAMS = {
     ),
     "cpu-quota": (
         """
+    import io
     from goproc._common import cpus
     cpus.quota_of = lambda: 1
-    os.cpu_count = os.process_cpu_count = lambda: 7
+    seven = io.BytesIO()
+    seven.seek(7)
+    os.cpu_count = os.process_cpu_count = seven.tell  # in C: a function in Python would be the program's, and decide
     with goproc.Pool() as pool:
         print(pool._processes)
 """,

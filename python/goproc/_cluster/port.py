@@ -41,6 +41,9 @@ class Port:
         self._calls = 0
         self._lent = threading.local()  # .tasks: a list of tasks, while this thread is in a block of lent()
 
+    def __reduce__(self):
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
     def submit(self, job, index, stream, buffers=None, count=1):
         """Queue a task. The program may change the buffers afterwards: they are copied, except in a block of lent()."""
         if self._closed:
