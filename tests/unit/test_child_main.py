@@ -171,3 +171,27 @@ TRY = """try:
     except Exception as error:
         print(type(error).__name__)
 """
+
+
+LEFT_TO_THE_END = """
+import sys
+
+import goproc
+
+goproc.install()
+import multiprocessing
+from multiprocessing.managers import SharedMemoryManager
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    manager = SharedMemoryManager()
+    manager.start()
+    shared = manager.ShareableList(range(10))
+    manager.shutdown()
+"""
+
+
+def test_the_main_module_is_finalized_before_the_modules_that_it_uses(run_script, tmp_path, method):
+    """The end of the interpreter finalizes a manager and its process."""
+    (tmp_path / "program.py").write_text(LEFT_TO_THE_END)
+    assert run_script("program.py", method, cwd=tmp_path).stderr == ""

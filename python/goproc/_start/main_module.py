@@ -2,14 +2,16 @@
 
 import os
 import sys
+from _weakref import ref
 from io import open_code
 
 from .._common import stdlib
 
 __all__ = ["announce_to_linecache", "import_main_path", "name_main"]
 
-#: `__mp_main__` as multiprocessing has set it, and whether it stays for good.
-_first_named = None
+#: `__mp_main__` as multiprocessing has set it, a weak reference, and whether it stays for good. The module must not be
+#: kept: at the end of the interpreter its objects would be finalized too late, without the modules that they use.
+_first_named: "ref | None" = None
 _is_settled = False
 
 
@@ -22,11 +24,11 @@ def name_main():
     """
     global _first_named, _is_settled
     main, named = sys.modules["__main__"], sys.modules.get("__mp_main__")
-    if _first_named is None:
-        _first_named = named
+    if _first_named is None and named is not None:
+        _first_named = ref(named)
     if main is not named and not _is_settled:
         sys.modules["__mp_main__"] = main
-    _is_settled = _is_settled or main is _first_named
+    _is_settled = _is_settled or _first_named is not None and main is _first_named()
 
 
 def announce_to_linecache(main_path):
