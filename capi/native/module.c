@@ -48,6 +48,10 @@ static struct PyModuleDef definition = {
 };
 
 PyMODINIT_FUNC PyInit__native(void) {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) { /* the process would not end */
+        PyErr_SetString(PyExc_ImportError, "it works in the main interpreter only, not in a subinterpreter");
+        return NULL;
+    }
     PyObject *module = PyModule_Create(&definition);
     if (module && add_parts(module) < 0)
         Py_CLEAR(module);

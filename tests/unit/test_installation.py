@@ -199,3 +199,21 @@ process.join()
 """
     ran = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("runs\n", "")
+
+
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+code = "import goproc\\ntry:\\n    goproc.Lock()\\nexcept ImportError as error:\\n    print(error)"
+run = getattr(interpreters, "exec", None) or interpreters.run_string
+run(interpreters.create(), code)
+"""
+
+
+def test_in_a_subinterpreter():
+    """It is refused, and the process ends."""
+    ran = subprocess.run([sys.executable, "-c", SUBINTERPRETER], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0 and "subinterpreter" in ran.stdout, ran
