@@ -26,8 +26,13 @@ type fixture struct {
 
 func setUp(t *testing.T) *fixture {
 	t.Helper()
+	return setUpFor(t, process.Forkserver)
+}
+
+func setUpFor(t *testing.T, method process.Method) *fixture {
+	t.Helper()
 	table := process.NewTable()
-	f := &fixture{Client: New(table, process.Forkserver), t: t, table: table}
+	f := &fixture{Client: New(table, method), t: t, table: table}
 	t.Cleanup(func() {
 		require.NoError(t, f.Stop())
 		require.NoError(t, table.Close())
@@ -419,7 +424,7 @@ func TestServerThatDiesBetweenForkAndReply(t *testing.T) {
 }
 
 func TestRequestAlike(t *testing.T) {
-	f := siblings(t)
+	f := setUpFor(t, process.Spawn)
 	c, table := f.Client, f.table
 	start := func(variable string) (server int) {
 		script, err := os.Create(t.TempDir() + "/script")
@@ -450,21 +455,8 @@ func TestRequestAlike(t *testing.T) {
 	assert.EqualValues(t, 4, table.Started(process.Spawn))
 }
 
-// siblings is a client of a spawn server.
-func siblings(t *testing.T) *fixture {
-	t.Helper()
-	table := process.NewTable()
-	f := &fixture{Client: New(table, process.Spawn), t: t, table: table}
-	t.Cleanup(func() {
-		require.NoError(t, f.Stop())
-		require.NoError(t, table.Close())
-		assert.Empty(t, sys.Open())
-	})
-	return f
-}
-
 func TestProcessThatIsKilledBeforeItStandsBy(t *testing.T) {
-	f := siblings(t)
+	f := setUpFor(t, process.Spawn)
 	f.ensure("spawner,killed")
 	id := f.start("exec sleep 1000") // gets another process
 	require.NoError(t, f.table.Signal(id, 9))

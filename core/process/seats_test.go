@@ -130,10 +130,9 @@ func TestClosedTableLeavesSeatsToC(t *testing.T) {
 	assert.EqualValues(t, 1, late.refused.Load())
 }
 
-func TestStatusIsLeftToWhoAsks(t *testing.T) {
-	table, seats := newTable(t), newSeats()
-	table.Share(seats)
-	sit(t, seats, 0, "exit 3")
+// left starts a process that ends with status 4, and waits until the reaper has left that to who asks.
+func left(t *testing.T, table *Table) (id, pid int) {
+	t.Helper()
 	id, err := table.Spawn(Spawn, shell("exit 4"))
 	require.NoError(t, err)
 	e, err := table.entry(id)
@@ -143,9 +142,17 @@ func TestStatusIsLeftToWhoAsks(t *testing.T) {
 		defer e.mu.Unlock()
 		return e.left
 	}, 20*time.Second, time.Millisecond)
+	return id, e.pid
+}
+
+func TestStatusIsLeftToWhoAsks(t *testing.T) {
+	table, seats := newTable(t), newSeats()
+	table.Share(seats)
+	sit(t, seats, 0, "exit 3")
+	id, pid := left(t, table)
 	poll(t, int(seats.seats[0].sentinel))
 
-	for pid, status := range map[int]int{int(seats.seats[0].pid): 3, e.pid: 4} {
+	for pid, status := range map[int]int{int(seats.seats[0].pid): 3, pid: 4} {
 		var how unix.WaitStatus
 		reaped, err := unix.Wait4(pid, &how, 0, nil)
 		require.NoError(t, err)
@@ -160,15 +167,7 @@ func TestStatusIsLeftToWhoAsks(t *testing.T) {
 
 func TestSubscribingToWhatHasBeenLeft(t *testing.T) {
 	table := newTable(t)
-	id, err := table.Spawn(Spawn, shell("exit 4"))
-	require.NoError(t, err)
-	e, err := table.entry(id)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return e.left
-	}, 20*time.Second, time.Millisecond)
+	id, _ := left(t, table)
 	told := make(chan int, 1)
 	require.NoError(t, table.OnExit(id, func(status int) { told <- status }))
 	assert.Equal(t, 4, receive(t, told))

@@ -67,7 +67,7 @@ if _common.role == "--multiprocessing-fork" and "deferred-imports" not in _commo
 from multiprocessing import SUBDEBUG, SUBWARNING, process, reduction  # noqa: F401
 
 from . import context
-from ._common.detached import Kept
+from ._common import detached
 from ._common.stdlib import import_module, submodule_finder
 from .errors import (
     AbandonedLockError,
@@ -82,7 +82,7 @@ from .install import install
 
 _submodule = submodule_finder("goproc")
 
-sys.meta_path.insert(0, Kept(sys.modules["goproc"], sys.modules["multiprocessing"]))
+detached.insert(detached.Kept(sys.modules["goproc"], sys.modules["multiprocessing"]))
 
 
 def share(obj):

@@ -25,7 +25,7 @@ from _frozen_importlib_external import PathFinder
 
 from . import context
 from ._common import disabled, stdlib
-from ._common.detached import Finder, Kept
+from ._common.detached import Finder, insert
 from ._common.stdlib import import_module, submodule_finder
 
 TYPE_CHECKING = False
@@ -97,8 +97,7 @@ def _replace_modules() -> None:
     for name, theirs in _NAMED.items():
         if name in sys.modules:
             _name_classes(sys.modules[name], theirs)
-    after_kept = 1 + max((at for at, finder in enumerate(sys.meta_path) if isinstance(finder, Kept)), default=-1)
-    sys.meta_path.insert(after_kept, Finder(__name__, "_find_replaced"))  # type: ignore[arg-type]
+    insert(Finder(__name__, "_find_replaced"))
 
 
 def _replace_executor() -> None:

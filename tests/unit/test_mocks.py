@@ -158,7 +158,10 @@ if __name__ == "__main__":
         with mock.patch.dict(sys.modules, {"absent": mock.Mock()}):
             *said, pool, queue, lock, value, event, context = use(sys.argv[1])
             assert "goproc.pool" in sys.modules
+            managers = sys.modules["multiprocessing.managers"]
         assert not {"goproc.pool", "goproc._common.engine"} & (set(sys.modules) - before)
+        __import__("multiprocessing.managers")
+        assert sys.modules["multiprocessing.managers"] is managers
         queue.put(pool.apply(double, (5,)))
         pool.terminate()
         print(*said, queue.get(timeout=60), event.is_set())

@@ -3,6 +3,7 @@
     Function    calls a function of a module
     Finder      a finder that calls a function of a module
     Kept        a finder for modules that have been removed from sys.modules
+    insert      inserts a finder into sys.meta_path
     loaded      finds such a module
 
 A function keeps the globals of its module, and all that they refer to. The interpreter keeps finders and such functions
@@ -16,7 +17,7 @@ import sys
 from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _weakref import ref
 
-__all__ = ["Finder", "Function", "Kept", "loaded"]
+__all__ = ["Finder", "Function", "Kept", "insert", "loaded"]
 
 
 class Function:
@@ -63,6 +64,12 @@ class Kept:
         if spec is None or spec.name != name or getattr(spec, "_initializing", False):
             return None
         return ModuleSpec(name, _Keeper(module, spec))  # type: ignore[arg-type]
+
+
+def insert(finder) -> None:
+    """Insert a finder into sys.meta_path: before all others but Kept, whose modules need not be found anew."""
+    at = max((at for at, other in enumerate(sys.meta_path) if isinstance(other, Kept)), default=-1)
+    sys.meta_path.insert(at + 1, finder)
 
 
 def loaded(name: str):

@@ -8,7 +8,7 @@ by spawn.py in spawned children. docs/design/install.md.
 import sys
 from _frozen_importlib_external import PathFinder  # as importlib.machinery has it, without the imports of that module
 
-from .._common.detached import Finder
+from .._common.detached import Finder, insert
 from .._common.stdlib import import_module
 
 __all__ = ["ALL", "want", "wanted"]
@@ -31,7 +31,7 @@ def want(names) -> None:
             import_module(f"goproc.{name}")
     new = set(names) - _wanted
     if new and not _wanted:
-        sys.meta_path.insert(0, Finder(__name__, "find_wanted"))  # type: ignore[arg-type]
+        insert(Finder(__name__, "find_wanted"))
     _wanted.update(new)
 
 
