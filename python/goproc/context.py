@@ -387,10 +387,13 @@ def _with_pickler(context, name):
 
 
 def __getattr__(name):
-    """Make the Process class of a context that has a pickler of its own. Children look the class up by its name."""
+    """Make the Process class of a context that has a pickler of its own. Children look the class up by its name.
+
+    Any other name is that of multiprocessing.context.
+    """
     base, _, pickler = name.rpartition("_")
     if base not in ("SpawnProcess", "ForkServerProcess") or pickler not in ("pickle", "cloudpickle"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return stdlib.other_name(__name__, _standard, name)
     kind = globals()[base]
     members = {"__module__": __name__, "__qualname__": name, "__doc__": kind.__doc__, "_goproc_pickler": pickler}
     return globals().setdefault(name, type(base, (kind,), members))
@@ -412,6 +415,10 @@ def default_start_method() -> str:
     if method not in _concrete_contexts:
         raise ValueError(f"{_VARIABLE}={method!r}: it must be one of {', '.join(_concrete_contexts)}")
     return method
+
+
+def _force_start_method(method):
+    _default_context._actual_context = _concrete_contexts[method]
 
 
 def set_default_start_method(method: str) -> None:

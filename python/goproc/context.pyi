@@ -3,7 +3,15 @@
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing import context as _standard
+from multiprocessing import reduction as reduction
 from multiprocessing import synchronize as _standard_locks
+from multiprocessing.context import AuthenticationError as AuthenticationError
+from multiprocessing.context import BufferTooShort as BufferTooShort
+from multiprocessing.context import ProcessError as ProcessError
+from multiprocessing.context import TimeoutError as TimeoutError
+from multiprocessing.context import assert_spawning as assert_spawning
+from multiprocessing.context import get_spawning_popen as get_spawning_popen
+from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 

@@ -28,7 +28,7 @@ from ._start.prefork import Server
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -268,3 +268,7 @@ ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
+
+
+def __getattr__(name: str) -> "Any":
+    return stdlib.other_name(__name__, stdlib.standard_module("forkserver"), name)

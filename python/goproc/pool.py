@@ -3,6 +3,7 @@
 Programs may replace names of this module, and parts of Pool, by their own; _pool/parts.py handles that.
 """
 
+from ._common import stdlib
 from ._pool import inside, iteration, parts, queue_pool, unordered  # noqa: F401  (see below)
 from ._pool.engine_pool import Pool
 from ._pool.parts import standard_pool as _standard
@@ -41,6 +42,4 @@ def __getattr__(name):
         from ._pool.streams import StreamIterator
 
         return StreamIterator
-    if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_standard, name)
+    return stdlib.other_name(__name__, _standard, name)

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.process import BaseProcess
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 __all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
 
@@ -202,6 +202,15 @@ class Popen:
         if self._id and self._owner == os.getpid():
             _forget(self._id)
             self._id = 0
+
+    @property
+    def finalizer(self) -> "Callable[[], None]":
+        """A function that does what close() does, if the process has ended. multiprocessing has this name, too."""
+        return self._close_if_ended
+
+    def _close_if_ended(self):
+        if self.poll() is not None:
+            self.close()
 
     # Not multiprocessing.util.Finalize: making one writes to pages, which are copy-on-write just after a fork.
     def __del__(self, forget: "Callable[[int], None]" = _forget, getpid: "Callable[[], int]" = os.getpid) -> None:
@@ -427,3 +436,7 @@ def _kill(pid):
             os.waitpid(pid, 0)
     except ChildProcessError:
         pass
+
+
+def __getattr__(name: str) -> "Any":
+    return stdlib.other_name(__name__, stdlib.standard_module("popen_fork"), name)

@@ -9,11 +9,12 @@ import os
 import posix
 
 from . import _native, forkserver, popen_fork, spawn
-from ._common import engine, starters
+from ._common import engine, starters, stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
+    from typing import Any
 
 __all__ = ["Popen"]
 
@@ -75,3 +76,7 @@ class Popen(popen_fork.Popen):
             self._watch(*forkserver.connect_to_new_process(self._fds, data_fd))
         finally:
             posix.close(data_fd)
+
+
+def __getattr__(name: str) -> "Any":
+    return stdlib.other_name(__name__, stdlib.standard_module("popen_forkserver"), name)

@@ -19,6 +19,7 @@ from ._common import calls, disabled, engine, starters, stdlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
+    from typing import Any
 
 __all__ = ["Popen", "stop_server"]
 
@@ -139,3 +140,7 @@ def _execute(fds, method):
     else:
         command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
     return util.spawnv_passfds(os.fsencode(spawn.get_executable()), command, fds)
+
+
+def __getattr__(name: str) -> "Any":
+    return stdlib.other_name(__name__, stdlib.standard_module("popen_spawn_posix"), name)

@@ -22,7 +22,7 @@ from queue import Empty, Full
 from types import ModuleType
 
 from . import _native
-from ._common import cooperative
+from ._common import cooperative, stdlib
 from ._common.monkeypatches import has_replaced_methods
 from ._common.own_pickler import QUEUES
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
@@ -426,7 +426,7 @@ def _poll(self, timeout=0.0):
 
 
 def __getattr__(name: str) -> "Any":
-    return getattr(_standard, name)
+    return stdlib.other_name(__name__, _standard, name)
 
 
 class _Module(ModuleType):

@@ -27,7 +27,7 @@ if deferred_imports is not None:
 
 from multiprocessing import context as _standard_context  # noqa: E402
 from multiprocessing import spawn as _standard  # noqa: E402
-from multiprocessing.spawn import old_main_modules  # noqa: E402, F401
+from multiprocessing.spawn import old_main_modules as old_main_modules  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     if os.path.basename(data.get("init_main_from_path", "")) == "<stdin>":  # a child could not read it again
         del data["init_main_from_path"]
     data["goproc"] = {
-        "installed": stdlib.is_installed(),
+        "installed": stdlib.installed,
         "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
         "daemon": bool(daemon),
@@ -398,3 +398,9 @@ def _handle_interrupts(handler, worker_end):
 
         handler = ignore_interrupt
     signal.signal(signal.SIGINT, handler)
+
+
+def __getattr__(name: str) -> "Any":
+    if name in ("get_start_method", "set_start_method"):
+        return getattr(start_methods.default, name)
+    return stdlib.other_name(__name__, _standard, name)

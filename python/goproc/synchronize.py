@@ -16,10 +16,11 @@ import threading
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
 from multiprocessing import synchronize as _standard
-from multiprocessing.synchronize import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE
+from multiprocessing.synchronize import RECURSIVE_MUTEX, SEMAPHORE
+from multiprocessing.synchronize import SEM_VALUE_MAX as SEM_VALUE_MAX
 
 from . import _native
-from ._common import start_methods
+from ._common import start_methods, stdlib
 from .errors import AbandonedLockError
 
 TYPE_CHECKING = False
@@ -343,4 +344,4 @@ class Barrier(_standard.Barrier):
 
 
 def __getattr__(name: str) -> "Any":
-    return getattr(_standard, name)
+    return stdlib.other_name(__name__, _standard, name)

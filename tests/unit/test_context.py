@@ -39,11 +39,27 @@ def test_modules_that_are_the_standard_librarys(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["context", "forkserver", "popen_fork", "popen_forkserver", "popen_spawn_posix", "spawn"]
+    "name",
+    "context forkserver pool popen_fork popen_forkserver popen_spawn_posix queues spawn synchronize".split(),
 )
 def test_modules_that_are_replaced_have_the_same_names(name):
+    """Also what multiprocessing's modules import: programs have `from multiprocessing.context import TimeoutError`."""
     ours, theirs = importlib.import_module(f"goproc.{name}"), importlib.import_module(f"multiprocessing.{name}")
-    assert [public for public in theirs.__all__ if not hasattr(ours, public)] == ["_main"] * (name == "spawn")
+    assert [n for n in dir(theirs) if not hasattr(ours, n) and n != "__warningregistry__"] == []
+    with pytest.raises(AttributeError, match=f"module 'goproc.{name}' has no attribute 'nonsense'"):
+        ours.nonsense  # noqa: B018
+
+
+def test_names_that_set_or_tell_the_start_method(run_script):
+    code = """
+from goproc import context, spawn
+context._force_start_method("spawn")
+print(context._default_context.get_start_method(), spawn.get_start_method())
+spawn.set_start_method("forkserver", force=True)
+import goproc, multiprocessing
+print(goproc.get_start_method(), multiprocessing.get_start_method(allow_none=True))
+"""
+    assert run_script("-c", code).stdout == "spawn spawn\nforkserver None\n"
 
 
 def test_methods():

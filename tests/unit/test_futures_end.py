@@ -263,6 +263,33 @@ def test_a_subclass_that_overrides_submit():
         assert executor.count == 5
 
 
+@pytest.mark.parametrize("is_derived", [True, False])
+def test_a_submit_that_is_a_copy_of_concurrent_futures(is_derived, monkeypatch, context):
+    """It is concurrent.futures' own executor, because such copies work with its inner parts."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = concurrent.futures.Future()
+        with self._shutdown_lock:
+            item = concurrent.futures.process._WorkItem(future, fn, args, kwargs)
+            self._pending_work_items[self._queue_count] = item
+            self._work_ids.put(self._queue_count)
+            self._queue_count += 1
+            self._executor_manager_thread_wakeup.wakeup()
+            if getattr(self, "_safe_to_dynamically_spawn_children", True):
+                self._adjust_process_count()
+            self._start_executor_manager_thread()
+        return future
+
+    if is_derived:
+        derived = type("Derived", (ProcessPoolExecutor,), {"submit": submit})
+    else:
+        derived = ProcessPoolExecutor
+        monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with derived(2, context) as executor:
+        assert executor.submit(targets.double, 2).result(10) == 4
+        assert list(executor.map(targets.double, range(10), chunksize=2)) == [2 * number for number in range(10)]
+
+
 def test_a_submit_that_a_program_has_put_into_the_class(monkeypatch):
     """As libraries do that trace programs."""
     submit, traced = ProcessPoolExecutor.submit, []

@@ -176,6 +176,21 @@ def test_authentication_key(context):
         sender.close()
 
 
+def test_a_finalizer_that_programs_call(context):
+    """Programs call the one of multiprocessing's Popen for processes that have died, so that no descriptor is left."""
+    event = context.Event()
+    process = start(context, event.wait)
+    process._popen.finalizer()  # nothing is lost while it runs
+    assert process.is_alive()
+    event.set()
+    process.join()
+    process._popen.finalizer()
+    process._popen.finalizer()
+    assert not os.path.exists(f"/proc/self/fd/{process.sentinel}")
+    assert process.exitcode == 0
+    process.close()
+
+
 def test_default_process_uses_the_default_method():
     seen = ask(goproc, targets.describe_self)
     assert seen["start_method"] == goproc.get_start_method()

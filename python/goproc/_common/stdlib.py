@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["import_module", "install_again", "is_installed", "standard_module", "submodule_finder"]
+__all__ = ["import_module", "install_again", "other_name", "standard_module", "submodule_finder"]
 
 #: The submodules of multiprocessing that multiprocessing itself imports when it needs them.
 _SUBMODULES = frozenset({"connection", "forkserver", "heap", "managers", "pool", "popen_fork", "popen_forkserver"})
@@ -59,15 +59,17 @@ def submodule_finder(package: str):
     return __getattr__
 
 
+def other_name(module: str, standard, name: str):
+    """Return a name of multiprocessing's module that goproc's, whose full name is given, has not itself."""
+    if name.startswith("__") or not hasattr(standard, name):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return getattr(standard, name)
+
+
 def configured_cpu_count() -> "int | None":
     """Return the number of CPUs that -X cpu_count or PYTHON_CPU_COUNT sets, None if it is not set, or before 3.13."""
     count = getattr(sys, "_get_cpu_count_config", lambda: -1)()
     return count if count > 0 else None
-
-
-def is_installed() -> bool:
-    """Return whether install() has been called, in this process or in an ancestor."""
-    return installed
 
 
 def standard_module(name: str):

@@ -5,7 +5,7 @@
 
 The class derives from concurrent.futures', and has the private names that programs use. In two cases an executor is
 wholly concurrent.futures' own: if there is no engine, and if a subclass overrides one of METHODS, which the engine's
-pool does not call.
+pool does not call, or has a submit() or shutdown() that works with the inner parts of concurrent.futures'.
 """
 
 import itertools
@@ -35,6 +35,9 @@ __all__ = ["METHODS", "LimitedExecutor", "ProcessPoolExecutor"]
 
 #: The methods of concurrent.futures' executor that start workers.
 METHODS = ("_start_executor_manager_thread", "_adjust_process_count", "_launch_processes", "_spawn_process")
+
+#: Parts of concurrent.futures' executor that only its own methods, and copies of them, work with.
+_INNER_PARTS = {"_executor_manager_thread_wakeup", "_idle_worker_semaphore", "_work_ids"}
 
 
 class ProcessPoolExecutor(_Standard):
@@ -424,9 +427,16 @@ class LimitedExecutor(Executor):
 
 
 def _overridden(cls):
-    """Return which of METHODS a class derived from the executor overrides; or the workers' function, if replaced."""
+    """Return which methods of a class derived from the executor need concurrent.futures' own executor.
+
+    Also the workers' function, if the program has replaced it.
+    """
     derived = itertools.takewhile(lambda base: base is not ProcessPoolExecutor, cls.__mro__)
     names = sorted({name for base in derived for name in METHODS if name in vars(base)})
+    for name in ("submit", "shutdown"):
+        code = getattr(getattr(cls, name), "__code__", None)
+        if code is not None and not _INNER_PARTS.isdisjoint(code.co_names):
+            names.append(name)
     if is_replaced(_futures_process, stdlib.WORKER_OF_FUTURES):
         names.append(stdlib.WORKER_OF_FUTURES)
     return names

@@ -127,7 +127,7 @@ def for_workers(threads, processes, method, usable=None):
     if not given:
         # A program that does not know of goproc gets the same digits as with multiprocessing: the number of threads can
         # change the last digit of a sum.
-        if threads is None or stdlib.is_installed() or "blas-threads" in disabled or not (variables := _unset()):
+        if threads is None or stdlib.installed or "blas-threads" in disabled or not (variables := _unset()):
             return None
         threads = max(1, (usable or usable_cpu_count()) // processes)
     limit = ThreadLimit(threads, given, variables)
