@@ -9,6 +9,7 @@ names. _native has the mechanism (capi/native/queue), and docs/design/queues.md 
 """
 
 import collections
+import contextlib
 import copyreg
 import os
 import sys
@@ -40,6 +41,9 @@ _native.set_queue_names(QUEUES, Empty, Full, ConsumerLostError)
 #: How _native.Queue._put() puts: if there is room; only count it as one in the buffer; wait for room; only wait for a
 #: place, as there are items in the buffer already.
 _IF_ROOM, _COUNT, _WAIT, _PLACE = range(4)
+
+#: For _native.Queue._close_ends().
+_BOTH_ENDS = 3
 
 #: How long the thread waits for more items before it ends, in seconds.
 _LINGER = 1.0
@@ -299,7 +303,7 @@ def _move(reference, buffer, notempty):
         try:
             queue._feed(stream, buffers)
         except Exception as error:
-            if _util.is_exiting():
+            if _util.is_exiting() or (queue._ignore_epipe and isinstance(error, BrokenPipeError)):
                 _util.info("error in queue thread: %s", error)
                 return
             queue._on_queue_feeder_error(error, stream)
@@ -361,6 +365,8 @@ class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue):
     def close(self) -> None:
         """Close the queue for this process."""
         self._closed = True
+        with contextlib.suppress(OSError):  # then other processes do not notice it
+            self._close_ends(_BOTH_ENDS)
         for name in ("_reader", "_writer"):
             if name in self.__dict__:
                 self.__dict__[name].close()

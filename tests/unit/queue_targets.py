@@ -122,3 +122,37 @@ def put_full(queue, results):
     """Put into a queue that has a maxsize, and say when it is done."""
     queue.put("more")
     results.put("put")
+
+
+def wait_with_queue(queue, ready):
+    """Keep the queue open, and wait to be killed."""
+    ready.set()
+    time.sleep(60)
+
+
+def hand_on(queue, ready):
+    """Start a process that has the queue, and end without waiting for it."""
+    if os.fork() == 0:
+        queue.put(os.getpid())
+        time.sleep(60)
+    ready.set()
+    os._exit(0)
+
+
+def close_and_wait(queue, closed, ready):
+    """Close the queue, and live on."""
+    queue.close()
+    closed.set()
+    ready.wait(60)
+
+
+def work_until_end(tasks, results):
+    """Double numbers until no process can put any more."""
+    tasks._writer.close()
+    results._reader.close()
+    while True:
+        try:
+            task = tasks.get()
+        except EOFError:
+            break
+        results.put(2 * task)

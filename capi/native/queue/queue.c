@@ -1,4 +1,4 @@
-/* queue.c - the Python type behind Queue, JoinableQueue and SimpleQueue; waits.c has the methods that wait.
+/* queue.c - the Python type behind Queue, JoinableQueue and SimpleQueue; puts.c and waits.c have more methods.
  *
  * goproc/queues.py has the public classes.
  */
@@ -226,6 +226,10 @@ static PyObject *queue_files(PyObject *object, PyObject *Py_UNUSED(unused)) {
         goproc_raise_errno("fstat", "to send a queue to a process: the program has closed a descriptor of it");
         return NULL;
     }
+    if (ring->ends != GOPROC_BOTH_ENDS) {
+        PyErr_SetString(PyExc_OSError, "handle is closed");
+        return NULL;
+    }
     return Py_BuildValue("ii", ring->fd, ring->event);
 }
 
@@ -259,7 +263,7 @@ static PyObject *queue_empty(PyObject *object, PyObject *Py_UNUSED(unused)) {
         return NULL;
     if (goproc_queue_end_is_closed(self))
         return NULL;
-    int empty = goproc_ring_count(&self->ring) == 0;
+    int empty = goproc_ring_count(&self->ring) == 0 && !goproc_ring_has_ended(&self->ring);
     if (empty)
         goproc_offer_gil();
     return PyBool_FromLong(empty);
@@ -300,6 +304,28 @@ static PyObject *queue_watch(PyObject *object, PyObject *Py_UNUSED(unused)) {
     return PyLong_FromLong(event);
 }
 
+PyDoc_STRVAR(close_ends_doc,
+             "_close_ends(ends)\n--\n\n"
+             "Close ends of the queue for this process: 1 for putting, 2 for getting, 3 for both. put()\n"
+             "and get() still work here. Raises OSError if that is not possible; they stay open then.");
+
+static PyObject *queue_close_ends(PyObject *object, PyObject *argument) {
+    long ends = PyLong_AsLong(argument);
+    if ((ends == -1 && PyErr_Occurred()) || goproc_queue_is_made((goproc_queue *)object) < 0)
+        return NULL;
+    if (goproc_ends_close(&((goproc_queue *)object)->ring, (int)ends) < 0) {
+        goproc_raise_errno("open, fcntl or mmap", "to close an end of a queue");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *queue_has_ended(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    if (goproc_queue_is_made((goproc_queue *)object) < 0)
+        return NULL;
+    return PyBool_FromLong(goproc_ring_has_ended(&((goproc_queue *)object)->ring));
+}
+
 static PyMethodDef queue_methods[] = {
     {"_empty", queue_empty, METH_NOARGS, PyDoc_STR("_empty()\n--\n\nReturn whether there is no item to be had now.")},
     {"_full", queue_full, METH_NOARGS, PyDoc_STR("_full()\n--\n\nReturn whether there are maxsize items.")},
@@ -308,6 +334,9 @@ static PyMethodDef queue_methods[] = {
     {"_unfinished", queue_unfinished, METH_NOARGS,
      PyDoc_STR("_unfinished()\n--\n\nReturn how many items have been put and not been reported done.")},
     {"_watch", queue_watch, METH_NOARGS, watch_doc},
+    {"_close_ends", queue_close_ends, METH_O, close_ends_doc},
+    {"_has_ended", queue_has_ended, METH_NOARGS,
+     PyDoc_STR("_has_ended()\n--\n\nReturn whether all processes have closed the putting end, or have ended.")},
     {"_make", queue_make, METH_VARARGS, make_doc},
     {"_files", queue_files, METH_NOARGS, files_doc},
     {"_attach", queue_attach, METH_VARARGS, attach_doc},
@@ -378,6 +407,8 @@ static PyMethodDef all_methods[sizeof queue_methods / sizeof *queue_methods + 16
 int goproc_init_queue(PyObject *module) {
     size_t count = 0;
     for (const PyMethodDef *method = queue_methods; method->ml_name; method++)
+        all_methods[count++] = *method;
+    for (const PyMethodDef *method = goproc_queue_puts; method->ml_name; method++)
         all_methods[count++] = *method;
     for (const PyMethodDef *method = goproc_queue_waits; method->ml_name; method++)
         all_methods[count++] = *method;

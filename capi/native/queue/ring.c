@@ -28,6 +28,7 @@ static int map(goproc_ring *ring) {
     ring->header = (goproc_queue_header *)ring->memory;
     ring->fd_mark = goproc_mark(ring->fd);
     ring->event_mark = goproc_mark(ring->event);
+    ring->ends = GOPROC_BOTH_ENDS;
     ring->next = rings;
     rings = ring;
     ring->generation = goproc_generation - 1;
@@ -63,6 +64,7 @@ int goproc_ring_make(goproc_ring *ring, uint32_t maxsize, int joinable, const ch
     ring->header->maxsize = ring->maxsize = maxsize;
     ring->header->joinable = ring->joinable = (uint32_t)joinable;
     ring->header->space = atomic_load(&goproc_myself()->space);
+    goproc_ends_make(ring);
     goproc_ring_refresh(ring);
     return 0;
 }
@@ -127,45 +129,6 @@ void goproc_ring_refresh(goproc_ring *ring) {
 void goproc_each_ring(void (*visit)(goproc_ring *ring, uint64_t data), uint64_t data) {
     for (goproc_ring *ring = rings; ring; ring = ring->next)
         visit(ring, data);
-}
-
-/* ---- the descriptor ---------------------------------------------------------------------------------------------- */
-
-static int has_event(const goproc_ring *ring) {
-    return goproc_mark(ring->event) == ring->event_mark;
-}
-
-static void signal_event(const goproc_ring *ring) {
-    uint64_t one = 1;
-    if (has_event(ring) && write(ring->event, &one, sizeof one) < 0)
-        return; /* it is readable already */
-}
-
-static void clear_event(const goproc_ring *ring) {
-    uint64_t number;
-    if (has_event(ring) && read(ring->event, &number, sizeof number) < 0)
-        return; /* it was not readable */
-}
-
-int goproc_ring_watch(goproc_ring *ring) {
-    if (!has_event(ring)) {
-        errno = EBADF;
-        return -1;
-    }
-    atomic_store(&ring->header->watched, 1);
-    if (goproc_ring_count(ring))
-        signal_event(ring);
-    return ring->event;
-}
-
-static void mend(goproc_ring *ring, uint64_t unused) {
-    (void)unused;
-    if (atomic_load(&ring->header->watched) && goproc_ring_count(ring))
-        signal_event(ring);
-}
-
-void goproc_rings_mend(void) {
-    goproc_each_ring(mend, 0);
 }
 
 /* ---- putting ----------------------------------------------------------------------------------------------------- */
@@ -301,10 +264,10 @@ int goproc_ring_put(goproc_ring *ring, const goproc_new_item *new) {
     }
     atomic_store(&header->tail, goproc_position(goproc_count_of(tail) + 1, offset + room));
     if (atomic_load(&header->watched)) {
-        signal_event(ring);
+        goproc_event_signal(ring);
         /* Somebody may have taken it meanwhile, and cleared the event before it was signalled. */
         if (goproc_ring_count(ring) == 0)
-            clear_event(ring);
+            goproc_event_clear(ring);
     }
     return 1;
 }
@@ -403,9 +366,9 @@ void goproc_ring_take(goproc_ring *ring, const goproc_found *found) {
     if (found->far.end)
         atomic_store(&header->far_got, found->far.end);
     if (atomic_load(&header->watched) && goproc_ring_count(ring) == 0) {
-        clear_event(ring);
+        goproc_event_clear(ring);
         if (goproc_ring_count(ring)) /* an item came before the event was cleared */
-            signal_event(ring);
+            goproc_event_signal(ring);
     }
 }
 

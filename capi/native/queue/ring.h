@@ -2,10 +2,13 @@
  *
  *   gate.c     one process at a time puts, and one gets
  *   ring.c     the memory, and putting items into it and taking them out. Without Python.
+ *   ends.c     whether any process can still put, or get
  *   tasks.c    items in the buffers of processes, and items that have been taken and not been reported done
  *   plain.c    plain objects, which are not pickled
  *   queue.c    the Python type behind Queue, JoinableQueue and SimpleQueue
- *   waits.c    its methods that wait
+ *   puts.c     its methods that put
+ *   waits.c    its methods that wait for items and tasks
+ *   event.c    the descriptor that is readable while there are items
  *
  * A queue is one file without a name, which every process that has the queue maps:
  *
@@ -88,6 +91,7 @@ typedef struct {
     uint32_t space;           /* the pid namespace of the process that made it */
     _Atomic uint32_t mixed;   /* a process of another pid namespace has it: all count as running */
     _Atomic uint32_t watched; /* somebody waits for the descriptor */
+    uint32_t has_ends;        /* the file has the locks of ends.c */
 
     /* Written by those who put. */
     alignas(64) goproc_gate putting;
@@ -142,6 +146,8 @@ typedef struct goproc_ring {
     int fd, event;
     uint32_t fd_mark, event_mark;
     uint32_t maxsize, joinable;
+    int ends;                    /* those that are open here */
+    int is_ended;                /* nobody can put any more, and the descriptor stays readable */
     unsigned generation;         /* of what follows */
     uint64_t me;                 /* as in a gate */
     uint32_t counted, uncounted; /* items in the program's buffer that count in the share, and that do not */
@@ -196,6 +202,9 @@ void goproc_ring_drop(goproc_ring *ring);
 /* To be called before all else: in a new process, it notes this process in the ring, with no items in the buffer. */
 void goproc_ring_refresh(goproc_ring *ring);
 
+/* The ends of a queue. */
+enum { GOPROC_PUTTING_END = 1, GOPROC_GETTING_END = 2, GOPROC_BOTH_ENDS = 3 };
+
 /* How many items are in the ring. */
 static inline uint32_t goproc_ring_count(const goproc_ring *ring) {
     uint32_t taken = goproc_count_of(atomic_load(&ring->header->head));
@@ -243,14 +252,24 @@ void goproc_ring_taken(goproc_ring *ring, const goproc_found *found);
 /* Gives back the memory that items have used, if the queue is empty and no process puts. */
 void goproc_ring_trim(goproc_ring *ring);
 
-/* From now on, the descriptor `event` is readable while there are items. Returns its number, or -1 with errno set. */
-int goproc_ring_watch(goproc_ring *ring);
-
-/* For all queues: signals the descriptor if a killed process has put an item and not signalled it. */
-void goproc_rings_mend(void);
-
 /* Calls visit for each queue of this process. */
 void goproc_each_ring(void (*visit)(goproc_ring *ring, uint64_t data), uint64_t data);
+
+/* ---- ends.c */
+
+/* Opens both ends, for all processes that will have the queue. */
+void goproc_ends_make(goproc_ring *ring);
+
+/* Closes one end, or both, for this process. Returns 0, or -1 with errno set: then they stay open. */
+int goproc_ends_close(goproc_ring *ring, int ends);
+
+/* Whether no other process has the end, either. To be asked only if this process has closed it. */
+int goproc_ends_are_gone(const goproc_ring *ring, int end);
+
+/* Whether this process and all others have closed the end, or have ended. */
+static inline int goproc_ends_are_closed(const goproc_ring *ring, int end) {
+    return !(ring->ends & end) && goproc_ends_are_gone(ring, end);
+}
 
 /* ---- tasks.c */
 
@@ -292,7 +311,23 @@ size_t goproc_plain_write(PyObject *object, uint8_t *to, size_t room);
 /* Returns the object that was written, or NULL with an exception set. Not to be called inside of a gate. */
 PyObject *goproc_plain_read(const uint8_t *from, size_t size);
 
-/* ---- queue.c, waits.c */
+/* ---- event.c */
+
+/* Makes the descriptor readable; or not readable, if there are no items, and there can still be some. */
+void goproc_event_signal(const goproc_ring *ring);
+void goproc_event_clear(const goproc_ring *ring);
+
+/* Whether there will be no more items: this process has closed the putting end, and so has each other process, or it has
+ * ended. Items may be left in the ring. From then on, the descriptor `event` stays readable. */
+int goproc_ring_has_ended(goproc_ring *ring);
+
+/* From now on, the descriptor `event` is readable while there are items. Returns its number, or -1 with errno set. */
+int goproc_ring_watch(goproc_ring *ring);
+
+/* For all queues: signals the descriptor if a killed process has put an item and not signalled it. */
+void goproc_rings_mend(void);
+
+/* ---- queue.c, puts.c, waits.c */
 
 /* A queue of Python. */
 typedef struct {
@@ -344,7 +379,14 @@ typedef struct {
 int goproc_item_begin(goproc_item_views *views, PyObject *stream, PyObject *buffers);
 void goproc_item_end(goproc_item_views *views);
 
-extern PyMethodDef goproc_queue_waits[];
+/* What to do after a wait: try AGAIN, or return. error: 0, EINTR or ETIMEDOUT. Runs signal handlers. */
+enum { GOPROC_AGAIN, GOPROC_TIME_IS_OVER, GOPROC_RAISED };
+int goproc_after_wait(int error);
+
+/* Waits until no process is inside of the gate; returns what to do. */
+int goproc_wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline);
+
+extern PyMethodDef goproc_queue_puts[], goproc_queue_waits[];
 
 extern int goproc_pickles_all; /* GOPROC_DISABLE=plain-items */
 

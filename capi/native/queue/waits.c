@@ -1,4 +1,4 @@
-/* waits.c - the methods of a queue that may wait: put, get, poll, feed, join.
+/* waits.c - the methods of a queue that wait for items and tasks: get, poll, join. puts.c has those that put.
  *
  * The steps inside a gate are made with the GIL held, and nobody waits for the GIL inside: another thread that computes
  * must not keep all other processes out. So a thread that finds the gate taken releases the GIL, waits until nobody is
@@ -9,184 +9,20 @@
 #include "../pickling.h"
 #include "ring.h"
 
-/* What to do after a wait: try AGAIN, or return. */
-enum { AGAIN, TIME_IS_OVER, RAISED };
-
-static int after_wait(int error) {
+int goproc_after_wait(int error) {
     if (error == ETIMEDOUT)
-        return TIME_IS_OVER;
+        return GOPROC_TIME_IS_OVER;
     if (error == EINTR && PyErr_CheckSignals() < 0)
-        return RAISED;
-    return AGAIN;
+        return GOPROC_RAISED;
+    return GOPROC_AGAIN;
 }
 
-static int wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline) {
+int goproc_wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinner *spinner, uint64_t deadline) {
     int error;
     Py_BEGIN_ALLOW_THREADS;
     error = goproc_gate_wait(ring, gate, spinner, deadline);
     Py_END_ALLOW_THREADS;
-    return after_wait(error);
-}
-
-/* Sleeps until there may be a place, or room, in the queue. */
-static int nap(goproc_ring *ring, goproc_bell *bell, uint32_t seen, uint64_t deadline) {
-    int error;
-    Py_BEGIN_ALLOW_THREADS;
-    goproc_wait *note = goproc_waits_for(GOPROC_WAIT_QUEUE_PUT, ring->header, 0, deadline);
-    error = goproc_nap(bell, seen, deadline, GOPROC_NEXT_LOOK_NS);
-    goproc_waits_no_longer(note);
-    Py_END_ALLOW_THREADS;
-    return after_wait(error);
-}
-
-/* ---- put --------------------------------------------------------------------------------------------------------- */
-
-/* How to put. IF_ROOM: put the item, or say that there is no room. COUNT: only count one more item in the buffer of
- * this process. WAIT: wait for room. FEED: the same for an item that has been counted in the buffer. AT_ONCE: do
- * nothing if there is no room, or if items are in the buffer. PLACE: only wait for a place. */
-enum { IF_ROOM, COUNT, WAIT, PLACE, FEED, AT_ONCE };
-
-/* The outcomes. TO_BUFFER: the item is to go into the buffer; only COUNT has changed anything. */
-enum { FAILED = -1, FULL, TO_BUFFER, IS_PUT };
-
-static int put(goproc_queue *self, const goproc_new_item *item, int how, int block, uint64_t deadline) {
-    goproc_ring *ring = &self->ring;
-    goproc_queue_header *header = ring->header;
-    goproc_bell *armed = NULL;
-    uint32_t seen = 0;
-    for (;;) {
-        int next = AGAIN, done = 0;
-        if (!goproc_gate_try(&header->putting, ring->me)) {
-            next = wait_for_gate(ring, &header->putting, &ring->putting, block ? deadline : 0);
-            if (next == RAISED)
-                return FAILED;
-            if (next == TIME_IS_OVER && how != FEED)
-                return FULL;
-            continue;
-        }
-        int full = ring->maxsize && how != FEED &&
-                   goproc_ring_count(ring) + goproc_unfed(ring, armed != NULL || !block) >= ring->maxsize;
-        if (how == AT_ONCE && (full || ring->counted || ring->uncounted)) {
-            goproc_gate_leave(&header->putting);
-            return TO_BUFFER;
-        } else if (full) {
-            done = 0;
-        } else if (how == COUNT || how == PLACE) {
-            if (how == COUNT)
-                goproc_unfed_add(ring);
-            goproc_gate_leave(&header->putting);
-            return TO_BUFFER;
-        } else {
-            done = goproc_ring_put(ring, item);
-            if (done == 0 && (how == IF_ROOM || how == AT_ONCE)) {
-                goproc_gate_leave(&header->putting);
-                return TO_BUFFER;
-            }
-            if (done && how == FEED)
-                goproc_unfed_remove(ring);
-        }
-        int error = errno;
-        goproc_gate_leave(&header->putting);
-        if (done > 0) {
-            goproc_ring_wake(ring);
-            return IS_PUT;
-        }
-        if (done < 0) {
-            errno = error;
-            goproc_raise_errno("pwrite", "to put a large item into a queue");
-            return FAILED;
-        }
-        if (full && !block)
-            return FULL;
-        goproc_bell *bell = full ? &header->bound_bell : &header->room_bell;
-        if (armed != bell) {
-            armed = bell;
-            seen = goproc_bell_armed(bell); /* now look again */
-            continue;
-        }
-        armed = NULL;
-        next = nap(ring, bell, seen, deadline);
-        if (next == AGAIN)
-            continue;
-        if (full) /* the get may have woken nobody else */
-            goproc_ring_wake_bound(ring);
-        return next == RAISED ? FAILED : FULL;
-    }
-}
-
-PyDoc_STRVAR(put_doc,
-             "_put(stream, buffers, how, block, timeout)\n--\n\n"
-             "Put an item. stream: its pickle, bytes or a list. buffers: its buffers, a list or None; True if\n"
-             "stream is a bytes object that is the item. how: 0 to put it if there is room, 1 only to count it\n"
-             "as one in the buffer, 2 to wait for room, 3 only to wait for a place. block, timeout: for a\n"
-             "queue with a maxsize. Returns whether it has been put. Raises queue.Full.");
-
-static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    goproc_queue *self = (goproc_queue *)object;
-    if (count != 5)
-        return PyErr_Format(PyExc_TypeError, "_put() takes 5 arguments (%zd given)", count);
-    int how = (int)PyLong_AsLong(args[2]), block = PyObject_IsTrue(args[3]);
-    uint64_t deadline = 0;
-    if ((how == -1 && PyErr_Occurred()) || block < 0 || goproc_queue_check(self) < 0)
-        return NULL;
-    if (how < IF_ROOM || how > PLACE)
-        return PyErr_Format(PyExc_ValueError, "there is no way %d to put", how);
-    int is_bad = block ? goproc_read_deadline(args[4], &deadline) : 0;
-    if (is_bad < 0)
-        return NULL;
-    goproc_item_views views;
-    int outcome = FAILED;
-    self->used = 1;
-    if (goproc_item_begin(&views, args[0], args[1]) == 0)
-        outcome = put(self, &views.item, how, block, deadline);
-    goproc_item_end(&views);
-    if (outcome == FULL && is_bad)
-        return goproc_raise_bad_timeout();
-    if (outcome == FULL)
-        PyErr_SetNone(goproc_queue_names.full);
-    return outcome <= FULL ? NULL : PyBool_FromLong(outcome == IS_PUT);
-}
-
-PyDoc_STRVAR(put_plain_doc,
-             "_put_plain(item)\n--\n\n"
-             "Put a plain object, without pickling it. Returns whether it has been put: not if it is "
-             "not plain, if there\nis no room, if the queue is closed, or if the program has its own pickler.");
-
-static PyObject *queue_put_plain(PyObject *object, PyObject *item) {
-    goproc_queue *self = (goproc_queue *)object;
-    PyObject *own = goproc_own_pickler(goproc_queue_names.pickler);
-    if (!own)
-        return NULL;
-    Py_DECREF(own); /* only compared */
-    uint8_t written[GOPROC_MOST_PLAIN];
-    goproc_piece piece = {written, goproc_pickles_all ? 0 : goproc_plain_write(item, written, sizeof written), 1};
-    if (piece.size == 0 || self->closed || own != Py_None)
-        Py_RETURN_FALSE;
-    if (goproc_queue_is_made(self) < 0)
-        return NULL;
-    self->used = 1;
-    goproc_new_item plain = {.kind = GOPROC_ITEM_PLAIN, .pieces = &piece, .count = 1, .stream = 1};
-    int outcome = put(self, &plain, AT_ONCE, 1, 0);
-    return outcome == FAILED ? NULL : PyBool_FromLong(outcome == IS_PUT);
-}
-
-PyDoc_STRVAR(feed_doc, "_feed(stream, buffers)\n--\n\n"
-                       "Put an item of the buffer; wait for room. The arguments are those of _put().");
-
-static PyObject *queue_feed(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    goproc_queue *self = (goproc_queue *)object;
-    if (count != 2)
-        return PyErr_Format(PyExc_TypeError, "_feed() takes 2 arguments (%zd given)", count);
-    if (goproc_queue_is_made(self) < 0)
-        return NULL;
-    goproc_item_views views;
-    int outcome = FAILED;
-    if (goproc_item_begin(&views, args[0], args[1]) == 0)
-        outcome = put(self, &views.item, FEED, 1, 0);
-    goproc_item_end(&views);
-    if (outcome == FAILED)
-        return NULL;
-    Py_RETURN_NONE;
+    return goproc_after_wait(error);
 }
 
 /* ---- get --------------------------------------------------------------------------------------------------------- */
@@ -197,7 +33,12 @@ typedef struct {
     goproc_wait *note; /* whoever made the struct ends it */
 } item_wait;
 
-/* Waits until there is an item; AGAIN: there was one, or signal handlers have run. */
+/* How long to sleep before the next look: a shorter time if the caller must notice that nobody can put any more. */
+static int64_t look_ns(const goproc_ring *ring, int64_t usual) {
+    return ring->ends & GOPROC_PUTTING_END ? usual : 20000000;
+}
+
+/* Waits until there is an item; GOPROC_AGAIN: there was one, or signal handlers have run. */
 static int wait_for_item(goproc_ring *ring, uint64_t deadline, item_wait *wait) {
     goproc_queue_header *header = ring->header;
     _Atomic uint32_t *tail = goproc_count_word(&header->tail), *head = goproc_count_word(&header->head);
@@ -206,7 +47,7 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline, item_wait *wait) 
     uint32_t seen = atomic_load(head);
     if (atomic_load(tail) == seen && (wait->look_ns || !goproc_sync_spin(&ring->getting, tail, seen))) {
         if (!wait->look_ns)
-            wait->look_ns = GOPROC_FIRST_LOOK_NS;
+            wait->look_ns = look_ns(ring, GOPROC_FIRST_LOOK_NS);
         if (!wait->note)
             wait->note = goproc_waits_for(GOPROC_WAIT_QUEUE_GET, header, 0, deadline);
         while (!error) {
@@ -217,14 +58,14 @@ static int wait_for_item(goproc_ring *ring, uint64_t deadline, item_wait *wait) 
         }
         if (error && atomic_load(tail) == atomic_load(head)) {
             goproc_ring_trim(ring); /* it is idle */
-            wait->look_ns = GOPROC_NEXT_LOOK_NS;
+            wait->look_ns = look_ns(ring, GOPROC_NEXT_LOOK_NS);
         } else {
             goproc_waits_no_longer(wait->note);
             *wait = (item_wait){0};
         }
     }
     Py_END_ALLOW_THREADS;
-    return after_wait(error);
+    return goproc_after_wait(error);
 }
 
 /* To be called after a wait by a thread that takes no item: the put may have woken nobody else. */
@@ -238,15 +79,19 @@ static int take_noted(goproc_queue *self, int block, uint64_t deadline, goproc_p
     goproc_ring *ring = &self->ring;
     goproc_queue_header *header = ring->header;
     for (;;) {
-        int next = AGAIN;
+        int next = GOPROC_AGAIN;
         if (goproc_ring_count(ring) == 0) {
+            if (goproc_ring_has_ended(ring) && goproc_ring_count(ring) == 0) {
+                PyErr_SetNone(PyExc_EOFError);
+                return -1;
+            }
             if (goproc_gives_up(block, deadline))
                 return 0;
             next = wait_for_item(ring, deadline, wait);
-            if (next == TIME_IS_OVER && goproc_ring_count(ring))
-                next = AGAIN;
+            if (next == GOPROC_TIME_IS_OVER && goproc_ring_count(ring))
+                next = GOPROC_AGAIN;
         } else if (!goproc_gate_try(&header->getting, ring->me)) {
-            next = wait_for_gate(ring, &header->getting, &ring->getting, deadline);
+            next = goproc_wait_for_gate(ring, &header->getting, &ring->getting, deadline);
         } else {
             goproc_found found;
             int how = goproc_ring_find(ring, &found);
@@ -267,9 +112,9 @@ static int take_noted(goproc_queue *self, int block, uint64_t deadline, goproc_p
                 return 1;
             }
         }
-        if (next != AGAIN) {
+        if (next != GOPROC_AGAIN) {
             pass_on(ring);
-            return next == RAISED ? -1 : 0;
+            return next == GOPROC_RAISED ? -1 : 0;
         }
     }
 }
@@ -347,7 +192,7 @@ static PyObject *queue_receive(PyObject *object, PyObject *Py_UNUSED(unused)) {
 
 PyDoc_STRVAR(poll_doc, "_poll(timeout=0.0)\n--\n\n"
                        "Wait until there is an item, timeout seconds at most; None for no limit. Return whether there "
-                       "is one.");
+                       "is one,\nor nobody can put any more.");
 
 static PyObject *queue_poll(PyObject *object, PyObject *args) {
     goproc_queue *self = (goproc_queue *)object;
@@ -360,12 +205,15 @@ static PyObject *queue_poll(PyObject *object, PyObject *args) {
     if (is_bad)
         return is_bad < 0 ? NULL : goproc_raise_as_select(timeout);
     item_wait wait = {0};
-    int next = AGAIN;
-    while (next == AGAIN && goproc_ring_count(&self->ring) == 0)
-        next = goproc_gives_up(timeout != NULL, deadline) ? TIME_IS_OVER : wait_for_item(&self->ring, deadline, &wait);
+    int next = GOPROC_AGAIN;
+    while (next == GOPROC_AGAIN && goproc_ring_count(&self->ring) == 0 && !goproc_ring_has_ended(&self->ring))
+        next = goproc_gives_up(timeout != NULL, deadline) ? GOPROC_TIME_IS_OVER
+                                                          : wait_for_item(&self->ring, deadline, &wait);
     goproc_waits_no_longer(wait.note);
     pass_on(&self->ring);
-    return next == RAISED ? NULL : PyBool_FromLong(goproc_ring_count(&self->ring) != 0);
+    if (next == GOPROC_RAISED)
+        return NULL;
+    return PyBool_FromLong(goproc_ring_count(&self->ring) || goproc_ring_has_ended(&self->ring));
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
@@ -381,7 +229,7 @@ static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) 
         return NULL;
     goproc_ring *ring = &self->ring;
     while (!goproc_gate_try(&ring->header->getting, ring->me))
-        if (wait_for_gate(ring, &ring->header->getting, &ring->getting, 0) == RAISED)
+        if (goproc_wait_for_gate(ring, &ring->header->getting, &ring->getting, 0) == GOPROC_RAISED)
             return NULL;
     int done = goproc_task_done(ring);
     goproc_gate_leave(&ring->header->getting);
@@ -428,16 +276,13 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
         error = goproc_nap(&header->join_bell, seen, 0, (int64_t)(look_at - now));
         goproc_waits_no_longer(note);
         Py_END_ALLOW_THREADS;
-        if (after_wait(error) == RAISED)
+        if (goproc_after_wait(error) == GOPROC_RAISED)
             return NULL;
     }
 }
 
 PyMethodDef goproc_queue_waits[] = {
     {"_get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, get_doc},
-    {"_put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL, put_doc},
-    {"_put_plain", queue_put_plain, METH_O, put_plain_doc},
-    {"_feed", (PyCFunction)(void (*)(void))queue_feed, METH_FASTCALL, feed_doc},
     {"_receive", queue_receive, METH_NOARGS, receive_doc},
     {"_poll", queue_poll, METH_VARARGS, poll_doc},
     {"_task_done", queue_task_done, METH_NOARGS, task_done_doc},

@@ -8,6 +8,10 @@ import collections
 import contextlib
 import os
 import posix
+import threading
+import time
+import weakref
+from multiprocessing import util
 from queue import Empty, Full
 
 from .. import _native, connection
@@ -21,16 +25,58 @@ __all__ = ["MAKERS"]
 _WAIT, _PLACE = 2, 3
 
 
-class Reader(connection.Connection):
-    """Stands for the pipe's end from which multiprocessing's queues read. Its descriptor is readable while there are
-    items, so that programs can wait for it."""
+#: The ends that _native.Queue._close_ends() closes.
+_PUTTING, _GETTING = 1, 2
+
+#: Seconds between two looks at whether a process can still put, by the thread that looks for wait().
+_PAUSE = 0.02
+
+
+class _End(connection.Connection):
+    """Stands for an end of the pipe of multiprocessing's queues. When it is closed, this process has this end no more.
+
+    end: which end of the queue, as _native.Queue._close_ends() takes it.
+    """
+
+    def __init__(self, queue, fd, end):
+        super().__init__(fd, writable=end == _PUTTING, readable=end == _GETTING)
+        self._queue = queue
+        self._end = end
+
+    def close(self):
+        if not self.closed:
+            try:
+                self._queue._close_ends(self._end)
+            except OSError as error:
+                util.info("other processes will not notice that an end of a queue is closed: %s", error)
+        super().close()
+
+
+class Reader(_End):
+    """Stands for the end from which multiprocessing's queues read.
+
+    Programs can wait for its descriptor: it is readable while there are items, and when no process can put any more.
+    """
+
+    _waits_since = None  # the process in which somebody has asked for the descriptor
 
     def __init__(self, queue):
-        super().__init__(posix.dup(queue._watch()), writable=False)
-        self._queue = queue
+        super().__init__(queue, posix.dup(queue._watch()), _GETTING)
 
     def __reduce__(self):
         return getattr, (self._queue, "_reader")
+
+    def fileno(self):
+        fd = super().fileno()
+        if self._waits_since != os.getpid():
+            self._waits_since = os.getpid()
+            if "_writer" in self._queue.__dict__:
+                self._queue._writer.look_for_reader()
+        return fd
+
+    def is_waited_for(self):
+        """Return whether this process may be waiting for the descriptor."""
+        return self._waits_since == os.getpid()
 
     def _recv_bytes(self, maxsize=None):
         import io
@@ -53,19 +99,38 @@ class Reader(connection.Connection):
         return lock.see(timeout) if lock is not None and lock.locked() else _has_item(self._queue, timeout)
 
 
+def _look(reference):
+    while (queue := reference()) is not None and not queue._has_ended():
+        del queue
+        time.sleep(_PAUSE)
+
+
 def _has_item(queue, timeout):
     return type(queue)._poll(queue, timeout)  # not the queue's own _poll, which a ReadLock sets
 
 
-class Writer(connection.Connection):
-    """Stands for the pipe's end into which multiprocessing's queues write."""
+class Writer(_End):
+    """Stands for the end into which multiprocessing's queues write."""
 
     def __init__(self, queue):
-        super().__init__(posix.dup(queue._files()[1]), readable=False)
-        self._queue = queue
+        super().__init__(queue, posix.dup(queue._files()[1]), _PUTTING)
 
     def __reduce__(self):
         return getattr, (self._queue, "_writer")
+
+    def close(self):
+        super().close()
+        self.look_for_reader()
+
+    def look_for_reader(self):
+        """If this end is closed, and somebody may be waiting for the reader, start a thread that looks for the end.
+
+        When no process can put any more, the reader's descriptor becomes readable, like that of a pipe.
+        """
+        reader = self._queue.__dict__.get("_reader")
+        if self.closed and reader is not None and reader.is_waited_for():
+            looks = threading.Thread(target=_look, args=(weakref.ref(self._queue),), name="QueueEndThread", daemon=True)
+            looks.start()
 
     def _send_bytes(self, buf):
         self._queue._put(buf, None, _WAIT, True, None)
