@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "native.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -106,7 +107,47 @@ static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args,
     return result;
 }
 
+/* --- Interrupts of a worker: SIGINT that the terminal sends to all its processes does not reach Python. */
+
+static struct {
+    struct sigaction pythons;
+    pid_t owner; /* the process that has the pool */
+} interrupts;
+
+static void sort_interrupt(int signum, siginfo_t *info, void *Py_UNUSED(context)) {
+    int error = errno, sent = info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
+    if (info->si_code == SI_TIMER || (sent && (info->si_pid == getpid() || info->si_pid == interrupts.owner)))
+        interrupts.pythons.sa_handler(signum);
+    errno = error;
+}
+
+PyDoc_STRVAR(
+    sort_interrupts_doc,
+    "sort_interrupts(owner) -> bool\n\n"
+    "Let Python's handler of SIGINT handle only what this process sends itself, or the process `owner` sends to\n"
+    "it, until signal.signal() sets another handler. Return whether that was so already.");
+
+static PyObject *sort_interrupts(PyObject *Py_UNUSED(module), PyObject *owner) {
+    long pid = PyLong_AsLong(owner);
+    if (pid == -1 && PyErr_Occurred())
+        return NULL;
+    struct sigaction now, action = {.sa_sigaction = sort_interrupt, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    if (sigaction(SIGINT, NULL, &now) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (now.sa_flags & SA_SIGINFO) /* sort_interrupt */
+        Py_RETURN_TRUE;
+    if (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN)
+        Py_RETURN_FALSE;
+    interrupts.pythons = now;
+    interrupts.owner = (pid_t)pid;
+    action.sa_mask = now.sa_mask;
+    if (sigaction(SIGINT, &action, NULL) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_FALSE;
+}
+
 static PyMethodDef module_methods[] = {
+    {"sort_interrupts", sort_interrupts, METH_O, sort_interrupts_doc},
     {"take_result", (PyCFunction)(void (*)(void))take_result, METH_FASTCALL, take_result_doc},
     {"tell_threads_apart_by", tell_threads_apart_by, METH_O, tell_threads_apart_by_doc},
     {NULL, NULL, 0, NULL},

@@ -1,5 +1,6 @@
 """The functions that the tests' pools run. In a module of its own, because spawned workers import it by its name."""
 
+import _thread
 import array
 import copyreg
 import ctypes
@@ -128,6 +129,37 @@ def allocate(size):
 
 
 # --- initializers
+
+
+INTERRUPTS = {
+    "interrupt_main": _thread.interrupt_main,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "pthread_kill": lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT),
+}
+
+
+def interrupted_by_itself(how, before):
+    """Have a thread interrupt this task; return whether it was interrupted. before: "handler set again", or ""."""
+    if before == "handler set again":
+        signal.signal(signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+    timer = threading.Timer(0.05, INTERRUPTS[how])
+    try:
+        timer.start()
+        for _ in range(100 if before == "" else 20):
+            time.sleep(0.01)
+        return "slept"
+    except KeyboardInterrupt:
+        return "interrupted"
+    finally:
+        timer.join()
+
+
+def wait_for_interrupt():
+    try:
+        state[0].set()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        return "interrupted"
 
 
 def set_state(*values):

@@ -116,6 +116,30 @@ def test_the_pool_works_after_ctrl_c(method, call):
     assert program.returncode == 0
 
 
+@pytest.mark.parametrize("how", ["interrupt_main", "kill", "pthread_kill"])
+def test_a_task_interrupts_itself(context, how):
+    with context.Pool(1) as pool:
+        assert pool.apply(targets.interrupted_by_itself, (how, "")) == "interrupted"
+        assert pool.apply(targets.interrupted_by_itself, (how, "handler set again")) in ("interrupted", "slept")
+        assert pool.apply(targets.interrupted_by_itself, (how, "")) == "interrupted"
+        with pytest.raises(KeyboardInterrupt):
+            pool.apply(signal.raise_signal, (signal.SIGINT,))
+        assert pool.apply(targets.double, (1,)) == 2
+
+
+def test_the_main_program_interrupts_a_task_and_others_do_not(context):
+    began = context.Event()
+    with context.Pool(1, initializer=targets.set_state, initargs=(began,)) as pool:
+        result = pool.apply_async(targets.wait_for_interrupt)
+        assert began.wait(SOON)
+        pid = pool._pool[0].pid
+        subprocess.run(["kill", "-INT", str(pid)], check=True)
+        time.sleep(0.1)
+        assert not result.ready()
+        os.kill(pid, signal.SIGINT)
+        assert result.get(SOON) == "interrupted"
+
+
 def test_ctrl_c_in_process_join(method):
     program = start("blocking.py", method, "Process.join", "computing", "catch", stdout=subprocess.PIPE)
     assert interrupt_when_blocked(program)[0] == "interrupts: 1\n"

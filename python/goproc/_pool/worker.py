@@ -135,11 +135,29 @@ def ignore_interrupt(signum, frame):
 
 
 class _InterruptTasks:
-    """A handler of SIGINT that raises KeyboardInterrupt in tasks, and nowhere else. running: whether a task runs."""
+    """A handler of SIGINT that raises KeyboardInterrupt in tasks, and nowhere else. running: whether a task runs.
+
+    sorts: whether it is called only for interrupts that this process sends itself, such as _thread.interrupt_main() of
+    a timer, or that its parent sends it. Ctrl-C is then ignored, as by ignore_interrupt().
+    """
 
     running = False
 
+    def __init__(self, sorts):
+        self.sorts = sorts
+
+    def begin(self):
+        """Handle SIGINT from now on."""
+        signal(SIGINT, self)
+        self._sort()
+
+    def _sort(self):
+        """Have only such signals handled. Return whether that was so already."""
+        return not self.sorts or _native.sort_interrupts(getattr(process.parent_process(), "pid", 0))
+
     def __call__(self, signum, frame):
+        if not self._sort():
+            return  # a task has set another handler, and then this one again: nobody knows who has sent the signal
         if self.running:
             self.running = False
             raise KeyboardInterrupt
@@ -178,12 +196,12 @@ def worker(
     """
     if (maxtasks is not None) and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError("Maxtasks {!r} is not valid".format(maxtasks))
-    interrupts = _InterruptTasks() if for_executor else None
+    interrupts = _InterruptTasks(sorts=not for_executor)
     failures.by_value = by_value
     pickled = by_name_or_value if by_value else encode
     present = getsignal(SIGINT)
     if present is default_int_handler or present is ignore_interrupt:  # a fork server's child has the latter already
-        signal(SIGINT, interrupts or ignore_interrupt)
+        interrupts.begin()
     if for_executor or nested:
         process.current_process().daemon = False  # so that it may have children; its end of the lifeline is a daemon's
     if nested:
@@ -251,8 +269,7 @@ def worker(
                 task = payload = None
                 if note is not None:
                     note(func)
-            if interrupts is not None:
-                interrupts.running = True
+            interrupts.running = True
             if items is not None:
                 args = items[number]
             if together:
@@ -268,17 +285,14 @@ def worker(
                 value = outlined(_each(map if how == MAP else starmap, func, args))
             if type(value) is bytes and len(value) >= OUT_OF_BAND and own_pickler.ANY.own() is None:
                 value = PickleBuffer(value)
-            if interrupts is not None:
-                interrupts.running = False
+            interrupts.running = False
             failed = False
         except _ItemError as at:
-            if interrupts is not None:
-                interrupts.running = False
+            interrupts.running = False
             value, failed = packed(at.error, wrap_exception, at.offset), True
             at.error = None
         except BaseException as error:
-            if interrupts is not None:
-                interrupts.running = False
+            interrupts.running = False
             if for_executor and payload is not None:
                 value, failed = packed(_unreadable(error), wrap_exception), True
             else:
