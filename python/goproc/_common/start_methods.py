@@ -5,6 +5,7 @@ context.py fills in the contexts when it is imported, before it imports any modu
 
 from multiprocessing.context import BaseContext
 
+from . import stdlib
 from .detached import loaded
 
 TYPE_CHECKING = False
@@ -38,12 +39,14 @@ def engines_context(context):
     """Return the context that starts a pool's workers.
 
     For None: goproc's default context. For a context of multiprocessing: goproc's context for the same start method.
-    Any other context is returned as it is.
+    Any other context is returned as it is. That is also an object of a program's own class, which may have a Process
+    class of its own; but only after install() are its processes goproc's.
     """
     if context is None:
         return default.get_context()
     if isinstance(context, BaseContext) and not isinstance(context, base_class):
-        return concrete[context.get_start_method()]
+        if type(context).__module__ == BaseContext.__module__ or not stdlib.is_installed():
+            return concrete[context.get_start_method()]
     return context
 
 
