@@ -219,7 +219,7 @@ class Event(_native.Flag, _standard.Event):
     """A flag that processes wait for. Source: multiprocessing.Event.
 
     set() does not wait for other processes. wait() returns True if the flag was set meanwhile, even if it has been
-    cleared since.
+    cleared since. The attributes of the object are sent to another process, too.
     """
 
     def __init__(self, *, ctx: "Any") -> None:
@@ -227,13 +227,18 @@ class Event(_native.Flag, _standard.Event):
 
     def __getstate__(self) -> "Any":
         _context.assert_spawning(self)
-        return self._place()
+        return self._place(), {name: value for name, value in vars(self).items() if name not in _PARTS_OF_EVENT}
 
     def __setstate__(self, state: "Any") -> None:
-        self._settle(state)
+        place, attributes = state
+        self._settle(place)
+        vars(self).update(attributes)
 
     _cond = _PartOfEvent()
     _flag = _PartOfEvent()
+
+
+_PARTS_OF_EVENT = ("_cond", "_flag")  # each process makes its own
 
 
 def _stand_ins():
