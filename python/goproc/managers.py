@@ -1,9 +1,9 @@
 """multiprocessing.managers, under goproc's name: managers and their proxies, with faster connections.
 
 It is the standard library's module, because it holds state that belongs to the process, and because pickled proxies
-name it. Three things are replaced: the connections of the serializer "pickle"; BaseManager.start(), so a server that
-goproc has started ends with the process that has started it; and the end of a manager, which also removes the socket of
-a server that was killed. docs/design/managers.md has the reasons.
+name it. Four things are replaced: the connections of the serializer "pickle"; BaseManager.start(), so a server that
+goproc has started ends with the process that has started it; the end of a manager, which also removes the socket of a
+server that was killed; and the default context. docs/design/managers.md has the reasons.
 """
 
 import functools
@@ -47,6 +47,7 @@ def _end(finalize):
     return finalize_manager
 
 
+_standard.get_context = start_methods.shared_default  # type: ignore[attr-defined]
 _standard.BaseManager.start = _start  # type: ignore[method-assign]
 stdlib.replace_end_of_managers(_end)
 if "manager-connections" not in disabled:

@@ -1,11 +1,13 @@
-"""multiprocessing.sharedctypes itself, under goproc's name: shared ctypes values and arrays.
+"""multiprocessing.sharedctypes, under goproc's name: shared ctypes values and arrays.
 
-It works with goproc's processes as it is. It must be one module for goproc and multiprocessing, because it holds state
-that belongs to the process.
+It is the standard library's module, because it holds state that belongs to the process. Only the default context is
+replaced, from which a value gets its lock.
 """
 
 import multiprocessing.sharedctypes
 import sys
+
+from ._common import start_methods
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
@@ -15,4 +17,5 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is th
     from multiprocessing.sharedctypes import SynchronizedBase as SynchronizedBase
     from multiprocessing.sharedctypes import SynchronizedString as SynchronizedString
 
+multiprocessing.sharedctypes.get_context = start_methods.shared_default  # type: ignore[attr-defined]
 sys.modules[__name__] = multiprocessing.sharedctypes

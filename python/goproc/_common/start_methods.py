@@ -24,6 +24,7 @@ __all__ = [
     "relay_by",
     "run_spawned",
     "sent_to_spawned",
+    "shared_default",
     "take_nursery",
     "worker_end",
 ]
@@ -48,6 +49,18 @@ def engines_context(context):
         if type(context).__module__ == BaseContext.__module__ or not stdlib.is_installed():
             return concrete[context.get_start_method()]
     return context
+
+
+def shared_default(force=False):
+    """Return the default context of classes that goproc and multiprocessing share: managers, shared ctypes values.
+
+    It is goproc's; only if the program has chosen a start method with multiprocessing, and none with goproc, it is
+    multiprocessing's. force: of no effect; multiprocessing.sharedctypes gives it.
+    """
+    theirs = stdlib.default_context()
+    if theirs._actual_context is not None and default._actual_context is None:
+        return theirs.get_context()
+    return default.get_context()
 
 
 def bind_children() -> None:
