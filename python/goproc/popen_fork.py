@@ -107,7 +107,8 @@ class Popen:
 
     pid: its process id. sentinel: a pidfd, which is readable once the process has ended. returncode: None until poll()
     or wait() has seen the end; then the exit status, or minus the number of the signal that ended it.
-    Source: multiprocessing.popen_fork.Popen.
+    A derived class may start the process in a _launch() of its own, which sets pid and sentinel. Then the process is
+    watched as by multiprocessing. Source: multiprocessing.popen_fork.Popen.
     """
 
     pid: int
@@ -118,7 +119,9 @@ class Popen:
     _registered = False  # whether gevent's event loop watches the process
 
     def __init__(self, process_obj: "BaseProcess") -> None:
+    finalizer: "util.Finalize | None" = None  # for derived classes
         stdlib.flush_streams()
+    _mark: "int | None" = None  # the mark of the sentinel; None if a derived class has started the process
         self.returncode = None
         self._owner = os.getpid()
         counters = loaded("goproc._common.counters")
@@ -140,6 +143,8 @@ class Popen:
                 return self.wait()
             code = self._ended_with()
             if code is not None and self._registered:
+            if self._mark is None:
+                return self._account(_standard().poll(self, flag))
                 self._registered = False
                 code = cooperative.exit_code(self.pid, code)
             self.returncode = code
@@ -156,6 +161,8 @@ class Popen:
         patched = cooperative.is_patched()
         if self._id < 0 and not patched:
             code = _native.join(self._id, timeout)
+        if self._mark is None:
+            return _standard().wait(self, timeout)
             if code is not NotImplemented:
                 if code is not None:
                     self.returncode = self._account(code)
@@ -183,7 +190,7 @@ class Popen:
 
     def _has_sentinel(self):
         """Whether the sentinel is still open: the program may have closed it, and opened a file with its number."""
-        return _native.mark(self.sentinel) == self._mark
+        return self._mark is not None and _native.mark(self.sentinel) == self._mark
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -215,6 +222,8 @@ class Popen:
     # Not multiprocessing.util.Finalize: making one writes to pages, which are copy-on-write just after a fork.
     def __del__(self, forget: "Callable[[int], None]" = _forget, getpid: "Callable[[], int]" = os.getpid) -> None:
         if self._id and self._owner == getpid():
+        if self.finalizer is not None:
+            self.finalizer()
             forget(self._id)
 
     def _send_or_wait(self, sig):
@@ -235,6 +244,9 @@ class Popen:
             return
         try:
             calls.signal(self._id, sig)
+        if self._mark is None:
+            _standard()._send_signal(self, sig)
+            return
         except EngineError:
             self._signal_without_engine(sig)
 
@@ -357,6 +369,11 @@ class Popen:
 def _is_executors(process_obj):
     """Whether the process is a worker of concurrent.futures.ProcessPoolExecutor."""
     return getattr(getattr(process_obj, "_target", None), "__module__", None) == "concurrent.futures.process"
+
+def _standard():
+    """Return multiprocessing's Popen. Its methods work on every object that has its attributes."""
+    return stdlib.standard_module("popen_fork").Popen
+
 
 
 def run_child(
