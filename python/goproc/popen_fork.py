@@ -67,9 +67,13 @@ keeping_tracker: _KeepingTracker = _KeepingTracker()
 
 
 # Default arguments hold what is needed, here and in Popen.__del__: at the end of the program, the globals of all
-# modules are cleared.
+# modules are cleared. Then there may be no engine's function to call, which is a TypeError.
 def _forget(
-    process_id, forget=_native.forget, is_loaded=engine.is_loaded, forget_entry=calls.forget, refused=EngineError
+    process_id,
+    forget=_native.forget,
+    is_loaded=engine.is_loaded,
+    forget_entry=calls.forget,
+    refused=(EngineError, TypeError),
 ):
     if (process_id < 0 and forget(process_id)) or not is_loaded():
         return
@@ -115,13 +119,13 @@ class Popen:
     sentinel: int
     returncode: "int | None"
     method: str = "fork"
+    finalizer: "util.Finalize | None" = None  # for derived classes
     _id = 0  # negative: the id of a seat; positive: the id of an entry of the engine; 0: neither
+    _mark: "int | None" = None  # the mark of the sentinel; None if a derived class has started the process
     _registered = False  # whether gevent's event loop watches the process
 
     def __init__(self, process_obj: "BaseProcess") -> None:
-    finalizer: "util.Finalize | None" = None  # for derived classes
         stdlib.flush_streams()
-    _mark: "int | None" = None  # the mark of the sentinel; None if a derived class has started the process
         self.returncode = None
         self._owner = os.getpid()
         counters = loaded("goproc._common.counters")
@@ -139,12 +143,12 @@ class Popen:
         Returns None in any process but its parent, as with multiprocessing.
         """
         if self.returncode is None and self._owner == os.getpid():
+            if self._mark is None:
+                return self._account(_standard().poll(self, flag))
             if flag != os.WNOHANG:
                 return self.wait()
             code = self._ended_with()
             if code is not None and self._registered:
-            if self._mark is None:
-                return self._account(_standard().poll(self, flag))
                 self._registered = False
                 code = cooperative.exit_code(self.pid, code)
             self.returncode = code
@@ -157,12 +161,12 @@ class Popen:
         """
         if self.returncode is not None or self._owner != os.getpid():
             return self.returncode
+        if self._mark is None:
+            return _standard().wait(self, timeout)
         deadline = None if timeout is None else _native.monotonic() + timeout
         patched = cooperative.is_patched()
         if self._id < 0 and not patched:
             code = _native.join(self._id, timeout)
-        if self._mark is None:
-            return _standard().wait(self, timeout)
             if code is not NotImplemented:
                 if code is not None:
                     self.returncode = self._account(code)
@@ -209,6 +213,8 @@ class Popen:
         if self._id and self._owner == os.getpid():
             _forget(self._id)
             self._id = 0
+        if self.finalizer is not None:
+            self.finalizer()
 
     @property
     def finalizer(self) -> "Callable[[], None]":
@@ -222,8 +228,6 @@ class Popen:
     # Not multiprocessing.util.Finalize: making one writes to pages, which are copy-on-write just after a fork.
     def __del__(self, forget: "Callable[[int], None]" = _forget, getpid: "Callable[[], int]" = os.getpid) -> None:
         if self._id and self._owner == getpid():
-        if self.finalizer is not None:
-            self.finalizer()
             forget(self._id)
 
     def _send_or_wait(self, sig):
@@ -240,13 +244,13 @@ class Popen:
         if self._owner != os.getpid():
             os.kill(self.pid, sig)
             return
+        if self._mark is None:
+            _standard()._send_signal(self, sig)
+            return
         if self._id < 0 and _native.send_signal(self._id, sig):
             return
         try:
             calls.signal(self._id, sig)
-        if self._mark is None:
-            _standard()._send_signal(self, sig)
-            return
         except EngineError:
             self._signal_without_engine(sig)
 
@@ -366,14 +370,14 @@ class Popen:
                 posix.close(lifeline)
 
 
-def _is_executors(process_obj):
-    """Whether the process is a worker of concurrent.futures.ProcessPoolExecutor."""
-    return getattr(getattr(process_obj, "_target", None), "__module__", None) == "concurrent.futures.process"
-
 def _standard():
     """Return multiprocessing's Popen. Its methods work on every object that has its attributes."""
     return stdlib.standard_module("popen_fork").Popen
 
+
+def _is_executors(process_obj):
+    """Whether the process is a worker of concurrent.futures.ProcessPoolExecutor."""
+    return getattr(getattr(process_obj, "_target", None), "__module__", None) == "concurrent.futures.process"
 
 
 def run_child(

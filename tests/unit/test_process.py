@@ -16,6 +16,7 @@ import pytest
 from helpers import THREADS_ARE_MEANT, wait_until
 
 import goproc
+from goproc import popen_fork
 
 
 def start(context, target, *args, **options):
@@ -680,3 +681,8 @@ def test_warns_about_python_threads(action):
     finally:
         done.set()
         thread.join()
+
+
+def test_a_process_object_that_is_there_when_all_modules_have_been_cleared():
+    """It lives so long if the program has taken multiprocessing's exit function away."""
+    popen_fork._forget(1, is_loaded=lambda: True, forget_entry=None)
