@@ -40,8 +40,13 @@ class Popen(popen_fork.Popen):
     method: str = "forkserver"
     DupFd = _DupFd
 
-    def __new__(cls, process_obj: "BaseProcess") -> "popen_fork.Popen":  # type: ignore[misc]
-        """Return a Popen. Without a server it executes an interpreter: no engine, or the program starts processes."""
+    def __new__(cls, process_obj: "BaseProcess | None" = None) -> "popen_fork.Popen":  # type: ignore[misc]
+        """Return a Popen. Without a server it executes an interpreter: no engine, or the program starts processes.
+
+        process_obj: None for an object that is unpickled, with a Process object that has been started.
+        """
+        if process_obj is None:
+            return super().__new__(cls)
         if starters.executor(cls.method) is not None or engine.refusal() is not None:
             from .popen_spawn_posix import Popen as Executing
 

@@ -358,3 +358,17 @@ def test_the_main_module_without_the_part(run_script, tmp_path):
     )
     assert done.stdout == "0\n"
     assert "because of GOPROC_DISABLE" in done.stderr
+
+
+def name_of(process, queue):
+    queue.put((process.name, process.pid))
+
+
+def test_a_process_object_that_has_been_started_is_sent(context):
+    first, queue = context.Process(target=int, name="first"), context.Queue()
+    first.start()
+    second = context.Process(target=name_of, args=(first, queue))
+    second.start()
+    assert queue.get(timeout=60) == ("first", first.pid)
+    first.join()
+    second.join()
