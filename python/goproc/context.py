@@ -123,7 +123,7 @@ class BaseContext(_standard.BaseContext):
     def _made(self, name, *args, **options):
         """Return a new object of a class of goproc.synchronize."""
         context = self.get_context()
-        if "locks" not in disabled:
+        if "locks" not in disabled and not _is_replaced(_standard.BaseContext, name):
             from . import synchronize
 
             kind = getattr(synchronize, name)
@@ -153,7 +153,7 @@ class BaseContext(_standard.BaseContext):
     def _made_queue(self, name, *args):
         """Return a new object of a class of goproc.queues; of multiprocessing.queues if that cannot be made."""
         context = self.get_context()
-        if "queues" not in disabled:
+        if "queues" not in disabled and not _is_replaced(_standard.BaseContext, name):
             from . import queues
 
             if queues.is_replaced(name):
@@ -170,6 +170,8 @@ class BaseContext(_standard.BaseContext):
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):
         """Return a pool of worker processes; see goproc.pool.Pool for the arguments."""
+        if _is_replaced(_standard.BaseContext, "Pool"):
+            return super().Pool(processes, initializer, initargs, maxtasksperchild, **options)
         from .pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(), **options)
@@ -239,6 +241,14 @@ class BaseContext(_standard.BaseContext):
             ) from None
 
 
+def _is_replaced(cls, name):
+    """Return whether multiprocessing is goproc's, and the program has replaced a method of one of its classes.
+
+    _common/monkeypatches.py says why it looks at the globals. It is not imported: `import goproc` is to be quick.
+    """
+    return stdlib.is_installed() and getattr(getattr(cls, name), "__globals__", None) is not vars(_standard)
+
+
 class _Awaitable:
     """What goproc adds to all Process classes."""
 
@@ -276,6 +286,8 @@ class ForkProcess(_standard.ForkProcess, _Awaitable):
 
     @staticmethod
     def _Popen(process_obj):
+        if _is_replaced(_standard.ForkProcess, "_Popen"):
+            return _standard.ForkProcess._Popen(process_obj)
         global _popen_fork
         from . import popen_fork
 
@@ -294,6 +306,8 @@ class SpawnProcess(_standard.SpawnProcess, _Awaitable):
 
     @staticmethod
     def _Popen(process_obj):
+        if _is_replaced(_standard.SpawnProcess, "_Popen"):
+            return _standard.SpawnProcess._Popen(process_obj)
         from .popen_spawn_posix import Popen
 
         return Popen(process_obj)
@@ -304,6 +318,8 @@ class ForkServerProcess(_standard.ForkServerProcess, _Awaitable):
 
     @staticmethod
     def _Popen(process_obj):
+        if _is_replaced(_standard.ForkServerProcess, "_Popen"):
+            return _standard.ForkServerProcess._Popen(process_obj)
         from .popen_forkserver import Popen
 
         return Popen(process_obj)

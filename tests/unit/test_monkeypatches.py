@@ -108,3 +108,43 @@ def test_what_the_function_that_ends_a_child_raises(monkeypatch, capfd):
     process.join()
     assert process.exitcode == 1
     assert "RuntimeError: the status is 0" in capfd.readouterr().err
+
+
+CONTEXTS = """
+import multiprocessing, multiprocessing.context as names, sys, threading
+
+def noted(kind, name):
+    original = getattr(kind, name)
+    def replacement(*arguments, **keywords):
+        print(kind.__name__, name, flush=True)
+        return original(*arguments, **keywords)
+    setattr(kind, name, staticmethod(replacement) if name == "_Popen" else replacement)
+
+if __name__ == "__main__":
+    method = sys.argv[1]
+    kind = {"fork": names.ForkProcess, "spawn": names.SpawnProcess, "forkserver": names.ForkServerProcess}[method]
+    noted(kind, "_Popen")
+    for name in ("Event", "Queue", "JoinableQueue", "Pool"):
+        noted(names.BaseContext, name)
+    context = multiprocessing.get_context(method)
+    print(context.Event().is_set())
+    context.JoinableQueue(3).put(1)
+    queue = context.Queue()
+    process = context.Process(target=queue.put, args=("from the child",))
+    process.start()
+    print(queue.get())
+    process.join()
+    with context.Pool(1) as pool:
+        print(pool.map(abs, [-1]))
+    names.BaseContext.Lock = lambda self: threading.Lock()
+    print(type(context.Lock()).__name__)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_methods_of_contexts_and_processes(run_script, tmp_path, method):
+    """Where there are no semaphores, programs put locks of threads in the place of the contexts' locks."""
+    (tmp_path / "program.py").write_text(CONTEXTS)
+    ours = run_script("-m", "goproc", "program.py", method, cwd=tmp_path)
+    theirs = run_script("program.py", method, cwd=tmp_path)
+    assert "Process _Popen\n" in ours.stdout and ours.stdout == theirs.stdout
