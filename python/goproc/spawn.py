@@ -110,12 +110,17 @@ def _split_command(line, source):
     return [shutil.which(words[0]) or words[0], *words[1:]]
 
 
-def get_command_line(function: str, *numbers: int, flag: str = "--multiprocessing-fork") -> "list[str | bytes]":
+def get_command_line(
+    function: "str | None" = None, *numbers: int, flag: str = "--multiprocessing-fork", **keywords: int
+) -> "list[str | bytes]":
     """Return the command line of a child interpreter that calls function(*numbers).
 
-    function: "module:name". numbers: ints, each of which becomes one argument; the engine may add another. flag: the
+    function: "module:name"; None for multiprocessing's command line, with its keywords, for programs that execute
+    children themselves. numbers: ints, each of which becomes one argument; the engine may add another. flag: the
     child's sys.argv[1], which precedes the numbers, as with multiprocessing.
     """
+    if function is None:
+        return _standard.get_command_line(**keywords)  # type: ignore[return-value]
     words = [str(int(number)) for number in numbers]
     if getattr(sys, "frozen", False):
         return [sys.executable, _FROZEN_FLAG, function, *words]
@@ -154,15 +159,42 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     standard_default._actual_context = settled
     if os.path.basename(data.get("init_main_from_path", "")) == "<stdin>":  # a child could not read it again
         del data["init_main_from_path"]
-    data["goproc"] = {
-        "installed": stdlib.installed,
+    data["goproc"] = {**_for_children(), "daemon": bool(daemon)}
+    return data
+
+
+def _for_children():
+    return {
+        "installed": stdlib.is_installed(),
         "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
-        "daemon": bool(daemon),
         "bound": start_methods.children_are_bound,
         "companions": companions.wanted(),
     }
+
+
+class _ForChildren:
+    """What is sent to a child that the program executes itself, with multiprocessing's preparation data.
+
+    Such a child runs multiprocessing's main function. Unpickling this installs goproc there, so that the child knows
+    the classes of goproc's locks and queues, which have multiprocessing's names.
+    """
+
+    def __reduce__(self):
+        return _prepare_goproc, (_for_children(),)
+
+
+_standard_data = _standard.get_preparation_data
+
+
+def _data_with_goproc(name):
+    data = _standard_data(name)
+    if stdlib.is_installed():
+        data["goproc"] = _ForChildren()
     return data
+
+
+_standard.get_preparation_data = _data_with_goproc
 
 
 _MAIN_GUARD = (

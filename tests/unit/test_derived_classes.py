@@ -134,3 +134,60 @@ def test_signals_for_such_a_process(end, code):
     child.join()
     assert child.exitcode == code
     child.kill()
+
+
+COPY = """
+import io, os, sys
+import {name}, {name}.context, {name}.popen_spawn_posix
+from {name} import reduction, resource_tracker, spawn, util
+from multiprocessing import context as tls
+
+class Popen({name}.popen_spawn_posix.Popen):
+    def _launch(self, process_obj):
+        tracker_fd = resource_tracker.getfd()
+        data, buffer = spawn.get_preparation_data(process_obj._name), io.BytesIO()
+        tls.set_spawning_popen(self)
+        try:
+            reduction.dump(data, buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            tls.set_spawning_popen(None)
+        self.sentinel, child_end = os.pipe()
+        read_end, write_end = os.pipe()
+        command = spawn.get_command_line(tracker_fd=tracker_fd, pipe_handle=read_end)
+        self._fds += [tracker_fd, read_end, child_end]
+        self.pid = util.spawnv_passfds(spawn.get_executable(), command, self._fds)
+        os.close(read_end)
+        os.close(child_end)
+        with open(write_end, "wb") as file:
+            file.write(buffer.getbuffer())
+
+class Process({name}.context.SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj):
+        return Popen(process_obj)
+
+def work(lock, queue, value):
+    with lock:
+        value.value += 1
+    queue.put(2)
+    sys.exit(3)
+
+if __name__ == "__main__":
+    context = {name}.get_context("spawn")
+    lock, queue, value = context.Lock(), context.Queue(), context.Value("i", 0)
+    process = Process(target=work, args=(lock, queue, value))
+    process.start()
+    process.join()
+    print(value.value, queue.get(), process.exitcode)
+"""
+
+
+@pytest.mark.part("locks")
+@pytest.mark.part("queues")
+@pytest.mark.parametrize("name", ["multiprocessing", "goproc"])
+def test_a_popen_that_executes_an_interpreter_itself(run_script, tmp_path, name):
+    """As multiprocessing's own Popen does; so the child runs multiprocessing's main function."""
+    (tmp_path / "program.py").write_text(COPY.format(name=name))
+    options = ["-m", "goproc"] if name == "multiprocessing" else []
+    assert run_script(*options, "program.py", cwd=tmp_path).stdout == "1 2 3\n"
