@@ -246,7 +246,7 @@ def _is_replaced(cls, name):
 
     _common/monkeypatches.py says why it looks at the globals. It is not imported: `import goproc` is to be quick.
     """
-    return stdlib.is_installed() and getattr(getattr(cls, name), "__globals__", None) is not vars(_standard)
+    return stdlib.installed and getattr(getattr(cls, name), "__globals__", None) is not vars(_standard)
 
 
 class _Awaitable:

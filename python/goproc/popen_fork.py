@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from multiprocessing import util
-from types import ModuleType
 
 from . import _native
 from ._common import calls, cooperative, engine, start_methods, starters, stdlib
@@ -30,40 +29,10 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from typing import Any, NoReturn
 
-__all__ = ["Popen", "collect_again", "keeping_tracker", "leave", "run_child"]
+__all__ = ["Popen", "collect_again", "leave", "run_child"]
 
 #: Whether a child runs the exit functions that it has registered, as with multiprocessing from Python 3.13 on.
 _RUNS_EXIT_FUNCTIONS = sys.version_info >= (3, 13)
-
-
-class _KeepingTracker:
-    """A context manager around a fork: the child uses the resource tracker of its parent, also one that starts later.
-
-    Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. Then the child would start a
-    tracker of its own, which unlinks resources at the child's end though the parent still uses them.
-    Source: multiprocessing.popen_fork.Popen._launch.
-    """
-
-    def __enter__(self) -> None:
-        self._set(True)
-
-    def __exit__(self, *exception: object) -> None:
-        self._set(False)
-
-    @staticmethod
-    def _set(keep: bool) -> None:
-        # If the module has not been imported, or is deferred (deferred_imports.py), no fork handler closes the pipe.
-        module = loaded("multiprocessing.resource_tracker")
-        if keep and type(module) is ModuleType:
-            try:
-                stdlib.tracker_pipe()
-            except OSError as error:
-                util.info("a forked child is given no pipe of the resource tracker: %s", error)
-        if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
-            intent.preserve_fd = keep
-
-
-keeping_tracker: _KeepingTracker = _KeepingTracker()
 
 
 # Default arguments hold what is needed, here and in Popen.__del__: at the end of the program, the globals of all
@@ -119,7 +88,6 @@ class Popen:
     sentinel: int
     returncode: "int | None"
     method: str = "fork"
-    finalizer: "util.Finalize | None" = None  # for derived classes
     _id = 0  # negative: the id of a seat; positive: the id of an entry of the engine; 0: neither
     _mark: "int | None" = None  # the mark of the sentinel; None if a derived class has started the process
     _registered = False  # whether gevent's event loop watches the process
@@ -213,15 +181,11 @@ class Popen:
         if self._id and self._owner == os.getpid():
             _forget(self._id)
             self._id = 0
-        if self.finalizer is not None:
+        if "finalizer" in self.__dict__:
             self.finalizer()
 
-    @property
-    def finalizer(self) -> "Callable[[], None]":
-        """A function that does what close() does, if the process has ended. multiprocessing has this name, too."""
-        return self._close_if_ended
-
-    def _close_if_ended(self):
+    def finalizer(self) -> None:
+        """Do what close() does, if the process has ended. A derived class may have set a util.Finalize in its place."""
         if self.poll() is not None:
             self.close()
 
@@ -309,7 +273,7 @@ class Popen:
         try:
             taken = nursery is not None and nursery.take(process_obj, child)
             if not taken:
-                with keeping_tracker:
+                with starters.keeping_tracker:
                     taken = _native.start(start_methods.ends_with_parent(process_obj), child)
             if not taken:
                 return self._launch_by_engine(process_obj)
@@ -329,7 +293,7 @@ class Popen:
         pid = None
         try:
             fds.append(_native.duplicate_lifeline())
-            with keeping_tracker:
+            with starters.keeping_tracker:
                 pid = fork()
             if pid == 0:
                 if tether_end:
@@ -356,7 +320,7 @@ class Popen:
         try:
             # A duplicate, because the child first closes its parent's lifeline, with all else that is not for a child.
             lifeline = _native.duplicate_lifeline()
-            with keeping_tracker:
+            with starters.keeping_tracker:
                 pid = _native.fork()
             if pid == 0:
                 _native.put_off_collecting()

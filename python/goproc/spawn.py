@@ -165,7 +165,7 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
 
 def _for_children():
     return {
-        "installed": stdlib.is_installed(),
+        "installed": stdlib.installed,
         "futures": stdlib.installed_futures,
         "start_method": start_methods.default.get_start_method(allow_none=True),
         "bound": start_methods.children_are_bound,
@@ -189,7 +189,7 @@ _standard_data = _standard.get_preparation_data
 
 def _data_with_goproc(name):
     data = _standard_data(name)
-    if stdlib.is_installed():
+    if stdlib.installed:
         data["goproc"] = _ForChildren()
     return data
 

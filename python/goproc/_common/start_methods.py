@@ -46,7 +46,7 @@ def engines_context(context):
     if context is None:
         return default.get_context()
     if isinstance(context, BaseContext) and not isinstance(context, base_class):
-        if type(context).__module__ == BaseContext.__module__ or not stdlib.is_installed():
+        if type(context).__module__ == BaseContext.__module__ or not stdlib.installed:
             return concrete[context.get_start_method()]
     return context
 

@@ -10,19 +10,21 @@ process is started without them, by that function, as with multiprocessing:
     multiprocessing.spawn.get_command_line    the same for spawn, with that command line
     multiprocessing.spawn._main               in a child: it reads what the parent has sent
 
+keeping_tracker is what surrounds a fork by goproc.
+
 docs/design/starters.md. Used by popen_fork.py, popen_spawn_posix.py, popen_forkserver.py, spawn.py, _pool/nursery.py.
 """
 
 import os
 import sys
 from multiprocessing import process, util
-from types import BuiltinFunctionType
+from types import BuiltinFunctionType, ModuleType
 
 from . import stdlib
 from .detached import loaded
 from .monkeypatches import is_replaced
 
-__all__ = ["command_line", "executor", "fork", "main", "take_next_bootstrap"]
+__all__ = ["command_line", "executor", "fork", "keeping_tracker", "main", "take_next_bootstrap"]
 
 _told: "set[str]" = set()
 
@@ -84,3 +86,33 @@ def _tell(name):
     if name not in _told:
         _told.add(name)
         util.info("from now on processes are started by the program's own %s, without the engine and its servers", name)
+
+
+class _KeepingTracker:
+    """A context manager around a fork: the child uses the resource tracker of its parent, also one that starts later.
+
+    Python 3.13.14, 3.14.5 and later versions close the tracker's pipe in a forked child. Then the child would start a
+    tracker of its own, which unlinks resources at the child's end though the parent still uses them.
+    Source: multiprocessing.popen_fork.Popen._launch.
+    """
+
+    def __enter__(self) -> None:
+        self._set(True)
+
+    def __exit__(self, *exception: object) -> None:
+        self._set(False)
+
+    @staticmethod
+    def _set(keep: bool) -> None:
+        # If the module has not been imported, or is deferred (deferred_imports.py), no fork handler closes the pipe.
+        module = loaded("multiprocessing.resource_tracker")
+        if keep and type(module) is ModuleType:
+            try:
+                stdlib.tracker_pipe()
+            except OSError as error:
+                util.info("a forked child is given no pipe of the resource tracker: %s", error)
+        if module is not None and (intent := vars(module).get("_fork_intent")) is not None:
+            intent.preserve_fd = keep
+
+
+keeping_tracker: _KeepingTracker = _KeepingTracker()

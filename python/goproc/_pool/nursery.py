@@ -14,7 +14,7 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import calls, disabled, start_methods, starters, stdlib
-from ..popen_fork import keeping_tracker, run_child
+from ..popen_fork import run_child
 
 __all__ = ["Nurseries"]
 
@@ -139,7 +139,7 @@ class Nursery:
             start_methods.worker_end(process).interruptible = SIGINT not in blocked
         number: int | None = -1
         try:
-            with keeping_tracker:
+            with starters.keeping_tracker:
                 number = self._clones.fork(count, turns)
             if number is None:
                 _log_once()
