@@ -9,7 +9,7 @@ python=$1
 shift
 [ $# -gt 0 ] || set -- -m "not slow" tests/unit/test_native.py tests/unit/test_process.py \
     tests/unit/test_fork.py tests/unit/test_spawn_server.py tests/unit/test_nursery.py tests/unit/test_pool*.py \
-    tests/unit/test_queues.py tests/unit/test_locks.py tests/unit/test_dump.py
+    tests/unit/test_queues.py tests/unit/test_queue_ends.py tests/unit/test_locks.py tests/unit/test_dump.py
 
 compiler=${CC:-gcc}
 folder=$PWD/build/sanitize

@@ -44,12 +44,13 @@ class _End(connection.Connection):
         self._end = end
 
     def close(self):
-        if not self.closed:
-            try:
-                self._queue._close_ends(self._end)
-            except OSError as error:
-                util.info("other processes will not notice that an end of a queue is closed: %s", error)
-        super().close()
+        if self.closed:
+            return
+        super().close()  # first: _close_ends() needs a descriptor
+        try:
+            self._queue._close_ends(self._end)
+        except OSError as error:
+            util.info("other processes will not notice that an end of a queue is closed: %s", error)
 
 
 class Reader(_End):
