@@ -114,7 +114,8 @@ test-quick: install-test ## pytest without the slow tests, each with one of its 
 BRIEF = tests/examples $(addprefix tests/unit/test_,$(addsuffix .py,cli context derived_classes exit_order \
 	files_out_of_reach fork forkserver futures_end imports install installation locks main_death mocks monkeypatches \
 	native nursery odd_timeouts own_buffers parts_of_objects polling pool pool_arrays pool_callbacks pool_messages \
-	process queue_ends queue_pool queues replaced_picklers replaced_starters sibling spawn_server tracebacks tracker))
+	process queue_ends queue_pool queue_types queues replaced_picklers replaced_starters sibling spawn_server \
+	tracebacks tracker))
 
 .PHONY: test-brief
 test-brief: install-test ## quick tests of the parts that depend most on the version of Python; CI runs them for each

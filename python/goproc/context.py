@@ -155,9 +155,10 @@ class BaseContext(_standard.BaseContext):
         context = self.get_context()
         if "queues" not in disabled and not _is_replaced(_standard.BaseContext, name):
             from . import queues
+            from ._common import queue_types
 
-            if queues.is_replaced(name):
-                return getattr(_standard.BaseContext, name)(context, *args)
+            if queue_types.is_replaced(name):
+                return queue_types.class_to_make(name)(*args, ctx=context)
             try:
                 return getattr(queues, name)(*args, ctx=context)
             except OSError as error:
@@ -166,6 +167,7 @@ class BaseContext(_standard.BaseContext):
                 from ._common import log
 
                 log.warn(f"a queue is multiprocessing's, in a pipe: {error}")
+                return queue_types.class_to_make(name)(*args, ctx=context)
         return getattr(_standard.BaseContext, name)(context, *args)
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **options):

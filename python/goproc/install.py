@@ -6,7 +6,8 @@ The package `multiprocessing` is changed in place, in five ways, so that the ord
     its default context        shares its state with goproc's, for bound methods of it that were imported before
     its concrete contexts      become goproc's, for every get_context("spawn")
     its modules pool, popen_*, become goproc's, for `import multiprocessing.pool` and for multiprocessing's Process
-    forkserver, synchronize    classes, which import popen_* when they start a process
+    forkserver, synchronize,   classes, which import popen_* when they start a process
+    queues
     its modules heap,          are changed in place by goproc's modules of the same names (_start/companions.py)
     managers, shared_memory
 
@@ -41,11 +42,14 @@ _REPLACED_MODULES = {
 if "locks" not in disabled:
     _REPLACED_MODULES["multiprocessing.synchronize"] = "goproc.synchronize"
 
+if "queues" not in disabled:
+    _REPLACED_MODULES["multiprocessing.queues"] = "goproc.queues"
+
 _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 
 
 #: The modules whose classes say that they are of another module, besides those in _REPLACED_MODULES.
-_NAMED = {"goproc.queues": "multiprocessing.queues", "goproc._pool.queue_pool": "multiprocessing.pool"}
+_NAMED = {"goproc._pool.queue_pool": "multiprocessing.pool"}
 
 _EXECUTORS = "concurrent.futures.process"
 

@@ -20,11 +20,9 @@ from multiprocessing import queues as _standard
 from multiprocessing import reduction as _reduction
 from multiprocessing import util as _util
 from queue import Empty, Full
-from types import ModuleType
 
 from . import _native
-from ._common import cooperative, stdlib
-from ._common.monkeypatches import has_replaced_methods
+from ._common import cooperative, queue_types, stdlib
 from ._common.own_pickler import QUEUES
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
@@ -157,7 +155,7 @@ def _make(name):
     return cls.__new__(cls)
 
 
-class Queue(_native.Queue, _Parts, _standard.Queue):
+class Queue(_native.Queue, _Parts, _standard.Queue, metaclass=queue_types.QueueType):
     """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
 
     maxsize: how many items it may have; 0 for no bound. Then put() never waits: items for which there is no room in the
@@ -343,7 +341,7 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     __setstate__ = Queue.__setstate__
 
 
-class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue):
+class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue, metaclass=queue_types.QueueType):
     """A queue without a bound, a timeout and a thread: put() waits for room. Source: multiprocessing.SimpleQueue."""
 
     def __init__(self, *, ctx: "Any") -> None:
@@ -392,12 +390,7 @@ class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue):
 
 for _class in Queue, JoinableQueue, SimpleQueue:
     copyreg.pickle(_class, _reduce)  # type: ignore[arg-type]
-
-
-def is_replaced(name: str) -> bool:
-    """Return whether the program has replaced a class of multiprocessing.queues, or one of its methods."""
-    cls = getattr(_standard, name)
-    return cls not in globals()[name].__mro__ or has_replaced_methods(cls)
+    queue_types.mirror(_class, getattr(_standard, _class.__name__))
 
 
 def _let_others_run():
@@ -435,15 +428,4 @@ def __getattr__(name: str) -> "Any":
     return stdlib.other_name(__name__, _standard, name)
 
 
-class _Module(ModuleType):
-    """The class of this module. A name of multiprocessing.queues that this module has not is also set there."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        ours = name in vars(self) or not hasattr(_standard, name)
-        if ours:
-            super().__setattr__(name, value)
-        else:
-            setattr(_standard, name, value)
-
-
-sys.modules[__name__].__class__ = _Module
+sys.modules[__name__].__class__ = queue_types.QueuesModule

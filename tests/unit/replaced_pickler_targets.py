@@ -72,7 +72,7 @@ def dump(obj, file, protocol=None):
 @contextlib.contextmanager
 def replaced(*places):
     """Put picklers into places, tuples (object, name, pickler), for a while."""
-    before = [(place, name, vars(place)[name]) for place, name, _ in places]
+    before = [(place, name, vars(place).get(name) or getattr(place, name)) for place, name, _ in places]
     try:
         for place, name, pickler in places:
             setattr(place, name, pickler)

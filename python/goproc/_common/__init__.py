@@ -10,6 +10,7 @@ threads.py        threads of goproc's own
 cooperative.py    waiting under gevent and eventlet
 detached.py       what the interpreter keeps to its very end
 queue_ends.py     the private parts of multiprocessing's queues
+queue_types.py    the types of queues, which are multiprocessing's after install()
 stand_ins.py      the locks, conditions and semaphores inside its queues and events
 sharing.py        share(): objects in shared memory, and their handles
 buffers.py        which buffers may be pickled out of band

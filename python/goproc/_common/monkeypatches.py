@@ -14,13 +14,14 @@ def is_replaced(module, name: str) -> bool:
     return getattr(getattr(module, name), "__globals__", None) is not vars(module)
 
 
-def has_replaced_methods(cls: type) -> bool:
+def has_replaced_methods(cls: type, module=None) -> bool:
     """Return whether a method of a class, or of one of its base classes, is not from the module of that class.
 
-    An object of a class in Python that can be called, such as a mock, is none of its methods either.
+    module: the module of these classes, if it is not the one that they name. An object of a class in Python that can be
+    called, such as a mock, is none of its methods either.
     """
     for base in cls.__mro__[:-1]:
-        own = vars(loaded(base.__module__))
+        own = vars(module or loaded(base.__module__))
         for method in vars(base).values():
             if getattr(method, "__globals__", own) is not own:
                 return True

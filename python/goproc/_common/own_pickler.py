@@ -24,7 +24,7 @@ from _pickle import loads  # pickle's, whatever the program has put there
 from multiprocessing import context, reduction
 
 from .. import _native
-from .stdlib import import_module, place_of_pickler
+from .stdlib import import_module, place_of_pickler, replaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +50,15 @@ def follow():
     Called in a child of a server that has imported them. In multiprocessing's children they are imported later.
     """
     for name in _MODULES:
-        module = sys.modules.get(name)
+        module = _module(name)
         if module is not None:
             variables, key, pickler = place_of_pickler(module)
             if pickler is ORIGINAL:
                 variables[key] = context.reduction.ForkingPickler
+
+
+def _module(name):
+    return replaced.get(name) or sys.modules.get(name)  # multiprocessing's, if goproc's is in its place
 
 
 def _finder(*names):
@@ -72,11 +76,11 @@ def _finder(*names):
 
 def _find(name, places):
     """Return the pickler of the program's own that a module uses. If there is none, add the places to the list."""
-    reducer, module = context.reduction, sys.modules.get(name)
+    reducer, module = context.reduction, _module(name)
     place = (None, None, None) if module is None else place_of_pickler(module)
     if place[2] is None and reducer.ForkingPickler is not ORIGINAL:
         # multiprocessing has imported the module by now, as this process uses a queue, a pool or a connection.
-        place = place_of_pickler(import_module(name))
+        place = place_of_pickler(replaced.get(name) or import_module(name))
     if place[2] is not None and place[2] is not ORIGINAL:
         return place[2]
     if reducer is not reduction:

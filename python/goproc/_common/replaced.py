@@ -8,7 +8,8 @@ from types import FunctionType
 
 from . import stdlib
 
-_MODULES = frozenset({"forkserver", "pool", "popen_fork", "popen_forkserver", "popen_spawn_posix", "synchronize"})
+_MODULES = frozenset({"forkserver", "pool", "popen_fork", "popen_forkserver", "popen_spawn_posix", "queues"})
+_MODULES |= {"synchronize"}
 
 
 def name_anew(name: str) -> None:

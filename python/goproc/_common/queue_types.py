@@ -1,0 +1,110 @@
+"""The class of goproc's queue classes: after install(), programs know these by multiprocessing's names.
+
+Programs ask `type(queue) is multiprocessing.queues.Queue`. So that name must be goproc's class. They also derive from
+it, and rely on all parts of multiprocessing's queue then. So a class that is derived after install() derives from
+multiprocessing's class instead, is an instance of goproc's by isinstance(), and methods of goproc's class that are
+called by the class, such as `Queue.put(self, item)`, are multiprocessing's for it. Used by queues.py.
+"""
+
+from abc import ABCMeta
+from multiprocessing import queues as _standard
+from types import FunctionType, ModuleType
+
+from .. import _native
+from . import stdlib
+from .detached import loaded
+from .monkeypatches import has_replaced_methods
+
+__all__ = ["STANDARD", "QueueType", "QueuesModule", "class_to_make", "is_replaced", "mirror"]
+
+#: multiprocessing's class, for each of goproc's classes.
+STANDARD: "dict[type, type]" = {}
+
+#: multiprocessing's classes by their names, which install() changes.
+_by_name: "dict[str, type]" = {}
+
+#: By class and name: goproc's method, and a function that calls it, or multiprocessing's, whichever the object has.
+_methods: "dict[type, dict[str, tuple]]" = {}
+
+
+class QueueType(ABCMeta):
+    """The class of the classes Queue, JoinableQueue and SimpleQueue. ABCMeta, because programs derive from ABC, too."""
+
+    def __new__(mcs, name, bases, namespace, **keywords):
+        if not stdlib.installed or not any(base in STANDARD for base in bases):
+            return super().__new__(mcs, name, bases, namespace, **keywords)
+        bases = tuple(STANDARD.get(base, base) for base in bases)
+        kind = type
+        for base in bases:
+            if issubclass(type(base), kind):
+                kind = type(base)
+        return kind(name, bases, namespace, **keywords)
+
+    def __instancecheck__(cls, instance):
+        if stdlib.installed and cls in STANDARD:
+            return isinstance(instance, STANDARD[cls])
+        return super().__instancecheck__(instance)
+
+    def __subclasscheck__(cls, subclass):
+        if stdlib.installed and cls in STANDARD:
+            return issubclass(subclass, STANDARD[cls])
+        return super().__subclasscheck__(subclass)
+
+    def __getattribute__(cls, name):
+        found = super().__getattribute__(name)
+        if stdlib.installed and cls in _methods:
+            ours, either = _methods[cls].get(name, (None, None))
+            if ours is not None and ours is found:
+                return either
+        return found
+
+    def __setattr__(cls, name, value):
+        # A program puts back a method that it has replaced for a while.
+        ours, either = _methods.get(cls, {}).get(name, (None, None))
+        super().__setattr__(name, ours if value is either and ours is not None else value)
+
+
+def mirror(ours, theirs):
+    """Note that goproc's class `ours` stands for multiprocessing's class `theirs`."""
+    STANDARD[ours] = _by_name[ours.__name__] = theirs
+    _methods[ours] = {
+        name: (getattr(ours, name), _either(getattr(ours, name), getattr(theirs, name)))
+        for name in dir(theirs)
+        if type(getattr(theirs, name)) is FunctionType
+    }
+
+
+def _either(ours, theirs):
+    def method(self, *args, **keywords):
+        return (ours if isinstance(self, _native.Queue) else theirs)(self, *args, **keywords)
+
+    method.__name__, method.__qualname__, method.__doc__ = theirs.__name__, theirs.__qualname__, theirs.__doc__
+    return method
+
+
+def is_replaced(name: str) -> bool:
+    """Return whether the program has replaced a class of multiprocessing.queues, or one of its methods."""
+    theirs = _by_name[name]
+    return class_to_make(name) is not theirs or has_replaced_methods(theirs, _standard)
+
+
+def class_to_make(name: str) -> type:
+    """Return multiprocessing's class of a name, or what the program has put in its place."""
+    placed = vars(loaded("goproc.queues"))[name]
+    return getattr(_standard, name) if placed in STANDARD else placed
+
+
+class QueuesModule(ModuleType):
+    """The class of goproc.queues. A name of multiprocessing.queues that goproc.queues has not is also set there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in vars(self) or not hasattr(_standard, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(_standard, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self) or not hasattr(_standard, name):
+            super().__delattr__(name)
+        else:
+            delattr(_standard, name)
