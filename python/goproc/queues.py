@@ -395,7 +395,7 @@ for _class in Queue, JoinableQueue, SimpleQueue:
 
 def _let_others_run():
     """Have get() and poll() wait by the functions with which gevent or eventlet has replaced the standard library's."""
-    if Queue.get is not _get and cooperative.is_patched():
+    if Queue._receive is not _get and cooperative.is_patched():
         for kind, name, function in (
             (Queue, "get", _get),
             (Queue, "_receive", _get),
@@ -403,7 +403,7 @@ def _let_others_run():
             (SimpleQueue, "_receive", _get),
             (SimpleQueue, "_poll", _poll),
         ):
-            setattr(kind, name, function)
+            queue_types.set_own(kind, name, function)
 
 
 def _get(self, block=True, timeout=None):

@@ -110,6 +110,73 @@ def test_types_of_queues(run_script, tmp_path, method):
     assert plain.stdout.startswith("Queue True False False True") and (ours.stderr, plain.stderr) == ("", "")
 
 
+CHANGED = """
+import inspect, multiprocessing, queue, sys
+from multiprocessing.queues import JoinableQueue, Queue, SimpleQueue
+from unittest import mock
+
+class Derived(Queue):
+    def __new__(cls):
+        return Queue.__new__(cls)
+
+    def __init__(self):
+        super().__init__(ctx=multiprocessing.get_context())
+
+def one_through(queues):
+    for queue in queues:
+        queue.put("item")
+    return [queue.get(timeout=60) for queue in queues]
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    queues = [multiprocessing.Queue(), Derived()]
+    put = Queue.put
+    Queue.put = lambda queue, item: put(queue, ("changed", item))
+    print(one_through(queues))
+    Queue.put = put
+    print(one_through(queues), type(multiprocessing.Queue()) is Queue)
+    Queue.size = property(lambda queue: queue.qsize())
+    Queue.__iter__ = lambda queue: iter(queue.get, None)
+    for made in queues:
+        made.put(None)
+    print([made.size for made in queues if not list(made)])
+    del Queue.size, Queue.__iter__
+    print([hasattr(made, name) for made in queues for name in ("size", "__iter__")])
+    for name in "put", "get", "close":
+        with mock.patch.object(Queue, name, autospec=True) as mocked:
+            for made in queues:
+                getattr(made, name)
+                getattr(made, name)(*[1] * (name == "put"))
+            print(mocked.call_count, len(mocked.call_args[0]), type(multiprocessing.Queue()) is Queue)
+    with mock.patch("multiprocessing.queues.Queue.get", side_effect=queue.Empty):
+        for made in queues:
+            try:
+                made.get(timeout=60)
+            except queue.Empty:
+                print("mocked")
+    print(one_through(queues))
+    for kind in Queue, JoinableQueue, SimpleQueue:
+        print(inspect.signature(kind), *[inspect.signature(getattr(kind, name)) for name in ("put", "get", "close")])
+        mocked = mock.create_autospec(kind, instance=True)
+        mocked.put("item")
+        mocked.get()
+        for call in mocked.put, lambda: mocked.get(1, 2, 3), lambda: mocked.close(1):
+            try:
+                call()
+            except TypeError as error:
+                print(error)
+"""
+
+
+def test_classes_that_a_program_changes(run_script, tmp_path, method):
+    """What it sets in Queue is also in the classes that it has derived; tools see multiprocessing's signatures."""
+    (tmp_path / "program.py").write_text(CHANGED)
+    plain = run_script("program.py", method, cwd=tmp_path)
+    ours = run_script("-m", "goproc", "program.py", method, cwd=tmp_path)
+    assert ours.stdout == plain.stdout
+    assert plain.stdout.startswith("[('changed', 'item'), ('changed', 'item')]") and ours.stderr == ""
+
+
 BEFORE = """
 import multiprocessing, pickle, sys
 from multiprocessing.queues import Queue as Imported

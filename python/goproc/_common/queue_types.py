@@ -3,19 +3,20 @@
 Programs ask `type(queue) is multiprocessing.queues.Queue`. So that name must be goproc's class. They also derive from
 it, and rely on all parts of multiprocessing's queue then. So a class that is derived after install() derives from
 multiprocessing's class instead, is an instance of goproc's by isinstance(), and methods of goproc's class that are
-called by the class, such as `Queue.put(self, item)`, are multiprocessing's for it. Used by queues.py.
+called by the class, such as `Queue.put(self, item)`, are multiprocessing's for it. What a program sets in
+goproc's class is set in multiprocessing's, too. Used by queues.py.
 """
 
 from abc import ABCMeta
 from multiprocessing import queues as _standard
-from types import FunctionType, ModuleType
+from types import FunctionType, MappingProxyType, ModuleType
 
 from .. import _native
 from . import stdlib
 from .detached import loaded
 from .monkeypatches import has_replaced_methods
 
-__all__ = ["STANDARD", "QueueType", "QueuesModule", "class_to_make", "is_replaced", "mirror"]
+__all__ = ["STANDARD", "QueueType", "QueuesModule", "class_to_make", "is_replaced", "mirror", "set_own"]
 
 #: multiprocessing's class, for each of goproc's classes.
 STANDARD: "dict[type, type]" = {}
@@ -25,6 +26,11 @@ _by_name: "dict[str, type]" = {}
 
 #: By class and name: goproc's method, and a function that calls it, or multiprocessing's, whichever the object has.
 _methods: "dict[type, dict[str, tuple]]" = {}
+
+#: By class of multiprocessing's and name: what the class itself had before a program set the name in goproc's class.
+_covered: "dict[type, dict[str, object]]" = {}
+
+_NOTHING = object()
 
 
 class QueueType(ABCMeta):
@@ -53,6 +59,9 @@ class QueueType(ABCMeta):
     def __getattribute__(cls, name):
         found = super().__getattribute__(name)
         if stdlib.installed and cls in _methods:
+            if name == "__dict__":  # for tools such as unittest.mock, which look for functions there
+                names = [name for name in vars(STANDARD[cls]) if name in _methods[cls]]
+                return MappingProxyType({**found, **{name: getattr(cls, name) for name in names}})
             ours, either = _methods[cls].get(name, (None, None))
             if ours is not None and ours is found:
                 return either
@@ -61,7 +70,29 @@ class QueueType(ABCMeta):
     def __setattr__(cls, name, value):
         # A program puts back a method that it has replaced for a while.
         ours, either = _methods.get(cls, {}).get(name, (None, None))
-        super().__setattr__(name, ours if value is either and ours is not None else value)
+        is_method = ours is not None and (value is ours or value is either)
+        super().__setattr__(name, ours if is_method else value)
+        if stdlib.installed and cls in STANDARD and name != "__module__":
+            _uncover(STANDARD[cls], name) if is_method else _cover(STANDARD[cls], name, value)
+
+    def __delattr__(cls, name):
+        super().__delattr__(name)
+        if cls in STANDARD:
+            _uncover(STANDARD[cls], name)
+
+
+def _cover(theirs, name, value):
+    """Set an attribute of multiprocessing's class, from which the program's classes derive."""
+    _covered.setdefault(theirs, {}).setdefault(name, vars(theirs).get(name, _NOTHING))
+    setattr(theirs, name, value)
+
+
+def _uncover(theirs, name):
+    covered = _covered.get(theirs, {}).pop(name, theirs)
+    if covered is _NOTHING:
+        delattr(theirs, name)
+    elif covered is not theirs:
+        setattr(theirs, name, covered)
 
 
 def mirror(ours, theirs):
@@ -72,6 +103,15 @@ def mirror(ours, theirs):
         for name in dir(theirs)
         if type(getattr(theirs, name)) is FunctionType
     }
+    _methods[ours]["__new__"] = ours.__new__, _either_new(ours.__new__, theirs)
+
+
+def set_own(ours, name, function):
+    """Replace a method of goproc's class by another one of goproc's."""
+    type.__setattr__(ours, name, function)
+    for derived, methods in _methods.items():
+        if ours in derived.__mro__ and name in methods:
+            methods[name] = function, _either(function, getattr(STANDARD[derived], name))
 
 
 def _either(ours, theirs):
@@ -79,13 +119,22 @@ def _either(ours, theirs):
         return (ours if isinstance(self, _native.Queue) else theirs)(self, *args, **keywords)
 
     method.__name__, method.__qualname__, method.__doc__ = theirs.__name__, theirs.__qualname__, theirs.__doc__
+    method.__module__, method.__wrapped__ = theirs.__module__, theirs  # __wrapped__: for inspect.signature()
     return method
+
+
+def _either_new(ours, theirs):
+    def new(cls, *args, **keywords):
+        return (ours if issubclass(cls, _native.Queue) else theirs.__new__)(cls, *args, **keywords)
+
+    new.__name__, new.__wrapped__ = "__new__", theirs.__init__
+    return new
 
 
 def is_replaced(name: str) -> bool:
     """Return whether the program has replaced a class of multiprocessing.queues, or one of its methods."""
     theirs = _by_name[name]
-    return class_to_make(name) is not theirs or has_replaced_methods(theirs, _standard)
+    return class_to_make(name) is not theirs or has_replaced_methods(theirs, _standard, _covered)
 
 
 def class_to_make(name: str) -> type:
