@@ -40,7 +40,7 @@ _native.set_queue_names(QUEUES, Empty, Full, ConsumerLostError)
 #: place, as there are items in the buffer already.
 _IF_ROOM, _COUNT, _WAIT, _PLACE = range(4)
 
-#: For _native.Queue._close_ends().
+#: For _native.Queue._close_ends() and _ends().
 _BOTH_ENDS = 3
 
 #: How long the thread waits for more items before it ends, in seconds.
@@ -83,6 +83,8 @@ def _files(queue):
             "A SemLock created in a fork context is being shared with a process in a spawn context. This is not "
             "supported. Please use the same context to create multiprocessing objects and Process."
         )
+    if queue._ends() != _BOTH_ENDS:
+        raise OSError("handle is closed")
     return tuple(map(_reduction.DupFd, queue._files()))
 
 

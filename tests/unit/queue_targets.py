@@ -156,3 +156,10 @@ def work_until_end(tasks, results):
         except EOFError:
             break
         results.put(2 * task)
+
+
+def close_both_ends(queue, other):
+    queue._reader.close()
+    queue._writer.close()
+    other._writer.close()
+    other._reader.close()

@@ -209,6 +209,20 @@ def test_large_items_and_the_memory_stay(context, make):
     process.join()
 
 
+def test_closing_one_end_after_the_other(context, make):
+    """In either order, in a process that has not used them before."""
+    queues = [make(), make()]
+    process = start(context, targets.close_both_ends, *queues)
+    process.join()
+    assert process.exitcode == 0
+    for queue in queues:
+        queue.put("item")
+        assert queue.get() == "item"
+        queue._writer.close()
+        with pytest.raises(EOFError):
+            queue.get()
+
+
 def test_no_descriptors_are_left(context):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):

@@ -215,7 +215,7 @@ static PyObject *queue_make(PyObject *object, PyObject *args) {
 
 PyDoc_STRVAR(files_doc, "_files()\n--\n\n"
                         "The two descriptors that another process needs for _attach(). Raises OSError if the program\n"
-                        "has closed one.");
+                        "has closed one of them by its number.");
 
 static PyObject *queue_files(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_ring *ring = &((goproc_queue *)object)->ring;
@@ -224,10 +224,6 @@ static PyObject *queue_files(PyObject *object, PyObject *Py_UNUSED(unused)) {
     if (goproc_mark(ring->fd) != ring->fd_mark || goproc_mark(ring->event) != ring->event_mark) {
         errno = EBADF;
         goproc_raise_errno("fstat", "to send a queue to a process: the program has closed a descriptor of it");
-        return NULL;
-    }
-    if (ring->ends != GOPROC_BOTH_ENDS) {
-        PyErr_SetString(PyExc_OSError, "handle is closed");
         return NULL;
     }
     return Py_BuildValue("ii", ring->fd, ring->event);
@@ -309,6 +305,10 @@ PyDoc_STRVAR(close_ends_doc,
              "Close ends of the queue for this process: 1 for putting, 2 for getting, 3 for both. put()\n"
              "and get() still work here. Raises OSError if that is not possible; they stay open then.");
 
+static PyObject *queue_ends(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    return PyLong_FromLong(((goproc_queue *)object)->ring.ends);
+}
+
 static PyObject *queue_close_ends(PyObject *object, PyObject *argument) {
     long ends = PyLong_AsLong(argument);
     if ((ends == -1 && PyErr_Occurred()) || goproc_queue_is_made((goproc_queue *)object) < 0)
@@ -335,6 +335,8 @@ static PyMethodDef queue_methods[] = {
      PyDoc_STR("_unfinished()\n--\n\nReturn how many items have been put and not been reported done.")},
     {"_watch", queue_watch, METH_NOARGS, watch_doc},
     {"_close_ends", queue_close_ends, METH_O, close_ends_doc},
+    {"_ends", queue_ends, METH_NOARGS,
+     PyDoc_STR("_ends()\n--\n\nReturn the ends that this process has not closed, as _close_ends() takes them.")},
     {"_has_ended", queue_has_ended, METH_NOARGS,
      PyDoc_STR("_has_ended()\n--\n\nReturn whether all processes have closed the putting end, or have ended.")},
     {"_make", queue_make, METH_VARARGS, make_doc},
