@@ -112,11 +112,21 @@ static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args,
 static struct {
     struct sigaction pythons;
     pid_t owner; /* the process that has the pool */
+    pid_t worker;
 } interrupts;
 
+static int is_for_task(const siginfo_t *info) {
+    int sent = info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
+    if (!sent)
+        return info->si_code == SI_TIMER;
+    pid_t self = getpid(), sender = info->si_pid;
+    return sender == self || sender == interrupts.owner ||
+           (self != interrupts.worker && sender == getppid()); /* a process that a task has forked */
+}
+
 static void sort_interrupt(int signum, siginfo_t *info, void *Py_UNUSED(context)) {
-    int error = errno, sent = info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
-    if (info->si_code == SI_TIMER || (sent && (info->si_pid == getpid() || info->si_pid == interrupts.owner)))
+    int error = errno;
+    if (is_for_task(info))
         interrupts.pythons.sa_handler(signum);
     errno = error;
 }
@@ -125,7 +135,8 @@ PyDoc_STRVAR(
     sort_interrupts_doc,
     "sort_interrupts(owner) -> bool\n\n"
     "Let Python's handler of SIGINT handle only what this process sends itself, or the process `owner` sends to\n"
-    "it, until signal.signal() sets another handler. Return whether that was so already.");
+    "it, and in processes that it forks also what their parents send, until signal.signal() sets another handler. "
+    "Return whether that was so already.");
 
 static PyObject *sort_interrupts(PyObject *Py_UNUSED(module), PyObject *owner) {
     long pid = PyLong_AsLong(owner);
@@ -140,6 +151,7 @@ static PyObject *sort_interrupts(PyObject *Py_UNUSED(module), PyObject *owner) {
         Py_RETURN_FALSE;
     interrupts.pythons = now;
     interrupts.owner = (pid_t)pid;
+    interrupts.worker = getpid();
     action.sa_mask = now.sa_mask;
     if (sigaction(SIGINT, &action, NULL) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -188,15 +200,29 @@ static void note(int signal) {
             held.noted[i] = 1;
 }
 
+static void note_sorted(int signum, siginfo_t *info, void *Py_UNUSED(context)) {
+    if (is_for_task(info))
+        note(signum);
+}
+
+static int has_siginfo_handler(const struct sigaction *action, void (*handler)(int, siginfo_t *, void *)) {
+    return action->sa_flags & SA_SIGINFO && action->sa_sigaction == handler;
+}
+
 static void hold(void) {
     /* Go, which may run on this thread, needs SA_ONSTACK: its stacks are small. */
-    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART | SA_ONSTACK};
-    sigemptyset(&action.sa_mask);
+    struct sigaction noting = {.sa_handler = note, .sa_flags = SA_RESTART | SA_ONSTACK};
+    struct sigaction sorting = {.sa_sigaction = note_sorted, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
+    sigemptyset(&noting.sa_mask);
+    sigemptyset(&sorting.sa_mask);
     for (int i = 0; i < HELD_COUNT; i++) {
-        held.noted[i] = 0;
-        held.replaced[i] = sigaction(HELD[i], NULL, &held.saved[i]) == 0 && !(held.saved[i].sa_flags & SA_SIGINFO) &&
-                           held.saved[i].sa_handler != SIG_DFL && held.saved[i].sa_handler != SIG_IGN &&
-                           sigaction(HELD[i], &action, NULL) == 0;
+        struct sigaction *saved = &held.saved[i];
+        held.noted[i] = held.replaced[i] = 0;
+        if (sigaction(HELD[i], NULL, saved) < 0)
+            continue;
+        int sorts = has_siginfo_handler(saved, sort_interrupt);
+        if (sorts || (!(saved->sa_flags & SA_SIGINFO) && saved->sa_handler != SIG_DFL && saved->sa_handler != SIG_IGN))
+            held.replaced[i] = sigaction(HELD[i], sorts ? &sorting : &noting, NULL) == 0;
     }
 }
 
@@ -205,7 +231,8 @@ static void hold(void) {
 static void restore(void) {
     struct sigaction now;
     for (int i = 0; i < HELD_COUNT; i++)
-        if (held.replaced[i] && sigaction(HELD[i], NULL, &now) == 0 && now.sa_handler == note)
+        if (held.replaced[i] && sigaction(HELD[i], NULL, &now) == 0 &&
+            (now.sa_handler == note || has_siginfo_handler(&now, note_sorted)))
             sigaction(HELD[i], &held.saved[i], NULL);
 }
 

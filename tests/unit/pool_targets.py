@@ -21,6 +21,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import goproc.pool
+from goproc import _native
 
 state = None  # what an initializer leaves for the tasks of its worker
 
@@ -152,6 +153,39 @@ def interrupted_by_itself(how, before):
         return "interrupted"
     finally:
         timer.join()
+
+
+def interrupt_while_held():
+    """Return what happens to a task whose signals are held when it is interrupted."""
+    seen = []
+    try:
+        with _native.held_signals:
+            signal.raise_signal(signal.SIGINT)
+            seen.append("held")
+    except KeyboardInterrupt:
+        seen.append("interrupted")
+    return seen
+
+
+def interrupt_a_child(how):
+    """Interrupt a process that a task forks. Return its exit status: 1 if it was interrupted. how: by whom."""
+    ready, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, b"r")
+            if how == "itself":
+                signal.raise_signal(signal.SIGINT)
+            time.sleep(5)
+            os._exit(0)
+        except KeyboardInterrupt:
+            os._exit(1)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(write)
+    if how == "parent":
+        os.kill(pid, signal.SIGINT)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def wait_for_interrupt():

@@ -127,6 +127,19 @@ def test_a_task_interrupts_itself(context, how):
         assert pool.apply(targets.double, (1,)) == 2
 
 
+def test_an_interrupt_of_a_task_is_held(context):
+    """No handler raises inside a step of goproc's own, such as put() of a queue."""
+    with context.Pool(1) as pool:
+        assert pool.apply(targets.interrupt_while_held) == ["held", "interrupted"]
+        assert pool.apply(targets.interrupted_by_itself, ("kill", "")) == "interrupted"
+
+
+@pytest.mark.parametrize("how", ["itself", "parent"])
+def test_a_task_interrupts_a_process_that_it_has_forked(context, how):
+    with context.Pool(1) as pool:
+        assert pool.apply(targets.interrupt_a_child, (how,)) == 1
+
+
 def test_the_main_program_interrupts_a_task_and_others_do_not(context):
     began = context.Event()
     with context.Pool(1, initializer=targets.set_state, initargs=(began,)) as pool:
