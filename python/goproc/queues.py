@@ -338,9 +338,6 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     task_done = _native.Queue._task_done
     join = _native.Queue._join
     put = Queue.put
-    __init__ = Queue.__init__
-    __getstate__ = Queue.__getstate__
-    __setstate__ = Queue.__setstate__
 
 
 class SimpleQueue(_native.Queue, _Parts, _standard.SimpleQueue, metaclass=queue_types.QueueType):

@@ -135,6 +135,14 @@ if __name__ == "__main__":
     print(one_through(queues))
     Queue.put = put
     print(one_through(queues), type(multiprocessing.Queue()) is Queue)
+    init = Queue.__init__
+    def init_with_label(queue, *args, **keywords):
+        init(queue, *args, **keywords)
+        queue.label = "label"
+    Queue.__init__ = init_with_label
+    print([made.label for made in (multiprocessing.Queue(), multiprocessing.JoinableQueue(2), Derived())])
+    Queue.__init__ = init
+    print([hasattr(made, "label") for made in (multiprocessing.Queue(), multiprocessing.JoinableQueue(), Derived())])
     Queue.size = property(lambda queue: queue.qsize())
     Queue.__iter__ = lambda queue: iter(queue.get, None)
     for made in queues:
