@@ -23,9 +23,8 @@ def is_replaced(module, name: str) -> bool:
 def has_replaced_methods(cls: type, module=None, exceptions: "Mapping" = MappingProxyType({})) -> bool:
     """Return whether a method of a class, or of one of its base classes, is not from the module of that class.
 
-    module: the module of these classes, if it is not the one that they name. An object of a class in Python that can be
-    called, such as a mock, is none of its methods either.
-    exceptions: names in these classes that do not count.
+    module: the module of these classes, if it is not the one that they name. exceptions: for each class, the names that
+    do not count. An object of a class in Python that can be called, such as a mock, is none of its methods either.
     """
     for base in cls.__mro__[:-1]:
         own = vars(module or loaded(base.__module__))
