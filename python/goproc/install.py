@@ -199,6 +199,11 @@ class _ReplacingLoader:
 
     def _replace(self, module):
         _put_in_place(self._theirs, module)
+        if self._theirs == "multiprocessing.queues":
+            # Where there is no shared memory, queues are of multiprocessing's class, and are pickled by that name.
+            from ._common import replaced
+
+            replaced.name_anew("queues")
 
 
 class _NamingLoader(_ReplacingLoader):

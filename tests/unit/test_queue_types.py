@@ -236,17 +236,24 @@ print(isinstance(multiprocessing.Queue(), goproc.queues.Queue), issubclass(int, 
     assert run_script("-c", code).stdout == "1 True True\nFalse True\nFalse False\n"
 
 
-def test_where_shared_memory_is_refused(run_script):
+def test_where_shared_memory_is_refused(run_script, tmp_path, method):
     code = """
-import resource, goproc
-goproc.install()
-import multiprocessing.queues
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-for kind in "Queue", "JoinableQueue", "SimpleQueue":
-    queue = getattr(multiprocessing, kind)()
+import multiprocessing.queues, resource, sys
+
+def put(queue):
     queue.put("item")
-    print(queue.get(), isinstance(queue, getattr(multiprocessing.queues, kind)))
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    context = multiprocessing.get_context(sys.argv[1])
+    for kind in "Queue", "JoinableQueue", "SimpleQueue":
+        queue = getattr(context, kind)()
+        process = context.Process(target=put, args=(queue,))
+        process.start()
+        print(queue.get(), isinstance(queue, getattr(multiprocessing.queues, kind)))
+        process.join()
 """
-    done = run_script("-c", code, GOPROC_LOG="warning")
+    (tmp_path / "program.py").write_text(code)
+    done = run_script("-m", "goproc", "program.py", method, cwd=tmp_path, GOPROC_LOG="warning")
     assert done.stdout == "item True\n" * 3
     assert "a queue is multiprocessing's, in a pipe" in done.stderr

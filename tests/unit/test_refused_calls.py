@@ -200,5 +200,7 @@ if __name__ == "__main__":
 def test_no_pidfds_for_processes_that_the_engine_does_not_start(run_script, tmp_path, method, how):
     (tmp_path / "program.py").write_text(NO_PIDFDS)
     options = ["-W", "ignore", "-m", "goproc"]
-    done = run_script("program.py", method, how, options=options, cwd=tmp_path, PYTHONPATH=str(SCRIPTS))
+    # MALLOC_ARENA_MAX: as in test_limits.py, else the threads of multiprocessing's own pool may find no addresses.
+    variables = {"PYTHONPATH": str(SCRIPTS), "MALLOC_ARENA_MAX": "1"}
+    done = run_script("program.py", method, how, options=options, cwd=tmp_path, **variables)
     assert done.stdout == f"3\nNone\n{-signal.SIGTERM}\n[1, 2]\n"
