@@ -7,6 +7,7 @@ import time
 from multiprocessing import connection, process, util
 
 import pytest
+from helpers import THREADS_ARE_MEANT
 
 import goproc
 from goproc import popen_fork
@@ -114,6 +115,7 @@ def start(target, *args):
     return child
 
 
+@THREADS_ARE_MEANT
 def test_a_popen_that_starts_the_process_itself():
     child = start(sys.exit, 3)
     child.join()
@@ -124,6 +126,7 @@ def test_a_popen_that_starts_the_process_itself():
         os.fstat(sentinel)
 
 
+@THREADS_ARE_MEANT
 @pytest.mark.parametrize("end, code", [("terminate", -signal.SIGTERM), ("kill", -signal.SIGKILL)])
 def test_signals_for_such_a_process(end, code):
     child = start(time.sleep, 60)
