@@ -134,9 +134,9 @@ static void sort_interrupt(int signum, siginfo_t *info, void *Py_UNUSED(context)
 PyDoc_STRVAR(
     sort_interrupts_doc,
     "sort_interrupts(owner) -> bool\n\n"
-    "Let Python's handler of SIGINT handle only what this process sends itself, or the process `owner` sends to\n"
-    "it, and in processes that it forks also what their parents send, until signal.signal() sets another handler. "
-    "Return whether that was so already.");
+    "Keep most SIGINTs from Python's handler, until signal.signal() sets another handler. It gets only those that\n"
+    "this process sends itself, and those of the process `owner`. In a process that this one forks, it also gets\n"
+    "those of the parent. Return whether that was so already.");
 
 static PyObject *sort_interrupts(PyObject *Py_UNUSED(module), PyObject *owner) {
     long pid = PyLong_AsLong(owner);

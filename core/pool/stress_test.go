@@ -217,16 +217,18 @@ func (f *factory) run(workers int) {
 		f.p.memory.Ring() // the last may have come here
 	})
 	for !all() && !f.t.Failed() {
-		// The other collector may have taken the last: then none comes.
+		// The other collector may have taken the last: then none comes, and an empty header ends the wait.
+		hasEnded := false
 		waited := collector.Collect(func(buffer []byte) int {
 			used := f.p.Collect(buffer)
 			if used == 0 && all() {
+				hasEnded = true
 				clear(buffer[:ring.HeaderSize])
 				return ring.HeaderSize
 			}
 			return used
 		}, patience)
-		if all() {
+		if hasEnded {
 			break
 		}
 		if !assert.NotEmpty(f.t, waited, "nothing completes; %d are pending", f.p.Pending()) {

@@ -80,7 +80,8 @@ def _find(name, places):
     place = (None, None, None) if module is None else place_of_pickler(module)
     if place[2] is None and reducer.ForkingPickler is not ORIGINAL:
         # multiprocessing has imported the module by now, as this process uses a queue, a pool or a connection.
-        place = place_of_pickler(replaced.get(name) or import_module(name))
+        import_module(name)
+        place = place_of_pickler(_module(name))
     if place[2] is not None and place[2] is not ORIGINAL:
         return place[2]
     if reducer is not reduction:

@@ -2,9 +2,13 @@
 
 Programs ask `type(queue) is multiprocessing.queues.Queue`. So that name must be goproc's class. They also derive from
 it, and rely on all parts of multiprocessing's queue then. So a class that is derived after install() derives from
-multiprocessing's class instead, is an instance of goproc's by isinstance(), and methods of goproc's class that are
-called by the class, such as `Queue.put(self, item)`, are multiprocessing's for it. What a program sets in
-goproc's class is set in multiprocessing's, too. Used by queues.py.
+multiprocessing's class instead. For its objects:
+
+    isinstance(queue, Queue)        is true
+    Queue.put(queue, item)          calls multiprocessing's method
+    Queue.put = ...                 is set in multiprocessing's class, too
+
+Used by queues.py and context.py.
 """
 
 from abc import ABCMeta
@@ -34,7 +38,7 @@ _NOTHING = object()
 
 
 class QueueType(ABCMeta):
-    """The class of the classes Queue, JoinableQueue and SimpleQueue. ABCMeta, because programs derive from ABC, too."""
+    """The class of Queue, JoinableQueue and SimpleQueue. It derives from ABCMeta: programs add ABC as a base."""
 
     def __new__(mcs, name, bases, namespace, **keywords):
         if not stdlib.installed or not any(base in STANDARD for base in bases):
