@@ -79,7 +79,7 @@ def test_waiting_for_the_descriptor(context, make, asks_first):
 
 
 def test_each_process_counts(context, make):
-    """So do processes that others have started, and this process until it closes its own end."""
+    """Processes that others have started count. This process counts, too, until it closes its own end."""
     queue, ready = make(), context.Event()
     process = start(context, targets.hand_on, queue, ready)
     assert ready.wait(60)
