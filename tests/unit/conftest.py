@@ -8,7 +8,7 @@ import sys
 import weakref
 
 import pytest
-from helpers import SCRIPTS, notes_of_main_thread
+from helpers import QUEUES, SCRIPTS, notes_of_main_thread
 
 import goproc
 
@@ -47,6 +47,12 @@ def method(request):
 def context(method):
     """The context of each start method in turn."""
     return goproc.get_context(method)
+
+
+@pytest.fixture(params=QUEUES)
+def make_queue(request, context):
+    """Makes each kind of queue, in the context of each start method."""
+    return getattr(context, request.param)
 
 
 @pytest.fixture

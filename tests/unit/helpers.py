@@ -9,6 +9,7 @@ import pytest
 
 from goproc._dump.record import Process
 
+QUEUES = ["Queue", "JoinableQueue", "SimpleQueue"]
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 # From Python 3.12 on forking warns about threads: goproc about Python's own, os.fork() about the engine's, too.
@@ -21,6 +22,13 @@ def wait_until(condition, seconds=60, instead=lambda: None):
     while not condition():
         assert time.monotonic() < deadline, f"it did not come to pass: {instead()}"
         time.sleep(0.005)
+
+
+def start(context, target, *args):
+    """Start a process of a context, and return it."""
+    process = context.Process(target=target, args=args)
+    process.start()
+    return process
 
 
 def notes_of_main_thread():

@@ -338,3 +338,36 @@ def test_types_have_the_names_that_multiprocessing_gives_them(run_script, tmp_pa
     assert run_script("-c", late).stdout == "multiprocessing.queues multiprocessing.pool multiprocessing.queues\n"
     without = "import goproc; print(type(goproc.Queue()).__module__, goproc.Lock().__module__)"
     assert run_script("-c", without).stdout == "goproc.queues goproc.synchronize\n"
+
+
+RELOADS = """
+import importlib, multiprocessing.pool, multiprocessing.queues, multiprocessing.synchronize, sys
+
+def answer(queue, lock):
+    with lock:
+        queue.put("answer")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    for module in multiprocessing.queues, multiprocessing.synchronize, multiprocessing.pool:
+        importlib.reload(module)
+        queue, simple, event, lock = context.Queue(), context.SimpleQueue(), context.Event(), context.Lock()
+        for each in queue, simple:
+            process = context.Process(target=answer, args=(each, lock))
+            process.start()
+            print(each.get())
+            process.join()
+        print(type(queue) is multiprocessing.queues.Queue, isinstance(event, multiprocessing.synchronize.Event))
+        with context.Pool(1) as pool:
+            print(pool.map(abs, [-1]), isinstance(pool, multiprocessing.pool.Pool))
+"""
+
+
+@pytest.mark.part("locks")
+@pytest.mark.part("queues")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_modules_can_be_loaded_again(run_script, tmp_path, method):
+    (tmp_path / "program.py").write_text(RELOADS)
+    expected = 3 * "answer\nanswer\nTrue True\n[1] True\n"
+    assert run_script("program.py", method, cwd=tmp_path).stdout == expected
+    assert run_script("-m", "goproc", "program.py", method, cwd=tmp_path).stdout == expected

@@ -10,7 +10,7 @@ from queue import Full
 
 import lock_targets as targets
 import pytest
-from helpers import THREADS_ARE_MEANT, SharedMemoryFiles, wait_until
+from helpers import THREADS_ARE_MEANT, SharedMemoryFiles, start, wait_until
 
 import goproc
 from goproc import AbandonedLockError
@@ -44,14 +44,8 @@ def killed_holder(context, lock):
     return process
 
 
-def run(context, target, *args):
-    process = context.Process(target=target, args=args)
-    process.start()
-    return process
-
-
 def run_to_end(context, target, *args):
-    process = run(context, target, *args)
+    process = start(context, target, *args)
     process.join()
     return process.exitcode
 
@@ -182,7 +176,7 @@ def test_nobody_is_told_of_a_semaphores_permits(context):
 
 def test_the_holder_stops_holding_when_a_lock_guards_a_number(context):
     lock, number = context.Lock(), context.RawValue("i", 0)
-    processes = [run(context, targets.add, lock, number, 2000) for _ in range(3)]
+    processes = [start(context, targets.add, lock, number, 2000) for _ in range(3)]
     for process in processes:
         process.join()
     assert number.value == 6000
@@ -226,7 +220,7 @@ def test_how_it_looks(context):
 def test_a_queue_goes_on_when_a_consumer_was_killed(context):
     """Idle consumers wait for the lock of one of them, which is killed: items go to the others."""
     tasks, answers = context.SimpleQueue(), context.SimpleQueue()
-    processes = [run(context, targets.answer, tasks, answers) for _ in range(3)]
+    processes = [start(context, targets.answer, tasks, answers) for _ in range(3)]
     seen = set()
     while len(seen) < 3:
         tasks.put(0.01)
@@ -243,7 +237,7 @@ def test_a_queue_goes_on_when_a_consumer_was_killed(context):
 
 def test_a_bounded_queue_keeps_its_bound_when_a_producer_was_killed(context):
     queue, filled = context.Queue(2), context.Event()
-    process = run(context, targets.fill_and_wait, queue, filled)
+    process = start(context, targets.fill_and_wait, queue, filled)
     assert filled.wait(60)
     process.kill()
     process.join()
@@ -261,7 +255,7 @@ def test_a_bounded_queue_keeps_its_bound_when_a_producer_was_killed(context):
 
 def test_a_dead_waiter_holds_nobody_up(context):
     condition, ready, woken = context.Condition(), context.Semaphore(0), context.Semaphore(0)
-    processes = [run(context, targets.wait_at, condition, ready, woken) for _ in range(3)]
+    processes = [start(context, targets.wait_at, condition, ready, woken) for _ in range(3)]
     for _ in processes:
         ready.acquire()
     wait_until(lambda: condition._sleeping_count.get_value() == 3)
@@ -317,7 +311,7 @@ def test_wait_has_the_lock_when_it_tells_of_a_killed_holder(context):
     thread = threading.Thread(target=wait)
     thread.start()
     wait_until(lambda: condition._sleeping_count.get_value() == 1)
-    process = run(context, targets.hold, condition, held := context.Event())
+    process = start(context, targets.hold, condition, held := context.Event())
     assert held.wait(60)
     condition._waiters.notify(1)  # as the holder did before it was killed
     process.kill()
@@ -330,7 +324,7 @@ def test_wait_has_the_lock_when_it_tells_of_a_killed_holder(context):
 
 def test_an_event_is_set_though_a_waiter_was_killed(context):
     event, ready, woken = context.Event(), context.Semaphore(0), context.Semaphore(0)
-    processes = [run(context, targets.wait_for, event, ready, woken) for _ in range(3)]
+    processes = [start(context, targets.wait_for, event, ready, woken) for _ in range(3)]
     for _ in processes:
         ready.acquire()
     processes[0].kill()
@@ -360,7 +354,7 @@ def test_a_pulse_wakes_who_waits():
 
 def test_a_killed_party_breaks_the_barrier(context):
     barrier, passed, broken = context.Barrier(4), context.Semaphore(0), context.Semaphore(0)
-    processes = [run(context, targets.pass_barrier, barrier, passed, broken) for _ in range(3)]
+    processes = [start(context, targets.pass_barrier, barrier, passed, broken) for _ in range(3)]
     wait_until(lambda: barrier.n_waiting == 3)
     processes[0].kill()
     processes[0].join()
@@ -370,7 +364,7 @@ def test_a_killed_party_breaks_the_barrier(context):
         process.join()
     assert barrier.broken
     barrier.reset()
-    processes = [run(context, targets.pass_barrier, barrier, passed, broken, 20) for _ in range(3)]
+    processes = [start(context, targets.pass_barrier, barrier, passed, broken, 20) for _ in range(3)]
     for _ in range(20):
         barrier.wait(60)
     for process in processes:

@@ -8,27 +8,14 @@ from multiprocessing.connection import wait
 
 import pytest
 import queue_targets as targets
-from helpers import THREADS_ARE_MEANT, wait_until
+from helpers import THREADS_ARE_MEANT, start, wait_until
 
 pytestmark = pytest.mark.part("queues")
 
-KINDS = ["Queue", "JoinableQueue", "SimpleQueue"]
-
-
-@pytest.fixture(params=KINDS)
-def make(request, context):
-    return getattr(context, request.param)
-
-
-def start(context, target, *args):
-    process = context.Process(target=target, args=args)
-    process.start()
-    return process
-
 
 @pytest.mark.parametrize("put", [targets.put_all, targets.put_and_die])
-def test_get_after_the_last_writer(context, make, put):
-    queue = make()
+def test_get_after_the_last_writer(context, make_queue, put):
+    queue = make_queue()
     process = start(context, put, queue, ["a", b"b" * 100_000, "c"])
     queue._writer.close()
     assert [queue.get() for _ in range(3)] == ["a", b"b" * 100_000, "c"]
@@ -43,9 +30,9 @@ def test_get_after_the_last_writer(context, make, put):
     process.join()
 
 
-def test_a_get_that_waits(context, make):
+def test_a_get_that_waits(context, make_queue):
     """A thread that waits in get() notices the end of the last process that could put."""
-    queue, ready = make(), context.Event()
+    queue, ready = make_queue(), context.Event()
     process = start(context, targets.wait_with_queue, queue, ready)
     queue._writer.close()
     assert ready.wait(60)
@@ -62,8 +49,8 @@ def test_a_get_that_waits(context, make):
 
 @THREADS_ARE_MEANT
 @pytest.mark.parametrize("asks_first", [True, False])
-def test_waiting_for_the_descriptor(context, make, asks_first):
-    queue, ready = make(), context.Event()
+def test_waiting_for_the_descriptor(context, make_queue, asks_first):
+    queue, ready = make_queue(), context.Event()
     process = start(context, targets.wait_with_queue, queue, ready)
     assert ready.wait(60)
     if asks_first:
@@ -78,9 +65,9 @@ def test_waiting_for_the_descriptor(context, make, asks_first):
     process.join()
 
 
-def test_each_process_counts(context, make):
+def test_each_process_counts(context, make_queue):
     """Processes that others have started count. This process counts, too, until it closes its own end."""
-    queue, ready = make(), context.Event()
+    queue, ready = make_queue(), context.Event()
     process = start(context, targets.hand_on, queue, ready)
     assert ready.wait(60)
     process.join()  # its child has the queue
@@ -195,9 +182,9 @@ def test_a_fork_after_an_end_was_closed(context):
     process.join()
 
 
-def test_large_items_and_the_memory_stay(context, make):
+def test_large_items_and_the_memory_stay(context, make_queue):
     """An end that is closed opens the queue's file anew: nothing of the contents changes."""
-    queue = make()
+    queue = make_queue()
     items = [bytes([number]) * size for number, size in enumerate((10, 10_000, 1_000_000, 3_000_000))]
     for item in items:
         queue.put(item)
@@ -209,9 +196,9 @@ def test_large_items_and_the_memory_stay(context, make):
     process.join()
 
 
-def test_closing_one_end_after_the_other(context, make):
+def test_closing_one_end_after_the_other(context, make_queue):
     """In either order, in a process that has not used them before."""
-    queues = [make(), make()]
+    queues = [make_queue(), make_queue()]
     process = start(context, targets.close_both_ends, *queues)
     process.join()
     assert process.exitcode == 0

@@ -11,7 +11,7 @@ from multiprocessing import connection
 
 import pytest
 import queue_targets as targets
-from helpers import THREADS_ARE_MEANT, wait_until
+from helpers import QUEUES, THREADS_ARE_MEANT, start, wait_until
 
 import goproc
 from goproc import ConsumerLostError
@@ -19,20 +19,7 @@ from goproc.connection import wait
 
 pytestmark = pytest.mark.part("queues")
 
-KINDS = ["Queue", "JoinableQueue", "SimpleQueue"]
 SIZES = [0, 1, 4096, 16 << 10, 100_000, 1 << 20, 20 << 20]
-
-
-@pytest.fixture(params=KINDS)
-def make(request, context):
-    """Makes each kind of queue, in the context of each start method."""
-    return getattr(context, request.param)
-
-
-def run(context, target, *args):
-    process = context.Process(target=target, args=args)
-    process.start()
-    return process
 
 
 def memory_of(queue):
@@ -47,10 +34,10 @@ def threads_of_process():
 # ---- what is promised when a process is killed
 
 
-def test_what_was_put_before_the_kill_arrives(context, make):
-    queue = make()
+def test_what_was_put_before_the_kill_arrives(context, make_queue):
+    queue = make_queue()
     items = ["one", b"2" * 100_000, list(range(1000)), bytes(3 << 20)]
-    process = run(context, targets.put_and_die, queue, items)
+    process = start(context, targets.put_and_die, queue, items)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert [queue.get() for _ in items] == items
@@ -58,10 +45,10 @@ def test_what_was_put_before_the_kill_arrives(context, make):
 
 
 @pytest.mark.parametrize("size", [10, 3000, 100_000, 1 << 20])
-def test_a_producer_that_is_killed_leaves_no_half_item(context, make, size):
-    queue = make()
+def test_a_producer_that_is_killed_leaves_no_half_item(context, make_queue, size):
+    queue = make_queue()
     for _ in range(5):
-        process = run(context, targets.put_for_ever, queue, size)
+        process = start(context, targets.put_for_ever, queue, size)
         for number in range(20):
             assert queue.get() == (number, bytes([number % 251]) * size)
         process.kill()
@@ -74,11 +61,11 @@ def test_a_producer_that_is_killed_leaves_no_half_item(context, make, size):
         assert queue.get() == "ours"
 
 
-def test_a_consumer_that_is_killed_holds_nobody_up(context, make):
-    queue = make()
+def test_a_consumer_that_is_killed_holds_nobody_up(context, make_queue):
+    queue = make_queue()
     ready = context.Semaphore(0)
     for _ in range(5):
-        process = run(context, targets.get_for_ever, queue, ready)
+        process = start(context, targets.get_for_ever, queue, ready)
         assert ready.acquire(timeout=60)
         for number in range(50):
             queue.put(number)
@@ -93,8 +80,8 @@ def test_a_consumer_that_is_killed_holds_nobody_up(context, make):
 def test_a_bounded_queue_keeps_its_bound_when_consumers_and_producers_are_killed(context):
     queue, ready = context.Queue(3), context.Semaphore(0)
     for _ in range(5):
-        producer = run(context, targets.put_for_ever, queue, 10)
-        consumer = run(context, targets.get_for_ever, queue, ready, 0.001)
+        producer = start(context, targets.put_for_ever, queue, 10)
+        consumer = start(context, targets.get_for_ever, queue, ready, 0.001)
         assert ready.acquire(timeout=60)
         time.sleep(0.02)
         for process in (consumer, producer):
@@ -112,7 +99,7 @@ def test_a_bounded_queue_keeps_its_bound_when_consumers_and_producers_are_killed
 @pytest.mark.slow
 def test_items_in_the_buffer_of_a_killed_process_do_not_count(context):
     queue = context.Queue(1000)
-    process = run(context, targets.put_for_ever, queue, 1 << 20)
+    process = start(context, targets.put_for_ever, queue, 1 << 20)
     wait_until(queue.full, 60)
     process.kill()
     process.join()
@@ -129,7 +116,7 @@ def test_join_is_told_of_a_killed_consumer_once(context):
     queue, taken = context.JoinableQueue(), context.Semaphore(0)
     for number in range(5):
         queue.put(number)
-    process = run(context, targets.take_tasks, queue, taken, 4, 1)
+    process = start(context, targets.take_tasks, queue, taken, 4, 1)
     assert taken.acquire(timeout=60)
     process.kill()
     with pytest.raises(ConsumerLostError, match=rf"process {process.pid} was killed: it had got 3 items") as caught:
@@ -148,7 +135,7 @@ def test_join_is_told_of_a_killed_consumer_once(context):
 def test_a_consumer_that_ends_by_itself_leaves_its_tasks_to_others(context):
     queue = context.JoinableQueue()
     queue.put("task")
-    run(context, targets.take_and_end, queue).join()
+    start(context, targets.take_and_end, queue).join()
     joined = threading.Thread(target=queue.join)
     joined.start()
     joined.join(1)
@@ -181,7 +168,7 @@ def test_another_process_may_report_a_task_done(context):
     queue = context.JoinableQueue()
     queue.put("task")
     queue.get()
-    run(context, targets.report, queue).join()
+    start(context, targets.report, queue).join()
     queue.join()
 
 
@@ -189,9 +176,9 @@ def test_another_process_may_report_a_task_done(context):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_items_of_any_size(context, make, size):
-    queue = make()
-    process = run(context, targets.move, queue, answers := context.SimpleQueue())
+def test_items_of_any_size(context, make_queue, size):
+    queue = make_queue()
+    process = start(context, targets.move, queue, answers := context.SimpleQueue())
     for item in [bytes(size), bytearray(size), "x" * size, [bytes(size), bytearray(size), "end"], size]:
         queue.put(item)
         answer = answers.get()
@@ -220,10 +207,10 @@ NESTED = [(), (1,), ("a", (2, (None, (b"c", (1.5, (3,)))))), tuple(range(100)), 
 TABLES = [{}, {"b": 1, "a": 2, 3: (4,)}, {"a": [1]}, {("a", 1): b"x"}, set(), {1}, frozenset([1]), bytearray(b"z")]
 
 
-def test_items_of_all_simple_types(context, make):
+def test_items_of_all_simple_types(context, make_queue):
     items = [*NUMBERS, *TEXTS, *NESTED, *TABLES, targets.Number(7), targets.Text("t"), targets.Pair((1, 2))]
-    requests, answers = make(), make()
-    process = run(context, targets.echo, requests, answers, len(items))
+    requests, answers = make_queue(), make_queue()
+    process = start(context, targets.echo, requests, answers, len(items))
     for item in items:
         requests.put(item)
         arrived = answers.get()
@@ -232,8 +219,8 @@ def test_items_of_all_simple_types(context, make):
     process.join()
 
 
-def test_what_is_the_same_object_twice_stays_that(make):
-    queue, inner = make(), [1]
+def test_what_is_the_same_object_twice_stays_that(make_queue):
+    queue, inner = make_queue(), [1]
     queue.put((inner, inner))
     queue.put([inner, inner])
     queue.put({"a": inner, "b": inner})
@@ -258,10 +245,10 @@ def test_a_reducer_of_the_programs_own_pickles_everything(run_script):
     assert done.stdout == "3 pickled, 3 unpickled\n"
 
 
-def test_arrays_arrive_writable_and_as_they_were(context, make):
-    queue = make()
+def test_arrays_arrive_writable_and_as_they_were(context, make_queue):
+    queue = make_queue()
     numpy = pytest.importorskip("numpy")
-    process = run(context, targets.move, queue, answers := context.SimpleQueue())
+    process = start(context, targets.move, queue, answers := context.SimpleQueue())
     for array in [
         numpy.arange(10),
         numpy.arange(1_000_000.0).reshape(1000, 1000),
@@ -277,9 +264,9 @@ def test_arrays_arrive_writable_and_as_they_were(context, make):
     process.join()
 
 
-def test_each_item_once_and_in_each_producers_order(context, make):
-    queue = make()
-    producers = [run(context, targets.put_numbers, queue, number, 500) for number in range(3)]
+def test_each_item_once_and_in_each_producers_order(context, make_queue):
+    queue = make_queue()
+    producers = [start(context, targets.put_numbers, queue, number, 500) for number in range(3)]
     seen = {number: [] for number in range(3)}
     for _ in range(1500):
         producer, number = queue.get()
@@ -291,7 +278,7 @@ def test_each_item_once_and_in_each_producers_order(context, make):
 
 def test_many_producers_and_many_consumers(context):
     source, sink = context.Queue(), context.Queue()
-    movers = [run(context, targets.move, source, sink) for _ in range(3)]
+    movers = [start(context, targets.move, source, sink) for _ in range(3)]
     for number in range(3000):
         source.put(number)
     for _ in movers:
@@ -306,7 +293,7 @@ def test_many_producers_and_many_consumers(context):
 def test_64_processes_at_one_queue():
     context = goproc.get_context("fork")
     queue = context.Queue()
-    processes = [run(context, targets.put_numbers, queue, number, 100) for number in range(64)]
+    processes = [start(context, targets.put_numbers, queue, number, 100) for number in range(64)]
     got = sorted(queue.get() for _ in range(6400))
     for process in processes:
         process.join()
@@ -317,7 +304,7 @@ def test_64_processes_at_one_queue():
 def test_70_processes_with_more_than_fits_at_a_bounded_queue():
     context = goproc.get_context("fork")
     queue = context.JoinableQueue(200)
-    processes = [run(context, targets.fill_and_end, queue, 10, 100_000, False) for _ in range(70)]
+    processes = [start(context, targets.fill_and_end, queue, 10, 100_000, False) for _ in range(70)]
     for _ in range(700):
         assert queue.get()[1] == bytes(100_000)
         queue.task_done()
@@ -365,8 +352,8 @@ def test_the_memory_of_a_burst_is_given_back(context):
     assert memory_of(queue) < 1 << 20
 
 
-def test_no_thread_while_there_is_room(context, make):
-    queue = make()
+def test_no_thread_while_there_is_room(context, make_queue):
+    queue = make_queue()
     before = threads_of_process()
     for number in range(100):
         queue.put(number)
@@ -376,7 +363,7 @@ def test_no_thread_while_there_is_room(context, make):
 
 def test_a_child_moves_what_is_in_its_buffer_before_it_ends(context):
     queue = context.Queue()
-    process = run(context, targets.fill_and_end, queue, 40, 1 << 20, False)
+    process = start(context, targets.fill_and_end, queue, 40, 1 << 20, False)
     time.sleep(0.2)
     assert [queue.get()[0] for _ in range(40)] == list(range(40))
     process.join()
@@ -385,7 +372,7 @@ def test_a_child_moves_what_is_in_its_buffer_before_it_ends(context):
 
 def test_a_child_need_not_wait_until_its_buffer_is_empty(context):
     queue = context.Queue()
-    process = run(context, targets.fill_and_end, queue, 40, 1 << 20, True)
+    process = start(context, targets.fill_and_end, queue, 40, 1 << 20, True)
     process.join(60)
     assert process.exitcode == 0
 
@@ -414,7 +401,7 @@ def test_a_forked_child_does_not_have_its_parents_buffer():
 def test_a_child_that_forks_does_not_give_its_buffer_to_its_child():
     context = goproc.get_context("spawn")
     queue = context.Queue()
-    process = run(context, targets.fill_and_fork, queue)
+    process = start(context, targets.fill_and_fork, queue)
     got = [queue.get(timeout=60) for _ in range(21)]
     process.join()
     assert sorted(item[0] for item in got if item != "the child's") == list(range(20))
@@ -443,7 +430,7 @@ def test_timeouts(context):
 def test_put_waits_for_a_place(context):
     queue, results = context.Queue(1), context.Queue()
     queue.put("full")
-    process = run(context, targets.put_full, queue, results)
+    process = start(context, targets.put_full, queue, results)
     with pytest.raises(standard_queue.Empty):
         results.get(timeout=0.3)
     assert queue.get() == "full"
@@ -454,7 +441,7 @@ def test_put_waits_for_a_place(context):
 
 def test_a_simple_queue_waits_for_room(context):
     queue = context.SimpleQueue()
-    process = run(context, targets.fill_and_end, queue, 40, 1 << 20, False)
+    process = start(context, targets.fill_and_end, queue, 40, 1 << 20, False)
     time.sleep(0.3)
     assert process.is_alive()
     assert [queue.get()[0] for _ in range(40)] == list(range(40))
@@ -604,11 +591,11 @@ def test_many_threads_use_one_queue(context):
 # ---- what programs use besides
 
 
-def test_waiting_for_a_queue_with_others(context, make):
-    queue = make()
+def test_waiting_for_a_queue_with_others(context, make_queue):
+    queue = make_queue()
     ours, theirs = context.Pipe()
     assert wait([queue._reader, ours], 0) == []
-    process = run(context, targets.put_all, queue, ["a", "b"])
+    process = start(context, targets.put_all, queue, ["a", "b"])
     assert wait([queue._reader, ours, process.sentinel], 60)
     assert wait([queue._reader, ours], 60) == [queue._reader]
     assert queue._reader.poll(60)
@@ -629,7 +616,7 @@ def test_waiting_for_a_queue_with_others(context, make):
 def test_readable_while_there_are_items(context):
     queue = context.Queue()
     reader = queue._reader
-    processes = [run(context, targets.put_numbers, queue, number, 300) for number in range(2)]
+    processes = [start(context, targets.put_numbers, queue, number, 300) for number in range(2)]
     for _ in range(600):
         assert wait([reader], 60)
         queue.get(timeout=10)
@@ -639,7 +626,7 @@ def test_readable_while_there_are_items(context):
 
 
 def test_they_are_the_standard_librarys(context):
-    for kind in KINDS:
+    for kind in QUEUES:
         assert isinstance(getattr(context, kind)(), getattr(multiprocessing.queues, kind))
     assert not hasattr(context.Queue(), "task_done")
     assert not hasattr(context.SimpleQueue(), "qsize")
@@ -660,10 +647,10 @@ def test_the_private_names(context):
         queue._nonsense  # noqa: B018
 
 
-def test_an_item_that_was_seen_with_the_readers_lock(context, make):
+def test_an_item_that_was_seen_with_the_readers_lock(context, make_queue):
     """No other process gets it, as with multiprocessing. Nothing is lost."""
-    queue, taken = make(), context.SimpleQueue()
-    processes = [run(context, targets.move, queue, taken) for _ in range(2)]
+    queue, taken = make_queue(), context.SimpleQueue()
+    processes = [start(context, targets.move, queue, taken) for _ in range(2)]
     mine = []
     for number in range(1000):
         queue.put(number)
@@ -686,7 +673,7 @@ def test_an_item_that_was_seen_with_the_readers_lock(context, make):
 def test_the_parts_of_get(context):
     """A class of a program may have get() of its own, as in multiprocessing: lock, look, receive."""
     queue = context.JoinableQueue()
-    processes = [run(context, targets.work_off, queue) for _ in range(2)]
+    processes = [start(context, targets.work_off, queue) for _ in range(2)]
     for number in range(500):
         queue.put(number)
         assert queue._rlock.acquire(True, 60)
@@ -708,7 +695,7 @@ def test_a_fork_while_the_readers_lock_is_held():
     queue.put("item")
     with queue._rlock:
         assert queue._reader.poll()
-        process = run(context, targets.tell_whether_empty, queue, empty)
+        process = start(context, targets.tell_whether_empty, queue, empty)
         assert empty.get()
         assert queue._reader.recv() == "item"
     process.join()
@@ -752,17 +739,17 @@ def test_the_reading_end_of_a_closed_queue(context):
     assert not unused._reader.poll()
 
 
-def test_pickling_is_for_starting_processes_only(context, make):
-    queue = make()
+def test_pickling_is_for_starting_processes_only(context, make_queue):
+    queue = make_queue()
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(queue)
 
 
 def test_a_fork_contexts_queue_cannot_be_sent():
-    for kind in KINDS:
+    for kind in QUEUES:
         queue = getattr(goproc.get_context("fork"), kind)()
         with pytest.raises(RuntimeError, match="created in a fork context"):
-            run(goproc.get_context("spawn"), targets.put_all, queue, [])
+            start(goproc.get_context("spawn"), targets.put_all, queue, [])
 
 
 def test_wrong_use(context):
