@@ -50,8 +50,8 @@ static PyObject *turn_enter(PyObject *object, PyObject *unused) {
     return depth;
 }
 
-/* If this thread has the turn now, the matching __enter__ has taken it: inner with statements have given it back
- * already. */
+/* If this thread has the turn now, the matching __enter__() has taken it: inner with statements have given back what
+ * they took. */
 static PyObject *turn_exit(PyObject *object, PyObject *unused) {
     (void)unused;
     Turn *self = (Turn *)object;
@@ -107,7 +107,7 @@ static PyObject *take_result(PyObject *Py_UNUSED(module), PyObject *const *args,
     return result;
 }
 
-/* --- Interrupts of a worker: SIGINT that the terminal sends to all its processes does not reach Python. */
+/* --- Interrupts of a worker: a SIGINT that the terminal sends to all of its processes does not reach Python. */
 
 static struct {
     struct sigaction pythons;
@@ -226,7 +226,7 @@ static void hold(void) {
     }
 }
 
-/* Restores the handlers. If a handler that ran in held_enter() or held_check() has set another handler, the other one
+/* Restores the handlers. If a handler that ran in held_enter() or held_check() has set a new handler, the new one
  * stays. */
 static void restore(void) {
     struct sigaction now;

@@ -28,7 +28,7 @@ _VARIABLE = "GOPROC_START_METHOD"
 _popen_fork: "ModuleType | None" = None
 
 
-#: What happens with the locks of multiprocessing's queues when their holder was killed, by class.
+#: What happens with the locks of multiprocessing's queues when their holder is killed, by class.
 _OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
 
 

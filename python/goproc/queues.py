@@ -138,7 +138,7 @@ class _Buffer(collections.deque):
             try:
                 queue._put(stream, None, _COUNT, False, None)
             except Full:
-                pass  # another process has taken the place that _sem had; there is one item too many for a moment
+                pass  # another process has taken the place that _sem found: there is one item too many for a moment
             self.keep(queue, stream, buffers)
 
     def keep(self, queue, stream, buffers):
@@ -151,7 +151,7 @@ class _Buffer(collections.deque):
 
 
 def _reduce(queue):
-    """Return what pickle needs to make a queue. The class does not do, for install() gives it another module's name."""
+    """Return what pickle needs to make a queue. It names _make, because install() gives the class another module."""
     return _make, (type(queue).__name__,), queue.__getstate__()
 
 
@@ -297,7 +297,8 @@ def _move(reference, buffer, notempty):
             if not buffer:
                 notempty.wait(_LINGER)
             queue = reference()
-            # CPython collects no garbage from here to the next call. So no __del__ puts, and counts on this thread.
+            # CPython collects no garbage from here to the next call. So no __del__ puts an item for this thread, which
+            # is about to end.
             if not buffer or buffer[0] is _END:
                 if queue is not None:
                     queue._thread = None

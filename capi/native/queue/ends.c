@@ -11,8 +11,8 @@
  * A process that closes one of its ends replaces the description by one of its own, which has only the other end's
  * lock. So when nobody has a lock, all processes have closed that end, or have ended.
  *
- * Limits: the kernel has no wait for a lock or an item, so get() looks every 20 ms. The file is opened anew by way of
- * /proc. Where that is not possible, the end stays open, with a word in the log.
+ * Limits: no system call waits for a lock and an item at once, so get() looks every 20 ms. The file is opened anew by
+ * way of /proc. Where that is not possible, the end stays open, with a word in the log.
  */
 #define _GNU_SOURCE
 #include "ring.h"

@@ -30,7 +30,7 @@ int goproc_wait_for_gate(goproc_ring *ring, goproc_gate *gate, goproc_sync_spinn
 /* A wait for an item, which goes on after signals. */
 typedef struct {
     int64_t look_ns;   /* for how long to sleep before the next look; 0: it has not slept yet */
-    goproc_wait *note; /* whoever made the struct ends it */
+    goproc_wait *note; /* the function that made the struct ends the note */
 } item_wait;
 
 /* How long to sleep before the next look: a shorter time if the caller must notice that nobody can put any more. */
@@ -179,8 +179,9 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
     return how > 0 ? goproc_queue_loads(&payload) : NULL;
 }
 
-PyDoc_STRVAR(receive_doc, "_receive()\n--\n\nRemove and return an item; wait for one. Raises OSError if the queue is "
-                          "closed, and something\nwas put here.");
+PyDoc_STRVAR(receive_doc, "_receive()\n--\n\n"
+                          "Remove and return an item; wait for one. Raises OSError if this process has put something,\n"
+                          "and then closed the queue.");
 
 static PyObject *queue_receive(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_queue *self = (goproc_queue *)object;

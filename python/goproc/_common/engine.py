@@ -169,7 +169,7 @@ def _find_extension() -> str:
 
 
 def _load_copy(path: str):
-    """Load a copy of the engine's library: a forked process cannot start the Go runtime of its ancestor's.
+    """Load a copy of the engine's library: a forked process cannot start its ancestor's Go runtime again.
 
     The copy is in memory, or else in the first folder from which the kernel executes files. Raises OSError if there is
     no such place, and what _load_path() raises.

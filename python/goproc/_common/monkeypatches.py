@@ -16,7 +16,7 @@ __all__ = ["has_replaced_methods", "is_replaced"]
 
 
 def is_replaced(module, name: str) -> bool:
-    """Return whether a function in Python of a module, which is given, is not the module's own any more."""
+    """Return whether a module's function of this name, which was written in Python, has been replaced."""
     return getattr(getattr(module, name), "__globals__", None) is not vars(module)
 
 

@@ -99,7 +99,8 @@ def _find(name, places):
 
 _MODULES = "multiprocessing.queues", "multiprocessing.connection"
 
-#: Which pickler of the program's own is used in the place of the one, of the other, and of any of the two.
+#: Which pickler of the program's own is used in the place of that of multiprocessing.queues, of that of
+#: multiprocessing.connection, and of either.
 QUEUES, CONNECTIONS, ANY = (
     _native.PicklerWatch(_finder(*names), loads) for names in (_MODULES[:1], _MODULES[1:], _MODULES)
 )

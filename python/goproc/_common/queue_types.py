@@ -28,7 +28,8 @@ STANDARD: "dict[type, type]" = {}
 #: multiprocessing's classes by their names, which install() changes.
 _by_name: "dict[str, type]" = {}
 
-#: By class and name: goproc's method, and a function that calls it, or multiprocessing's, whichever the object has.
+#: By class and name: goproc's method, and a function that calls the method of the object's kind, goproc's or
+#: multiprocessing's.
 _methods: "dict[type, dict[str, tuple]]" = {}
 
 #: By class of multiprocessing's and name: what the class itself had before a program set the name in goproc's class.

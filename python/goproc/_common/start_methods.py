@@ -91,7 +91,7 @@ def begin_child(process_obj) -> None:
 
 
 def sent_to_spawned(process_obj):
-    """Return what is sent first to a process that its parent does not fork: the ends of its pool and of the relay."""
+    """Return what is sent first to a process that its parent does not fork: its end of the pool, and of the relay."""
     state = vars(process_obj).pop("_goproc_relay", relay)
     return {"worker": worker_end(process_obj), "relay": None if state is None else state.for_spawned(process_obj)}
 

@@ -60,7 +60,10 @@ def submodule_finder(package: str):
 
 
 def other_name(module: str, standard, name: str):
-    """Return a name of multiprocessing's module that goproc's, whose full name is given, has not itself."""
+    """Return what multiprocessing's module `standard` has under a name that goproc's module lacks.
+
+    module: the full name of goproc's module. Raises AttributeError if neither has the name, or it begins with "__".
+    """
     if name.startswith("__") or not hasattr(standard, name):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return getattr(standard, name)

@@ -1,10 +1,10 @@
-"""The environment variable GOPROC_DISABLE, which switches off parts that only make goproc faster.
+"""The environment variable GOPROC_DISABLE, which switches off parts of goproc.
 
     GOPROC_DISABLE=clones,placed-bytes python program.py
 
-Without a part, goproc does the same in a simpler way, with the same results. If a program behaves better with a part
-switched off, the part has a fault. Imported by __init__.py if the variable is set. Children and servers inherit the
-variable.
+Most parts only make goproc faster: without such a part, the results are the same. If a program behaves better with a
+part switched off, the part has a fault. Imported by __init__.py if the variable is set. Children and servers inherit
+the variable.
 """
 
 from . import disabled, role
