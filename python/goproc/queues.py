@@ -164,8 +164,8 @@ class Queue(_native.Queue, _Parts, _standard.Queue, metaclass=queue_types.QueueT
     """A queue for any number of processes that put and get. Source: multiprocessing.Queue.
 
     maxsize: how many items it may have; 0 for no bound. Then put() never waits: items for which there is no room in the
-    shared memory wait in the process. An item that a killed process had put is not lost, and an item that it had put in
-    part is never seen.
+    shared memory wait in the process. An item in the shared memory is not lost when the process that put it is killed,
+    and an item that was put in part is never seen.
     """
 
     _sem, _recv_bytes, _send_bytes = _Part(), _Part(), _Part()

@@ -382,7 +382,7 @@ static PyObject *set_queue_names(PyObject *Py_UNUSED(module), PyObject *args) {
 PyDoc_STRVAR(mend_queues_doc,
              "mend_queues() -> None\n\n"
              "A child was killed: signal the descriptors of queues that have items, since it may have\n"
-             "been killed before it did.");
+             "been killed before it signalled them.");
 
 static PyObject *mend_queues(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
     goproc_rings_mend();

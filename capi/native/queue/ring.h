@@ -317,7 +317,7 @@ PyObject *goproc_plain_read(const uint8_t *from, size_t size);
 void goproc_event_signal(const goproc_ring *ring);
 void goproc_event_clear(const goproc_ring *ring);
 
-/* Whether there will be no more items: this process has closed the putting end, and so has each other process, or it has
+/* Whether there will be no more items: this process has closed the putting end, and each other one has closed it or has
  * ended. Items may be left in the ring. From then on, the descriptor `event` stays readable. */
 int goproc_ring_has_ended(goproc_ring *ring);
 
@@ -368,8 +368,9 @@ int goproc_queue_read(goproc_queue *self, const goproc_found *found, goproc_payl
 /* Returns the object, and gives the payload up. */
 PyObject *goproc_queue_loads(goproc_payload_found *payload);
 
-/* Begins an item of a pickle, or a list of its pieces, and its buffers: NULL or None, a list, or True for a bytes object
- * as it is. Returns -1 with an exception set. goproc_item_end() is to be called in any case. */
+/* Begins an item. stream: its pickle, or a list of the pickle's pieces. buffers: NULL or None, a list, or True if the
+ * stream is a bytes object that is the item. Returns -1 with an exception set. goproc_item_end() is to be called in any
+ * case. */
 typedef struct {
     goproc_new_item item;
     Py_buffer *views;

@@ -113,7 +113,7 @@ def _mounts(root) -> "Iterator[tuple[int, str, int, list[str]]]":
 
 
 def _below(top, path):
-    """Return where a group is below a mount's root: (above, groups) as in _mounts(); None if it is not below it.
+    """Return where a group is below a mount's root: (above, groups) as in _mounts(); None if it is not below the root.
 
     top, path: of the mount's root and of the group, both relative to the root of this process's cgroup namespace. A
     path begins with /.. for each level that it is above that root.

@@ -320,7 +320,10 @@ def is_here(token):
 
 
 def of_content(token, content):
-    """Return the object with that content, a copy of the memory of a handle: in shared memory of this process."""
+    """Return the object of a handle, given a copy of the handle's memory. It gets shared memory of this process.
+
+    token: the handle's. content: the copy.
+    """
     with _lock:
         memory = _memories.get(token)
         if memory is not None:

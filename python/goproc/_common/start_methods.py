@@ -40,8 +40,9 @@ def engines_context(context):
     """Return the context that starts a pool's workers.
 
     For None: goproc's default context. For a context of multiprocessing: goproc's context for the same start method.
-    Any other context is returned as it is. That is also an object of a program's own class, which may have a Process
-    class of its own; but only after install() are its processes goproc's.
+    A context of a class that the program has derived may have a Process class of its own. So after install(), when its
+    processes are goproc's, it is returned as it is; before, goproc's context is returned for it, too. Any other object
+    is returned as it is.
     """
     if context is None:
         return default.get_context()

@@ -30,7 +30,7 @@ _told: "set[str]" = set()
 
 
 def fork():
-    """Return the program's os.fork, None if it has not replaced it. gevent's is not meant: see cooperative.py."""
+    """Return the program's os.fork, None if it has not replaced it. gevent's does not count: see cooperative.py."""
     function = os.fork
     if type(function) is BuiltinFunctionType or str(getattr(function, "__module__", "")).startswith("gevent"):
         return None
