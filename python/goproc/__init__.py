@@ -75,6 +75,7 @@ from .errors import (
     ConsumerLostError,
     EngineError,
     MemoryLimitError,
+    ProducerLostError,
     TaskTimeoutError,
     WorkerLostError,
 )
@@ -127,8 +128,9 @@ __version__ = "0.1.0"
 # The public functions are the default context's methods, as in multiprocessing.
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
-__all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "TaskTimeoutError"]
-__all__ += ["MemoryLimitError", "Shared", "WorkerLostError", "install", "share", "usable_cpu_count"]
+__all__ += ["AbandonedLockError", "CancelledError", "ConsumerLostError", "EngineError", "MemoryLimitError"]
+__all__ += ["ProducerLostError", "TaskTimeoutError", "WorkerLostError"]
+__all__ += ["Shared", "install", "share", "usable_cpu_count"]
 
 if os.environ.get("GOPROC_LOG") and not _common.role.startswith("--multiprocessing-"):
     # Only in the main program: children receive the log level from their parent.

@@ -45,6 +45,7 @@ from .errors import CancelledError as CancelledError
 from .errors import ConsumerLostError as ConsumerLostError
 from .errors import EngineError as EngineError
 from .errors import MemoryLimitError as MemoryLimitError
+from .errors import ProducerLostError as ProducerLostError
 from .errors import TaskTimeoutError as TaskTimeoutError
 from .errors import WorkerLostError as WorkerLostError
 from .install import install as install
@@ -65,6 +66,7 @@ __all__ = [
     "Lock",
     "Manager",
     "MemoryLimitError",
+    "ProducerLostError",
     "Pipe",
     "Pool",
     "Process",

@@ -10,6 +10,7 @@
         ├── WorkerLostError              a pool's worker ended while it ran the task
         ├── AbandonedLockError           the process that held the lock was killed
         ├── ConsumerLostError            a consumer of a JoinableQueue was killed before it called task_done()
+        ├── ProducerLostError            a producer of a JoinableQueue has ended whose items were still in its buffer
         └── CancelledError               the task was withdrawn, or its pool was terminated
 
 For all other errors goproc raises the standard library's exceptions: OSError when the kernel refuses a system call;
@@ -25,6 +26,7 @@ __all__ = [
     "ConsumerLostError",
     "EngineError",
     "MemoryLimitError",
+    "ProducerLostError",
     "TaskTimeoutError",
     "WorkerLostError",
 ]
@@ -131,6 +133,24 @@ class ConsumerLostError(ProcessError):
     def __str__(self) -> str:
         items = "1 item" if self.tasks == 1 else f"{self.tasks} items"
         return f"process {self.pid} was killed: it had got {items} and not called task_done()"
+
+
+class ProducerLostError(ProcessError):
+    """A process ended while items that it had put into a JoinableQueue were still in its buffer: they are lost.
+
+    It was killed, or called os._exit() or cancel_join_thread(). pid: the process's id; if there were several, of one of
+    them. items: the number of all lost items. It is raised once, by join(). The items do not count from then on, so
+    that join() can be called again.
+    """
+
+    def __init__(self, pid: int, items: int) -> None:
+        super().__init__(pid, items)
+        self.pid: int = pid
+        self.items: int = items
+
+    def __str__(self) -> str:
+        items, were = ("1 item", "was") if self.items == 1 else (f"{self.items} items", "were")
+        return f"process {self.pid} has ended: {items} that it had put {were} still in its buffer, and {were} lost"
 
 
 class _OverLimit(ProcessError):

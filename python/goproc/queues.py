@@ -26,7 +26,7 @@ from ._common import cooperative, queue_types, stdlib
 from ._common.own_pickler import QUEUES
 from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
-from .errors import ConsumerLostError
+from .errors import ConsumerLostError, ProducerLostError
 
 if _standard.__name__ == __name__:  # the program loads this module again, after install()
     _standard = stdlib.standard_module("queues")  # type: ignore[assignment]
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
-_native.set_queue_names(QUEUES, Empty, Full, ConsumerLostError)
+_native.set_queue_names(QUEUES, Empty, Full, ConsumerLostError, ProducerLostError)
 
 #: How _native.Queue._put() puts: if there is room; only count it as one in the buffer; wait for room; only wait for a
 #: place, as there are items in the buffer already.
@@ -334,7 +334,8 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     """A queue whose join() waits until all items have been worked on. Source: multiprocessing.JoinableQueue.
 
     maxsize: as for Queue. If a process is killed after it has got items and before it has called task_done() for them,
-    join() raises ConsumerLostError, once, and these items count as done from then on.
+    join() raises ConsumerLostError, once, and these items count as done from then on. If a process has ended whose
+    items were still in its buffer, join() raises ProducerLostError, once, and these items do not count from then on.
     """
 
     _cond, _unfinished_tasks = _Part(), _Part()

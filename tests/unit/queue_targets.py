@@ -23,6 +23,12 @@ def put_and_die(queue, items):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def put_and_exit(queue, items):
+    """Put the items, and end at once: what is in the buffer is lost."""
+    put_all(queue, items)
+    queue.cancel_join_thread()
+
+
 def put_for_ever(queue, size):
     """Put numbered items of `size` bytes until killed."""
     number = 0
@@ -106,6 +112,21 @@ def fill_and_end(queue, count, size, cancel):
         queue.put((number, bytes(size)))
     if cancel:
         queue.cancel_join_thread()
+
+
+def fill_and_wait(queue, filled):
+    """Put more than fits, and wait to be killed."""
+    put_all(queue, 100 * [bytes(10_000)])
+    filled.set()
+    time.sleep(600)
+
+
+def join_and_tell(queue, told):
+    """Append the exception that join() raises."""
+    try:
+        queue.join()
+    except Exception as error:
+        told.append(error)
 
 
 def fill_and_fork(queue):

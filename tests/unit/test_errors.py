@@ -15,6 +15,7 @@ ERRORS = [
     goproc.MemoryLimitError(12, 64 << 20, "square", 3, 1, "3"),
     goproc.AbandonedLockError(12, "Process-1"),
     goproc.ConsumerLostError(12, 2),
+    goproc.ProducerLostError(12, 2),
     goproc.CancelledError("the pool was terminated"),
 ]
 

@@ -14,7 +14,7 @@ import queue_targets as targets
 from helpers import QUEUES, THREADS_ARE_MEANT, start, wait_until
 
 import goproc
-from goproc import ConsumerLostError
+from goproc import ConsumerLostError, ProducerLostError
 from goproc.connection import wait
 
 pytestmark = pytest.mark.part("queues")
@@ -129,6 +129,50 @@ def test_join_is_told_of_a_killed_consumer_once(context):
     queue.join()
     with pytest.raises(ValueError, match="too many times"):
         queue.task_done()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("end", [targets.put_and_die, targets.put_and_exit])
+def test_join_is_told_of_items_that_were_lost_with_their_producer_once(context, end, asks):
+    queue = context.JoinableQueue()
+    process = start(context, end, queue, 100 * [bytes(10_000)])
+    process.join()
+    items = 0
+    while not queue.empty():
+        assert queue.get() == bytes(10_000)
+        queue.task_done()
+        items += 1
+    if asks:
+        assert queue.qsize() == 0
+    with pytest.raises(ProducerLostError, match=rf"process {process.pid} has ended: \d+ items") as caught:
+        queue.join()
+    assert (caught.value.pid, caught.value.items) == (process.pid, 100 - items)
+    queue.join()
+    queue.put("more")
+    assert queue.get() == "more"
+    queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+
+
+def test_a_join_that_waits_is_told_of_lost_items(context):
+    queue = context.JoinableQueue()
+    process = start(context, targets.fill_and_wait, queue, filled := context.Event())
+    assert filled.wait(60)
+    told = []
+    thread = threading.Thread(target=targets.join_and_tell, args=(queue, told))
+    thread.start()
+    while queue.qsize() > 50:
+        queue.get()
+        queue.task_done()
+    process.kill()
+    process.join()
+    while not queue.empty():
+        queue.get()
+        queue.task_done()
+    thread.join()
+    assert [(type(error), error.pid) for error in told] == [(ProducerLostError, process.pid)]
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ static PyObject *queue_empty(PyObject *object, PyObject *Py_UNUSED(unused)) {
 }
 
 static uint64_t size_of(goproc_queue *self) {
-    return (uint64_t)goproc_ring_count(&self->ring) + goproc_unfed(&self->ring, 0);
+    return (uint64_t)goproc_ring_count(&self->ring) + goproc_unfed_here(&self->ring);
 }
 
 static PyObject *queue_size(PyObject *object, PyObject *Py_UNUSED(unused)) {
@@ -363,19 +363,20 @@ static PyTypeObject queue_type = {
 
 /* ---- the module's part ------------------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(set_queue_names_doc, "set_queue_names(pickler, empty, full, lost) -> None\n\n"
+PyDoc_STRVAR(set_queue_names_doc, "set_queue_names(pickler, empty, full, consumer_lost, producer_lost) -> None\n\n"
                                   "What queues ask and raise: a PicklerWatch, queue.Empty, queue.Full,\n"
-                                  "goproc.ConsumerLostError(pid, tasks).");
+                                  "goproc.ConsumerLostError(pid, tasks), goproc.ProducerLostError(pid, items).");
 
 static PyObject *set_queue_names(PyObject *Py_UNUSED(module), PyObject *args) {
     struct goproc_queue_names names;
-    if (!PyArg_ParseTuple(args, "O!OOO:set_queue_names", &goproc_pickler_watch, &names.pickler, &names.empty,
-                          &names.full, &names.lost))
+    if (!PyArg_ParseTuple(args, "O!OOOO:set_queue_names", &goproc_pickler_watch, &names.pickler, &names.empty,
+                          &names.full, &names.consumer_lost, &names.producer_lost))
         return NULL;
     Py_XSETREF(goproc_queue_names.pickler, Py_NewRef(names.pickler));
     Py_XSETREF(goproc_queue_names.empty, Py_NewRef(names.empty));
     Py_XSETREF(goproc_queue_names.full, Py_NewRef(names.full));
-    Py_XSETREF(goproc_queue_names.lost, Py_NewRef(names.lost));
+    Py_XSETREF(goproc_queue_names.consumer_lost, Py_NewRef(names.consumer_lost));
+    Py_XSETREF(goproc_queue_names.producer_lost, Py_NewRef(names.producer_lost));
     Py_RETURN_NONE;
 }
 

@@ -96,10 +96,11 @@ typedef struct {
     /* Written by those who put. */
     alignas(64) goproc_gate putting;
     _Atomic uint64_t tail;
-    _Atomic uint64_t far_put;   /* up to where the far area has been given out; its offset is this modulo its size */
-    _Atomic uint64_t far_floor; /* everything below is free */
-    _Atomic uint64_t far_high;  /* up to where memory has been touched since it was last given back */
-    _Atomic uint32_t unfed;     /* how many shares of unfed_by may be in use */
+    _Atomic uint64_t far_put;    /* up to where the far area has been given out; its offset is this modulo its size */
+    _Atomic uint64_t far_floor;  /* everything below is free */
+    _Atomic uint64_t far_high;   /* up to where memory has been touched since it was last given back */
+    _Atomic uint32_t unfed;      /* how many shares of unfed_by may be in use */
+    _Atomic uint64_t unfed_lost; /* items of ended processes that join() has not told of: a pid, then their number */
 
     /* Written by those who get. */
     alignas(64) goproc_gate getting;
@@ -277,6 +278,13 @@ static inline int goproc_ends_are_closed(const goproc_ring *ring, int end) {
  * ended; then the caller is inside `putting`. */
 uint32_t goproc_unfed(goproc_ring *ring, int look);
 
+/* The same, outside `putting`. It forgets these items if nobody is inside. */
+uint32_t goproc_unfed_here(goproc_ring *ring);
+
+/* Returns how many such items have been forgotten in a joinable queue since the last call, and the pid of a process that
+ * had some of them. */
+uint32_t goproc_unfed_lost(goproc_ring *ring, uint32_t *pid);
+
 /* Counts one item more, or less, in the buffer of this process. The caller is inside `putting`. */
 void goproc_unfed_add(goproc_ring *ring);
 void goproc_unfed_remove(goproc_ring *ring);
@@ -337,9 +345,9 @@ typedef struct {
     char used;   /* this process has put something */
 } goproc_queue;
 
-/* What Python gives: a PicklerWatch, queue.Empty, queue.Full, goproc.ConsumerLostError. */
+/* What Python gives: a PicklerWatch, queue.Empty, queue.Full, goproc.ConsumerLostError, goproc.ProducerLostError. */
 extern struct goproc_queue_names {
-    PyObject *pickler, *empty, *full, *lost;
+    PyObject *pickler, *empty, *full, *consumer_lost, *producer_lost;
 } goproc_queue_names;
 
 /* To be called first: raises RuntimeError if the queue has not been made; the second one also ValueError if it has been

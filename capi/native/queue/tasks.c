@@ -2,7 +2,8 @@
  *
  * Each process has a share, a word of its own. So it is known which items a killed process had.
  *
- *   unfed_by   How many items the process has in a buffer of its own, because the ring is full.
+ *   unfed_by   How many items the process has in a buffer of its own, because the ring is full. When it has ended, they
+ *              are lost: they count no more, and join() tells of them.
  *   taken_by   The upper half is how many tasks the process has taken and not reported done. The lower half is the
  *              number of the item that it took last. The word is stored before the head is. If the head is not behind
  *              that item, the process was killed in between: it has taken one task less.
@@ -17,19 +18,55 @@
 
 /* ---- items in buffers -------------------------------------------------------------------------------------------- */
 
+static void limit_done_ahead(goproc_ring *ring);
+
+static void note_lost(goproc_queue_header *header, uint32_t pid, uint32_t items) {
+    uint64_t lost = atomic_load(&header->unfed_lost);
+    while (!atomic_compare_exchange_weak(&header->unfed_lost, &lost, (uint64_t)pid << 32 | ((uint32_t)lost + items)))
+        ;
+}
+
 uint32_t goproc_unfed(goproc_ring *ring, int look) {
     goproc_queue_header *header = ring->header;
     uint32_t shares = atomic_load(&header->unfed), sum = 0;
     for (uint32_t i = 0; i < shares && i < GOPROC_MOST_SHARES; i++) {
         goproc_share *share = &header->unfed_by[i];
         uint32_t items = (uint32_t)atomic_load(&share->word);
-        if (items && look && goproc_ring_fate(ring, atomic_load(&share->who)) != GOPROC_RUNS) {
+        uint64_t who = atomic_load(&share->who);
+        if (items && look && goproc_ring_fate(ring, who) != GOPROC_RUNS) {
+            if (header->joinable)
+                note_lost(header, (uint32_t)who, items);
             atomic_store(&share->word, 0);
             items = 0;
         }
         sum += items;
     }
     return sum;
+}
+
+uint32_t goproc_unfed_here(goproc_ring *ring) {
+    goproc_gate *putting = &ring->header->putting;
+    uint32_t items = goproc_unfed(ring, 0);
+    if (!items)
+        return 0;
+    uint64_t inside = atomic_load(&putting->inside);
+    if (inside && goproc_ring_fate(ring, inside) != GOPROC_RUNS)
+        atomic_compare_exchange_strong(&putting->inside, &inside, 0);
+    if (goproc_gate_try(putting, ring->me)) {
+        items = goproc_unfed(ring, 1);
+        goproc_gate_leave(putting);
+    }
+    return items;
+}
+
+uint32_t goproc_unfed_lost(goproc_ring *ring, uint32_t *pid) {
+    if (!atomic_load(&ring->header->unfed_lost))
+        return 0;
+    uint64_t lost = atomic_exchange(&ring->header->unfed_lost, 0);
+    *pid = (uint32_t)(lost >> 32);
+    if (lost)
+        limit_done_ahead(ring);
+    return (uint32_t)lost;
 }
 
 static goproc_share *unfed_share(goproc_ring *ring) {
@@ -156,6 +193,13 @@ static uint64_t tasks_left(goproc_ring *ring) {
     return sum + tasks_of(atomic_load(&header->taken_by_others.word), head);
 }
 
+/* After tasks were lost: no more can have been reported done than there are. */
+static void limit_done_ahead(goproc_ring *ring) {
+    uint64_t left = tasks_left(ring);
+    if (atomic_load(&ring->header->done_ahead) > left)
+        atomic_store(&ring->header->done_ahead, (uint32_t)left);
+}
+
 uint64_t goproc_unfinished(goproc_ring *ring) {
     uint32_t ahead = atomic_load(&ring->header->done_ahead);
     uint64_t left = tasks_left(ring);
@@ -192,9 +236,7 @@ uint32_t goproc_tasks_lost(goproc_ring *ring, uint32_t *pid) {
         if (fate != GOPROC_KILLED || !atomic_compare_exchange_strong(&share->word, &word, with_tasks(0, 0)))
             continue;
         *pid = (uint32_t)who;
-        uint64_t left = tasks_left(ring);
-        if (atomic_load(&header->done_ahead) > left)
-            atomic_store(&header->done_ahead, (uint32_t)left);
+        limit_done_ahead(ring);
         return tasks;
     }
     return 0;

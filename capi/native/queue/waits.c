@@ -242,10 +242,20 @@ static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) 
     return NULL;
 }
 
-PyDoc_STRVAR(join_doc, "_join()\n--\n\n"
-                       "Wait until all items that were put have been got and reported done.\n\n"
-                       "Raises ConsumerLostError, once, if a process was killed before it reported its items done.\n"
-                       "Source: multiprocessing.JoinableQueue.join.");
+PyDoc_STRVAR(join_doc,
+             "_join()\n--\n\n"
+             "Wait until all items that were put have been got and reported done.\n\n"
+             "Raises, once, ConsumerLostError if a process was killed before it reported its items done, and\n"
+             "ProducerLostError if one has ended whose items were still in its buffer.\n"
+             "Source: multiprocessing.JoinableQueue.join.");
+
+static PyObject *raise_lost(PyObject *type, uint32_t pid, uint32_t items) {
+    PyObject *error = PyObject_CallFunction(type, "II", pid, items);
+    if (error)
+        PyErr_SetObject(type, error);
+    Py_XDECREF(error);
+    return NULL;
+}
 
 static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_queue *self = (goproc_queue *)object;
@@ -256,20 +266,20 @@ static PyObject *queue_join(PyObject *object, PyObject *Py_UNUSED(unused)) {
     uint64_t look_at = goproc_now_ns() + GOPROC_FIRST_LOOK_NS;
     for (;;) {
         uint32_t seen = goproc_bell_armed(&header->join_bell);
+        uint32_t pid, lost = goproc_unfed_lost(&self->ring, &pid);
+        if (lost)
+            return raise_lost(goproc_queue_names.producer_lost, pid, lost);
         /* If all tasks were reported done while this thread waited, it returns, even if others have put items since. */
         if (atomic_load(&header->join_turn) != turn || goproc_unfinished(&self->ring) == 0)
             Py_RETURN_NONE;
         uint64_t now = goproc_now_ns();
         if (now >= look_at) {
-            uint32_t pid, lost = goproc_tasks_lost(&self->ring, &pid);
+            goproc_unfed_here(&self->ring);
+            lost = goproc_tasks_lost(&self->ring, &pid);
             look_at = now + GOPROC_NEXT_LOOK_NS;
-            if (lost) {
-                PyObject *error = PyObject_CallFunction(goproc_queue_names.lost, "II", pid, lost);
-                if (error)
-                    PyErr_SetObject(goproc_queue_names.lost, error);
-                Py_XDECREF(error);
-                return NULL;
-            }
+            if (lost)
+                return raise_lost(goproc_queue_names.consumer_lost, pid, lost);
+            continue;
         }
         int error;
         Py_BEGIN_ALLOW_THREADS;
