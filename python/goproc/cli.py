@@ -5,7 +5,7 @@
     python -m goproc [...] -c CODE [ARGS...]
     python -m goproc [...] - [ARGS...]          the program is read from standard input
     python -m goproc dump PID                   no program is run: _dump/ prints what a running one waits for
-    python -m goproc cluster ADDRESS            no program is run: _cluster_program/ prints the machines of a cluster
+    python -m goproc cluster [ADDRESS]          no program is run: _cluster_program/ prints the machines of a cluster
 
 The program finds the same as under plain python: sys.argv, sys.path[0], and a module `__main__` with the same
 attributes, from which spawned children learn what to import. Tracebacks show the program's own frames only.
@@ -29,7 +29,7 @@ __all__ = ["main"]
 _USAGE = """usage: {name} [--start-method METHOD] [--futures] [--stats] [--cluster ADDRESS] [--ship WHAT]
            (SCRIPT | -m MODULE | -c CODE | -) [ARGS...]
        {name} dump PID
-       {name} cluster ADDRESS"""
+       {name} cluster [ADDRESS]"""
 
 _HELP = """{usage}
 
@@ -44,7 +44,7 @@ Run a Python program with `import multiprocessing` meaning goproc, in it and in 
   --cluster ADDRESS       pools and executors use the machines of a cluster of Dask: tcp://HOST:PORT, the path of a
                           scheduler file, or local:2x4, which is 2 machines of 4 cores on this one
   --ship WHAT             copy a package, a module or a folder to the machines; may be given several times
-  cluster ADDRESS         print the machines of a cluster (cluster --help)
+  cluster [ADDRESS]       print the machines of a cluster (cluster --help)
   dump PID                print what the processes of a running program wait for (dump --help)
   --version               print the version
   -h, --help              print this help

@@ -1,4 +1,4 @@
-"""The command `python -m goproc cluster ADDRESS`: a table of the machines of a cluster, and its exit status.
+"""The command `python -m goproc cluster [ADDRESS]`: a table of the machines of a cluster, and its exit status.
 
 Dask's scheduler tells which machines there are, and which have left. Each machine tells what its pools do: client.run()
 calls reports_of_machine() there, in the process of the Dask worker.
