@@ -198,6 +198,8 @@ class Popen:
         """Send a signal. Raises PermissionError only if the process goes on running, as with multiprocessing."""
         try:
             self._send_signal(sig)
+        except ProcessLookupError:  # it has ended, and its parent, which is not this process, has reaped it
+            pass
         except PermissionError:  # this process has changed its user id
             if self.wait(timeout=0.1) is None:
                 raise

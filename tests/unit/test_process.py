@@ -340,6 +340,27 @@ def test_forked_by_the_user():
     assert os.waitpid(pid, 0)[1] == 0
 
 
+@THREADS_ARE_MEANT
+def test_terminated_by_a_process_that_is_not_its_parent(context):
+    """As with multiprocessing: a server's worker, forked by os.fork(), ends what the server had started."""
+    process = start(context, targets.sleep)
+    receiver, sender = goproc.Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            receiver.recv()
+            process.terminate()
+            process.kill()
+            status = 0
+        finally:
+            os._exit(status)
+    process.kill()
+    process.join()
+    sender.send("gone")
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_forked_child_has_none_of_the_engines_descriptors():
     context = goproc.get_context("fork")
     event = context.Event()
