@@ -19,7 +19,7 @@ from io import BytesIO
 from . import _native
 from ._common import picklers, start_methods, starters, stdlib
 from ._start import companions
-from ._start.main_module import announce_to_linecache, import_main_path, name_main
+from ._start.main_module import announce_to_linecache, forget_preloaded_main, import_main_path, name_main
 
 deferred_imports: "ModuleType | None" = sys.modules.get("goproc._start.deferred_imports")  # in a spawned child
 if deferred_imports is not None:
@@ -217,6 +217,8 @@ def prepare(data: "dict[str, Any]") -> None:
     if own is not None:
         _prepare_goproc(own)
     main_path = data.pop("init_main_from_path", None)
+    if main_path is None and "init_main_from_name" not in data:
+        forget_preloaded_main()
     _standard.prepare(data)
     if main_path is not None:
         if sys.version_info >= (3, 15):

@@ -166,6 +166,34 @@ def test_a_launcher_that_has_started_processes_keeps_its_name(run_script, tmp_pa
     assert lines == ["MaybeEncodingError", "True", "True"]
 
 
+OTHER = """
+import multiprocessing
+def say(): print("the other program's", flush=True)
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=say)
+    process.start()
+    process.join()
+"""
+
+PROMPT = """
+import multiprocessing, runpy, sys
+runpy.run_path("other.py", run_name="__main__")
+def say(): print("the prompt's", flush=True)
+process = multiprocessing.get_context(sys.argv[1]).Process(target=say)
+process.start()
+process.join()
+print(process.exitcode)
+"""
+
+
+def test_a_function_of_a_prompt_is_not_the_one_of_a_script_that_was_run(run_script, tmp_path, method):
+    """After runpy, or IPython's %run, as with multiprocessing: a child does not take the script's function for it."""
+    (tmp_path / "other.py").write_text(OTHER.format(method=method))
+    expected = run_script("-c", PROMPT, method, cwd=tmp_path).stdout
+    assert expected.startswith("the other program's\n")
+    assert run_script("-m", "goproc", "-c", PROMPT, method, cwd=tmp_path).stdout == expected
+
+
 TRY = """try:
         runpy.run_path("program.py", run_name="__main__")
     except Exception as error:

@@ -7,7 +7,7 @@ from io import open_code
 
 from .._common import stdlib
 
-__all__ = ["announce_to_linecache", "import_main_path", "name_main"]
+__all__ = ["announce_to_linecache", "forget_preloaded_main", "import_main_path", "name_main"]
 
 #: `__mp_main__` as multiprocessing has set it, a weak reference, and whether it stays for good. The module must not be
 #: kept: at the end of the interpreter its objects would be finalized too late, without the modules that they use.
@@ -29,6 +29,20 @@ def name_main():
     if main is not named and not _is_settled:
         sys.modules["__mp_main__"] = main
     _is_settled = _is_settled or _first_named is not None and main is _first_named()
+
+
+def forget_preloaded_main():
+    """Give this child of the fork server the `__main__` of its interpreter. It is not to have the program's script.
+
+    The server may have imported a script that runpy or IPython's %run made the main module for a while. The program's
+    main module is now one that a child cannot import. With the script's module, the child would find other functions
+    under the same names. Where multiprocessing's server imports the main module, too, its children keep it.
+    """
+    from multiprocessing.spawn import old_main_modules
+
+    if old_main_modules and not stdlib.PRELOADS_MAIN:
+        sys.modules["__main__"] = old_main_modules[0]
+        sys.modules.pop("__mp_main__", None)
 
 
 def announce_to_linecache(main_path):
