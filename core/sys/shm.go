@@ -22,7 +22,12 @@ func NewSharedMemory(what string, size int64) (*SharedMemory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w (for memory that processes share)", err)
 	}
-	m := &SharedMemory{fd: NewFD(fd, what)}
+	owned, err := own(fd, what)
+	if err != nil {
+		return nil, err
+	}
+	m := &SharedMemory{fd: owned}
+	fd = owned.Int()
 	if err := truncate(fd, size); err != nil {
 		_ = m.Close()
 		return nil, fmt.Errorf("ftruncate of shared memory: %w", err)
