@@ -164,6 +164,27 @@ def no_memory_for_the_results_of_callbacks(context):
     assert len(called) == 200
 
 
+def no_memory_to_submit(context):
+    """Tasks are submitted until there is no memory even for a number."""
+    with context.Pool(2) as pool:
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        limit("RLIMIT_AS", address_space() + 200)
+        taken = []
+        try:
+            while True:
+                taken.append(bytearray(10 * MEGABYTE))
+        except MemoryError:
+            pass
+        try:
+            [pool.apply_async(square, (i,)) for i in range(200_000)]
+        except MemoryError:
+            pass
+        else:
+            raise AssertionError("there was memory for all tasks")
+        taken.clear()
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
 def wait_for(path):
     with open(path) as fifo:  # it is opened when the other side opens it
         fifo.read()

@@ -19,6 +19,10 @@ def test_no_result_is_lost_for_want_of_memory(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"
 
 
+def test_submit_until_there_is_no_memory(run_script, method):
+    assert run_script("limits.py", "no_memory_to_submit", method).stdout == "fine\n"
+
+
 def test_endless_queue(run_script):
     assert run_script("limits.py", "queue_without_end", "fork").stdout == "fine\n"
 

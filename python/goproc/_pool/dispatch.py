@@ -368,13 +368,29 @@ class Dispatch:
             self._wake(0)
         return bool(frames)
 
+    def _decoded(self, item, result):
+        """Return (success, value) of an item. (In a longer function CPython would hang if no memory is left.)"""
+        _, index, kind, payload = item
+        try:
+            value = CONNECTIONS.loads(payload) if type(payload) is bytes else decode(payload, CONNECTIONS)
+            if kind == _FAILURE:
+                offset, value = value[0], unpacked(value)
+                note_item(value, result, index, offset)
+        except BaseException as error:
+            if raised_by_handler(error):
+                raise
+            if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
+                self._interrupted = item  # a second one comes from the payload, not from Ctrl-C
+                raise
+            return False, undecodable(error, payload)
+        return kind != _FAILURE, value
+
     def _deliver(self, pending, at):
         """Deliver the pending items, from index at on.
 
         A signal handler may raise anywhere in here. So an item stays in pending until it has been delivered, and
         delivering an item twice has the same effect as once.
         """
-        cache, loads = self._cache, CONNECTIONS.loads
         while len(pending) > at:
             item = pending[at]
             job, index, kind, payload = item
@@ -382,24 +398,12 @@ class Dispatch:
                 payload()
                 del pending[at]
                 continue
-            result = cache.get(job)
+            result = self._cache.get(job)
             if kind == _RESULT or kind == _PART or kind == _FAILURE:
                 if result is None and job != NO_JOB:
                     del pending[at]
                     continue
-                success = kind != _FAILURE
-                try:
-                    value = loads(payload) if type(payload) is bytes else decode(payload, CONNECTIONS)
-                    if not success:
-                        offset, value = value[0], unpacked(value)
-                        note_item(value, result, index, offset)
-                except BaseException as error:
-                    if raised_by_handler(error):
-                        raise
-                    if self._interrupted is not item and isinstance(error, KeyboardInterrupt):
-                        self._interrupted = item  # a second one comes from the payload, not from Ctrl-C
-                        raise
-                    success, value = False, undecodable(error, payload)
+                success, value = self._decoded(item, result)
             elif kind == _native.EXITED:
                 pid, exitcode, served = map(int, payload.split())
                 serial = self._crew.serial(pid)

@@ -231,11 +231,20 @@ class Pool(Additions, Mapped, Parts, _standard.Pool):
                 self._submitter.limit(result, 0, limit)
             self._submitter.submit(result, 0, (CALL, by_name(func, self._submitter.form), outlined(args), kwds))
         except BaseException as error:
-            if self._crew.terminated and result.done and isinstance(error, ValueError):
-                return result  # a signal handler has terminated the pool meanwhile, which cancelled this result
-            self._submitter.forget(result)
-            raise
+            if not self._cancelled_meanwhile(result, error):
+                raise
         return result
+
+    def _cancelled_meanwhile(self, result, error):
+        """Say whether error is there because a signal handler has terminated the pool, which cancelled the result.
+
+        Otherwise, forget the result. This is not in _apply, as CPython waits for ever there if no memory is left: an
+        exception in the handler of another one needs memory for its place, if that is beyond the 256th instruction.
+        """
+        if self._crew.terminated and result.done and isinstance(error, ValueError):
+            return True
+        self._submitter.forget(result)
+        return False
 
     def map(
         self,
