@@ -38,6 +38,7 @@ _OF_QUEUES = {"Lock": "take", "Condition": "take", "BoundedSemaphore": "keep"}
 _NO_SHARED_MEMORY = {
     errno.EACCES,
     errno.EFBIG,
+    errno.EINVAL,
     errno.ENOENT,
     errno.ENOMEM,
     errno.ENOSYS,

@@ -1,6 +1,6 @@
 """A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD [killed]
 
-CALL: a name of NUMBERS, or "none". ERROR: ENOSYS or EPERM. This program sets a filter (seccomp(2)), which its children
+CALL: a name of NUMBERS, or "none". ERROR: such as ENOSYS. This program sets a filter (seccomp(2)), which its children
 inherit. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
 """
 
@@ -20,6 +20,7 @@ NUMBERS = {
     "waitid": (247, 95, None),
     "memfd_create": (319, 279, None),
     "fcntl F_SETSIG": (72, 25, (1, 10)),
+    "fcntl F_ADD_SEALS": (72, 25, (1, 1033)),
     "eventfd2": (290, 19, None),
     "sigaltstack": (131, 132, None),
     "epoll_create1": (291, 20, None),

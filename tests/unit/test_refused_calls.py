@@ -43,6 +43,27 @@ def test_refused_call(run_script, call, error, method):
     assert "done" in run_script("refused.py", call, error, method).stdout
 
 
+@pytest.mark.parametrize("call", ["memfd_create", "ftruncate", "madvise", "fcntl F_ADD_SEALS"])
+@pytest.mark.parametrize("error", ["EINVAL", "EOPNOTSUPP"])
+def test_what_is_asked_of_a_call_is_refused(run_script, tmp_path, call, error, method):
+    program = (
+        "import multiprocessing, sys\n"
+        "import refused\n"
+        "if __name__ == '__main__':\n"
+        "    refused.refuse(sys.argv[1], sys.argv[2])\n"
+        "    context = multiprocessing.get_context(sys.argv[3])\n"
+        "    with context.Pool(2) as pool:\n"
+        "        print(pool.map(abs, [-1, 2]))\n"
+        "    process = context.Process(target=print, args=('a process',))\n"
+        "    process.start()\n"
+        "    process.join()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = run_script("-m", "goproc", tmp_path / "program.py", call, error, method, PYTHONPATH=str(SCRIPTS))
+    assert done.stdout == "[1, 2]\na process\n"
+    assert done.stderr.count("RuntimeWarning: this system refuses a system call that pools need") == 1
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_process_that_cannot_be_ended_leaves_no_noise(run_script, tmp_path, method):
     program = (

@@ -8,7 +8,11 @@ from io import BufferedWriter, BytesIO, FileIO
 from .. import _native
 from .._common.descriptors import above_streams
 
-__all__ = ["open_unnamed", "put", "writer"]
+__all__ = ["REFUSALS", "open_unnamed", "put", "writer"]
+
+#: The errors by which a system refuses a call. With the last two it says that it has the call, but not what is asked of
+#: it: a flag, an advice, a kind of file.
+REFUSALS = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP}
 
 
 def put(name: str, buffer: BytesIO) -> int:
@@ -39,7 +43,7 @@ def open_unnamed(name: str) -> int:
     try:
         return above_streams(posix.memfd_create(name))
     except OSError as reason:
-        if reason.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+        if reason.errno not in REFUSALS:
             raise
         refusal = reason
     import tempfile
