@@ -23,6 +23,7 @@ import multiprocessing
 import sys
 from _frozen_importlib import ModuleSpec  # as importlib.machinery has it, without the imports of that module
 from _frozen_importlib_external import PathFinder
+from threading import get_ident
 
 from . import context
 from ._common import disabled, stdlib
@@ -52,6 +53,9 @@ _REPLACEMENTS = {ours: theirs for theirs, ours in _REPLACED_MODULES.items()}
 _NAMED = {"goproc._pool.queue_pool": "multiprocessing.pool"}
 
 _EXECUTORS = "concurrent.futures.process"
+
+#: By name: the thread that imports, or has imported, one of goproc's modules in _REPLACED_MODULES.
+_importers: dict = {}
 
 
 def install(*, futures: bool = False) -> None:
@@ -144,8 +148,9 @@ def _find_replaced(name, path=None, target=None):
     """Find goproc's module in the place of one of multiprocessing's.
 
     It is imported only when the program imports multiprocessing's: a spawned child that uses no pool should not import
-    one. While goproc's module is being imported, the name still means the standard library's module, because
-    goproc.pool takes from multiprocessing.pool everything that it does not replace.
+    one. For the thread that imports goproc's module, the name meanwhile means the standard library's module. Other
+    threads wait for goproc's. No module of goproc's may import its counterpart by name, because that would wait for
+    such a thread: standard_module() finds it without the import system's lock.
     """
     if name == _EXECUTORS and stdlib.installed_futures:
         spec = PathFinder.find_spec(name, path, target)
@@ -155,7 +160,8 @@ def _find_replaced(name, path=None, target=None):
     ours = _REPLACED_MODULES.get(name)
     if ours is not None:
         module = sys.modules.get(ours)
-        if module is not None and getattr(module.__spec__, "_initializing", False):
+        is_unfinished = module is not None and getattr(module.__spec__, "_initializing", False)
+        if is_unfinished and _importers.get(ours, get_ident()) == get_ident():
             return None
         return ModuleSpec(name, _AliasLoader)  # type: ignore[arg-type]
     theirs = _REPLACEMENTS.get(name) or _NAMED.get(name)
@@ -190,6 +196,7 @@ class _ReplacingLoader:
         self._theirs = theirs
 
     def create_module(self, spec):
+        _importers[spec.name] = get_ident()
         return self._loader.create_module(spec)
 
     def exec_module(self, module):

@@ -16,7 +16,6 @@ import sys
 import threading
 import weakref
 from multiprocessing import context as _context
-from multiprocessing import queues as _standard
 from multiprocessing import reduction as _reduction
 from multiprocessing import util as _util
 from queue import Empty, Full
@@ -33,7 +32,10 @@ if _standard.__name__ == __name__:  # the program loads this module again, after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from multiprocessing import queues as _standard
     from typing import Any
+else:
+    _standard = stdlib.standard_module("queues")
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 

@@ -15,9 +15,6 @@ import copyreg
 import threading
 from multiprocessing import context as _context
 from multiprocessing import reduction as _reduction
-from multiprocessing import synchronize as _standard
-from multiprocessing.synchronize import RECURSIVE_MUTEX, SEMAPHORE
-from multiprocessing.synchronize import SEM_VALUE_MAX as SEM_VALUE_MAX
 
 from . import _native
 from ._common import start_methods, stdlib
@@ -29,7 +26,12 @@ if _standard.__name__ == __name__:  # the program loads this module again, after
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing import synchronize as _standard
     from typing import Any
+else:
+    _standard = stdlib.standard_module("synchronize")
+
+RECURSIVE_MUTEX, SEMAPHORE, SEM_VALUE_MAX = _standard.RECURSIVE_MUTEX, _standard.SEMAPHORE, _standard.SEM_VALUE_MAX
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 

@@ -54,6 +54,39 @@ def test_whatever_the_order(run_script, before, after):
     assert run_script("-c", code).stderr == ""
 
 
+#: What one thread does while another does the second, and what is true then.
+AT_THE_SAME_TIME = {
+    "a pool and a manager": ("spawn.Pool(1).terminate()", "with spawn.Manager(): pass"),
+    "queues": ("spawn.SimpleQueue()", "from multiprocessing.queues import Queue; assert type(spawn.Queue()) is Queue"),
+    "locks": ("spawn.Event()", "from multiprocessing.synchronize import Lock; assert type(spawn.Lock()) is Lock"),
+}
+
+THREADS = """
+import multiprocessing, threading
+import goproc; goproc.install()
+
+def first():
+    %s
+
+def second():
+    %s
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+@pytest.mark.parametrize("case", AT_THE_SAME_TIME)
+def test_two_threads_at_the_same_time(run_script, tmp_path, case):
+    (tmp_path / "program.py").write_text(THREADS % AT_THE_SAME_TIME[case])
+    assert run_script(tmp_path / "program.py").stderr == ""
+
+
 #: For the ways in which install() changes multiprocessing: what a program did before, and finds after.
 WAYS = {
     "public names": ("import multiprocessing", "multiprocessing.Process is goproc.Process"),

@@ -12,13 +12,18 @@ Used by queues.py and context.py.
 """
 
 from abc import ABCMeta
-from multiprocessing import queues as _standard
 from types import FunctionType, MappingProxyType, ModuleType
 
 from .. import _native
 from . import stdlib
 from .detached import loaded
 from .monkeypatches import has_replaced_methods
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing import queues as _standard
+else:
+    _standard = stdlib.standard_module("queues")
 
 __all__ = ["STANDARD", "QueueType", "QueuesModule", "class_to_make", "is_replaced", "mirror", "set_own"]
 
