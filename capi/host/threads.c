@@ -30,11 +30,13 @@ enum {
 static struct {
     int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int (*pthread_getattr_np)(pthread_t, pthread_attr_t *);
+    int (*pthread_key_create)(pthread_key_t *, void (*)(void *));
 } c_library;
 
 __attribute__((constructor(101))) static void find_c_library(void) {
     *(void **)&c_library.pthread_create = dlsym(RTLD_DEFAULT, "pthread_create");
     *(void **)&c_library.pthread_getattr_np = dlsym(RTLD_DEFAULT, "pthread_getattr_np");
+    *(void **)&c_library.pthread_key_create = dlsym(RTLD_DEFAULT, "pthread_key_create");
 }
 
 /* A function for which the runtime wants a thread. A parked thread runs it. */
@@ -223,4 +225,20 @@ bool goproc_host_runs(void) {
 void goproc_host_run_first(void) {
     started = true;
     hand_out(&first);
+}
+
+static void (*forget_thread)(void *); /* the runtime's function for the end of a thread that has called Go */
+static pid_t runtimes_process;
+
+/* A forked child has such a thread, too, if it called os.fork(). But no Go runs in the child. */
+static void end_of_thread(void *g) {
+    if (getpid() == runtimes_process)
+        forget_thread(g);
+}
+
+/* Only the runtime calls this, once. */
+HIDDEN int pthread_key_create(pthread_key_t *key, void (*destructor)(void *)) {
+    forget_thread = destructor;
+    runtimes_process = getpid();
+    return c_library.pthread_key_create(key, end_of_thread);
 }

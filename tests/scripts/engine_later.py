@@ -175,5 +175,22 @@ def wait_until(condition):
         time.sleep(0.005)
 
 
+def by_a_thread_that_forks():
+    """The end of this thread is also the end of the child: no Go may run in it."""
+    codes = []
+
+    def fork():
+        with context.Pool(1) as pool:
+            assert pool.map(abs, [-1]) == [1]
+        pid = os.fork()
+        if pid:
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

@@ -26,6 +26,7 @@ ENGINE_LATER = [
     "while_a_thread_joins",
     "while_threads_fork",
     "children_of_a_parent_with_one",
+    "by_a_thread_that_forks",
     pytest.param("when_no_seat_is_left", marks=pytest.mark.slow),
 ]
 
