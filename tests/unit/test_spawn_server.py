@@ -241,3 +241,7 @@ def test_a_child_ends_as_an_interpreter_does(run_script, tmp_path):
         assert output == "left\n" * 3
     else:
         assert output == "left\ndeleted\n" * 3
+
+
+def test_a_server_closes_everything_if_its_client_ends_meanwhile(run_script):
+    assert run_script("prefork_without_client.py", options=["-X", "dev"]).stderr == ""

@@ -182,7 +182,11 @@ class Server:
             if self._siblings:
                 # The process announces itself. If the server is killed now, the parent still learns of this child, and
                 # can wait for it. The server sends FORKED, in case this process is killed now.
-                self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
+                try:
+                    self._announce(os.getpid(), tether[0] if tether else os.pidfd_open(os.getpid()), ours)
+                except BaseException:
+                    theirs.close()
+                    raise
             else:
                 if tether:
                     posix.close(tether[0])
@@ -198,11 +202,11 @@ class Server:
         self._ahead += ahead
         self._tell("process %d was forked%s", pid, ", to stand by" if ahead else "")
         if self._siblings:
+            ours.close()
             self._send(_FORKED, pid, ahead)
         else:
             self._children[pidfd] = pid
-            self._announce(pid, pidfd, ours)
-        ours.close()
+            self._announce(pid, pidfd, ours)  # closes ours
         return None
 
     def _announce(self, pid, pidfd, connection):
