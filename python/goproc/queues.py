@@ -27,9 +27,6 @@ from ._pool.codec import OUT_OF_BAND, encode, sent, sent_by_me
 from ._pool.failures import interrupts
 from .errors import ConsumerLostError, ProducerLostError
 
-if _standard.__name__ == __name__:  # the program loads this module again, after install()
-    _standard = stdlib.standard_module("queues")  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing import queues as _standard

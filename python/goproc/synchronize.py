@@ -20,9 +20,6 @@ from . import _native
 from ._common import start_methods, stdlib
 from .errors import AbandonedLockError
 
-if _standard.__name__ == __name__:  # the program loads this module again, after install()
-    _standard = stdlib.standard_module("synchronize")  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable

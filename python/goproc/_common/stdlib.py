@@ -60,10 +60,7 @@ def submodule_finder(package: str):
 
 
 def other_name(module: str, standard, name: str):
-    """Return what multiprocessing's module `standard` has under a name that goproc's module lacks.
-
-    module: the full name of goproc's module. Raises AttributeError if neither has the name, or it begins with "__".
-    """
+    """Return what multiprocessing's module `standard` has under a name that `module` lacks; module: a full name."""
     if name.startswith("__") or not hasattr(standard, name):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return getattr(standard, name)
