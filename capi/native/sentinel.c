@@ -6,10 +6,10 @@
  * killed and waited for by their pids: no other process can have the number before the child has been reaped.
  */
 #include "process.h"
+#include "sync/sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -94,12 +94,7 @@ int goproc_look_at_child(pid_t pid) {
         return info.si_pid != 0;
     if (errno == ECHILD)
         return -1;
-    /* waitid() is refused. */
-    struct pollfd pidfd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-    int ended = pidfd.fd >= 0 && poll(&pidfd, 1, 0) == 1;
-    if (pidfd.fd >= 0)
-        close(pidfd.fd);
-    return ended;
+    return goproc_fate((uint32_t)pid, 0, 0) != GOPROC_RUNS; /* waitid() is refused */
 }
 
 int goproc_child_has_ended(pid_t pid) {

@@ -111,7 +111,7 @@ func Gone(pid int) bool {
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return false
+		return isZombie(pid)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

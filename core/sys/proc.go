@@ -19,20 +19,29 @@ func readLink(path string) string {
 	return string(buffer[:n])
 }
 
+// readOf returns a short file of a process's folder in /proc, or "" if it cannot be read.
+func readOf(pid int, name string) string {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = unix.Close(fd) }()
+	buffer := make([]byte, 1024)
+	n, _ := unix.Read(fd, buffer)
+	return string(buffer[:max(n, 0)])
+}
+
+// isZombie reports whether a process has ended and was not reaped, as far as /proc can be read.
+func isZombie(pid int) bool {
+	text := readOf(pid, "stat")
+	_, state, _ := strings.Cut(text[strings.LastIndexByte(text, ')')+1:], " ") // the command before may contain anything
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+}
+
 // PrivateMemory is how many bytes of private resident memory a process has: without files and shared memory, and
 // without what has been swapped out. It returns false when the process has ended, or /proc cannot be read.
 func PrivateMemory(pid int) (bytes uint64, ok bool) {
-	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/statm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, false
-	}
-	defer func() { _ = unix.Close(fd) }()
-	buffer := make([]byte, 256)
-	n, err := unix.Read(fd, buffer)
-	if err != nil {
-		return 0, false
-	}
-	fields := strings.Fields(string(buffer[:max(n, 0)]))
+	fields := strings.Fields(readOf(pid, "statm"))
 	if len(fields) < 3 {
 		return 0, false
 	}

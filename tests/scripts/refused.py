@@ -1,7 +1,7 @@
 """A program in which a system call is refused, as by an old container runtime: refused.py CALL ERROR METHOD [killed]
 
-CALL: a name of NUMBERS, or "none". ERROR: such as ENOSYS. This program sets a filter (seccomp(2)), which its children
-inherit. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
+CALL: names of NUMBERS, with "+" between them, or "none". ERROR: such as ENOSYS. This program sets filters (seccomp(2)),
+which its children inherit. With "killed" it prints the pids of a daemon and of a pool's workers, and is killed.
 """
 
 import ctypes
@@ -87,8 +87,8 @@ def nested():
 
 
 def main(call, error, method, end="done"):
-    if call != "none":
-        refuse(call, error)
+    for each in call.split("+") if call != "none" else []:
+        refuse(each, error)
     import goproc
 
     context = goproc.get_context(method)

@@ -15,6 +15,7 @@ CALLS = [
     "pidfd_open",
     "pidfd_send_signal",
     "waitid",
+    "pidfd_open+waitid",
     "memfd_create",
     "fcntl F_SETSIG",
     "eventfd2",
