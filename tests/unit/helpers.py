@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -38,6 +39,25 @@ def notes_of_main_thread():
         return [wait for wait in process.waits() if wait.thread == os.getpid()]
     finally:
         process.close()
+
+
+def in_own_mounts(script, *command, options=()):
+    """Run a command in a namespace of mounts, which the script of the shell changes before. Only root can do that.
+
+    options: further ones of unshare. Returns the completed process.
+    """
+    unshare = ["unshare", "--mount", *options]
+    if subprocess.run([*unshare, "true"], capture_output=True, timeout=60).returncode:
+        # The root of a chroot is no mount, which could be made private. So all mounts must be private already.
+        assert " shared:" not in Path("/proc/self/mountinfo").read_text()
+        unshare += ["--propagation", "unchanged"]
+    command = [*unshare, "sh", "-c", f'{script} && exec "$@"', "sh", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=SCRIPTS)
+
+
+def where_proc_hides(*command):
+    """Run a command where /proc shows no processes of other users; return the completed process."""
+    return in_own_mounts("mount -t proc -o hidepid=2 proc /proc", *command, options=["--pid", "--fork"])
 
 
 class SharedMemoryFiles:

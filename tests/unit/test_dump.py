@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import SCRIPTS, notes_of_main_thread, wait_until
+from helpers import SCRIPTS, notes_of_main_thread, wait_until, where_proc_hides
 
 import goproc
 from goproc import _native
@@ -384,6 +384,16 @@ def test_a_process_of_another_user(program, run_script):
     done = run_script("-c", code, status=1)
     assert "belongs to user root: only that user and root may read its memory" in done.stderr
     assert f"sudo {sys.executable} -m goproc dump {pids['program']}" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_a_process_of_another_user_where_proc_hides_it():
+    code = (
+        "import os; from goproc import cli; from goproc._dump import command; os.setgroups([]); os.setgid(65534)\n"
+        "os.setuid(65534); cli.main(['dump', '1'])"
+    )
+    done = where_proc_hides("sh", "-c", '"$@"; exit', "sh", sys.executable, "-c", code)
+    assert "process 1 belongs to another user, and /proc hides it" in done.stderr
 
 
 def test_a_script_with_the_name_of_the_command(run_script, tmp_path):

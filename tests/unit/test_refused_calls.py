@@ -2,14 +2,11 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+from helpers import SCRIPTS, in_own_mounts
 
 CALLS = [
     "pidfd_open",
@@ -117,20 +114,9 @@ def test_locks_that_must_survive_a_kill_are_not_replaced(run_script, kind):
     assert "ftruncate" in run_script("-c", code).stdout
 
 
-def _without_proc(*command, also=""):
-    """Run a command where there is no /proc. also: further commands of the shell, which change the mounts."""
-    unshare = ["unshare", "--mount"]
-    if subprocess.run([*unshare, "true"], capture_output=True, timeout=60).returncode:
-        # The root of a chroot is no mount, which could be made private. So all mounts must be private already.
-        assert " shared:" not in Path("/proc/self/mountinfo").read_text()
-        unshare += ["--propagation", "unchanged"]
-    script = f'umount -l /proc && {also} exec "$@"'
-    return subprocess.run([*unshare, "sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=60)
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="takes a mount namespace")
 def test_without_proc(method):
-    done = _without_proc(sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method)
+    done = in_own_mounts("umount -l /proc", sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method)
     assert done.stdout == "done\n", done.stderr
 
 
@@ -154,16 +140,16 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("others", [[], ["/dev/shm", "/var/tmp"]], ids=["one", "all"])
 def test_copies_of_the_engine_in_folders_that_are_mounted_with_noexec(tmp_path, others):
     """A nested pool needs a copy: it is in another folder; or the pool is multiprocessing's own, with a warning."""
-    mounts = "".join(f"mount -t tmpfs -o noexec tmpfs '{folder}' && " for folder in [tmp_path, *others])
+    mounts = [f"mount -t tmpfs -o noexec tmpfs '{folder}'" for folder in [tmp_path, *others]]
     program = ["env", f"TMPDIR={tmp_path}", sys.executable, "-m", "goproc", "-c", NESTED]
-    done = _without_proc(*program, also=mounts)
+    done = in_own_mounts(" && ".join(["umount -l /proc", *mounts]), *program)
     assert done.stdout == "[1, 2]\n", done.stderr
     assert ("a forked process needs a copy of it" in done.stderr) == bool(others)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="takes a mount namespace")
 def test_daemons_end_with_their_parent_without_proc(method):
-    done = _without_proc(sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method, "killed")
+    done = in_own_mounts("umount -l /proc", sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method, "killed")
     assert done.returncode == -9
     for pid in map(int, done.stdout.split()):
         deadline = time.monotonic() + 30

@@ -15,7 +15,7 @@ from pathlib import PurePath
 import numpy
 import pytest
 import share_targets as targets
-from helpers import SharedMemoryFiles
+from helpers import SharedMemoryFiles, where_proc_hides
 
 import goproc
 import goproc.futures
@@ -356,6 +356,20 @@ def test_a_worker_of_another_user(array):
     with goproc.get_context("fork").Pool(1, targets.become_another, (1000,)) as pool:
         with pytest.raises(PermissionError, match="both must have the same user"):
             pool.apply(targets.element, (handle, 1))
+
+
+@shares
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_worker_of_another_user_where_proc_hides_processes():
+    code = f"""
+import sys; sys.path.append({os.path.dirname(targets.__file__)!r})
+import numpy, goproc, share_targets as targets
+handle = goproc.share(numpy.arange(200_000.0))
+with goproc.get_context("fork").Pool(1, targets.become_another, (1000,)) as pool:
+    pool.apply(targets.element, (handle, 1))
+"""
+    done = where_proc_hides(sys.executable, "-c", code)
+    assert "PermissionError: process" in done.stderr and "both must have the same user" in done.stderr
 
 
 # ---- without a call

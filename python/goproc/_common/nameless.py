@@ -58,9 +58,13 @@ def open_place(token, pid, fd):
     """
     path = f"/proc/{pid}/fd/{fd}"
     try:
-        if not posix.readlink(path).startswith(f"/memfd:{_NAME}"):
-            raise FileNotFoundError
-        opened = posix.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if not posix.readlink(path).startswith(f"/memfd:{_NAME}"):
+                raise FileNotFoundError
+            opened = posix.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            posix.kill(pid, 0)  # PermissionError: another user's process, which /proc hides (its option hidepid)
+            raise
     except PermissionError as error:
         raise PermissionError(
             f"process {os.getpid()} may not open the shared object of process {pid}: both must have the same user, and "

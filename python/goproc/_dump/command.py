@@ -44,7 +44,7 @@ def main(arguments: "list[str]", name: str) -> int:
     try:
         views = look_at_program(pid, _PATIENCE)
     except OSError:
-        return _refuse(1, f"goproc: error: there is no process {pid}")
+        return _refuse(1, f"goproc: error: {_why_not_there(pid)}")
     asked = next((view for view in views if view.pid == pid), views[0])
     if reason := _why_not(asked):
         return _refuse(1, f"goproc: error: {reason}")
@@ -60,6 +60,21 @@ def main(arguments: "list[str]", name: str) -> int:
     return 3 if circles else 0
 
 
+def _as_root(pid):
+    return f"sudo {sys.executable} -m goproc dump {pid}"
+
+
+def _why_not_there(pid):
+    """Return why /proc has no folder of a process."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return f"process {pid} belongs to another user, and /proc hides it (its option hidepid). Try: {_as_root(pid)}"
+    except (OSError, OverflowError):
+        pass
+    return f"there is no process {pid}"
+
+
 def _why_not(view):
     """Return why nothing can be printed about a process, "" if it can."""
     pid = view.pid
@@ -72,8 +87,8 @@ def _why_not(view):
     try:
         owner, same = kernel.user_of(pid), os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:
-        return f"there is no process {pid}"
-    command = f"sudo {sys.executable} -m goproc dump {pid}"
+        return _why_not_there(pid)
+    command = _as_root(pid)
     if "does not let" in view.why:
         if not same:
             return f"process {pid} belongs to user {owner}: only that user and root may read its memory. Try: {command}"
