@@ -28,6 +28,7 @@ from . import disabled, exists, extension_path, folder, is_whole, stdlib
 from .detached import Function
 
 __all__ = [
+    "REFUSALS",
     "PoolGoneError",
     "call",
     "close",
@@ -36,6 +37,9 @@ __all__ = [
     "refusal",
 ]
 
+#: The errors by which a system refuses a call. With the last two it says that it has the call, but not what is asked of
+#: it: a flag, an advice, a kind of file.
+REFUSALS = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP}
 
 _lock = threading.RLock()
 _module = None

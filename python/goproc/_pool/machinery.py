@@ -13,7 +13,6 @@ from .. import _native
 from .._common import calls, engine
 from .._common.descriptors import above_streams
 from .._common.own_pickler import ANY
-from .._start.data_files import REFUSALS
 from ..errors import EngineError
 from .codec import BY_NAME
 from .control import Control
@@ -53,7 +52,7 @@ class Machinery:
         except OSError as reason:
             if reason.errno == errno.EFBIG:
                 why = f"RLIMIT_FSIZE, the limit of the size of files, is too low for a pool's shared memory: {reason}"
-            elif reason.errno in REFUSALS:
+            elif reason.errno in engine.REFUSALS:
                 why = f"this system refuses a system call that pools need: {reason}"
             else:
                 raise

@@ -1,18 +1,14 @@
 """Files without a name, and pipes, from which new processes read what they are sent. Used by spawn.py and others."""
 
-import errno
 import os
 import posix
 from io import BufferedWriter, BytesIO, FileIO
 
 from .. import _native
 from .._common.descriptors import above_streams
+from .._common.engine import REFUSALS
 
-__all__ = ["REFUSALS", "open_unnamed", "put", "writer"]
-
-#: The errors by which a system refuses a call. With the last two it says that it has the call, but not what is asked of
-#: it: a flag, an advice, a kind of file.
-REFUSALS = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP}
+__all__ = ["open_unnamed", "put", "writer"]
 
 
 def put(name: str, buffer: BytesIO) -> int:
