@@ -80,8 +80,10 @@ int goproc_may_fork(unsigned children) {
 pid_t goproc_fork(pid_t (*make)(void)) {
     if (goproc_may_fork(1) < 0)
         return -1;
+    goproc_pause_openmp();
     PyOS_BeforeFork();
     pid_t pid = make();
+    goproc_forked_with_openmp();
     if (pid == 0) {
         /* The kernel often puts a child on its parent's processor. While another processor is idle, the parent would
          * wait for the rest of the child's time slice, a millisecond or two: first to go on, then to get the GIL back.

@@ -28,7 +28,7 @@ static int add_parts(PyObject *module) {
     if (goproc_init_signals(module) < 0 || goproc_init_faults() < 0 || goproc_init_nursery(module) < 0 ||
         goproc_init_rights(module) < 0 || goproc_init_title(module) < 0 || goproc_init_stream(module) < 0)
         return -1;
-    if (goproc_init_start(module) < 0 || goproc_init_pickling(module) < 0)
+    if (goproc_init_start(module) < 0 || goproc_init_pickling(module) < 0 || goproc_init_openmp(module) < 0)
         return -1;
     if (goproc_init_block(module) < 0 || goproc_init_semlock(module) < 0 || goproc_init_waiters(module) < 0 ||
         goproc_init_flag(module) < 0 || goproc_init_queue(module) < 0 || goproc_init_waits(module) < 0)

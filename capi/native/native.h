@@ -121,6 +121,13 @@ void goproc_offer_gil(void);
 void goproc_take_title(const char *text);
 void goproc_give_title_back(void);
 
+/* See openmp.c. They are called on the thread that forks, with the GIL.
+ *
+ * goproc_pause_openmp: before a fork, end the threads that GCC's OpenMP keeps for this thread, if that is possible.
+ * goproc_forked_with_openmp: after the fork, in the parent and in the child. */
+void goproc_pause_openmp(void);
+void goproc_forked_with_openmp(void);
+
 /* Each adds the methods and types of one file to the module. Returns 0, or -1 with an exception set. The weak ones are
  * NULL if their files are not linked in. */
 int goproc_init_link(PyObject *module);
@@ -138,6 +145,7 @@ int goproc_init_faults(void);
 int goproc_init_nursery(PyObject *module);
 int goproc_init_rights(PyObject *module);
 int goproc_init_title(PyObject *module);
+int goproc_init_openmp(PyObject *module);
 int goproc_init_waits(PyObject *module);
 int goproc_init_stream(PyObject *module);
 int goproc_init_pickling(PyObject *module);

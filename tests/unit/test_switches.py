@@ -148,6 +148,23 @@ PROGRAMS = {
         "True",
         "False",
     ),
+    "openmp-pauses": (
+        """
+    import ctypes, ctypes.util, os
+    path = ctypes.util.find_library("gomp")
+    if path:
+        ctypes.CDLL(path).GOMP_parallel(ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p), None, 3, 0)
+        threads = len(os.listdir("/proc/self/task"))
+        process = goproc.get_context("fork").Process()
+        process.start()
+        process.join()
+        print(len(os.listdir("/proc/self/task")) < threads)
+    else:
+        print("openmp-pauses" not in goproc._common.disabled)
+""",
+        "True",
+        "False",
+    ),
     "process-titles": (
         """
     goproc.get_context("forkserver").Pool(1).terminate()

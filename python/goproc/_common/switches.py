@@ -25,6 +25,7 @@ PARTS = {
     "locks": "locks, semaphores, conditions, events and barriers are multiprocessing's: no killed holder is told of",
     "late-tracker": "the resource tracker is started with the first spawned process",
     "manager-connections": "the connections of managers are multiprocessing's",
+    "openmp-pauses": "the threads of GCC's OpenMP are not ended before a fork",
     "placed-bytes": "large bytes objects that arrive are copied to private memory of the receiver",
     "plain-items": "queues pickle all items, also numbers, short strings and tuples of these",
     "preloaded-main": "each child of the fork server imports the main module, if each of multiprocessing's does",
@@ -60,6 +61,10 @@ def read(value: str) -> None:
         from .. import _native
 
         _native.pickle_all_items()
+    if "openmp-pauses" in disabled:
+        from .. import _native
+
+        _native.keep_openmp()
     if "dump" in disabled:
         from .. import _native
 

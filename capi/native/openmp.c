@@ -1,0 +1,131 @@
+/* openmp.c - the threads of GCC's OpenMP are ended before a fork.
+ *
+ * libgomp keeps idle threads for the thread that has used OpenMP. A child that this thread forks has their list, but
+ * not the threads, and waits for ever when it uses OpenMP. goproc_fork calls this. See docs/design/openmp.md.
+ */
+#define _GNU_SOURCE
+#include "native.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    LIBRARIES = 8,    /* wheels bring a copy of libgomp each */
+    PAUSE_SOFT = 1,   /* omp_pause_soft */
+    FORKED = 0x40,    /* PF_FORKNOEXEC in the flags of /proc/self/stat */
+    STAT_LENGTH = 512 /* more than enough to reach the flags */
+};
+
+typedef int (*pause_fn)(int kind); /* omp_pause_resource_all */
+
+/* Which libraries were found. The lock is only tried: another thread may have held it when this process was forked. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned long long seen; /* the dynamic linker's count of loaded libraries, when they were searched last */
+static char paths[LIBRARIES][PATH_MAX];
+static pause_fn pauses[LIBRARIES];
+static int found;
+
+static bool disabled;
+
+/* Whether this process may have inherited a list of threads that do not exist here. To end these would wait for ever. */
+static bool inherited;
+
+/* Whether the fork that this thread makes is one before which its threads were ended. */
+static __thread bool paused;
+
+static int look_at(struct dl_phdr_info *info, size_t size, void *is_first) {
+    (void)size;
+    if (*(bool *)is_first && info->dlpi_adds == seen)
+        return 1; /* nothing was loaded since */
+    *(bool *)is_first = false;
+    seen = info->dlpi_adds;
+    const char *slash = strrchr(info->dlpi_name, '/');
+    if (!slash || strncmp(slash + 1, "libgomp", strlen("libgomp")) != 0 || strlen(info->dlpi_name) >= PATH_MAX)
+        return 0;
+    for (int i = 0; i < found; i++)
+        if (strcmp(paths[i], info->dlpi_name) == 0)
+            return 0;
+    if (found < LIBRARIES)
+        strcpy(paths[found++], info->dlpi_name);
+    return 0;
+}
+
+static void find_libraries(void) {
+    int before = found;
+    bool is_first = true;
+    dl_iterate_phdr(look_at, &is_first);
+    for (int i = before; i < found; i++) { /* not in look_at(), which is called with a lock of the dynamic linker's */
+        void *library = dlopen(paths[i], RTLD_LAZY | RTLD_NOLOAD);
+        if (library)
+            pauses[i] = (pause_fn)dlsym(library, "omp_pause_resource_all"); /* since GCC 9 */
+    }
+}
+
+void goproc_pause_openmp(void) {
+    paused = false;
+    if (disabled || inherited || pthread_mutex_trylock(&lock))
+        return;
+    find_libraries();
+    pause_fn now[LIBRARIES];
+    int count = found;
+    memcpy(now, pauses, sizeof now);
+    pthread_mutex_unlock(&lock);
+    bool all = true;
+    if (count) {
+        Py_BEGIN_ALLOW_THREADS; /* the threads end, and what they call at their end may need the GIL */
+        for (int i = 0; i < count; i++)
+            all = now[i] && now[i](PAUSE_SOFT) == 0 && all;
+        Py_END_ALLOW_THREADS;
+    }
+    paused = all;
+}
+
+void goproc_forked_with_openmp(void) {
+    paused = false;
+}
+
+static void in_forked_child(void) {
+    inherited = inherited || !paused;
+}
+
+/* Whether this process was forked, and has executed no program since. */
+static bool was_forked(void) {
+    char text[STAT_LENGTH];
+    unsigned flags;
+    FILE *file = fopen("/proc/self/stat", "re");
+    if (!file)
+        return true; /* nothing is known */
+    size_t length = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[length] = 0;
+    const char *name_end = strrchr(text, ')');
+    if (!name_end || sscanf(name_end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
+        return true;
+    return flags & FORKED;
+}
+
+PyDoc_STRVAR(keep_openmp_doc, "keep_openmp()\n--\n\nDo not end the threads of GCC's OpenMP before a fork.");
+
+static PyObject *keep_openmp(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args)) {
+    disabled = true;
+    Py_RETURN_NONE;
+}
+
+/* ---- the module's part ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"keep_openmp", keep_openmp, METH_NOARGS, keep_openmp_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int goproc_init_openmp(PyObject *module) {
+    inherited = was_forked();
+    if (goproc_on_fork_child(in_forked_child) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, methods);
+}
