@@ -66,23 +66,43 @@ static void find_libraries(void) {
     }
 }
 
+/* Says in the log that the threads stay. */
+static void tell_once(void) {
+    static bool told;
+    if (told)
+        return;
+    told = true;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *util = PyDict_GetItemString(PyImport_GetModuleDict(), "multiprocessing.util");
+    PyObject *done = util ? PyObject_CallMethod(util, "info", "s",
+                                                "the threads of GCC's OpenMP could not be ended before a fork: "
+                                                "a child that uses OpenMP may wait for ever")
+                          : NULL;
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+}
+
 void goproc_pause_openmp(void) {
     paused = false;
-    if (disabled || inherited || pthread_mutex_trylock(&lock))
+    if (disabled || pthread_mutex_trylock(&lock))
         return;
-    find_libraries();
+    if (!inherited)
+        find_libraries();
     pause_fn now[LIBRARIES];
     int count = found;
     memcpy(now, pauses, sizeof now);
     pthread_mutex_unlock(&lock);
-    bool all = true;
-    if (count) {
+    bool all = !inherited;
+    if (count && !inherited) {
         Py_BEGIN_ALLOW_THREADS; /* the threads end, and what they call at their end may need the GIL */
         for (int i = 0; i < count; i++)
             all = now[i] && now[i](PAUSE_SOFT) == 0 && all;
         Py_END_ALLOW_THREADS;
     }
     paused = all;
+    if (count && !all)
+        tell_once();
 }
 
 void goproc_forked_with_openmp(void) {

@@ -104,4 +104,6 @@ def start(_):
 callback = begin(start)
 gomp.GOMP_parallel(callback, None, 2, 0)
 """
-    assert run(run_script, code) == ["started"]
+    done = run_script("-c", PROGRAM + "goproc.log_to_stderr('INFO')" + code)
+    assert done.stdout.split() == ["started"]
+    assert "threads of GCC's OpenMP could not be ended before a fork" in done.stderr
