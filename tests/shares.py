@@ -17,14 +17,18 @@ NO_TESTS = 5  # pytest's exit status
 
 def main(arguments):
     """Run all shares with these arguments of pytest; return the exit status."""
-    with tempfile.TemporaryFile() as output:
-        command = [sys.executable, "-m", "pytest", *arguments]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+
+        def command(number):
+            # Each share has a folder of its own: at its end, pytest removes old files of others in the usual folder.
+            own = [f"--share={number}/{SHARES}", f"--basetemp={folder}/{number}"]
+            return [sys.executable, "-m", "pytest", *own, *arguments]
+
         others = [
-            subprocess.Popen([*command, "-q", f"--share={number}/{SHARES}"], stdout=output, stderr=output)
-            for number in range(2, SHARES + 1)
+            subprocess.Popen([*command(number), "-q"], stdout=output, stderr=output) for number in range(2, SHARES + 1)
         ]
         try:
-            statuses = [subprocess.run([*command, f"--share=1/{SHARES}"]).returncode]
+            statuses = [subprocess.run(command(1)).returncode]
         except KeyboardInterrupt:  # the others have got the signal, too
             statuses = [130]
         statuses += [other.wait() for other in others]
