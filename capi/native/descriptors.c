@@ -75,8 +75,23 @@ static PyObject *descriptors_mark(PyObject *Py_UNUSED(module), PyObject *arg) {
     return PyLong_FromUnsignedLong(goproc_mark((int)fd));
 }
 
+PyDoc_STRVAR(above_streams_doc,
+             "above_streams(fd, /) -> int\n\n"
+             "Return the descriptor. If it has the number of a standard stream, which was closed, return a duplicate\n"
+             "in its place. Else this process might print into the memory of a pool. And an interpreter that inherits\n"
+             "such a number takes it for its own stream. Raises OSError.");
+
+static PyObject *descriptors_above_streams(PyObject *Py_UNUSED(module), PyObject *arg) {
+    long fd = PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    int moved = goproc_move_above_streams((int)fd);
+    return moved < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(moved);
+}
+
 static PyMethodDef methods[] = {
     {"mark", descriptors_mark, METH_O, mark_doc},
+    {"above_streams", descriptors_above_streams, METH_O, above_streams_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -18,7 +18,6 @@ from multiprocessing import util
 
 from . import _native
 from ._common import disabled, stdlib
-from ._common.descriptors import above_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time it is the module itself
@@ -92,7 +91,7 @@ class _ResourceTracker(_Standard):
         with _native.held_signals:  # a handler may start a process, too
             reader, writer = posix.pipe()
             posix.close(reader)
-            self._is_late, self._fd = True, above_streams(writer)
+            self._is_late, self._fd = True, _native.above_streams(writer)
 
     def ensure_running(self) -> None:
         """Start the tracker unless it runs."""
@@ -150,7 +149,7 @@ class _ResourceTracker(_Standard):
         if self._is_read():
             return True
         try:
-            reader = above_streams(posix.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC))
+            reader = _native.above_streams(posix.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             # There is no /proc, or the pipe belongs to another user.
             util.info("this process has a resource tracker of its own: its parent's pipe cannot be read: %s", error)

@@ -245,8 +245,8 @@ static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) 
 PyDoc_STRVAR(join_doc,
              "_join()\n--\n\n"
              "Wait until all items that were put have been got and reported done.\n\n"
-             "Raises, once, ConsumerLostError if a process was killed before it reported its items done, and\n"
-             "ProducerLostError if one has ended whose items were still in its buffer.\n"
+             "Raises ConsumerLostError, once, if a process was killed before it reported its items done. Raises\n"
+             "ProducerLostError, once, if a process has ended whose items were still in its buffer.\n"
              "Source: multiprocessing.JoinableQueue.join.");
 
 static PyObject *raise_lost(PyObject *type, uint32_t pid, uint32_t items) {

@@ -13,7 +13,6 @@ queue_ends.py     the private parts of multiprocessing's queues
 queue_types.py    the types of queues, which are multiprocessing's after install()
 stand_ins.py      the locks, conditions and semaphores inside its queues and events
 sharing.py        share(): objects in shared memory, and their handles
-descriptors.py    keeps descriptors away from the numbers of standard streams
 buffers.py        which buffers may be pickled out of band
 nameless.py       memory without a name: making, opening and measuring it
 named_locks.py    multiprocessing's own locks, if goproc's cannot be made

@@ -15,7 +15,6 @@ from multiprocessing import util
 
 from .. import _native, connection
 from .._common import calls, stdlib
-from .._common.descriptors import above_streams
 from .._common.log import warn
 from .._common.start_methods import be_worker, worker_end
 from ..errors import EngineError, WorkerLostError
@@ -110,7 +109,7 @@ class Crew:
             try:
                 if len(self._pool) < self._processes:
                     # A duplicate, because the engine's own descriptor is closed in a forked child.
-                    fds.append(above_streams(posix.dup(calls.pool_memory_fd(self.number))))
+                    fds.append(_native.above_streams(posix.dup(calls.pool_memory_fd(self.number))))
                     # All slots at once. A call of the engine between two forks would wake threads of the engine, which
                     # would write to copy-on-write pages.
                     missing = self._processes - len(self._pool)

@@ -11,7 +11,6 @@ from multiprocessing import util
 
 from .. import _native
 from .._common import calls, engine
-from .._common.descriptors import above_streams
 from .._common.own_pickler import ANY
 from ..errors import EngineError
 from .codec import BY_NAME
@@ -59,7 +58,7 @@ class Machinery:
             engine.warn_once(f"{why}. {what}")
             raise NoEngine(reason) from None
         try:
-            memory_fd = above_streams(posix.dup(calls.pool_memory_fd(number)))
+            memory_fd = _native.above_streams(posix.dup(calls.pool_memory_fd(number)))
             try:
                 self.port = _native.Port(number, memory_fd)
                 if plan.task_memory is not None:

@@ -5,7 +5,6 @@ import posix
 from io import BufferedWriter, BytesIO, FileIO
 
 from .. import _native
-from .._common.descriptors import above_streams
 from .._common.engine import REFUSALS
 
 __all__ = ["open_unnamed", "put", "writer"]
@@ -37,7 +36,7 @@ def open_unnamed(name: str) -> int:
     name: shown in /proc/<pid>/fd. Raises OSError if neither can be made.
     """
     try:
-        return above_streams(posix.memfd_create(name))
+        return _native.above_streams(posix.memfd_create(name))
     except OSError as reason:
         if reason.errno not in REFUSALS:
             raise
@@ -47,7 +46,7 @@ def open_unnamed(name: str) -> int:
     for folder in ("/dev/shm", None):
         try:
             with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-                return above_streams(posix.dup(file.fileno()))
+                return _native.above_streams(posix.dup(file.fileno()))
         except OSError:
             pass
     raise OSError(
@@ -69,7 +68,7 @@ def _fed_pipe(buffer):
         except BrokenPipeError:
             pass  # the child has ended
 
-    read_fd, write_fd = map(above_streams, posix.pipe())
+    read_fd, write_fd = map(_native.above_streams, posix.pipe())
     try:
         OwnThread("goproc-feed", feed).start()
     except BaseException:
