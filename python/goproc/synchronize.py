@@ -171,36 +171,12 @@ class Condition(_standard.Condition):
         """Release the lock, wait until notified (True) or for timeout seconds (False), and take the lock again."""
         lock = self._lock
         assert lock._semlock._is_mine(), "must acquire() condition before using wait()"
-        entry = self._waiters.enter()
-        count = lock._semlock._count()
-        released = 0
-        try:
-            while released < count:
-                lock.release()
-                released += 1
-            return self._waiters.sleep(entry, timeout)
-        finally:
-            self._waiters.leave(entry)
-            _take_again(lock, released)
+        return self._waiters.wait(lock, lock._semlock._count(), timeout)
 
     def notify(self, n: int = 1) -> None:
         """Wake at most n of those that wait, those that have waited longest first."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
         self._waiters.notify(n)
-
-
-def _take_again(lock, count):
-    """Take the lock count times. If its holder was killed, take it nevertheless, and then raise AbandonedLockError."""
-    told = None
-    while count:
-        try:
-            lock.acquire()
-        except AbandonedLockError as error:
-            told = error
-        else:
-            count -= 1
-    if told is not None:
-        raise told
 
 
 class _PartOfEvent:
@@ -299,26 +275,24 @@ class Barrier(_standard.Barrier):
         """
         if timeout is None:
             timeout = self._timeout
-        with self._cond:
+        with self._cond._lock:  # in C, so a signal handler that raises does not leave it locked
             self._enter()
             index = self._count
-            entry = self._inside.enter()
             try:
-                if index + 1 == self._parties:
-                    self._release()
-                else:
-                    self._wait(timeout)
-                return index
+                with self._inside.enter():
+                    if index + 1 == self._parties:
+                        self._release()
+                    else:
+                        self._wait(timeout)
+                    return index
             finally:
-                self._inside.leave(entry)
                 self._exit()
 
     def _look(self):
-        """Break the barrier if a party inside was killed."""
-        if self._inside.reap():
-            if self._state == 0:
-                self._break()
-            self._exit()
+        """Break the barrier if a party inside was killed; end the draining that a party has not ended."""
+        if self._inside.reap() and self._state == 0:
+            self._break()
+        self._exit()
 
     def _enter(self):
         self._look()

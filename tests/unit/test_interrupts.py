@@ -518,7 +518,7 @@ def doubled(first, count):
 
 
 class Interrupt:
-    """Sends this process SIGINT at one of the points at which a signal handler may be called in goproc's pool."""
+    """Sends this process SIGINT at one of the points at which a signal handler may be called in goproc's code."""
 
     def __init__(self, step):
         self._step, self._steps, self._frames, self._pid = step, itertools.count(), {}, os.getpid()
@@ -535,7 +535,10 @@ class Interrupt:
 
     def _trace(self, frame, event, argument):
         path = Path(frame.f_code.co_filename)
-        if path.parent.name not in ("_pool", "_common") or path.name in ("iteration.py", "inputs.py", "stdlib.py"):
+        is_lock = path.parts[-2:] == ("goproc", "synchronize.py")
+        if not is_lock and path.parent.name not in ("_pool", "_common"):
+            return None
+        if path.name in ("iteration.py", "inputs.py", "stdlib.py"):
             return None
         if frame.f_back.f_code.co_name == "_forget":
             return None  # by __del__, out of which nothing is raised
@@ -692,6 +695,57 @@ def test_an_interrupt_at_every_step_of_ending_a_pool(how):
             pool.terminate()
             pool.join()
             assert all(not pool._cache and result.done for result in results)
+
+    assert interrupted_steps(interrupted) > 10
+
+
+def test_an_interrupt_at_every_step_of_waiting_at_a_condition():
+    """The lock is held as often as before, and the list of those who wait is empty."""
+    condition = goproc.get_context("fork").Condition()
+
+    def interrupted(step):
+        condition.acquire()
+        condition.acquire()
+        try:
+            with Interrupt(step):
+                assert not condition.wait(0.001)
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            condition.release()
+            condition.release()
+            assert repr(condition) == "<Condition(<RLock(None, 0)>, 0)>"
+
+    assert interrupted_steps(interrupted) > 1
+
+
+@pytest.mark.parametrize("parties", [1, 2])
+def test_an_interrupt_at_every_step_of_waiting_at_a_barrier(parties):
+    """The barrier can be reset then, and all parties pass. A party that was interrupted is not one of them."""
+    barrier = goproc.get_context("fork").Barrier(parties)
+    passed = []
+
+    def interrupted(step):
+        try:
+            with Interrupt(step):
+                barrier.wait(0.001)
+        except KeyboardInterrupt:
+            return True
+        except threading.BrokenBarrierError:
+            assert parties == 2
+        else:
+            assert parties == 1
+        finally:
+            barrier.reset()
+            threads = [threading.Thread(target=lambda: passed.append(barrier.wait(SOON))) for _ in range(parties)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(passed) == list(range(parties))
+            passed.clear()
+        return False
 
     assert interrupted_steps(interrupted) > 10
 

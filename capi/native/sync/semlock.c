@@ -57,6 +57,10 @@ static void raise_abandoned(const goproc_lost *lost) {
     Py_XDECREF(error);
 }
 
+int goproc_is_abandoned_error(void) {
+    return abandoned_error && PyErr_ExceptionMatches(abandoned_error);
+}
+
 /* Returns 1 when it has been taken, 0 when the time is over, -1 with an exception set. */
 static int acquire(semlock *self, int block, PyObject *timeout) {
     if (check(self) < 0)

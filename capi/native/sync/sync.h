@@ -113,6 +113,11 @@ void goproc_left(uint32_t pid);
 /* The same for one cell; data is a pointer to the pid, a uint32_t. */
 void goproc_leave_cell(goproc_cell *cell, void *data);
 
+/* ---- semlock.c */
+
+/* Whether the exception that is set is AbandonedLockError. */
+int goproc_is_abandoned_error(void);
+
 /* ---- waiting */
 
 /* How long to wait before the first look at who holds a lock, and between two looks. */

@@ -2,8 +2,10 @@
  *
  * Each thread that waits has an entry, with a word of its own to sleep on. So the notifying thread chooses whom it
  * wakes, and nobody else can take that notification. It passes over threads of processes that have ended. And nobody
- * waits until the others have woken up. Programs call enter() and notify() with the condition's lock held, but sleep()
- * and leave() without.
+ * waits until the others have woken up. Programs call wait(), enter() and notify() with the condition's lock held.
+ *
+ * A signal handler may raise between any two steps of Python code. So what has to be undone is done in one call, or by
+ * an object of C whose deallocation undoes it: wait() never returns with an entry in the list.
  *
  * Limit: at most MOST_ENTRIES wait at the same time.
  */
@@ -77,14 +79,8 @@ static entry *claim(waiters_cell *cell) {
     return NULL;
 }
 
-PyDoc_STRVAR(enter_doc, "enter()\n--\n\n"
-                        "Add the calling thread to the list; return its entry's number.\n\n"
-                        "Raises OSError(ENOSPC) if too many wait.");
-
-static PyObject *waiters_enter(PyObject *object, PyObject *Py_UNUSED(unused)) {
-    waiters *self = (waiters *)object;
-    if (check(self) < 0)
-        return NULL;
+/* Adds the calling thread to the list. Returns its entry, or NULL with an exception set. */
+static entry *enter(waiters *self) {
     goproc_myself();
     entry *mine = claim(self->cell);
     if (!mine) {
@@ -98,77 +94,12 @@ static PyObject *waiters_enter(PyObject *object, PyObject *Py_UNUSED(unused)) {
     atomic_store(&mine->since_ms, (uint32_t)(goproc_now_ns() / 1000000));
     atomic_store(&mine->ticket, atomic_fetch_add(&self->cell->tickets, 1));
     atomic_store(&mine->state, WAITING);
-    return PyLong_FromLong(mine - self->cell->entries);
+    return mine;
 }
 
-static entry *entry_of(waiters *self, PyObject *number) {
-    long index = PyLong_AsLong(number);
-    if (index == -1 && PyErr_Occurred())
-        return NULL;
-    if (check(self) < 0)
-        return NULL;
-    if (index < 0 || index >= MOST_ENTRIES) {
-        PyErr_Format(PyExc_ValueError, "there is no entry %ld", index);
-        return NULL;
-    }
-    return &self->cell->entries[index];
-}
-
-PyDoc_STRVAR(leave_doc, "leave(entry)\n--\n\nRemove the entry from the list.");
-
-static PyObject *waiters_leave(PyObject *object, PyObject *number) {
-    entry *mine = entry_of((waiters *)object, number);
-    if (!mine)
-        return NULL;
-    atomic_store(&mine->state, FREE);
-    Py_RETURN_NONE;
-}
-
-/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. *note is the note of the wait, which goes on after a
- * signal. */
-static int sleep_on(waiters *self, entry *mine, uint64_t deadline, goproc_wait **note) {
-    int how = 0;
-    goproc_sync_spin(&self->spinner, &mine->state, WAITING);
-    for (;;) {
-        if (atomic_load(&mine->state) != WAITING) {
-            how = 1;
-            break;
-        }
-        if (!*note)
-            *note = goproc_waits_for(GOPROC_WAIT_CONDITION, self->cell, 0, deadline);
-        int error = goproc_nap(&mine->state, WAITING, deadline, GOPROC_NEXT_LOOK_NS);
-        if (error && atomic_load(&mine->state) == WAITING) {
-            how = error == EINTR ? -1 : 0;
-            break;
-        }
-    }
-    return how;
-}
-
-PyDoc_STRVAR(sleep_doc, "sleep(entry, timeout=None)\n--\n\n"
-                        "Wait until the entry is notified (True), or timeout seconds have passed (False).\n\n"
-                        "Signal handlers run meanwhile. The entry stays in the list.");
-
-static PyObject *waiters_sleep(PyObject *object, PyObject *const *args, Py_ssize_t count) {
-    waiters *self = (waiters *)object;
-    uint64_t deadline;
-    if (count < 1 || count > 2) {
-        PyErr_SetString(PyExc_TypeError, "sleep() takes 1 or 2 arguments");
-        return NULL;
-    }
-    entry *mine = entry_of(self, args[0]);
-    int is_bad = mine ? goproc_read_deadline(count > 1 ? args[1] : Py_None, &deadline) : -1;
-    if (is_bad)
-        return is_bad < 0 ? NULL : goproc_raise_bad_timeout();
-    goproc_wait *note = NULL;
-    int how;
-    do {
-        Py_BEGIN_ALLOW_THREADS;
-        how = sleep_on(self, mine, deadline, &note);
-        Py_END_ALLOW_THREADS;
-    } while (how < 0 && PyErr_CheckSignals() == 0);
-    goproc_waits_no_longer(note);
-    return how < 0 ? NULL : PyBool_FromLong(how);
+/* Returns whether the entry had been notified. */
+static int leave(entry *mine) {
+    return atomic_exchange(&mine->state, FREE) == NOTIFIED;
 }
 
 /* Returns the entry that has waited longest, of those whose process runs; NULL if there is none. */
@@ -193,6 +124,141 @@ static entry *first(waiters_cell *cell) {
     }
 }
 
+/* Notifies those that have waited longest, at most so many. Returns how many. */
+static long notify(waiters_cell *cell, Py_ssize_t most) {
+    long notified = 0;
+    entry *next;
+    while (notified < most && (next = first(cell))) {
+        uint32_t state = WAITING;
+        if (atomic_compare_exchange_strong(&next->state, &state, NOTIFIED)) {
+            goproc_futex_wake_some(&next->state, 1);
+            notified++;
+        }
+    }
+    return notified;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+/* Returns 1 when notified, 0 when the time is over, -1 for EINTR. *note is the note of the wait, which goes on after a
+ * signal. */
+static int sleep_on(waiters *self, entry *mine, uint64_t deadline, goproc_wait **note) {
+    int how = 0;
+    goproc_sync_spin(&self->spinner, &mine->state, WAITING);
+    for (;;) {
+        if (atomic_load(&mine->state) != WAITING) {
+            how = 1;
+            break;
+        }
+        if (!*note)
+            *note = goproc_waits_for(GOPROC_WAIT_CONDITION, self->cell, 0, deadline);
+        int error = goproc_nap(&mine->state, WAITING, deadline, GOPROC_NEXT_LOOK_NS);
+        if (error && atomic_load(&mine->state) == WAITING) {
+            how = error == EINTR ? -1 : 0;
+            break;
+        }
+    }
+    return how;
+}
+
+/* Waits until the entry is notified (1) or the time is over (0). Signal handlers run meanwhile. Returns -1 with the
+ * exception of a handler set. */
+static int wait_for_notification(waiters *self, entry *mine, uint64_t deadline) {
+    goproc_wait *note = NULL;
+    int how;
+    do {
+        Py_BEGIN_ALLOW_THREADS;
+        how = sleep_on(self, mine, deadline, &note);
+        Py_END_ALLOW_THREADS;
+    } while (how < 0 && PyErr_CheckSignals() == 0);
+    goproc_waits_no_longer(note);
+    return how;
+}
+
+/* Calls a method of the lock, without arguments. Returns 0, or -1 with an exception set. */
+static int call(PyObject *lock, const char *method) {
+    PyObject *result = PyObject_CallMethod(lock, method, NULL);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+/* Returns the exception that is set, and clears it; NULL if none is. */
+static PyObject *taken_exception(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!type)
+        return NULL;
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(traceback);
+    Py_DECREF(type);
+    return value;
+}
+
+/* Takes the lock count times, and keeps the exception that is set. If a holder of the lock was killed, the lock is
+ * taken nevertheless, and then AbandonedLockError is raised. An exception that is raised here has the one that was set
+ * as its context. */
+static void take_again(PyObject *lock, long count) {
+    PyObject *before = taken_exception(), *now = NULL;
+    while (count) {
+        if (call(lock, "acquire") == 0) {
+            count--;
+            continue;
+        }
+        int goes_on = goproc_is_abandoned_error();
+        Py_XSETREF(now, taken_exception());
+        if (!goes_on)
+            break;
+    }
+    if (now && before)
+        PyException_SetContext(now, Py_NewRef(before));
+    PyObject *last = Py_XNewRef(now ? now : before);
+    if (last)
+        PyErr_Restore(Py_NewRef(Py_TYPE(last)), last, PyException_GetTraceback(last));
+    Py_XDECREF(now);
+    Py_XDECREF(before);
+}
+
+PyDoc_STRVAR(wait_doc, "wait(lock, count, timeout=None)\n--\n\n"
+                       "Release the lock, which this thread holds count times, wait until notified (True) or for\n"
+                       "timeout seconds (False), and take the lock again.\n\n"
+                       "Signal handlers run meanwhile. If one raises, the lock is taken again, too.");
+
+static PyObject *waiters_wait(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    waiters *self = (waiters *)object;
+    if (count < 2 || count > 3) {
+        PyErr_SetString(PyExc_TypeError, "wait() takes 2 or 3 arguments");
+        return NULL;
+    }
+    PyObject *lock = args[0];
+    uint64_t deadline;
+    long held = PyLong_AsLong(args[1]), released = 0;
+    if ((held == -1 && PyErr_Occurred()) || check(self) < 0)
+        return NULL;
+    int is_bad = goproc_read_deadline(count > 2 ? args[2] : Py_None, &deadline);
+    if (is_bad)
+        return is_bad < 0 ? NULL : goproc_raise_bad_timeout();
+    entry *mine = enter(self);
+    if (!mine)
+        return NULL;
+    int how = 0;
+    while (how == 0 && released < held) {
+        how = call(lock, "release");
+        released += how == 0;
+    }
+    if (how == 0)
+        how = wait_for_notification(self, mine, deadline);
+    if (leave(mine)) {
+        if (how < 0)
+            notify(self->cell, 1); /* it would be lost: this thread does not return as one that was notified */
+        else
+            how = 1;
+    }
+    take_again(lock, released);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(how);
+}
+
 PyDoc_STRVAR(notify_doc, "notify(n)\n--\n\n"
                          "Notify those that have waited longest, at most n; return how many. Processes that have\n"
                          "ended are passed over, and removed.");
@@ -203,16 +269,7 @@ static PyObject *waiters_notify(PyObject *object, PyObject *number) {
     if ((most == -1 && PyErr_Occurred()) || check(self) < 0)
         return NULL;
     goproc_myself();
-    long notified = 0;
-    entry *next;
-    while (notified < most && (next = first(self->cell))) {
-        uint32_t state = WAITING;
-        if (atomic_compare_exchange_strong(&next->state, &state, NOTIFIED)) {
-            goproc_futex_wake_some(&next->state, 1);
-            notified++;
-        }
-    }
-    return PyLong_FromLong(notified);
+    return PyLong_FromLong(notify(self->cell, most));
 }
 
 PyDoc_STRVAR(count_doc, "count()\n--\n\nHow many are in the list, and have not been notified.");
@@ -237,6 +294,76 @@ static PyObject *waiters_reap(PyObject *object, PyObject *Py_UNUSED(unused)) {
     goproc_myself();
     return PyLong_FromLong(reap(self->cell));
 }
+
+/* ---- being inside ------------------------------------------------------------------------------------------------ */
+
+/* A context manager: while its block runs, the calling thread is in the list. */
+typedef struct {
+    PyObject_HEAD;
+    waiters *list;
+    entry *mine;      /* NULL: not in the list any more */
+    unsigned made_at; /* goproc_generation: in a forked child the entry is the parent's */
+} stay;
+
+static PyTypeObject stay_type;
+
+PyDoc_STRVAR(enter_doc, "enter()\n--\n\n"
+                        "Add the calling thread to the list; return a context manager, whose end removes it.\n\n"
+                        "Raises OSError(ENOSPC) if too many wait.");
+
+static PyObject *waiters_enter(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    waiters *self = (waiters *)object;
+    if (check(self) < 0)
+        return NULL;
+    stay *made = PyObject_New(stay, &stay_type);
+    if (!made)
+        return NULL;
+    made->list = (waiters *)Py_NewRef(object);
+    made->made_at = goproc_generation;
+    made->mine = enter(self);
+    if (made->mine)
+        return (PyObject *)made;
+    Py_DECREF(made);
+    return NULL;
+}
+
+static void end(stay *self) {
+    if (self->mine && self->made_at == goproc_generation)
+        leave(self->mine);
+    self->mine = NULL;
+}
+
+static PyObject *stay_enter(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    return Py_NewRef(object);
+}
+
+static PyObject *stay_exit(PyObject *object, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count)) {
+    end((stay *)object);
+    Py_RETURN_FALSE;
+}
+
+static void stay_dealloc(PyObject *object) {
+    stay *self = (stay *)object;
+    end(self);
+    Py_DECREF(self->list);
+    PyObject_Free(object);
+}
+
+static PyMethodDef stay_methods[] = {
+    {"__enter__", stay_enter, METH_NOARGS, PyDoc_STR("__enter__()\n--\n\nReturn the object.")},
+    {"__exit__", (PyCFunction)(void (*)(void))stay_exit, METH_FASTCALL,
+     PyDoc_STR("__exit__(type, value, traceback)\n--\n\nRemove the entry from the list.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject stay_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "goproc._native.Stay",
+    .tp_doc = PyDoc_STR("While its block runs, or until it is deallocated, a thread is in a Waiters list."),
+    .tp_basicsize = sizeof(stay),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = stay_dealloc,
+    .tp_methods = stay_methods,
+};
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
@@ -281,8 +408,7 @@ static void waiters_dealloc(PyObject *object) {
 
 static PyMethodDef waiters_methods[] = {
     {"enter", waiters_enter, METH_NOARGS, enter_doc},
-    {"leave", waiters_leave, METH_O, leave_doc},
-    {"sleep", (PyCFunction)(void (*)(void))waiters_sleep, METH_FASTCALL, sleep_doc},
+    {"wait", (PyCFunction)(void (*)(void))waiters_wait, METH_FASTCALL, wait_doc},
     {"notify", waiters_notify, METH_O, notify_doc},
     {"count", waiters_count, METH_NOARGS, count_doc},
     {"reap", waiters_reap, METH_NOARGS, reap_doc},
@@ -303,5 +429,5 @@ static PyTypeObject waiters_type = {
 };
 
 int goproc_init_waiters(PyObject *module) {
-    return PyModule_AddType(module, &waiters_type);
+    return PyType_Ready(&stay_type) < 0 ? -1 : PyModule_AddType(module, &waiters_type);
 }
