@@ -21,6 +21,7 @@
  *   faults.c   the signals that the Go runtime takes, and how the program gets them back
  *   rights.c   a fingerprint of rights, for workers that were forked ahead
  *   title.c    what ps and top show of a helper process
+ *   proc.c     what the kernel tells of a process
  *   openmp.c   the threads of GCC's OpenMP, before a fork
  *   stream.c   messages over a socket, for the connections of managers
  *   pickling.c which pickler the program uses: multiprocessing's, or its own

@@ -5,20 +5,21 @@
  */
 #define _GNU_SOURCE
 #include "native.h"
+#include "proc.h"
 
 #include <dlfcn.h>
 #include <limits.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
-    LIBRARIES = 8,    /* wheels bring a copy of libgomp each */
-    PAUSE_SOFT = 1,   /* omp_pause_soft */
-    FORKED = 0x40,    /* PF_FORKNOEXEC in the flags of /proc/self/stat */
-    STAT_LENGTH = 512 /* more than enough to reach the flags */
+    LIBRARIES = 8,  /* wheels bring a copy of libgomp each */
+    PAUSE_SOFT = 1, /* omp_pause_soft */
+    FLAGS = 9,      /* a field of /proc/self/stat */
+    FORKED = 0x40,  /* PF_FORKNOEXEC in the flags */
 };
 
 typedef int (*pause_fn)(int kind); /* omp_pause_resource_all */
@@ -115,18 +116,9 @@ static void in_forked_child(void) {
 
 /* Whether this process was forked, and has executed no program since. */
 static bool was_forked(void) {
-    char text[STAT_LENGTH];
-    unsigned flags;
-    FILE *file = fopen("/proc/self/stat", "re");
-    if (!file)
-        return true; /* nothing is known */
-    size_t length = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[length] = 0;
-    const char *name_end = strrchr(text, ')');
-    if (!name_end || sscanf(name_end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
-        return true;
-    return flags & FORKED;
+    goproc_stat stat;
+    const char *flags = goproc_read_stat(0, &stat) == 0 ? goproc_stat_field(&stat, FLAGS) : NULL;
+    return !flags /* nothing is known */ || strtoul(flags, NULL, 10) & FORKED;
 }
 
 PyDoc_STRVAR(keep_openmp_doc, "keep_openmp()\n--\n\nDo not end the threads of GCC's OpenMP before a fork.");

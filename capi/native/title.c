@@ -11,14 +11,13 @@
  */
 #include "native.h"
 #include "dump/waits.h"
+#include "proc.h"
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 enum { LONGEST = 64 << 10, NAME_SIZE = 16 };
 
@@ -30,23 +29,13 @@ static struct {
     char *original; /* a copy of the arguments */
 } title;
 
-/* Finds the arguments: fields 48 and 49 of /proc/self/stat, see proc(5). Returns how many bytes they have, 0 if that is
- * not known. */
+/* Finds the arguments in this process's memory. Returns how many bytes they have, 0 if that is not known. */
 static size_t find_arguments(char **arguments) {
-    char text[2048];
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (got <= 0)
-        return 0;
-    text[got] = 0;
-    char *at = strrchr(text, ')'); /* the end of field 2, which may have spaces in it */
-    for (int field = 2; at != NULL && field < 48; field++)
-        at = strchr(at + 1, ' ');
+    enum { ARGUMENTS = 48 }; /* a field of /proc/self/stat; the next one is their end */
+    goproc_stat stat;
+    const char *field = goproc_read_stat(0, &stat) == 0 ? goproc_stat_field(&stat, ARGUMENTS) : NULL;
     unsigned long start, end;
-    if (at == NULL || sscanf(at, "%lu %lu", &start, &end) != 2 || start == 0 || end <= start)
+    if (field == NULL || sscanf(field, "%lu %lu", &start, &end) != 2 || start == 0 || end <= start)
         return 0;
     *arguments = (char *)start; /* NOLINT: the kernel tells addresses as numbers */
     return end - start;

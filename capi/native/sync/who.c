@@ -10,8 +10,8 @@
  */
 #define _GNU_SOURCE
 #include "sync.h"
+#include "../proc.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -29,31 +29,19 @@ static goproc_who myself;
 static char my_name[GOPROC_NAME_SIZE];
 static unsigned known_at; /* goproc_generation when the two were noted, plus 1 */
 
-/* Reads /proc/PID/stat. Returns 0, or -1 if it cannot be read. status is of use only if the process has ended. */
-static int read_stat(uint32_t pid, uint32_t *started, char *state, int *status) {
-    char path[32], text[1024];
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+/* Reads when a process started, its state, and its exit status: -1 if that is not known, and of use only if the process
+ * has ended. Returns 0, or -1 if nothing can be read. */
+static int look_at(uint32_t pid, uint32_t *started, char *state, int *status) {
+    enum { STARTED = 22, STATUS = 52 }; /* fields */
+    goproc_stat stat;
+    if (goproc_read_stat((pid_t)pid, &stat) < 0)
         return -1;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (size <= 0)
-        return -1;
-    text[size] = 0;
-    char *at = strrchr(text, ')'); /* the command in parentheses may contain anything */
-    if (!at || !at[1])
-        return -1;
-    *state = at[2];
-    *status = -1;
-    int field = 3;
-    for (at += 2; (at = strchr(at, ' ')); field++) {
-        at++;
-        if (field + 1 == 22)
-            *started = (uint32_t)strtoull(at, NULL, 10);
-        else if (field + 1 == 52)
-            *status = (int)strtol(at, NULL, 10);
-    }
+    const char *field = goproc_stat_field(&stat, STARTED);
+    if (field)
+        *started = (uint32_t)strtoull(field, NULL, 10);
+    field = goproc_stat_field(&stat, STATUS);
+    *status = field ? (int)strtol(field, NULL, 10) : -1;
+    *state = *stat.state;
     return 0;
 }
 
@@ -78,7 +66,7 @@ static void note_myself(void) {
     char state;
     int status;
     struct stat space;
-    read_stat(pid, &started, &state, &status);
+    look_at(pid, &started, &state, &status);
     atomic_store(&myself.started, started);
     atomic_store(&myself.space, stat("/proc/self/ns/pid", &space) == 0 ? (uint32_t)space.st_ino : 0);
     atomic_store(&myself.pid, pid);
@@ -129,8 +117,7 @@ static int fate_of_ended(uint32_t pid) {
     uint32_t started = 0;
     char state = 0;
     int status = -1;
-    if (read_stat(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') && status >= 0 &&
-        may_read(pid))
+    if (look_at(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') && status >= 0 && may_read(pid))
         return (status & 0x7f) == 0 ? GOPROC_LEFT : GOPROC_KILLED;
     return GOPROC_KILLED;
 }
@@ -151,8 +138,8 @@ static int fate_of_pid(uint32_t pid) {
     uint32_t started;
     char state = 0;
     int status;
-    return read_stat(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') ? fate_of_ended(pid)
-                                                                                            : GOPROC_RUNS;
+    return look_at(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') ? fate_of_ended(pid)
+                                                                                          : GOPROC_RUNS;
 }
 
 int goproc_fate(uint32_t pid, uint32_t started, uint32_t space) {
@@ -168,7 +155,7 @@ int goproc_fate(uint32_t pid, uint32_t started, uint32_t space) {
     uint32_t now_started;
     char state;
     int status;
-    if (fate == GOPROC_RUNS && started && read_stat(pid, &now_started, &state, &status) == 0 && now_started != started)
+    if (fate == GOPROC_RUNS && started && look_at(pid, &now_started, &state, &status) == 0 && now_started != started)
         return GOPROC_KILLED; /* another process has its pid */
     return fate;
 }
