@@ -113,7 +113,8 @@ class ForkServer:
         return process_id, calls.pid(process_id), calls.sentinel(process_id)
 
     def _dump_preload_data(self):
-        data = {}
+        # In any case: the server imports parts of multiprocessing, and must install goproc before.
+        data = {"goproc": spawn.for_children()}
         if self._preload_modules:
             # Each child is sent everything else, which the server might not be able to unpickle.
             kept = ("sys_path", "sys_argv", "goproc", *(_MAIN if "__main__" in self._preload_modules else ()))

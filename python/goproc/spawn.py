@@ -159,11 +159,12 @@ def get_preparation_data(name: str, daemon: bool = False) -> "dict[str, Any]":
     standard_default._actual_context = settled
     if os.path.basename(data.get("init_main_from_path", "")) == "<stdin>":  # a child could not read it again
         del data["init_main_from_path"]
-    data["goproc"] = {**_for_children(), "daemon": bool(daemon)}
+    data["goproc"] = {**for_children(), "daemon": bool(daemon)}
     return data
 
 
-def _for_children():
+def for_children() -> "dict[str, Any]":
+    """Return the part of the preparation data that each child and the fork server need, whatever they import."""
     return {
         "installed": stdlib.installed,
         "futures": stdlib.installed_futures,
@@ -181,7 +182,7 @@ class _ForChildren:
     """
 
     def __reduce__(self):
-        return _prepare_goproc, (_for_children(),)
+        return _prepare_goproc, (for_children(),)
 
 
 _standard_data = _standard.get_preparation_data

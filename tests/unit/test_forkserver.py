@@ -165,6 +165,23 @@ def test_what_the_main_module_does_when_it_is_imported(run_script, tmp_path, pre
     assert run("-m", "goproc") == run()
 
 
+NOTHING_PRELOADED = """
+import multiprocessing
+
+if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload([])
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        print(pool.apply_async(abs, (-3,)).get(60))
+"""
+
+
+def test_the_workers_of_a_pool_need_no_preloaded_module(run_script, tmp_path):
+    """The server imports parts of multiprocessing in any case: goproc is installed there before."""
+    (tmp_path / "program.py").write_text(NOTHING_PRELOADED)
+    done = run_script("-m", "goproc", tmp_path / "program.py")
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 UNKNOWN_TO_THE_SERVER = """
 import goproc, multiprocessing.spawn
 
