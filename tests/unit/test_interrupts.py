@@ -20,6 +20,7 @@ from helpers import notes_of_main_thread
 
 import goproc
 from goproc import _native
+from goproc.futures import ProcessPoolExecutor
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SOON = 30
@@ -536,7 +537,7 @@ class Interrupt:
     def _trace(self, frame, event, argument):
         path = Path(frame.f_code.co_filename)
         is_lock = path.parts[-2:] == ("goproc", "synchronize.py")
-        if not is_lock and path.parent.name not in ("_pool", "_common"):
+        if not is_lock and path.parent.name not in ("_pool", "_common", "_futures"):
             return None
         if path.name in ("iteration.py", "inputs.py", "stdlib.py"):
             return None
@@ -695,6 +696,29 @@ def test_an_interrupt_at_every_step_of_ending_a_pool(how):
             pool.terminate()
             pool.join()
             assert all(not pool._cache and result.done for result in results)
+
+    assert interrupted_steps(interrupted) > 10
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_an_interrupt_at_every_step_of_shutting_an_executor_down(cancel):
+    """The next shutdown() ends it."""
+
+    def interrupted(step):
+        executor = ProcessPoolExecutor(1, goproc.get_context("fork"))
+        futures = [executor.submit(targets.double, number) for number in range(3)]
+        thread = executor._executor_manager_thread
+        try:
+            with Interrupt(step):
+                executor.shutdown(cancel_futures=cancel)
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            executor.shutdown(wait=False)
+            thread.join(SOON)
+            assert not thread.is_alive()
+            assert all(future.cancelled() or future.result() == 2 * number for number, future in enumerate(futures))
 
     assert interrupted_steps(interrupted) > 10
 

@@ -12,6 +12,7 @@ import os
 import weakref
 from multiprocessing import util
 
+from .. import _native
 from .._common import calls, picklers, stdlib
 from .._common.own_pickler import QUEUES
 from .._common.start_methods import engines_context
@@ -214,12 +215,14 @@ class Works:
             quietly(self.crew.control.withdraw_all)
             if self.dispatch.retrying is not None:
                 self.dispatch.retrying.end()
-        if not self._closing:
-            self._closing = True
-            self.crew.closing = True
-            if self.dispatch.retrying is None or self.dispatch.retrying.done:
-                quietly(self.crew.control.close)
-            self.dispatch.serve_until(self.crew, self._end)
+        # A signal handler must not raise between these steps: the next call would skip the rest, and wait for ever.
+        with _native.held_signals:
+            if not self._closing:
+                self._closing = True
+                self.crew.closing = True
+                if self.dispatch.retrying is None or self.dispatch.retrying.done:
+                    quietly(self.crew.control.close)
+                self.dispatch.serve_until(self.crew, self._end)
 
     wakeup = close  # concurrent.futures calls it at the end of the program, and then waits for the thread
 
