@@ -700,6 +700,26 @@ def test_an_interrupt_at_every_step_of_ending_a_pool(how):
     assert interrupted_steps(interrupted) > 10
 
 
+@pytest.mark.slow
+def test_an_interrupt_at_every_step_of_an_executors_first_call():
+    """The executor goes on, and its end ends all workers."""
+
+    def interrupted(step):
+        executor = ProcessPoolExecutor(1, goproc.get_context("fork"))
+        try:
+            with Interrupt(step):
+                executor.submit(targets.double, 1)
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            assert executor.submit(targets.double, 2).result(SOON) == 4
+            executor.shutdown()
+            assert not goproc.active_children()
+
+    assert interrupted_steps(interrupted, 3) > 10
+
+
 @pytest.mark.parametrize("cancel", [False, True])
 def test_an_interrupt_at_every_step_of_shutting_an_executor_down(cancel):
     """The next shutdown() ends it."""

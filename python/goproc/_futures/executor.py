@@ -18,6 +18,7 @@ from multiprocessing import util
 from threading import Lock
 from typing import Any
 
+from .. import _native
 from .._common import clusters, picklers, start_methods, stdlib
 from .._common.cpus import usable_cpu_count
 from .._common.monkeypatches import is_replaced
@@ -249,26 +250,24 @@ class ProcessPoolExecutor(_Standard):
 
     def _start(self):
         try:
-            works = Works(
-                self._mp_context,
-                self._max_workers,
-                self._initializer,
-                self._initargs,
-                self._max_tasks_per_child,
-                threads=self._threads,
-                nested=self._nested,
-                pickler=self._pickler,
-                task_memory=self._task_memory,
-            )
+            with _native.held_signals:  # a signal handler must not raise before self owns the workers
+                self._works = works = Works(
+                    self._mp_context,
+                    self._max_workers,
+                    self._initializer,
+                    self._initargs,
+                    self._max_tasks_per_child,
+                    threads=self._threads,
+                    nested=self._nested,
+                    pickler=self._pickler,
+                    task_memory=self._task_memory,
+                )
+                works.watch_owner(self)
+                self._processes, self._executor_manager_thread = works.crew.processes, works.thread
         except NoEngine as refusal:
             if self._pickler == "cloudpickle":
                 raise refusal.reason from None  # concurrent.futures' executor does not have this argument
             self._become_standard()
-            return
-        works.watch_owner(self)
-        self._works = works
-        self._processes = works.crew.processes
-        self._executor_manager_thread = works.thread
 
     def _become_standard(self):
         """Be concurrent.futures' own executor from now on, before any call was submitted."""
