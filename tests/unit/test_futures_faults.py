@@ -262,3 +262,18 @@ def test_many_executors_leave_nothing(context):
             executor.shutdown()
         del executor
     time.sleep(0)
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch):
+    """The call raises the error, as with concurrent.futures, and no worker is left."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    executor = ProcessPoolExecutor(1, goproc.get_context("fork"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            executor.submit(targets.double, 1)
+    assert not goproc.active_children()
+    executor.shutdown()

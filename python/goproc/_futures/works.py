@@ -233,7 +233,8 @@ class Works:
     def _end(self):
         terminate(self.crew, self.dispatch)
         self._finalizer.cancel()
-        stdlib.forget_at_exit(self.thread)
+        if self.thread is not None:  # else it could not be started
+            stdlib.forget_at_exit(self.thread)
         self.thread = None  # this object waits for the garbage collector; the thread should not
         self._workers.clear()  # each has a descriptor, and a program may hold futures for long
 
