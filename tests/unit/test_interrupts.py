@@ -3,6 +3,7 @@
 import ctypes
 import dis
 import functools
+import gc
 import itertools
 import os
 import pty
@@ -741,6 +742,45 @@ def test_an_interrupt_at_every_step_of_shutting_an_executor_down(cancel):
             assert all(future.cancelled() or future.result() == 2 * number for number, future in enumerate(futures))
 
     assert interrupted_steps(interrupted) > 10
+
+
+def shared_memory():
+    """How many descriptors of shared objects this process has."""
+    gc.collect()
+    links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sum("goproc-share" in link for link in links)
+
+
+@pytest.mark.part("shares")
+def test_an_interrupt_while_a_shared_object_is_copied():
+    """The memory is freed."""
+    data = bytes(1 << 26)
+
+    def share():
+        goproc.share(data)
+        time.sleep(LONG)
+
+    interrupt_soon(share, [2e-3 * attempt for attempt in range(1, 9)])
+    assert shared_memory() == 0
+
+
+@pytest.mark.part("shares")
+def test_an_interrupt_at_every_step_of_closing_a_shared_object():
+    """The handle is closed then, or can still be closed; its descriptor is not lost."""
+
+    def interrupted(step):
+        handle = goproc.share([step])
+        try:
+            with Interrupt(step):
+                handle.close()
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            handle.close()
+            assert handle.closed and shared_memory() == 0
+
+    assert interrupted_steps(interrupted) > 2
 
 
 def test_an_interrupt_at_every_step_of_waiting_at_a_condition():

@@ -42,9 +42,11 @@ def create(pieces, part):
         posix.ftruncate(fd, at)
         posix.close(posix.open(f"/proc/{posix.getpid()}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
         return fd, at
-    except OSError as error:
+    except BaseException as error:
         if fd >= 0:
             posix.close(fd)
+        if not isinstance(error, OSError):
+            raise  # of a signal handler, in most cases
         if not _warned:
             _warned = True
             log.warn(f"objects cannot be shared here ({error}): they are pickled for each use")

@@ -168,12 +168,13 @@ class Shared:
 
     def close(self):
         """Give up the handle. The memory is freed as soon as no process uses the object. May be called again."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            if self._memory is None and self._creator == os.getpid():
-                write(fd, _CLOSED_AT, 1)  # the workers of pools no longer keep the object
-            posix.close(fd)
-        self._token = self._memory = self._plain = None
+        with _native.held_signals:  # a signal handler must not raise before the descriptor is closed
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                if self._memory is None and self._creator == os.getpid():
+                    write(fd, _CLOSED_AT, 1)  # the workers of pools no longer keep the object
+                posix.close(fd)
+            self._token = self._memory = self._plain = None
 
     __class_getitem__: "Any" = classmethod(GenericAlias)  # Shared[numpy.ndarray], in annotations
 
