@@ -8,6 +8,7 @@ import posix
 import sys
 from fcntl import LOCK_EX, flock
 
+from .. import _native
 from . import disabled, log
 
 __all__ = ["ALIGNMENT", "TOKEN_AT", "create", "open_place", "write"]
@@ -30,7 +31,8 @@ def create(pieces, part):
     try:
         if posix.stat("/proc/self").st_uid != posix.geteuid():
             raise PermissionError("other processes may not open the descriptors of this one (PR_SET_DUMPABLE)")
-        fd = posix.memfd_create(_NAME, os.MFD_CLOEXEC)
+        with _native.held_signals:  # a signal handler must not raise before fd is known
+            fd = posix.memfd_create(_NAME, os.MFD_CLOEXEC)
         at = 0
         for piece in pieces:
             at += -at % ALIGNMENT
