@@ -112,13 +112,14 @@ def test_large_data_of_a_lost_call(executor):
 
 def test_interrupt_of_a_call(method, tmp_path):
     """Ctrl-C reaches all processes of the terminal: what runs raises KeyboardInterrupt, as with concurrent.futures."""
-    started = tmp_path / "started"
+    started, waits = tmp_path / "started", tmp_path / "waits"
     program = (
         "import futures_targets, goproc, goproc.futures, sys\n"
         "if __name__ == '__main__':\n"
         f"    with goproc.futures.ProcessPoolExecutor(2, goproc.get_context({method!r})) as executor:\n"
         f"        future = executor.submit(futures_targets.wait_for_interrupt, {str(started)!r})\n"
         "        try:\n"
+        f"            open({str(waits)!r}, 'w').close()\n"
         "            future.result()\n"
         "        except KeyboardInterrupt:\n"
         "            print('interrupted')\n"
@@ -134,7 +135,7 @@ def test_interrupt_of_a_call(method, tmp_path):
         start_new_session=True,
     )
     try:
-        wait_until(started.exists)
+        wait_until(lambda: started.exists() and waits.exists())
         os.killpg(process.pid, signal.SIGINT)
         assert process.communicate(timeout=30) == ("interrupted\nKeyboardInterrupt 1\n", "")
     finally:
