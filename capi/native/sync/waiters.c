@@ -211,7 +211,7 @@ static void take_again(PyObject *lock, long count) {
         if (!goes_on)
             break;
     }
-    if (now && before)
+    if (now && before && now != before)
         PyException_SetContext(now, Py_NewRef(before));
     PyObject *last = Py_XNewRef(now ? now : before);
     if (last)
