@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,4 +39,10 @@ const char *goproc_stat_field(const goproc_stat *stat, int number) {
             at++;
     }
     return at;
+}
+
+int goproc_stat_has_ended(const goproc_stat *stat) {
+    enum { THREADS = 20 };
+    const char *threads = goproc_stat_field(stat, THREADS);
+    return (*stat->state == 'Z' || *stat->state == 'X') && threads && strtol(threads, NULL, 10) <= 1;
 }

@@ -32,9 +32,18 @@ void goproc_offer_gil(void) {
     Py_END_ALLOW_THREADS;
 }
 
-/* Waits until a child has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns the same
- * as wait_until_readable. */
-static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
+static int seat_has_ended(long long id) {
+    goproc_seat *seat = goproc_acquire_seat(id);
+    if (!seat)
+        return 1; /* another thread has joined the child, or the engine has adopted it */
+    int ended = goproc_look_at_seat(seat);
+    goproc_unlock_seat(seat);
+    return ended;
+}
+
+/* Waits until a child in a seat has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns
+ * the same as wait_until_readable. */
+static int wait_for_child(long long id, pid_t pid, PyObject *timeout_arg) {
     double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
     if (PyErr_Occurred())
         return -1;
@@ -51,7 +60,7 @@ static int wait_for_child(pid_t pid, PyObject *timeout_arg) {
                 error = errno;
             ended = ended || error == ECHILD; /* somebody else has reaped it */
             in_kernel = error == EINTR;       /* else the call is refused */
-        } else if (!(ended = goproc_look_at_child(pid) != 0)) {
+        } else if (!(ended = seat_has_ended(id))) {
             struct timespec pause = {.tv_nsec = pause_ns};
             if (nanosleep(&pause, NULL) < 0)
                 error = errno;
@@ -191,7 +200,7 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
         return PyLong_FromLong(status);
 
     goproc_wait *note = note_join((long)pid, timeout);
-    int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(pid, timeout);
+    int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(id, pid, timeout);
     goproc_waits_no_longer(note);
     if (!(seat = goproc_acquire_seat(id))) {
         if (ready < 0)

@@ -31,11 +31,18 @@ func readOf(pid int, name string) string {
 	return string(buffer[:max(n, 0)])
 }
 
-// isZombie reports whether a process has ended and was not reaped, as far as /proc can be read.
+// isZombie reports whether a process has ended and was not reaped, as far as /proc can be read. While other threads than
+// the main one run, it has not ended: the kernel shows Z as soon as the main thread is gone, but the process cannot be
+// waited for before the last one is.
 func isZombie(pid int) bool {
+	const state, threads = 3, 20
 	text := readOf(pid, "stat")
-	_, state, _ := strings.Cut(text[strings.LastIndexByte(text, ')')+1:], " ") // the command before may contain anything
-	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // from state on; the command before may contain anything
+	if len(fields) <= threads-state || fields[0] != "Z" && fields[0] != "X" {
+		return false
+	}
+	n, err := strconv.Atoi(fields[threads-state])
+	return err == nil && n <= 1
 }
 
 // PrivateMemory is how many bytes of private resident memory a process has: without files and shared memory, and

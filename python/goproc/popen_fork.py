@@ -138,12 +138,15 @@ class Popen:
             if code is not NotImplemented:
                 if code is not None:
                     self.returncode = self._account(code)
-                return code
-            # The engine has adopted the process, or another thread has joined it and released the seat.
+                    return code
+            # Now the time is over, or a tracer has still to take the status; or the engine has adopted the process, or
+            # another thread has joined it and released the seat.
             if self.returncode is not None:
                 return self.returncode
             if deadline is not None:
                 timeout = max(0, deadline - _native.monotonic())
+                if code is None and timeout == 0:
+                    return None
         if self._has_sentinel():
             if not (
                 cooperative.wait_readable(self.sentinel, timeout)
@@ -151,7 +154,7 @@ class Popen:
                 else _native.wait_readable(self.sentinel, timeout, self.pid)
             ):
                 return None
-        # The sentinel of a fork server's child may be readable before the server, which reaps it, has sent its status.
+        # The sentinel may be readable before the status is known: a fork server has to send it, a tracer to take it.
         pause = 0.00005
         while Popen.poll(self) is None:
             if deadline is not None and _native.monotonic() >= deadline:

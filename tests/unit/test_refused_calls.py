@@ -115,8 +115,9 @@ def test_locks_that_must_survive_a_kill_are_not_replaced(run_script, kind):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="takes a mount namespace")
-def test_without_proc(method):
-    done = in_own_mounts("umount -l /proc", sys.executable, SCRIPTS / "refused.py", "none", "ENOSYS", method)
+@pytest.mark.parametrize("call", ["none", "pidfd_open+waitid"])
+def test_without_proc(call, method):
+    done = in_own_mounts("umount -l /proc", sys.executable, SCRIPTS / "refused.py", call, "ENOSYS", method)
     assert done.stdout == "done\n", done.stderr
 
 

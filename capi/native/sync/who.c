@@ -29,9 +29,9 @@ static goproc_who myself;
 static char my_name[GOPROC_NAME_SIZE];
 static unsigned known_at; /* goproc_generation when the two were noted, plus 1 */
 
-/* Reads when a process started, its state, and its exit status: -1 if that is not known, and of use only if the process
- * has ended. Returns 0, or -1 if nothing can be read. */
-static int look_at(uint32_t pid, uint32_t *started, char *state, int *status) {
+/* Reads when a process started, whether it has ended, and its exit status: -1 if that is not known, and of use only if
+ * the process has ended. Returns 0, or -1 if nothing can be read. */
+static int look_at(uint32_t pid, uint32_t *started, int *ended, int *status) {
     enum { STARTED = 22, STATUS = 52 }; /* fields */
     goproc_stat stat;
     if (goproc_read_stat((pid_t)pid, &stat) < 0)
@@ -41,7 +41,7 @@ static int look_at(uint32_t pid, uint32_t *started, char *state, int *status) {
         *started = (uint32_t)strtoull(field, NULL, 10);
     field = goproc_stat_field(&stat, STATUS);
     *status = field ? (int)strtol(field, NULL, 10) : -1;
-    *state = *stat.state;
+    *ended = goproc_stat_has_ended(&stat);
     return 0;
 }
 
@@ -63,10 +63,9 @@ static void note_name(void) {
 
 static void note_myself(void) {
     uint32_t started = 0, pid = (uint32_t)getpid();
-    char state;
-    int status;
+    int ended, status;
     struct stat space;
-    look_at(pid, &started, &state, &status);
+    look_at(pid, &started, &ended, &status);
     atomic_store(&myself.started, started);
     atomic_store(&myself.space, stat("/proc/self/ns/pid", &space) == 0 ? (uint32_t)space.st_ino : 0);
     atomic_store(&myself.pid, pid);
@@ -115,9 +114,8 @@ static int may_read(uint32_t pid) {
 
 static int fate_of_ended(uint32_t pid) {
     uint32_t started = 0;
-    char state = 0;
-    int status = -1;
-    if (look_at(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') && status >= 0 && may_read(pid))
+    int ended, status = -1;
+    if (look_at(pid, &started, &ended, &status) == 0 && ended && status >= 0 && may_read(pid))
         return (status & 0x7f) == 0 ? GOPROC_LEFT : GOPROC_KILLED;
     return GOPROC_KILLED;
 }
@@ -136,10 +134,8 @@ static int fate_of_pid(uint32_t pid) {
     if (kill((pid_t)pid, 0) < 0 && errno == ESRCH) /* pidfd_open is refused */
         return GOPROC_KILLED;
     uint32_t started;
-    char state = 0;
-    int status;
-    return look_at(pid, &started, &state, &status) == 0 && (state == 'Z' || state == 'X') ? fate_of_ended(pid)
-                                                                                          : GOPROC_RUNS;
+    int ended, status;
+    return look_at(pid, &started, &ended, &status) == 0 && ended ? fate_of_ended(pid) : GOPROC_RUNS;
 }
 
 int goproc_fate(uint32_t pid, uint32_t started, uint32_t space) {
@@ -153,9 +149,8 @@ int goproc_fate(uint32_t pid, uint32_t started, uint32_t space) {
         return GOPROC_RUNS;
     int fate = fate_of_pid(pid);
     uint32_t now_started;
-    char state;
-    int status;
-    if (fate == GOPROC_RUNS && started && look_at(pid, &now_started, &state, &status) == 0 && now_started != started)
+    int ended, status;
+    if (fate == GOPROC_RUNS && started && look_at(pid, &now_started, &ended, &status) == 0 && now_started != started)
         return GOPROC_KILLED; /* another process has its pid */
     return fate;
 }
