@@ -89,9 +89,26 @@ static PyObject *descriptors_above_streams(PyObject *Py_UNUSED(module), PyObject
     return moved < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(moved);
 }
 
+PyDoc_STRVAR(close_all_doc,
+             "close_all($module, descriptors, /)\n--\n\n"
+             "Close each descriptor of the list, and empty the list. No signal handler runs in between.");
+
+static PyObject *descriptors_close_all(PyObject *Py_UNUSED(module), PyObject *arg) {
+    if (!PyList_CheckExact(arg))
+        return PyErr_Format(PyExc_TypeError, "close_all() takes a list, not %.100s", Py_TYPE(arg)->tp_name);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(arg); i++) {
+        long fd = PyLong_AsLong(PyList_GET_ITEM(arg, i));
+        if (fd == -1 && PyErr_Occurred())
+            return NULL;
+        close((int)fd);
+    }
+    return PyList_SetSlice(arg, 0, PyList_GET_SIZE(arg), NULL) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
     {"mark", descriptors_mark, METH_O, mark_doc},
     {"above_streams", descriptors_above_streams, METH_O, above_streams_doc},
+    {"close_all", descriptors_close_all, METH_O, close_all_doc},
     {NULL, NULL, 0, NULL},
 };
 

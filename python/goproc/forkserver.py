@@ -79,15 +79,16 @@ class ForkServer:
         tracker_fd = stdlib.tracker_pipe()
         if calls.server_pid("forkserver"):
             return
-        own = [self._dump_preload_data()]
+        own: list[int] = []
         try:
-            own.append(_native.duplicate_lifeline())
+            with _native.held_signals:
+                own.append(self._dump_preload_data())
+                own.append(_native.duplicate_lifeline())
             numbers = own[0], tracker_fd, own[1]
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
             calls.start_forkserver(command, numbers)
         finally:
-            for fd in own:
-                posix.close(fd)
+            _native.close_all(own)
 
     def connect_to_new_process(self, fds: "Sequence[int]", data_fd: int) -> "tuple[int, int, int]":
         """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.

@@ -82,6 +82,9 @@ class Popen:
     or wait() has seen the end; then the exit status, or minus the number of the signal that ended it.
     A derived class may start the process in a _launch() of its own, which sets pid and sentinel. Then the process is
     watched as by multiprocessing. Source: multiprocessing.popen_fork.Popen.
+
+    A signal handler may raise at any step of start(). So _launch() notes itself in the Process object as soon as it
+    knows the child; before that, no handler is called, or the child is ended.
     """
 
     pid: int
@@ -285,6 +288,7 @@ class Popen:
             if child.pid == 0:
                 run_child(process_obj, child.descriptor, None, name)
             self._watch(*child)
+            process_obj._popen = self
         except BaseException:
             if child.pid is not None:
                 if child.pid == 0:
@@ -308,15 +312,15 @@ class Popen:
                 run_child(process_obj, None, fds[-1], process_obj._name)
             del fds[: len(tether_end)]  # the seat owns it now
             self._watch(*_native.take_on(pid, *tether_end))
+            process_obj._popen = self
         except BaseException:
             if pid == 0:
                 posix._exit(1)
-            if pid and not self._id:
+            if pid:
                 _kill(pid)
             raise
         finally:
-            for fd in fds:
-                posix.close(fd)
+            _native.close_all(fds)
 
     def _launch_by_engine(self, process_obj):
         util.info("a process is forked with an entry of the engine's: there is no seat for it")
@@ -331,6 +335,7 @@ class Popen:
                 _native.put_off_collecting()
                 run_child(process_obj, None, lifeline, process_obj._name)
             self._watch(process_id, pid, calls.fork_commit(process_id, pid))
+            process_obj._popen = self
         except BaseException:
             _end_unwatched(process_id, pid)
             raise

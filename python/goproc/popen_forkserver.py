@@ -6,7 +6,6 @@ Called by context.py.
 """
 
 import os
-import posix
 
 from . import _native, forkserver, popen_fork, spawn
 from ._common import engine, starters, stdlib
@@ -76,11 +75,14 @@ class Popen(popen_fork.Popen):
         return code
 
     def _launch(self, process_obj):
-        data_fd = spawn.dump(process_obj, self)
+        own: list[int] = []
         try:
-            self._watch(*forkserver.connect_to_new_process(self._fds, data_fd))
+            data_fd = spawn.dump(process_obj, self, own)
+            with _native.held_signals:
+                self._watch(*forkserver.connect_to_new_process(self._fds, data_fd))
+                process_obj._popen = self
         finally:
-            posix.close(data_fd)
+            _native.close_all(own)
 
 
 def __getattr__(name: str) -> "Any":

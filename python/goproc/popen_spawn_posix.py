@@ -9,7 +9,6 @@ replaced this function or the like (_common/starters.py). Called by context.py.
 
 import errno
 import os
-import posix
 import sys
 from multiprocessing import util
 
@@ -55,37 +54,38 @@ class Popen(popen_fork.Popen):
         if starters.executor(self.method) is not None or engine.refusal() is not None:
             self._launch_without_engine(process_obj, tracker_fd)
             return
-        own = [_native.duplicate_lifeline()]
+        own: list[int] = []
         try:
-            own.append(spawn.dump(process_obj, self, own[0]))
-            fds = [own[1], tracker_fd, own[0], *self._fds]
-            process_id = _ask_server(fds)
-            if process_id is None:
-                command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
-                process_id = calls.spawn(command, fds)
+            with _native.held_signals:
+                own.append(_native.duplicate_lifeline())
+            data_fd = spawn.dump(process_obj, self, own, own[0])
+            fds = [data_fd, tracker_fd, own[0], *self._fds]
+            with _native.held_signals:
+                process_id = _ask_server(fds)
+                if process_id is None:
+                    command = spawn.get_command_line("goproc.spawn:spawn_main", *fds[:3])
+                    process_id = calls.spawn(command, fds)
+                self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
+                process_obj._popen = self
         finally:
-            for fd in own:
-                posix.close(fd)
-        self._watch(process_id, calls.pid(process_id), calls.sentinel(process_id))
+            _native.close_all(own)
 
     def _launch_without_engine(self, process_obj, tracker_fd):
-        read_end, write_end = _native.make_tether() or (None, None)
-        own = [] if write_end is None else [write_end]
+        own: list[int] = []
         try:
-            lifeline_fd = _native.duplicate_lifeline()
-            own.append(lifeline_fd)
-            data_fd = spawn.dump(process_obj, self, lifeline_fd, write_end)
-            own.append(data_fd)
-            fds = [data_fd, tracker_fd, lifeline_fd, *self._fds]
-            pid = _execute(fds if write_end is None else [*fds, write_end], self.method)
-        except BaseException:
-            if read_end is not None:
-                posix.close(read_end)
-            raise
+            with _native.held_signals:
+                own.append(_native.duplicate_lifeline())
+                own.extend(_native.make_tether() or ())
+            lifeline_fd, *tether = own
+            data_fd = spawn.dump(process_obj, self, own, lifeline_fd, *tether[1:])
+            fds = [data_fd, tracker_fd, lifeline_fd, *self._fds, *tether[1:]]
+            with _native.held_signals:
+                pid = _execute(fds, self.method)
+                del own[1 : len(tether)]  # the read end of the tether, which the seat owns from now on
+                self._watch(*_native.take_on(pid, *tether[:1]))
+                process_obj._popen = self
         finally:
-            for fd in own:
-                posix.close(fd)
-        self._watch(*_native.take_on(pid, *([] if read_end is None else [read_end])))
+            _native.close_all(own)
         calls.count_executed(self.method)
 
 

@@ -244,13 +244,18 @@ def _prepare_goproc(own):
 
 
 def dump(
-    process_obj: "BaseProcess", popen: object, lifeline_fd: "int | None" = None, tether_fd: "int | None" = None
+    process_obj: "BaseProcess",
+    popen: object,
+    own: "list[int]",
+    lifeline_fd: "int | None" = None,
+    tether_fd: "int | None" = None,
 ) -> int:
     """Pickle the preparation data and process_obj into a new memfd, positioned at its start; return its descriptor.
 
     If the data is larger than a file may be (RLIMIT_FSIZE), return the read end of a pipe instead. popen: the Popen
-    whose duplicate_for_child() is called for each descriptor in the pickled objects. lifeline_fd, tether_fd: the
-    descriptors of the lifeline and of the child's tether, if the child inherits them under these numbers.
+    whose duplicate_for_child() is called for each descriptor in the pickled objects. own: the descriptor is appended
+    to it before a signal handler can raise; the caller closes it, also if dump() raises. lifeline_fd, tether_fd:
+    the descriptors of the lifeline and of the child's tether, if the child inherits them under these numbers.
     """
     data = get_preparation_data(process_obj._name, start_methods.ends_with_parent(process_obj))
     data["goproc"].update(start_methods.sent_to_spawned(process_obj), lifeline=lifeline_fd, tether=tether_fd)
@@ -261,16 +266,15 @@ def dump(
     if _native.file_size_limit() < 1 << 62:
         buffer = BytesIO()
         _dump_to(buffer, data, process_obj, popen)
-        return data_files.put("goproc-process", buffer)
-    fd = data_files.open_unnamed("goproc-process")
-    try:
-        with data_files.writer(fd) as file:
-            _dump_to(file, data, process_obj, popen)
-        posix.lseek(fd, 0, os.SEEK_SET)
-    except BaseException:
-        posix.close(fd)
-        raise
-    return fd
+        with _native.held_signals:
+            own.append(data_files.put("goproc-process", buffer))
+        return own[-1]
+    with _native.held_signals:
+        own.append(data_files.open_unnamed("goproc-process"))
+    with data_files.writer(own[-1]) as file:
+        _dump_to(file, data, process_obj, popen)
+    posix.lseek(own[-1], 0, os.SEEK_SET)
+    return own[-1]
 
 
 def _dump_to(file, data, process_obj, popen):
@@ -331,16 +335,15 @@ class Rehearsal:
     """
 
     def __init__(self, process_type: "type[BaseProcess]") -> None:
+        self._own: list[int] = []
         try:
-            self._data_fd = dump(process_type(target=_nothing), self)
-        except Exception:  # for instance, the working folder is gone: then the rehearsal reads an empty file, and fails
-            from ._start import data_files
-
-            self._data_fd = data_files.open_unnamed("goproc-rehearsal")
+            dump(process_type(target=_nothing), self, self._own)
+        except Exception:  # for instance, the working folder is gone: then the rehearsal fails, too
+            pass
 
     def __call__(self) -> None:
         try:
-            with open(f"/proc/self/fd/{self._data_fd}", "rb") as file:
+            with open(f"/proc/self/fd/{self._own[0]}", "rb") as file:
                 data = _read(file)
                 del data["dir"]  # the folder may be gone by now
                 del data["log_to_stderr"]  # a further log handler would be a trace
@@ -351,7 +354,7 @@ class Rehearsal:
         stdlib.flush_streams()
 
     def close(self) -> None:
-        posix.close(self._data_fd)
+        _native.close_all(self._own)
 
 
 def _nothing():

@@ -522,8 +522,10 @@ def doubled(first, count):
 class Interrupt:
     """Sends this process SIGINT at one of the points at which a signal handler may be called in goproc's code."""
 
-    def __init__(self, step):
+    def __init__(self, step, *files):
+        """files: further files, of goproc's and of multiprocessing's, besides those of the packages below."""
         self._step, self._steps, self._frames, self._pid = step, itertools.count(), {}, os.getpid()
+        self._files = {"synchronize.py", *files}
 
     def __enter__(self):
         sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at it when tracing begins
@@ -537,8 +539,8 @@ class Interrupt:
 
     def _trace(self, frame, event, argument):
         path = Path(frame.f_code.co_filename)
-        is_lock = path.parts[-2:] == ("goproc", "synchronize.py")
-        if not is_lock and path.parent.name not in ("_pool", "_common", "_futures"):
+        is_named = path.parent.name in ("goproc", "multiprocessing") and path.name in self._files
+        if not is_named and path.parent.name not in ("_pool", "_common", "_futures"):
             return None
         if path.name in ("iteration.py", "inputs.py", "stdlib.py"):
             return None
@@ -699,6 +701,38 @@ def test_an_interrupt_at_every_step_of_ending_a_pool(how):
             assert all(not pool._cache and result.done for result in results)
 
     assert interrupted_steps(interrupted) > 10
+
+
+#: The files in which a process is started.
+STARTING = ["process.py", "popen_fork.py", "popen_spawn_posix.py", "popen_forkserver.py", "forkserver.py", "spawn.py"]
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_every_step_of_starting_a_process(context):
+    """There is no child then, or the Process object knows it."""
+    unknown = []
+
+    def interrupted(step):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=targets.hold, args=(sender,))
+        try:
+            with Interrupt(step, *STARTING):
+                process.start()
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sender.close()
+            if process.pid is not None:
+                process.kill()
+                process.join()
+                assert process.exitcode == -signal.SIGKILL
+            with receiver:
+                if not receiver.poll(2):
+                    unknown.append(step)
+
+    assert interrupted_steps(interrupted) > 10
+    assert unknown == []
 
 
 @pytest.mark.slow
