@@ -63,10 +63,10 @@ class ForkServer:
 
         Raises TypeError unless all names are str, ValueError for an unknown on_error.
         """
-        if on_error not in ("ignore", "warn", "fail"):
-            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         if not all(type(module) is str for module in modules_names):
             raise TypeError("module_names must be a list of strings")
+        if on_error not in ("ignore", "warn", "fail"):
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
         self._preload_on_error = on_error
 

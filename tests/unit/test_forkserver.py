@@ -107,7 +107,7 @@ def test_bad_arguments_for_preloading():
         with pytest.raises(ValueError, match="on_error must be 'ignore', 'warn', or 'fail', not 'raise'"):
             set_preload(["__main__"], on_error="raise")
         with pytest.raises(TypeError, match="must be a list of strings"):
-            set_preload([3], on_error="warn")
+            set_preload([3], on_error="raise")
     assert forkserver._forkserver._preload_on_error == "ignore"
 
 
