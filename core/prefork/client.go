@@ -44,7 +44,8 @@ var ErrGone = errors.New("there is no server")
 // How long the server may take.
 const (
 	sendPatience  = 10 * time.Second // to make room for a request in the socket; it may be forking, or stopped
-	leavePatience = time.Second      // to close the socket, once it was told to end or has ended
+	leavePatience = time.Second      // to close the socket, once it was told to end or has ended; then nobody waits for that
+	latePatience  = time.Minute      // to close it after that; a process that it has forked may have it open, too
 	stopPatience  = time.Second      // to end after that; then it is killed
 	killPatience  = 2 * time.Second  // to be gone after it was killed
 )

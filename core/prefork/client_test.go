@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -467,6 +468,20 @@ func TestProcessThatIsKilledBeforeItStandsBy(t *testing.T) {
 		defer s.mu.Unlock()
 		return len(s.expected) == 0 && len(s.early) == 0
 	}, patience, time.Millisecond)
+}
+
+func TestProcessThatComesAfterItsServerWasGivenUp(t *testing.T) {
+	f := setUpFor(t, process.Spawn)
+	pid, err := sys.Execute("/bin/sleep", []string{"sleep", "1000"}, os.Environ(), nil)
+	require.NoError(t, err)
+	t.Setenv(lateVariable, strconv.Itoa(pid))
+	f.ensure("spawner")
+	server := f.current()
+	server.retire() // Stop kills a server that takes long
+	<-server.done
+	<-server.read
+	_, err = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	require.ErrorIs(t, err, unix.ECHILD, "it has been reaped")
 }
 
 func TestNoRoomForThePidfd(t *testing.T) {

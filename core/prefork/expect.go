@@ -71,9 +71,11 @@ func (s *server) look() (some bool) {
 	return s.looking
 }
 
-// reapExpected ends the processes that will not be able to send STANDBY any more. s is locked.
+// reapExpected ends the processes that have not sent STANDBY. s is locked.
 func (s *server) reapExpected() {
+	s.reaped = map[int]bool{}
 	for pid := range s.expected {
+		s.reaped[pid] = true
 		sys.KillAndReap(pid)
 	}
 	clear(s.expected)

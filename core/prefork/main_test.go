@@ -49,6 +49,10 @@ func standBy(number string) {
 	panic(unix.Exec("/bin/sh", []string{"sh", script}, os.Environ()))
 }
 
+// lateVariable names the environment variable with a process that the server has forked, and tells of when it is stopped,
+// later than the client waits for.
+const lateVariable = "GOPROC_TEST_LATE"
+
 // serve is a server as the client sees it. The first descriptor that a process is sent is a file with a shell script,
 // to be run as the process. manners says how it behaves besides: words, separated by commas.
 func serve(socket *sys.FD, manners string) {
@@ -141,6 +145,10 @@ func serve(socket *sys.FD, manners string) {
 				fork()
 			}
 		case requestStop:
+			if pid, err := strconv.Atoi(os.Getenv(lateVariable)); err == nil {
+				time.Sleep(leavePatience + 300*time.Millisecond)
+				send(Forked, pid, 0)
+			}
 			if !has("immortal") {
 				os.Exit(0)
 			}

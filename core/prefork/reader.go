@@ -11,13 +11,14 @@ import (
 )
 
 // The reader of a server: a goroutine that server.start starts. It takes in the server's messages until the socket
-// ends. Then it answers the requests that are still open, and closes what belongs to the server.
+// ends. Then it closes the socket, and settles the server, unless that has been done before.
 
-// read takes in the server's messages, until the socket ends.
-func (s *server) read() {
+// readAll takes in the server's messages, until the socket ends.
+func (s *server) readAll() {
 	defer guard.Goroutine("the reader of a server that forks")
-	defer close(s.done)
-	defer s.cleanUp()
+	defer close(s.read)
+	defer s.settle()
+	defer s.closeSocket()
 	buffer := make([]byte, messageSize+1) // one more, to see a message that is too long
 	for {
 		n, passed, err := sys.Receive(s.socket, buffer)
@@ -38,13 +39,24 @@ func (s *server) read() {
 	}
 }
 
-// cleanUp answers all open requests, and gives up the server's processes, once nothing more will be read.
-func (s *server) cleanUp() {
+func (s *server) closeSocket() {
 	s.lose(errors.New("its reader failed")) // only if the reader has panicked, this is the first reason, and is kept
-	s.client.lost(s)
 	s.sending.Lock()
+	defer s.sending.Unlock()
 	_ = s.socket.Close()
-	s.sending.Unlock()
+}
+
+// settle answers all open requests, and gives up the server's processes. Of what is read from then on, only new
+// processes matter. Later calls wait for the first one, and do nothing.
+func (s *server) settle() {
+	s.settling.Do(func() {
+		defer close(s.done)
+		s.cleanUp()
+	})
+}
+
+func (s *server) cleanUp() {
+	s.client.lost(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := s.dequeue(); r != nil; r = s.dequeue() {
@@ -78,6 +90,10 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err == nil && s.reaped != nil {
+		s.takeLate(m)
+		return closeAll(passed)
+	}
 	if err == nil && !s.open(m) {
 		err = fmt.Errorf("%w: a message of kind %d about %d, which is not open", errProtocol, m.Kind, max(m.PID, m.ID))
 	}
@@ -107,6 +123,15 @@ func (s *server) take(packet []byte, passed []*sys.FD, truncated bool) error {
 		s.expect(m.PID, m.Ahead)
 	}
 	return nil
+}
+
+// takeLate takes in a message that comes after the server has been settled. A new process is ended. s is locked.
+func (s *server) takeLate(m Message) {
+	isNew := m.Kind == Standby || m.Kind == Forked && !s.early[m.PID]
+	if isNew && !s.reaped[m.PID] {
+		s.reaped[m.PID] = true
+		sys.KillAndReap(m.PID)
+	}
 }
 
 // open reports whether the message is about something that the server knows of. s is locked.

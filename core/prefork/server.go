@@ -20,7 +20,10 @@ type server struct {
 	pid    int
 	traits string        // see RequestAlike
 	exited chan struct{} // closed when its process has ended
-	done   chan struct{} // closed when the reading goroutine has ended, and every request has its answer
+	done   chan struct{} // closed when it is settled: every request has its answer, and no process will stand by any more
+	read   chan struct{} // closed when the reading goroutine has ended
+
+	settling sync.Once
 
 	leaving []int // set before done is closed: the entries of processes that stood by, and end now
 
@@ -39,13 +42,14 @@ type server struct {
 	pings    map[int]chan struct{} // pings that are not yet answered
 	expected map[int]bool          // the spawn server's processes that have not sent STANDBY, see expect.go
 	early    map[int]bool          // those that have sent STANDBY before the server sent FORKED
+	reaped   map[int]bool          // those that were ended when the server was settled, or since; nil before
 	looking  bool                  // a goroutine looks for the expected ones
 }
 
 func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
 	return &server{
 		client: c, id: id, pid: pid, socket: socket, traits: traits,
-		exited: make(chan struct{}), done: make(chan struct{}),
+		exited: make(chan struct{}), done: make(chan struct{}), read: make(chan struct{}),
 		children: map[int]int{}, pings: map[int]chan struct{}{},
 		expected: map[int]bool{}, early: map[int]bool{},
 	}
@@ -53,7 +57,7 @@ func newServer(c *Client, id, pid int, socket *sys.FD, traits string) *server {
 
 // start starts the reader, and has the table tell when the server's process has ended.
 func (s *server) start() error {
-	go s.read()
+	go s.readAll()
 	// The socket alone does not tell: a process that the server has forked may still have its end open.
 	return s.client.table.OnExit(s.id, func(status int) {
 		close(s.exited)
@@ -84,8 +88,9 @@ func (s *server) lose(why error) {
 }
 
 // leave gives the server up, but has the reader go on until the other end of the socket is closed: a process that the
-// server forks while it ends still sends STANDBY. That should not take long; after leavePatience the socket is shut
-// down.
+// server forks while it ends still sends STANDBY. That should not take long; after leavePatience the server is settled,
+// and nothing more is sent to it. On a busy machine the server, or such a process, may not have run for so long. The
+// reader goes on for them: a process of the spawn server is a child of this process, and has to be reaped.
 func (s *server) leave(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,9 +100,17 @@ func (s *server) leave(why error) {
 		_ = s.client.table.Signal(s.id, int(unix.SIGKILL))
 	}
 	go func() {
-		if !sys.WaitClosed(s.done, leavePatience) {
-			sys.Shutdown(s.socket)
+		if sys.WaitClosed(s.done, leavePatience) {
+			return
 		}
+		if !s.foreign() {
+			sys.ShutdownSending(s.socket)
+			s.settle()
+			if sys.WaitClosed(s.read, latePatience) {
+				return
+			}
+		}
+		sys.Shutdown(s.socket)
 	}()
 }
 

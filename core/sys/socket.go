@@ -98,6 +98,13 @@ func Receive(socket *FD, buffer []byte) (n int, passed []*FD, err error) {
 	return n, passed, nil
 }
 
+// ShutdownSending ends one direction: Receive returns at the other end, which can still send.
+func ShutdownSending(socket *FD) {
+	if socket.Ours() {
+		_ = unix.Shutdown(socket.Int(), unix.SHUT_WR)
+	}
+}
+
 // Shutdown ends both directions: Receive returns, here and at the other end.
 func Shutdown(socket *FD) {
 	if socket.Ours() {

@@ -117,6 +117,75 @@ def test_children_that_are_killed_before_they_stand_by(context):
         gone(pids)
 
 
+# The first fork ahead goes on, in the server and in the new process, when there is the file "go": as if neither were
+# given a processor.
+HELD_SERVER = """
+import sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    import _socket, os, time
+    pair, pidfd_open, forks = _socket.socketpair, os.pidfd_open, []
+
+    def hold():
+        while len(forks) > 1 and not os.path.exists(os.path.dirname(__file__) + "/go"):
+            time.sleep(0.01)
+
+    class Held(_socket.socket):
+        def close(self):
+            hold()
+            super().close()
+
+    def held_pair(*arguments):
+        ours, theirs = pair(*arguments)
+        forks.append(ours)
+        return ours, Held(fileno=theirs.detach())
+
+    def held_pidfd_open(pid):
+        hold()
+        return pidfd_open(pid)
+
+    _socket.socketpair, os.pidfd_open = held_pair, held_pidfd_open
+"""
+
+STOPPED_WHILE_IT_FORKS = """
+import os, time
+import goproc
+from goproc import popen_spawn_posix
+from goproc._common import engine
+
+def children():
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            found.update(map(int, file.read().split()))
+    return found
+
+if __name__ == "__main__":
+    for _ in range(2):
+        process = goproc.get_context("spawn").Process(target=abs, args=(1,))
+        process.start()
+        process.join()
+    server = engine.call("ServerPid", "spawn")
+    while not children() - {server}:
+        time.sleep(0.001)
+    popen_spawn_posix.stop_server()
+    print(len(children()))
+    open("go", "w").close()
+    while children():
+        time.sleep(0.01)
+    print("none is left")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.part("standby", "late-tracker", "spawn-server")
+def test_the_server_is_stopped_while_it_forks(run_script, tmp_path):
+    """On a busy machine the server, and a process that it has forked, may not run for seconds. No zombie is left."""
+    (tmp_path / "sitecustomize.py").write_text(HELD_SERVER)
+    (tmp_path / "program.py").write_text(STOPPED_WHILE_IT_FORKS)
+    done = run_script("program.py", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.stdout == "1\nnone is left\n"
+
+
 @pytest.mark.parametrize("pause", [0, 0.001, 0.003, 0.01, 0.03])
 def test_the_server_is_killed(context, pause):
     before = children()
