@@ -110,7 +110,7 @@ def nothing_left_behind(request):
     yield
     deadline = time.monotonic() + PATIENCE
     while True:
-        left = [what for what in _present() if what not in before]
+        left = [text for what, text in _present().items() if what not in before]
         if not left:
             return
         _stop_servers()
@@ -121,20 +121,25 @@ def nothing_left_behind(request):
 
 
 def _present():
-    """Return the threads, children and descriptors of this process, each as a text."""
-    present = {f"thread {thread.name}" for thread in threading.enumerate() if not thread.name.startswith(DASKS)}
+    """Return the threads, children and descriptors of this process, each with a text that describes it.
+
+    The text of a child has its command, which changes: while the child executes a program, the kernel shows none.
+    """
+    names = [f"thread {thread.name}" for thread in threading.enumerate() if not thread.name.startswith(DASKS)]
+    present = {name: name for name in names}
     for task in os.listdir("/proc/self/task"):
         try:
             children = Path(f"/proc/self/task/{task}/children").read_text().split()
         except FileNotFoundError:
             continue  # the thread has ended meanwhile
-        present.update(f"child {child} ({_command(child)})" for child in children)
+        present.update({f"child {child}": f"child {child} ({_command(child)})" for child in children})
     has_client = any(thread.name == "IO loop" for thread in threading.enumerate())  # Dask's, of tests/unit/conftest.py
     for number in os.listdir("/proc/self/fd"):
         try:
             where = os.readlink("/proc/self/fd/" + number)
             if not (has_client and where.startswith("socket:")):  # it makes and drops connections as it likes
-                present.add(f"descriptor {number} ({where})")
+                text = f"descriptor {number} ({where})"
+                present[text] = text
         except FileNotFoundError:
             pass  # the descriptor of this listing
     return present
