@@ -71,17 +71,26 @@ class SharedMemoryFiles:
         new = {name for name in os.listdir("/dev/shm") if not name.startswith(but)} - self._before
 
         def left():
-            return new.intersection(os.listdir("/dev/shm")) - _shared_memory_in_use()
+            mapped, inodes = _mapped_shared_memory(), {}
+            for name in new.intersection(os.listdir("/dev/shm")):
+                try:
+                    inodes[name] = os.stat(f"/dev/shm/{name}").st_ino
+                except FileNotFoundError:
+                    pass  # it has been removed since
+            return {name for name, inode in inodes.items() if inode not in mapped}
 
         wait_until(lambda: not left(), instead=left)
 
 
-def _shared_memory_in_use():
-    """The names of the files of /dev/shm that some process has mapped."""
-    names = set()
+def _mapped_shared_memory():
+    """The inodes of the files of /dev/shm that some process has mapped.
+
+    Not the names: sem_open() maps a file with another name, which it then links to the semaphore's, and unlinks.
+    """
+    inodes = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
-            names.update(re.findall(r"/dev/shm/(.+)", maps.read_text()))
+            inodes.update(map(int, re.findall(r"(\d+) +/dev/shm/", maps.read_text())))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             pass
-    return names
+    return inodes
