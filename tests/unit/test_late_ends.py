@@ -14,9 +14,9 @@ import refused
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-def leave_main_thread(lock, seconds):
+def leave_main_thread(lock, told):
     def end():
-        time.sleep(seconds)
+        told.recv()
         os._exit(7)
     lock.acquire()
     threading.Thread(target=end).start()
@@ -39,16 +39,17 @@ if __name__ == "__main__":
     for call in calls.split():
         refused.refuse(call, "EPERM")
     context = multiprocessing.get_context(method)
-    lock = context.Lock()
-    process = context.Process(target=leave_main_thread, args=(lock, 1))
+    lock, (told, tell) = context.Lock(), context.Pipe(duplex=False)
+    process = context.Process(target=leave_main_thread, args=(lock, told))
     process.start()
     wait_for_zombie(process.pid)
     print(process.is_alive(), process.exitcode, lock.acquire(timeout=0.3))
     process.join(0.01)
     print(process.exitcode)
+    tell.send("end")
     process.join()
     print(process.exitcode)
-    process = context.Process(target=leave_main_thread, args=(context.Lock(), 1000))
+    process = context.Process(target=leave_main_thread, args=(context.Lock(), told))
     process.start()
     wait_for_zombie(process.pid)
     process.terminate()
