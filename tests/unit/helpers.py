@@ -32,13 +32,18 @@ def start(context, target, *args):
     return process
 
 
-def notes_of_main_thread():
-    """Return what this process's main thread has noted for dump that it waits for."""
+def notes():
+    """Return what the threads of this process have noted for dump that they wait for."""
     process = Process(os.getpid())
     try:
-        return [wait for wait in process.waits() if wait.thread == os.getpid()]
+        return process.waits()
     finally:
         process.close()
+
+
+def notes_of_main_thread():
+    """Return the notes of this process's main thread."""
+    return [note for note in notes() if note.thread == os.getpid()]
 
 
 def in_own_mounts(script, *command, options=()):

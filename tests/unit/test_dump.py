@@ -471,8 +471,8 @@ def test_a_wait_goes_on_after_a_signal_handler(context):
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Stop):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             lock.acquire()
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -10,7 +10,7 @@ from queue import Full
 
 import lock_targets as targets
 import pytest
-from helpers import THREADS_ARE_MEANT, SharedMemoryFiles, start, wait_until
+from helpers import THREADS_ARE_MEANT, SharedMemoryFiles, notes, start, wait_until
 
 import goproc
 from goproc import AbandonedLockError
@@ -339,12 +339,13 @@ def test_an_event_is_set_though_a_waiter_was_killed(context):
     assert not event.wait(0.01)
 
 
+@pytest.mark.part("dump", "locks")
 def test_a_pulse_wakes_who_waits():
     event, results = goproc.get_context("fork").Event(), []
     threads = [threading.Thread(target=lambda: results.append(event.wait(30))) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
+    wait_until(lambda: {thread.native_id for thread in threads} <= {note.thread for note in notes()})
     event.set()
     event.clear()
     for thread in threads:
@@ -505,8 +506,8 @@ def test_an_exception_of_a_signal_handler_ends_the_wait(wait):
 
     previous = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             waits[wait]()
     finally:
         signal.signal(signal.SIGALRM, previous)

@@ -511,15 +511,15 @@ def test_a_signal_handlers_exception_ends_the_wait():
     before = signal.signal(signal.SIGALRM, stop)
     queue = goproc.get_context("fork").JoinableQueue(1)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Stop):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             queue.get()
         queue.put("full")
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Stop):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             queue.put("more")
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Stop):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             queue.join()
     finally:
         signal.signal(signal.SIGALRM, before)
