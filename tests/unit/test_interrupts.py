@@ -660,6 +660,7 @@ def test_a_handler_that_terminates_the_pool(call, method, run_script):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it makes a thousand pools
 @pytest.mark.parametrize(("workers", "stride"), [(2, 1), (5, 3)])
 def test_an_interrupt_at_every_step_of_making_a_pool(workers, stride):
     """Nothing is left of the pool, whether it was made or not."""

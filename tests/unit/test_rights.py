@@ -19,6 +19,7 @@ def differences(output):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two programs, of 300 s at most
 def test_spawned_children_follow_each_change(run_script):
     """The first child after a change, and those that the spawn server makes, are as multiprocessing's."""
     plain = run_script("rights.py", "multiprocessing", "spawn", "stepwise", timeout=300).stdout
