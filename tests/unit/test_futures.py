@@ -226,7 +226,7 @@ def test_options(executor, tmp_path):
     assert list(options.map(targets.double, range(10))) == [2 * number for number in range(10)]
     assert list(options.map(targets.double, range(10), chunksize=4, buffersize=2))[-1] == 18
     assert isinstance(next(options.map(targets.lose_worker_once, [str(tmp_path / "map")])), str)
-    limited = executor.with_options(timeout=0.2).map(time.sleep, [0, 60])
+    limited = executor.with_options(timeout=2).map(time.sleep, [0, 60])
     assert next(limited) is None
     with pytest.raises(goproc.TaskTimeoutError):
         next(limited)

@@ -97,20 +97,26 @@ def test_a_worker_that_catches_sigterm(context, how, tmp_path):
 
 @pytest.mark.slow
 def test_task_timeout(context):
-    slow = [(0, 1), (LONG, 2), (0, 3), (0, 4)]
-    with context.Pool(2) as pool:
+    """On a busy machine a task that does not sleep may take a second. So the limit is long, and calls wait together."""
+    slow, limit = [(0, 1), (LONG, 2), (0, 3), (0, 4)], {"task_timeout": 3}
+    with context.Pool(8) as pool:
+        begun = [
+            (imap, imap(targets.sleep_as_told, items(slow), **limit))
+            for imap, items in itertools.product((pool.imap, pool.imap_unordered), (list, iter))
+        ]
+        starmapped = pool.starmap_async(targets.sleep, slow, **limit)
+        mapped = pool.map_async(targets.sleep_as_told, slow, **limit)
         for call in (
-            lambda: pool.starmap(targets.sleep, slow, task_timeout=0.5),
-            lambda: pool.starmap_async(targets.sleep, slow, task_timeout=0.5).get(SOON),
-            lambda: pool.map(targets.sleep_as_told, slow, task_timeout=0.5),
-            lambda: pool.map_async(targets.sleep_as_told, slow, task_timeout=0.5).get(SOON),
+            lambda: pool.starmap(targets.sleep, slow, **limit),
+            lambda: starmapped.get(SOON),
+            lambda: pool.map(targets.sleep_as_told, slow, **limit),
+            lambda: mapped.get(SOON),
         ):
             with pytest.raises(TaskTimeoutError, match="sleep.*\\(.*\\), item 1 of the input, ran longer than"):
                 call()
         assert pool.map(targets.sleep_as_told, [(0.01, i) for i in range(100)], task_timeout=5) == list(range(100))
         assert pool.map(targets.double, [], task_timeout=5) == []
-        for imap, items in itertools.product((pool.imap, pool.imap_unordered), (list, iter)):
-            results = imap(targets.sleep_as_told, items(slow), task_timeout=0.5)
+        for imap, results in begun:
             got = [outcome(lambda: results.next(SOON)) for _ in range(4)]  # noqa: B023
             assert outcome(results.next) is StopIteration
             if imap == pool.imap:
@@ -128,7 +134,7 @@ def test_task_timeout_is_of_a_chunk():
         assert pool.map_async(targets.double, range(3), 3, task_timeout=LONG)._chunks == 1
         with pytest.raises(TaskTimeoutError):
             pool.map(targets.sleep_as_told, [(0.05, i) for i in range(40)], 40, task_timeout=0.5)
-        results = pool.imap(targets.sleep_as_told, [(0, 1), (0, 2), (LONG, 3), (0, 4), (0, 5)], 2, task_timeout=0.5)
+        results = pool.imap(targets.sleep_as_told, [(0, 1), (0, 2), (LONG, 3), (0, 4), (0, 5)], 2, task_timeout=3)
         assert [outcome(lambda: results.next(SOON)) for _ in range(4)] == [1, 2, TaskTimeoutError, 5]
         assert list(results) == []
     pool.join()
