@@ -84,6 +84,43 @@ def few_addresses_in_workers(context):
         pool.map(bytes, [MEGABYTE] * 8)
 
 
+def limit_more(megabytes):
+    limit("RLIMIT_AS", address_space() + megabytes)
+
+
+def large_results_in_few_addresses(context):
+    """A worker's limit has room for a result and its pickle. It does not count how many results the program keeps."""
+    with context.Pool(1, limit_more, (200,)) as pool:
+        kept = pool.map(bytes, [20 * MEGABYTE] * 12, chunksize=1)
+        assert len(pool.apply(bytes, (80 * MEGABYTE,))) == 80 * MEGABYTE
+        assert pool.apply(allocate, (150,)) == 150
+        assert {len(result) for result in kept} == {20 * MEGABYTE}
+
+
+def large_arguments_in_few_addresses(context):
+    """A task has the room that the arguments of the tasks before it took."""
+    with context.Pool(1, limit_more, (200,)) as pool:
+        for size in 10, 40, 80:
+            assert pool.apply(len, (bytes(size * MEGABYTE),)) == size * MEGABYTE
+            assert pool.apply(allocate, (150,)) == 150
+
+
+def a_result_for_which_there_are_no_addresses(context):
+    """The task fails, and its worker goes on."""
+    with context.Pool(1, limit_more, (200,)) as pool:
+        workers = pool.map(identify, [0])
+        try:
+            pool.apply(bytes, (150 * MEGABYTE,))
+        except MemoryError:
+            assert pool.map(identify, [0]) == workers
+        else:
+            raise AssertionError("there was room")
+
+
+def identify(_):
+    return os.getpid()
+
+
 def few_addresses_in_replaced_workers(context):
     with context.Pool(4, limit, ("RLIMIT_AS", 300), maxtasksperchild=1) as pool:
         assert pool.map(allocate, [100] * 20, chunksize=1) == [100] * 20

@@ -14,6 +14,18 @@ def test_address_space(run_script, method, case):
     assert run_script("limits.py", case, method, MALLOC_ARENA_MAX="1").stdout == "fine\n"
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "large_results_in_few_addresses",
+        "large_arguments_in_few_addresses",
+        "a_result_for_which_there_are_no_addresses",
+    ],
+)
+def test_address_space_for_large_data(run_script, method, case):
+    assert run_script("limits.py", case, method, MALLOC_ARENA_MAX="1").stdout == "fine\n"
+
+
 @pytest.mark.parametrize("case", ["no_memory_for_results", "no_memory_for_the_results_of_callbacks"])
 def test_no_result_is_lost_for_want_of_memory(run_script, method, case):
     assert run_script("limits.py", case, method).stdout == "fine\n"

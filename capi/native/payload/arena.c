@@ -77,9 +77,9 @@ void goproc_mapping_unlist(goproc_mapping *mapping) {
 }
 
 static void unmap(goproc_mapping *mapping) {
-    munmap(mapping->header, mapping->size);
+    munmap(mapping->header, mapping->mapped);
     if (mapping->spare != NULL)
-        munmap(mapping->spare, mapping->size);
+        munmap(mapping->spare, mapping->mapped);
     free(mapping);
 }
 
@@ -88,16 +88,22 @@ void goproc_mapping_drop(goproc_mapping *mapping) {
     unmap(mapping);
 }
 
-goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size) {
+/* The pages for a payload of length bytes, with its header. */
+static uint64_t pages_for(uint64_t length) {
+    uint64_t bytes = sizeof(goproc_extent_header) + length;
+    return (bytes + GOPROC_PAGE_SIZE - 1) / GOPROC_PAGE_SIZE * GOPROC_PAGE_SIZE;
+}
+
+goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size, uint64_t mapped) {
     goproc_mapping *mapping = calloc(1, sizeof *mapping);
     if (mapping == NULL)
         return NULL;
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, goproc_arena_file(arena), (off_t)offset);
+    void *memory = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, goproc_arena_file(arena), (off_t)offset);
     if (memory == MAP_FAILED) {
         free(mapping);
         return NULL;
     }
-    *mapping = (goproc_mapping){.offset = offset, .size = size, .header = memory};
+    *mapping = (goproc_mapping){.offset = offset, .size = size, .mapped = mapped, .header = memory};
     if (!goproc_mapping_list(arena, mapping)) {
         unmap(mapping);
         errno = ENOMEM;
@@ -113,7 +119,8 @@ static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
     uint64_t best_used = 0;
     for (size_t i = 0; i < arena->count; i++) {
         goproc_extent_header *header = arena->mappings[i]->header;
-        if (arena->mappings[i]->size != size || atomic_load_explicit(&header->owner, memory_order_acquire) != 0)
+        if (arena->mappings[i]->size != size || arena->mappings[i]->mapped != size ||
+            atomic_load_explicit(&header->owner, memory_order_acquire) != 0)
             continue;
         uint64_t used =
             goproc_extent_filled(header) > 0 ? atomic_load_explicit(&header->used_ns, memory_order_relaxed) : 0;
@@ -125,12 +132,12 @@ static goproc_mapping *free_mapping(const goproc_arena *arena, uint64_t size) {
     return best;
 }
 
-/* An extent of that size that has neither mapping nor memory. */
-static goproc_mapping *fresh_mapping(goproc_arena *arena, uint64_t size) {
+/* An extent of that size that has neither mapping nor memory. mapped: how much of it is mapped. */
+static goproc_mapping *fresh_mapping(goproc_arena *arena, uint64_t size, uint64_t mapped) {
     for (size_t i = arena->cold_count; i-- > 0;) {
         if (arena->cold[i].size != size)
             continue;
-        goproc_mapping *mapping = goproc_mapping_map(arena, arena->cold[i].offset, size);
+        goproc_mapping *mapping = goproc_mapping_map(arena, arena->cold[i].offset, size, mapped);
         if (mapping != NULL)
             arena->cold[i] = arena->cold[--arena->cold_count];
         return mapping;
@@ -139,7 +146,7 @@ static goproc_mapping *fresh_mapping(goproc_arena *arena, uint64_t size) {
         errno = ENOMEM;
         return NULL;
     }
-    goproc_mapping *mapping = goproc_mapping_map(arena, arena->next, size);
+    goproc_mapping *mapping = goproc_mapping_map(arena, arena->next, size, mapped);
     if (mapping != NULL)
         arena->next += size;
     return mapping;
@@ -152,10 +159,13 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     }
     uint64_t size = size_for(length), serial = ++arena->serial, nobody;
     goproc_mapping *mapping;
+    bool is_short = goproc_address_space_is_short();
+    if (is_short)
+        goproc_arena_shrink(arena);
     do { /* again if somebody has begun to give the extent back meanwhile */
-        mapping = free_mapping(arena, size);
+        mapping = is_short ? NULL : free_mapping(arena, size);
         if (mapping == NULL)
-            mapping = fresh_mapping(arena, size);
+            mapping = fresh_mapping(arena, size, is_short ? pages_for(length) : size);
         if (mapping == NULL)
             return NULL;
         nobody = 0;
@@ -165,12 +175,13 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
     if (memory < filled && filled <= size)
         memory = filled;
     arena->kept -= mapping->kept;
-    bool keep = arena->kept + memory <= GOPROC_MOST_KEPT;
+    bool keep = !is_short && arena->kept + memory <= GOPROC_MOST_KEPT;
     mapping->kept = keep ? memory : 0;
     arena->kept += mapping->kept;
     atomic_store_explicit(&header->keep, keep, memory_order_relaxed);
     atomic_store_explicit(&header->holder, 0, memory_order_relaxed);
     atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
+    mapping->filling = true;
     *extent = (goproc_extent){.offset = mapping->offset, .length = length, .serial = serial};
     return mapping;
 }
@@ -255,7 +266,7 @@ bool goproc_mapping_private(const goproc_mapping *mapping, size_t page, size_t c
 /* Makes the private pages show what the producer has written, not what this process had written to them before. */
 static bool renew(goproc_mapping *mapping) {
     if (mapping->owned_count == GOPROC_MOST_OWNED) { /* after payloads of many different layouts */
-        if (mmap(mapping->header, mapping->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+        if (mmap(mapping->header, mapping->mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                  goproc_arena_file(mapping->arena), (off_t)mapping->offset) == MAP_FAILED)
             return false;
         mapping->owned_count = 0;
@@ -271,10 +282,14 @@ goproc_mapping *goproc_arena_map(goproc_arena *arena, const goproc_extent *exten
     if (!is_possible(extent))
         return NULL;
     /* The size of an extent never changes, and the length of any payload in it tells the size. */
-    uint64_t size = size_for(extent->length);
+    uint64_t size = size_for(extent->length), needed = pages_for(extent->length);
     goproc_mapping *mapping = find(arena, extent->offset);
+    if (mapping != NULL && mapping->size == size && mapping->mapped < needed && mapping->uses == 0) {
+        goproc_mapping_drop(mapping);
+        mapping = NULL;
+    }
     if (mapping == NULL)
-        mapping = goproc_mapping_map(arena, extent->offset, size);
+        mapping = goproc_mapping_map(arena, extent->offset, size, goproc_address_space_is_short() ? needed : size);
     else if (mapping->size != size || mapping->uses > 0) {
         errno = EPROTO;
         return NULL;
@@ -319,7 +334,7 @@ goproc_mapping *goproc_arena_copy(goproc_arena *arena, const goproc_extent *exte
         free(copy);
         return NULL;
     }
-    *copy = (goproc_mapping){.size = size, .header = memory, .uses = 1};
+    *copy = (goproc_mapping){.size = size, .mapped = size, .header = memory, .uses = 1};
     (void)madvise(memory, size, MADV_HUGEPAGE); /* without huge pages, it is only slower */
     void *original = mmap(NULL, size, PROT_READ, MAP_SHARED, goproc_arena_file(arena), (off_t)extent->offset);
     if (original == MAP_FAILED) {
@@ -348,7 +363,8 @@ static void free_extent(goproc_arena *arena, goproc_mapping *mapping) {
     uint64_t filled = goproc_extent_filled(header), owner = mapping->serial;
     uint64_t memory = filled < mapping->size ? filled : mapping->size;
     atomic_store_explicit(&header->used_ns, goproc_now_ns(), memory_order_relaxed);
-    if (atomic_load(&header->keep) && arena->held + arena->idle + memory <= arena->most_idle) {
+    if (atomic_load(&header->keep) && arena->held + arena->idle + memory <= arena->most_idle &&
+        !goproc_address_space_is_short()) {
         mapping->idle = memory;
         arena->idle += memory;
         if (!atomic_compare_exchange_strong(&header->owner, &owner, 0) || atomic_load(&header->keep))

@@ -10,6 +10,7 @@
  *
  *   arena.c        allocating, mapping, releasing
  *   arena_give.c   giving memory back to the system
+ *   arena_short.c  address space that the program has limited
  *   arena_fork.c   extents that are still looked into when the process forks, or when their pool ends
  */
 #ifndef GOPROC_ARENA_H
@@ -40,7 +41,8 @@ typedef struct {
     struct goproc_arena *arena; /* the arena that lists it; NULL: none, and the last object to go unmaps it */
     size_t place;               /* its place in the arena's list */
     uint64_t offset;
-    size_t size;
+    size_t size;   /* of the extent */
+    size_t mapped; /* how many of its bytes are mapped: all, or fewer where address space is short */
     goproc_extent_header *header;
     uint64_t kept;   /* producer: how many of its bytes count as kept */
     uint64_t idle;   /* consumer: how many of its bytes count as idle */
@@ -51,6 +53,7 @@ typedef struct {
     void *spare;     /* when the pool has ended: a private mapping of the same extent, in case of a fork; or NULL */
     uint32_t owned[GOPROC_MOST_OWNED]; /* consumer: which pages are mapped privately */
     uint32_t owned_count;
+    bool filling;  /* producer: its payload is being filled in, perhaps without the GIL */
     bool orphaned; /* consumer: its producer has ended, so nobody uses the extent again */
     bool shared;   /* consumer: a forked child looks into it, too, so it is never given back */
 } goproc_mapping;
@@ -95,8 +98,11 @@ goproc_mapping *goproc_arena_allocate(goproc_arena *arena, uint64_t length, gopr
  * GIL. */
 void goproc_mapping_fill(goproc_mapping *mapping, uint64_t at, const void *from, size_t size);
 
-/* Notes that a payload of that length has been filled in. */
+/* Notes that a payload of that length has been filled in. May be called without the GIL. */
 void goproc_mapping_filled(goproc_mapping *mapping, uint64_t length);
+
+/* The producer will not look into the payload any more. */
+void goproc_mapping_ready(goproc_mapping *mapping);
 
 /* Frees an extent that this producer allocated, unless it has been freed, or used again, meanwhile. */
 void goproc_arena_reclaim(goproc_arena *arena, const goproc_extent *extent);
@@ -177,7 +183,11 @@ static inline void *goproc_extent_payload(goproc_extent_header *header) {
 
 /* What arena.c, arena_give.c and arena_fork.c share.
  *
- * goproc_mapping_map: map size bytes at offset and list the mapping. Returns NULL with errno set.
+ * goproc_address_space_is_short: whether the program has limited its address space, and little of it is left.
+ * goproc_arena_shrink: unmap what this producer can do without: all free extents, and what it has written to others.
+ * goproc_arena_retire: give back a producer's free extents, with their mappings: all, or only those that are old.
+ * goproc_mapping_map: map the first bytes, mapped, of an extent of that size, and list the mapping. Returns NULL with
+ * errno set.
  * goproc_mapping_list: put a mapping into an arena's list. Returns false if there is no memory.
  * goproc_mapping_unlist: remove a mapping from its arena's list.
  * goproc_mapping_drop: unlist and unmap a mapping.
@@ -185,7 +195,10 @@ static inline void *goproc_extent_payload(goproc_extent_header *header) {
  * goproc_mapping_give: give back the memory of an extent, and free it. The caller has put GOPROC_GIVING into its owner.
  * goproc_mapping_remove: give back all memory of an extent that no producer will use again.
  * goproc_memory_punch: give back the memory between two offsets of the file. */
-goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size);
+bool goproc_address_space_is_short(void);
+void goproc_arena_shrink(goproc_arena *arena);
+void goproc_arena_retire(goproc_arena *arena, bool all);
+goproc_mapping *goproc_mapping_map(goproc_arena *arena, uint64_t offset, uint64_t size, uint64_t mapped);
 bool goproc_mapping_list(goproc_arena *arena, goproc_mapping *mapping);
 void goproc_mapping_unlist(goproc_mapping *mapping);
 void goproc_mapping_drop(goproc_mapping *mapping);

@@ -60,10 +60,10 @@ static bool detach(goproc_mapping *mapping) {
     bool (*make_private)(const goproc_mapping *, size_t, size_t) = goproc_mapping_private;
     if (mapping->arena->fd < 0) {
         make_private = take_spare;
-        if (mapping->spare == NULL || mprotect(mapping->spare, mapping->size, PROT_READ | PROT_WRITE) < 0)
+        if (mapping->spare == NULL || mprotect(mapping->spare, mapping->mapped, PROT_READ | PROT_WRITE) < 0)
             return false;
     }
-    size_t page = 0, pages = mapping->size / GOPROC_PAGE_SIZE;
+    size_t page = 0, pages = mapping->mapped / GOPROC_PAGE_SIZE;
     sort(mapping->owned, mapping->owned_count);
     for (uint32_t i = 0; i <= mapping->owned_count; i++) { /* what lies between the pages that are private already */
         size_t end = i < mapping->owned_count ? mapping->owned[i] : pages;
@@ -111,7 +111,7 @@ static bool make_ours(goproc_mapping *mapping) {
         (sizeof(goproc_extent_header) + mapping->length + GOPROC_PAGE_SIZE - 1) & ~(size_t)(GOPROC_PAGE_SIZE - 1);
     atomic_store(&mapping->header->holder,
                  UINT64_MAX); /* no worker's: if this fails, the extent is not freed when this worker has ended */
-    goproc_extent_header *shared = mremap(memory, 0, mapping->size, MREMAP_MAYMOVE); /* the extent once more */
+    goproc_extent_header *shared = mremap(memory, 0, mapping->mapped, MREMAP_MAYMOVE); /* the extent once more */
     if ((void *)shared == MAP_FAILED)
         return false;
     bool reading = mapping->readers == mapping->uses, done = reading || detach(mapping);
@@ -122,21 +122,21 @@ static bool make_ours(goproc_mapping *mapping) {
             (void)madvise((uint8_t *)shared + first, at + piece - first, MADV_REMOVE);
     }
     if (done && mapping->orphaned)
-        (void)madvise(shared, mapping->size, MADV_REMOVE);
+        (void)madvise(shared, mapping->mapped, MADV_REMOVE);
     else if (done) {
         uint64_t serial = mapping->serial;
         goproc_extent_set_filled(shared, 0);
         atomic_compare_exchange_strong(&shared->owner, &serial, 0);
     }
-    munmap(shared, mapping->size);
+    munmap(shared, mapping->mapped);
     if (!done)
         return false;
-    if (mapping->size > size)
-        munmap(memory + size, mapping->size - size);
+    if (mapping->mapped > size)
+        munmap(memory + size, mapping->mapped - size);
     if (mapping->spare != NULL)
-        munmap(mapping->spare, mapping->size);
+        munmap(mapping->spare, mapping->mapped);
     mapping->spare = NULL;
-    mapping->size = size;
+    mapping->mapped = size;
     goproc_mapping_unlist(mapping);
     return true;
 }
@@ -168,7 +168,7 @@ void goproc_arena_abandon(goproc_arena *arena) {
         goproc_mapping *mapping = arena->mappings[i];
         mapping->arena = NULL;
         if (mapping->uses == 0)
-            munmap(mapping->header, mapping->size);
+            munmap(mapping->header, mapping->mapped);
     }
     arena->count = 0;
     arena->fd = -1;
@@ -183,7 +183,7 @@ static void survive(goproc_mapping *mapping) {
     goproc_arena *arena = mapping->arena;
     mapping->orphaned = true;
     if (mapping->readers < mapping->uses && !mapping->shared) {
-        void *spare = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, goproc_arena_file(arena),
+        void *spare = mmap(NULL, mapping->mapped, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, goproc_arena_file(arena),
                            (off_t)mapping->offset);
         if (spare == MAP_FAILED) {
             if (make_ours(mapping))

@@ -50,11 +50,11 @@ void goproc_mapping_remove(goproc_mapping *mapping) {
         return;
     }
     /* The file is closed. So map the whole extent a second time: in the first mapping, some pages may be private. */
-    void *whole = mremap(mapping->header, 0, mapping->size, MREMAP_MAYMOVE);
+    void *whole = mremap(mapping->header, 0, mapping->mapped, MREMAP_MAYMOVE);
     if (whole == MAP_FAILED)
         return;
-    (void)madvise(whole, mapping->size, MADV_REMOVE);
-    munmap(whole, mapping->size);
+    (void)madvise(whole, mapping->mapped, MADV_REMOVE);
+    munmap(whole, mapping->mapped);
 }
 
 static bool claim(const goproc_arena *arena, goproc_extent_header *header) {
@@ -87,11 +87,12 @@ static void retire(goproc_mapping *mapping) {
     goproc_mapping_drop(mapping);
 }
 
-static void retire_old(goproc_arena *out, uint64_t now) {
+void goproc_arena_retire(goproc_arena *out, bool all) {
+    uint64_t now = goproc_now_ns();
     for (size_t i = out->count;
          i-- > 0;) { /* from the end, because the last mapping takes the place of a dropped one */
         goproc_extent_header *header = out->mappings[i]->header;
-        if (atomic_load(&header->owner) == 0 && (goproc_extent_filled(header) == 0 || is_old(header, now)))
+        if (atomic_load(&header->owner) == 0 && (all || goproc_extent_filled(header) == 0 || is_old(header, now)))
             retire(out->mappings[i]);
     }
 }
@@ -134,7 +135,7 @@ void goproc_arenas_look(goproc_arena *out, goproc_arena *in) {
     if (now - out->looked_ns < LOOK_NS)
         return;
     out->looked_ns = now;
-    retire_old(out, now);
+    goproc_arena_retire(out, false);
     (void)leave_old(in, now, false);
 }
 

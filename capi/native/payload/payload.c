@@ -206,6 +206,7 @@ static int pack_extent(goproc_payload *payload, goproc_arena *arena, const parts
     goproc_mapping_filled(mapping, total);
     if (released != NULL)
         PyEval_RestoreThread(released);
+    goproc_mapping_ready(mapping);
     payload->bytes = &payload->extent;
     payload->size = sizeof payload->extent;
     payload->flags = GOPROC_FLAG_EXTENT;

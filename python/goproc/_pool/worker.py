@@ -313,7 +313,12 @@ def worker(
             sharing.fly(sent_by_me())
         value = None
         last = max_memory is not None and own_memory() > max_memory
-        number = send(failed, stream, buffers, last)
+        try:
+            number = send(failed, stream, buffers, last)
+        except MemoryError as error:  # there is no shared memory for the result
+            stream = buffers = None
+            stream, buffers = encode(packed(error, wrap_exception))
+            number = send(True, stream, buffers, last)
         if number < 0:
             func = kwds = items = together = task = payload = None
         stream = buffers = None
