@@ -42,12 +42,12 @@ static int seat_has_ended(long long id) {
 }
 
 /* Waits until a child in a seat has ended, without its sentinel: the sentinel is lost, or may be ready too soon. Returns
- * the same as wait_until_readable. */
-static int wait_for_child(long long id, pid_t pid, PyObject *timeout_arg) {
+ * the same as wait_until_readable. begun: when the time began. */
+static int wait_for_child(long long id, pid_t pid, PyObject *timeout_arg, double begun) {
     double timeout = timeout_arg == Py_None ? -1 : PyFloat_AsDouble(timeout_arg);
     if (PyErr_Occurred())
         return -1;
-    double deadline = monotonic_seconds() + timeout;
+    double deadline = begun + timeout;
     long pause_ns = 50000;
     int in_kernel = timeout_arg == Py_None;
     for (;;) {
@@ -77,8 +77,13 @@ static int wait_for_child(long long id, pid_t pid, PyObject *timeout_arg) {
     }
 }
 
-/* Waits until fd is readable: see wait_readable(). Returns 1, 0 if the timeout is over, or -1 with an exception set. */
-static int wait_until_readable(int fd, PyObject *timeout_arg) {
+/* What wait_until_readable returns if fd no longer has its mark. */
+enum { LOST = 2 };
+
+/* Waits until fd is readable: see wait_readable(). Returns 1, 0 if the timeout is over, or -1 with an exception set.
+ * mark: that of fd; 0: unknown. While this thread waits, a signal handler or another thread may close all descriptors,
+ * and open a file with the same number. */
+static int wait_until_readable(int fd, uint32_t mark, PyObject *timeout_arg) {
     double timeout = -1, deadline = 0;
     int bounded = timeout_arg != Py_None;
     if (bounded) {
@@ -118,6 +123,8 @@ static int wait_until_readable(int fd, PyObject *timeout_arg) {
         }
         error = errno;
         Py_END_ALLOW_THREADS;
+        if (mark && goproc_mark(fd) != mark)
+            return PyErr_CheckSignals() < 0 ? -1 : LOST;
         if (ready > 0) {
             if (wanted.revents & POLLNVAL) {
                 errno = EBADF;
@@ -159,20 +166,21 @@ static goproc_wait *note_join(long pid, PyObject *timeout) {
 
 PyDoc_STRVAR(
     wait_readable_doc,
-    "wait_readable(fd, timeout, pid=0) -> bool\n\n"
+    "wait_readable(fd, timeout, pid=0, mark=0) -> bool\n\n"
     "Wait until fd is readable or at its end (True), or until timeout seconds have passed (False). A timeout of None\n"
     "waits for ever, one that is not positive only looks. The GIL is released; signal handlers run while it waits,\n"
     "and what they raise ends the wait. Raises OSError(EBADF) if fd is not open. pid: the process whose sentinel fd "
     "is,\n"
-    "for dump.");
+    "for dump. mark: what mark(fd) returned; the wait also ends (True) when fd has been closed, or is another file's.");
 
 static PyObject *wait_readable(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, pid = 0;
+    unsigned int mark = 0;
     PyObject *timeout_arg;
-    if (!PyArg_ParseTuple(args, "iO|i:wait_readable", &fd, &timeout_arg, &pid))
+    if (!PyArg_ParseTuple(args, "iO|iI:wait_readable", &fd, &timeout_arg, &pid, &mark))
         return NULL;
     goproc_wait *note = pid > 0 ? note_join(pid, timeout_arg) : NULL;
-    int ready = wait_until_readable(fd, timeout_arg);
+    int ready = wait_until_readable(fd, mark, timeout_arg);
     goproc_waits_no_longer(note);
     return ready < 0 ? NULL : PyBool_FromLong(ready);
 }
@@ -192,6 +200,7 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
         Py_RETURN_NOTIMPLEMENTED;
     int ended = goproc_look_at_seat(seat), status = seat->status, sentinel = seat->sentinel;
     pid_t pid = seat->pid;
+    uint32_t mark = seat->mark;
     int usable = !ended && goproc_have_pidfds() && goproc_mark(sentinel) == seat->mark;
     if (!ended)
         goproc_watch_seat(seat, EPOLL_CTL_DEL);
@@ -200,7 +209,10 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
         return PyLong_FromLong(status);
 
     goproc_wait *note = note_join((long)pid, timeout);
-    int ready = usable ? wait_until_readable(sentinel, timeout) : wait_for_child(id, pid, timeout);
+    double begun = monotonic_seconds();
+    int ready = usable ? wait_until_readable(sentinel, mark, timeout) : LOST;
+    if (ready == LOST)
+        ready = wait_for_child(id, pid, timeout, begun);
     goproc_waits_no_longer(note);
     if (!(seat = goproc_acquire_seat(id))) {
         if (ready < 0)

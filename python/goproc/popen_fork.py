@@ -154,7 +154,7 @@ class Popen:
             if not (
                 cooperative.wait_readable(self.sentinel, timeout)
                 if patched
-                else _native.wait_readable(self.sentinel, timeout, self.pid)
+                else _native.wait_readable(self.sentinel, timeout, self.pid, self._mark)
             ):
                 return None
         # The sentinel may be readable before the status is known: a fork server has to send it, a tracer to take it.

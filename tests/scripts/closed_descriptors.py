@@ -101,6 +101,29 @@ def one_by_one(context):
     files.check()
 
 
+def while_joining(context):
+    """A signal handler closes the descriptors, and opens files, while the program waits for the end of processes."""
+    opened = []
+
+    def close_and_open(signum, frame):
+        close_all()
+        opened.append(Files())
+
+    signal.signal(signal.SIGALRM, close_and_open)
+    for timeout in None, 60:
+        process = context.Process(target=time.sleep, args=(1.5,))
+        process.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        process.join(timeout)
+        assert not process.is_alive()
+        # The fork server cannot tell the status of its child any more.
+        assert process.exitcode in (0, 255 if context.get_start_method() == "forkserver" else 0)
+    assert len(opened) == 2
+    for files in opened[1:]:
+        files.check()
+    use(context)
+
+
 def pool_in_use(context):
     """A pool is in use: its tasks end, with a result or an error, and the pool can be ended."""
     pool = context.Pool(2)
@@ -183,7 +206,7 @@ def in_worker(context):
         assert pool.apply_async(succeed, (2,)).get(60) == 3
 
 
-SCENARIOS = (between_two, after_a_process, one_by_one, pool_in_use, orphans, in_child, in_worker)
+SCENARIOS = (between_two, after_a_process, one_by_one, while_joining, pool_in_use, orphans, in_child, in_worker)
 
 if __name__ == "__main__":
     scenario, method = sys.argv[1:]

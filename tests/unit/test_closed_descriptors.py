@@ -5,7 +5,17 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "scenario", ["between_two", "after_a_process", "one_by_one", "pool_in_use", "orphans", "in_child", "in_worker"]
+    "scenario",
+    [
+        "between_two",
+        "after_a_process",
+        "one_by_one",
+        "while_joining",
+        "pool_in_use",
+        "orphans",
+        "in_child",
+        "in_worker",
+    ],
 )
 def test_closed_descriptors(run_script, scenario, method):
     assert "done" in run_script("closed_descriptors.py", scenario, method).stdout
