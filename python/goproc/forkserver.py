@@ -13,6 +13,7 @@ process that started it. A child is sent descriptors: first the process object's
 pipe, then the descriptors in the pickled objects.
 """
 
+import errno
 import gc
 import os
 import pickle
@@ -46,6 +47,7 @@ class ForkServer:
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
+        self._user = os.geteuid()  # when the server was started
 
     @property
     def _forkserver_pid(self) -> "int | None":
@@ -86,6 +88,7 @@ class ForkServer:
                 own.append(_native.duplicate_lifeline())
             numbers = own[0], tracker_fd, own[1]
             command = spawn.get_command_line("goproc.forkserver:main", *numbers, flag="--multiprocessing-forkserver")
+            self._user = os.geteuid()
             calls.start_forkserver(command, numbers)
         finally:
             _native.close_all(own)
@@ -94,12 +97,19 @@ class ForkServer:
         """Let the server fork a child that runs the process object in data_fd and inherits duplicates of fds.
 
         Returns the engine's id of the process, its pid and its sentinel. Raises ValueError for too many descriptors,
-        OSError if the fork failed, EOFError if the server died before it answered.
+        OSError if the fork failed, EOFError if the server died before it answered. Raises PermissionError if this
+        process has changed its user since the server was started, because the server's children still have its rights.
         """
         if len(fds) + 2 > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
         sent = [data_fd, stdlib.tracker_pipe(), *fds]
         self.ensure_running()
+        if (user := os.geteuid()) != self._user and user != 0:  # which may not use multiprocessing's server either
+            raise PermissionError(
+                errno.EACCES,
+                f"the fork server was started by user {self._user}, and this process is user {user} now: start "
+                "processes before the user is changed, or by fork or spawn",
+            )
         try:
             process_id = calls.ask_forkserver(sent)
         except ProcessLookupError as error:

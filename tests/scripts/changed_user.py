@@ -38,6 +38,13 @@ def main(method):
         else:
             raise AssertionError("a stranger's process was sent a signal")
     assert busy.is_alive()
+    if method == "forkserver":  # its server would give a child root's rights
+        try:
+            context.Process(target=succeed, args=(1,)).start()
+        except PermissionError as error:
+            assert f"started by user 0, and this process is user {NOBODY} now" in str(error), error
+        else:
+            raise AssertionError("the child has root's rights")
     if method == "fork":
         daemon = context.Process(target=succeed, args=(1,), daemon=True)
         daemon.start()
@@ -46,6 +53,10 @@ def main(method):
         with context.Pool(2) as another:
             assert another.map(succeed, range(4)) == [1, 2, 3, 4]
     os.setresuid(0, 0, 0)
+    another = context.Process(target=succeed, args=(1,))
+    another.start()
+    another.join()
+    assert another.exitcode == 0, another.exitcode
     busy.kill()
     busy.join()
     assert busy.exitcode == -9, busy.exitcode
