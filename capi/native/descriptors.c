@@ -105,9 +105,26 @@ static PyObject *descriptors_close_all(PyObject *Py_UNUSED(module), PyObject *ar
     return PyList_SetSlice(arg, 0, PyList_GET_SIZE(arg), NULL) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(free_descriptors_doc,
+             "free_descriptors($module, most, /)\n--\n\n"
+             "Return how many descriptors this process can still open under its limit (RLIMIT_NOFILE); at most most.");
+
+static PyObject *descriptors_free(PyObject *Py_UNUSED(module), PyObject *arg) {
+    long most = PyLong_AsLong(arg), found = 0;
+    struct rlimit limit;
+    if (most == -1 && PyErr_Occurred())
+        return NULL;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        found = most;
+    for (rlim_t fd = 0; found < most && fd < limit.rlim_cur; fd++)
+        found += fcntl((int)fd, F_GETFD) < 0;
+    return PyLong_FromLong(found);
+}
+
 static PyMethodDef methods[] = {
     {"mark", descriptors_mark, METH_O, mark_doc},
     {"above_streams", descriptors_above_streams, METH_O, above_streams_doc},
+    {"free_descriptors", descriptors_free, METH_O, free_descriptors_doc},
     {"close_all", descriptors_close_all, METH_O, close_all_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import functools
 import os
 import resource
 import struct
@@ -527,6 +528,32 @@ def few_descriptors_later(context):
                 assert another.map(square, range(5), chunksize=1) == [0, 1, 4, 9, 16]
             another.join()
     pool.join()
+
+
+def few_descriptors(context, limit):
+    """Pools, executors, processes and managers work, with an engine or without."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    warnings.simplefilter("ignore", RuntimeWarning)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    with context.Pool(2) as pool:
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+    pool.join()
+    del pool
+    with ProcessPoolExecutor(2, context) as executor:
+        assert list(executor.map(square, range(5))) == [0, 1, 4, 9, 16]
+    queue = context.Queue()
+    process = context.Process(target=queue.put, args=("item",))
+    process.start()
+    assert queue.get() == "item"
+    process.join()
+    with context.Manager() as manager:
+        assert list(manager.list([1])) == [1]
+
+
+few_descriptors_28, few_descriptors_34, few_descriptors_40 = [
+    functools.partial(few_descriptors, limit=limit) for limit in (28, 34, 40)
+]
 
 
 def main(case, method):

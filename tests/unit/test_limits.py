@@ -70,3 +70,8 @@ def test_file_size(run_script, method, case):
 
 def test_descriptors(run_script, method):
     assert run_script("limits.py", "few_descriptors_later", method).stdout == "fine\n"
+
+
+@pytest.mark.parametrize("limit", [28, 34, 40])
+def test_few_descriptors(run_script, method, limit):
+    assert run_script("limits.py", f"few_descriptors_{limit}", method).stdout == "fine\n"

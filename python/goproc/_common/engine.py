@@ -41,6 +41,11 @@ __all__ = [
 #: it: a flag, an advice, a kind of file.
 REFUSALS = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP}
 
+#: How many descriptors must be free before the engine is loaded: those of the engine, of the fork server and of the
+#: processes that stand by, and of a pool and an executor with two workers each. With fewer, the engine could be loaded,
+#: and then start no workers.
+_DESCRIPTORS = 32
+
 _lock = threading.RLock()
 _module = None
 _forgotten_in_children = False  # whether a fork handler is registered that makes children forget this engine
@@ -87,8 +92,9 @@ def refusal() -> "OSError | MemoryError | None":
             load()
         except (OSError, MemoryError) as reason:
             what = "pools"
-            if isinstance(reason, MemoryError):
-                disabled.add("queues")  # each takes 8 MiB of the addresses, which are scarce
+            if isinstance(reason, MemoryError) or reason.errno == errno.EMFILE:
+                # Each takes 8 MiB of addresses, and more descriptors than multiprocessing's; now they are scarce.
+                disabled.add("queues")
                 what = "queues and pools"
             warn_once(f"{reason}. Processes are started by spawn and forkserver as new interpreters, and {what}")
             return reason
@@ -147,6 +153,13 @@ def close() -> None:
 
 def _load_module():
     path = _find_extension()
+    free = _native.free_descriptors(_DESCRIPTORS)
+    if free < _DESCRIPTORS:
+        raise OSError(
+            errno.EMFILE,
+            f"goproc's engine needs {_DESCRIPTORS} descriptors, and {free} are free under the limit of open files "
+            "(RLIMIT_NOFILE)",
+        )
     _native.save_limits()
     try:
         if not is_whole(path):
