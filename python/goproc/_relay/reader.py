@@ -228,3 +228,6 @@ posix.register_at_fork(
     after_in_parent=Function(__name__, "_after_fork_in_parent"),
     after_in_child=Function(__name__, "_after_fork_in_child"),
 )
+# Signals are held around these functions: what a handler raises in a function for forks is printed and lost, and the
+# readers would wait for ever. Registered last, so this begins before the others, and ends after them.
+posix.register_at_fork(before=_native.held_signals.__enter__, after_in_parent=_native.held_signals.__exit__)
