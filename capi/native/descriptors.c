@@ -106,17 +106,17 @@ static PyObject *descriptors_close_all(PyObject *Py_UNUSED(module), PyObject *ar
 }
 
 PyDoc_STRVAR(free_descriptors_doc,
-             "free_descriptors($module, most, /)\n--\n\n"
-             "Return how many descriptors this process can still open under its limit (RLIMIT_NOFILE); at most most.");
+             "free_descriptors($module, enough, /)\n--\n\n"
+             "Return how many further descriptors the limit (RLIMIT_NOFILE) allows. Counting stops at enough.");
 
 static PyObject *descriptors_free(PyObject *Py_UNUSED(module), PyObject *arg) {
-    long most = PyLong_AsLong(arg), found = 0;
+    long enough = PyLong_AsLong(arg), found = 0;
     struct rlimit limit;
-    if (most == -1 && PyErr_Occurred())
+    if (enough == -1 && PyErr_Occurred())
         return NULL;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        found = most;
-    for (rlim_t fd = 0; found < most && fd < limit.rlim_cur; fd++)
+        found = enough;
+    for (rlim_t fd = 0; found < enough && fd < limit.rlim_cur; fd++)
         found += fcntl((int)fd, F_GETFD) < 0;
     return PyLong_FromLong(found);
 }

@@ -201,7 +201,7 @@ static PyObject *wait_join(PyObject *Py_UNUSED(module), PyObject *args) {
     int ended = goproc_look_at_seat(seat), status = seat->status, sentinel = seat->sentinel;
     pid_t pid = seat->pid;
     uint32_t mark = seat->mark;
-    int usable = !ended && goproc_have_pidfds() && goproc_mark(sentinel) == seat->mark;
+    int usable = !ended && goproc_have_pidfds() && goproc_mark(sentinel) == mark;
     if (!ended)
         goproc_watch_seat(seat, EPOLL_CTL_DEL);
     goproc_unlock_seat(seat);

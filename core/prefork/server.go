@@ -89,8 +89,8 @@ func (s *server) lose(why error) {
 
 // leave gives the server up, but has the reader go on until the other end of the socket is closed: a process that the
 // server forks while it ends still sends STANDBY. That should not take long; after leavePatience the server is settled,
-// and nothing more is sent to it. On a busy machine the server, or such a process, may not have run for so long. The
-// reader goes on for them: a process of the spawn server is a child of this process, and has to be reaped.
+// and nothing more is sent to it. On a busy machine this time may pass before the server, or such a process, gets a
+// processor. The reader goes on for them: a process of the spawn server is a child of this process, and has to be reaped.
 func (s *server) leave(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

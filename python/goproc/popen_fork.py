@@ -83,8 +83,8 @@ class Popen:
     A derived class may start the process in a _launch() of its own, which sets pid and sentinel. Then the process is
     watched as by multiprocessing. Source: multiprocessing.popen_fork.Popen.
 
-    A signal handler may raise at any step of start(). So _launch() notes itself in the Process object as soon as it
-    knows the child; before that, no handler is called, or the child is ended.
+    A signal handler may raise at any step of start(). So _launch() puts this object into the Process object as soon as
+    it knows the child. If a handler raises before that, there is no child, or _launch() ends it.
     """
 
     pid: int

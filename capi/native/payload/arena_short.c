@@ -9,7 +9,7 @@
  * unmaps an extent when it frees it. So sending an object takes no more address space than its pickle would.
  *
  * What does not work: to do so whenever there is a limit. Batch systems limit all programs, to some hundred gigabytes,
- * and memory that is used again is four to ten times as fast.
+ * and fresh memory is slower: the kernel has to clear its pages first.
  */
 #define _GNU_SOURCE
 #include "arena.h"
